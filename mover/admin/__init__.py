@@ -1,0 +1,1 @@
+"""The admin socket's messages and its client."""

@@ -1,0 +1,1 @@
+"""The TOML configuration: structs, defaults, errors."""

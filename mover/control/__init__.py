@@ -1,0 +1,1 @@
+"""The control process: listeners, NDMP connections, policy, supervision."""

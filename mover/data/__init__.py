@@ -1,0 +1,1 @@
+"""The data worker: walks, dumps and recovers directory trees."""

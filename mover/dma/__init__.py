@@ -1,0 +1,1 @@
+"""The built-in DMA: an NDMP client and the jobs it runs."""

@@ -1,0 +1,1 @@
+"""The NDMP protocol without any I/O: codec, framing, messages, tables."""

@@ -1,0 +1,1 @@
+"""The shared-memory ring between two processes and its counters."""

@@ -1,0 +1,1 @@
+"""The tape worker: drives, cartridges and the mover engine."""
