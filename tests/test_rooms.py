@@ -90,9 +90,7 @@ def test_no_room_reaches_past_its_doors() -> None:
     ("room", "line"),
     [("ndmp", "import trio"), ("data", "from mover.tape import x"), ("relay", "import logging")],
 )
-def test_a_planted_breach_is_found(
-    room: str, line: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_planted_breach_is_found(room: str, line: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path)
     planted = tmp_path / room / "planted.py"
     planted.parent.mkdir()

@@ -1,0 +1,567 @@
+"""The shared-memory ring: one producer, one consumer, fixed slots in a memfd, credits in two eventfds.
+
+Theory of operation
+===================
+Slots lie in a pool. The producer takes a free slot (``reserve``), fills it in place and appends a queue
+entry naming slot, length and kind (``commit``). The consumer looks at the oldest entries (``peek``) and gives
+their slots back later, in order (``release``). Space returns on release, never on peek: a view that was handed
+out stays good until then.
+
+Two eventfds in semaphore mode carry the order. *free* holds one credit a free slot, *filled* one a queue
+entry. A side touches a slot or a queue entry only after it has taken a credit for it, and the write that
+posted the credit is a system call, which orders the memory accesses before it; so nothing here relies on the
+order of the processor's stores, and nothing spins or polls on memory.
+
+An eventfd never tells that the other side died. So every wait is a ``poll`` on the eventfd *and* on the control
+socket; control holds the ring's descriptors too, and when a worker dies, or a job is aborted, it writes the
+verdict word and posts both eventfds (``RingControl.conclude``). A side that finds a verdict raises
+:class:`RingClosed`. A consumer that has all it wants says so (``Consumer.close``), which the producer sees in
+the same way.
+
+A successor may attach where its predecessor stopped (a mover that paused, whose drive was closed and another
+opened): taken, released and the cursor inside the oldest entry are in the header, and a slot that was reserved
+but not committed goes back with ``detach``.
+
+Who writes which word: see :mod:`mover.ring.layout`. Counters wrap never in practice (64 bits).
+"""
+
+import fcntl
+import mmap
+import os
+import select
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from mover.ring.layout import (
+    CONSUMER_NOTE,
+    GAUGES,
+    MAGIC,
+    NOTE_BYTES,
+    PAGE,
+    PRODUCER_NOTE,
+    QUEUE_ENTRY_BYTES,
+    QUEUE_OFFSET,
+    SLOT_BYTES_MAX,
+    SLOTS_MAX,
+    W_CONSUMER,
+    W_CONSUMER_GAUGES,
+    W_DATA_OFFSET,
+    W_MAGIC,
+    W_PRODUCER,
+    W_PRODUCER_GAUGES,
+    W_SLOT_BYTES,
+    W_SLOTS,
+    W_VERDICT,
+    ConsumerWord,
+    Kind,
+    ProducerWord,
+    Verdict,
+)
+
+_APPENDED = W_PRODUCER + ProducerWord.APPENDED
+_FREE_TAKEN = W_PRODUCER + ProducerWord.FREE_TAKEN
+_BYTES_IN = W_PRODUCER + ProducerWord.BYTES
+_TAKEN = W_CONSUMER + ConsumerWord.TAKEN
+_RELEASED = W_CONSUMER + ConsumerWord.RELEASED
+_BYTES_OUT = W_CONSUMER + ConsumerWord.BYTES
+_CURSOR = W_CONSUMER + ConsumerWord.CURSOR
+_CLOSED = W_CONSUMER + ConsumerWord.CLOSED
+
+F_ADD_SEALS = 1033
+F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW = 1, 2, 4
+
+
+class RingClosed(Exception):  # noqa: N818 - an end, not always an error
+    """The other side or control has ended the ring.
+
+    Attributes:
+        verdict: CLOSED when the other side ended in good order, BROKEN otherwise.
+    """
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(f"the ring is {verdict.name.lower()}")
+        self.verdict = verdict
+
+
+class RingFds(NamedTuple):
+    """The descriptors of one ring, in the order in which they travel."""
+
+    memory: int
+    free: int
+    filled: int
+
+
+class Entry(NamedTuple):
+    """One queue entry: a view of its bytes (good until released) and its kind."""
+
+    view: memoryview
+    kind: int
+
+
+class RingStatistics(NamedTuple):
+    """A moment of a ring: sizes in bytes, times in nanoseconds, a wait under way included."""
+
+    slot_bytes: int
+    slots: int
+    entries_in: int
+    entries_out: int
+    bytes_in: int
+    bytes_out: int
+    times_full: int
+    times_empty: int
+    waited_full_ns: int
+    waited_empty_ns: int
+    fill_ratio: float
+    waiting: str  # "full", "empty" or ""
+
+
+def _data_offset(slots: int) -> int:
+    end = QUEUE_OFFSET + slots * (QUEUE_ENTRY_BYTES + 4)
+    return (end + PAGE - 1) // PAGE * PAGE
+
+
+class _Mapping:
+    """A mapped ring: its words, queues and slots, and the descriptors it came from (owned)."""
+
+    def __init__(self, fds: RingFds, *, header_only: bool = False) -> None:
+        self.fds = fds
+        size = os.fstat(fds.memory).st_size
+        if size < PAGE:
+            raise ValueError(f"ring of {size} bytes: smaller than its header")
+        self._views: list[memoryview] = []
+        self._map = mmap.mmap(fds.memory, PAGE)
+        self.words = self._view("Q")
+        slot_bytes, slots = self.words[W_SLOT_BYTES], self.words[W_SLOTS]
+        offset = self.words[W_DATA_OFFSET]
+        if (
+            self.words[W_MAGIC] != MAGIC
+            or not 0 < slots <= SLOTS_MAX
+            or not 0 < slot_bytes <= SLOT_BYTES_MAX
+            or offset != _data_offset(slots)
+            or offset + slots * slot_bytes > size
+        ):
+            self.close_map()
+            raise ValueError(f"not a ring: {slots} slots of {slot_bytes} bytes in {size} bytes")
+        self.slot_bytes, self.slots = slot_bytes, slots
+        if header_only:
+            return
+        self.close_map()
+        self._map = mmap.mmap(fds.memory, size)
+        self.words = self._view("Q", 0, PAGE)
+        self.queue = self._view("I", QUEUE_OFFSET, slots * QUEUE_ENTRY_BYTES)
+        self.freed = self._view("I", QUEUE_OFFSET + slots * QUEUE_ENTRY_BYTES, slots * 4)
+        self.slot_views = [self._view("B", offset + slot * slot_bytes, slot_bytes) for slot in range(slots)]
+        self.note_views = {where: self._view("B", where, NOTE_BYTES) for where in (PRODUCER_NOTE, CONSUMER_NOTE)}
+
+    def _view(self, form: str, offset: int = 0, size: int = PAGE) -> memoryview:
+        whole = memoryview(self._map)
+        part = whole[offset : offset + size]
+        self._views += [whole, part]
+        if form == "B":
+            return part
+        cast = part.cast(form)  # type: ignore[call-overload]  # typeshed wants a literal
+        self._views.append(cast)
+        return cast  # type: ignore[no-any-return]  # follows from the line above
+
+    def close_map(self) -> None:
+        """Unmap; views that a caller still holds keep the memory until they go."""
+        for view in reversed(self._views):
+            try:
+                view.release()
+            except BufferError:
+                continue  # a slice of it is still held: the garbage collector frees it with the slice
+        self._views.clear()
+        try:
+            self._map.close()
+        except BufferError:
+            return  # the same: unmapped when the last view goes
+
+    def close_fds(self) -> None:
+        for fd in self.fds:
+            os.close(fd)
+
+    def verdict(self) -> Verdict:
+        return Verdict(self.words[W_VERDICT])
+
+
+def _try_credit(fd: int) -> bool:
+    try:
+        os.eventfd_read(fd)
+    except BlockingIOError:
+        return False
+    return True
+
+
+class _Side:
+    """What producer and consumer share: the mapping, the waits and the gauges."""
+
+    _credit_fd: int
+    _words: memoryview
+
+    def __init__(
+        self,
+        fds: RingFds,
+        *,
+        control_fd: int | None,
+        attention: Callable[[], None] | None,
+        wait_base: int,
+        gauge_base: int,
+        note: int,
+    ) -> None:
+        self._ring = _Mapping(fds)
+        self._words = self._ring.words
+        self.slot_bytes = self._ring.slot_bytes
+        self.slots = self._ring.slots
+        self._attention = attention
+        self._control_fd = control_fd
+        # TIMES_*, WAITED_*_NS and WAITING_SINCE_NS stand at the same places on both sides.
+        self._times = wait_base + ProducerWord.TIMES_FULL
+        self._waited = wait_base + ProducerWord.WAITED_FULL_NS
+        self._since = wait_base + ProducerWord.WAITING_SINCE_NS
+        self.gauges = self._words[gauge_base : gauge_base + GAUGES]
+        self._note = self._ring.note_views[note]
+
+    def note(self, text: bytes) -> None:
+        """Publish a short text, the path being worked on; cut at its last 510 bytes."""
+        text = text[-(NOTE_BYTES - 2) :]
+        self._note[2 : 2 + len(text)] = text
+        self._note[0:2] = len(text).to_bytes(2, "little")
+
+    def check(self) -> None:
+        """Raise RingClosed when control has written a verdict."""
+        if self._words[W_VERDICT]:
+            raise RingClosed(self._ring.verdict())
+
+    def _wait_credit(self) -> None:
+        """Take one credit, waiting for it; a verdict or a message from control ends or interrupts the wait."""
+        self.check()
+        if _try_credit(self._credit_fd):
+            self.check()
+            return
+        words = self._words
+        words[self._times] += 1
+        started = time.monotonic_ns()
+        words[self._since] = started
+        try:
+            poller = select.poll()
+            poller.register(self._credit_fd, select.POLLIN)
+            if self._control_fd is not None:
+                poller.register(self._control_fd, select.POLLIN)
+            while True:
+                ready = poller.poll()
+                if self._attention is not None and any(fd == self._control_fd for fd, _ in ready):
+                    self._attention()
+                self.check()
+                if _try_credit(self._credit_fd):
+                    self.check()
+                    return
+        finally:
+            words[self._since] = 0
+            words[self._waited] += time.monotonic_ns() - started
+
+    def fileno(self) -> int:
+        """The eventfd that becomes readable when this side may go on, for a poll of the caller's own."""
+        return self._credit_fd
+
+    def close(self) -> None:
+        """Unmap and close the descriptors of this side."""
+        self.gauges.release()
+        self._ring.close_map()
+        self._ring.close_fds()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Producer(_Side):
+    """The appending side of a ring.
+
+    Args:
+        fds: the ring's descriptors, owned from here on.
+        control_fd: the control socket; a wait is interrupted when it becomes readable, and then
+        attention: is called (it reads the messages and may raise). Without it the wait only looks for a verdict.
+    """
+
+    def __init__(
+        self, fds: RingFds, *, control_fd: int | None = None, attention: Callable[[], None] | None = None
+    ) -> None:
+        super().__init__(
+            fds,
+            control_fd=control_fd if attention is not None else None,
+            attention=attention,
+            wait_base=W_PRODUCER,
+            gauge_base=W_PRODUCER_GAUGES,
+            note=PRODUCER_NOTE,
+        )
+        self._credit_fd = fds.free
+        self._reserved: int | None = None
+
+    def check(self) -> None:
+        """Raise RingClosed when control has written a verdict or the consumer has closed its side."""
+        words = self._words
+        if words[W_VERDICT]:
+            raise RingClosed(self._ring.verdict())
+        if words[_CLOSED]:
+            raise RingClosed(Verdict.CLOSED)
+
+    def reserve(self) -> memoryview:
+        """A free slot to fill, whole; the same one again until it is committed.
+
+        Raises:
+            RingClosed: nobody will read it any more.
+        """
+        if self._reserved is None:
+            self._wait_credit()
+            self._take_free()
+        assert self._reserved is not None
+        return self._ring.slot_views[self._reserved]
+
+    def try_reserve(self) -> memoryview | None:
+        """As reserve, but None instead of waiting."""
+        self.check()
+        if self._reserved is None:
+            if not _try_credit(self._credit_fd):
+                return None
+            self._take_free()
+        assert self._reserved is not None
+        return self._ring.slot_views[self._reserved]
+
+    def _take_free(self) -> None:
+        taken = self._words[_FREE_TAKEN]
+        self._reserved = self._ring.freed[taken % self.slots]
+
+    def commit(self, length: int, kind: int = Kind.DATA) -> None:
+        """Append the reserved slot's first ``length`` bytes to the stream."""
+        slot = self._reserved
+        assert slot is not None, "commit without reserve"
+        assert 0 <= length <= self.slot_bytes
+        words = self._words
+        appended = words[_APPENDED]
+        at = appended % self.slots * 4
+        queue = self._ring.queue
+        queue[at] = slot
+        queue[at + 1] = length
+        queue[at + 2] = kind
+        words[_FREE_TAKEN] += 1
+        words[_BYTES_IN] += length
+        words[_APPENDED] = appended + 1
+        self._reserved = None
+        os.eventfd_write(self._ring.fds.filled, 1)
+
+    def finish(self, kind: Kind) -> None:
+        """Append END or FAILED, in order behind all bytes."""
+        self.reserve()
+        self.commit(0, kind)
+
+    def detach(self) -> None:
+        """Give back a slot that was reserved and not committed, so that a successor finds the ring whole; close."""
+        if self._reserved is not None:
+            self._reserved = None
+            os.eventfd_write(self._ring.fds.free, 1)
+        self.close()
+
+
+class Consumer(_Side):
+    """The taking side of a ring; arguments as for Producer."""
+
+    def __init__(
+        self, fds: RingFds, *, control_fd: int | None = None, attention: Callable[[], None] | None = None
+    ) -> None:
+        super().__init__(
+            fds,
+            control_fd=control_fd if attention is not None else None,
+            attention=attention,
+            wait_base=W_CONSUMER,
+            gauge_base=W_CONSUMER_GAUGES,
+            note=CONSUMER_NOTE,
+        )
+        self._credit_fd = fds.filled
+        # Entries that a predecessor peeked and did not release: their credits are already taken.
+        self._next = self._words[_RELEASED]
+
+    @property
+    def cursor(self) -> int:
+        """Bytes already used of the oldest entry that is not released; kept for a successor."""
+        return self._words[_CURSOR]
+
+    @cursor.setter
+    def cursor(self, used: int) -> None:
+        self._words[_CURSOR] = used
+
+    def peek(self) -> Entry:
+        """The next entry that was not peeked yet, waiting for it.
+
+        Raises:
+            RingClosed: no further entry will come. What was appended before a verdict is not delivered after it.
+        """
+        if self._next == self._words[_TAKEN]:
+            self._wait_credit()
+            self._words[_TAKEN] += 1
+        return self._entry()
+
+    def try_peek(self) -> Entry | None:
+        """As peek, but None instead of waiting."""
+        if self._next == self._words[_TAKEN]:
+            self.check()
+            if not _try_credit(self._credit_fd):
+                return None
+            self._words[_TAKEN] += 1
+        return self._entry()
+
+    def _entry(self) -> Entry:
+        at = self._next % self.slots * 4
+        queue = self._ring.queue
+        slot, length, kind = queue[at], queue[at + 1], queue[at + 2]
+        if slot >= self.slots or length > self.slot_bytes:
+            raise ValueError(f"ring entry {self._next} names slot {slot} with {length} bytes")
+        self._next += 1
+        return Entry(self._ring.slot_views[slot][:length], kind)
+
+    def release(self) -> None:
+        """Give the oldest peeked entry's slot back; its view must not be used any more."""
+        words = self._words
+        released = words[_RELEASED]
+        assert released < self._next, "release without peek"
+        at = released % self.slots
+        queue = self._ring.queue
+        self._ring.freed[at] = queue[at * 4]
+        words[_BYTES_OUT] += queue[at * 4 + 1]
+        words[_CURSOR] = 0
+        words[_RELEASED] = released + 1
+        os.eventfd_write(self._ring.fds.free, 1)
+
+    def finish(self) -> None:
+        """Tell the producer that nothing more is wanted: its next call raises RingClosed(CLOSED)."""
+        self._words[_CLOSED] = 1
+        os.eventfd_write(self._ring.fds.free, 1)
+
+
+class RingControl:
+    """Control's hold on a ring: creates it, hands its descriptors out, reads its counters, ends it.
+
+    Args:
+        slot_bytes: size of a slot; a multiple of the mover record size keeps records whole.
+        slots: their number.
+        name: shows in /proc/PID/maps.
+
+    Raises:
+        OSError: no memory or no descriptors; nothing is left open.
+    """
+
+    def __init__(self, slot_bytes: int, slots: int, name: str = "mover-ring") -> None:
+        if not 0 < slot_bytes <= SLOT_BYTES_MAX or not 0 < slots <= SLOTS_MAX:
+            raise ValueError(f"a ring of {slots} slots of {slot_bytes} bytes")
+        opened: list[int] = []
+        try:
+            memory = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            opened.append(memory)
+            offset = _data_offset(slots)
+            os.ftruncate(memory, offset + slots * slot_bytes)
+            fcntl.fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+            flags = os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE
+            opened.append(os.eventfd(slots, flags))
+            opened.append(os.eventfd(0, flags))
+            with mmap.mmap(memory, offset) as header:
+                words = memoryview(header).cast("Q")
+                numbers = memoryview(header).cast("I")
+                words[W_MAGIC] = MAGIC
+                words[W_SLOT_BYTES] = slot_bytes
+                words[W_SLOTS] = slots
+                words[W_DATA_OFFSET] = offset
+                first = (QUEUE_OFFSET + slots * QUEUE_ENTRY_BYTES) // 4
+                for slot in range(slots):
+                    numbers[first + slot] = slot
+                words.release()
+                numbers.release()
+            self._ring = _Mapping(RingFds(*opened), header_only=True)
+        except BaseException:
+            for fd in opened:
+                os.close(fd)
+            raise
+        self._words = self._ring.words
+        self._concluded = False
+        self._last: RingStatistics | None = None
+        self._last_gauges: tuple[list[int], list[int]] = ([0] * GAUGES, [0] * GAUGES)
+
+    @property
+    def fds(self) -> RingFds:
+        """The descriptors to send to a worker; they stay owned here."""
+        return self._ring.fds
+
+    def duplicate(self) -> RingFds:
+        """The same ring for a side in this process: descriptors of its own."""
+        return RingFds(*(os.dup(fd) for fd in self._ring.fds))
+
+    def conclude(self, verdict: Verdict) -> None:
+        """Write the verdict and wake both sides; the first verdict stays."""
+        if self._concluded or self._last is not None:
+            return
+        self._concluded = True
+        self._words[W_VERDICT] = verdict
+        os.eventfd_write(self._ring.fds.free, 1)
+        os.eventfd_write(self._ring.fds.filled, 1)
+
+    def gauge(self, side: str, index: int) -> int:
+        """A gauge of the "producer" or "consumer"."""
+        if self._last is not None:
+            return self._last_gauges[side == "consumer"][index]
+        base = W_CONSUMER_GAUGES if side == "consumer" else W_PRODUCER_GAUGES
+        return int(self._words[base + index])
+
+    def note(self, side: str) -> bytes:
+        """The text that a side published last, for example the path being read."""
+        if self._last is not None:
+            return b""
+        at = CONSUMER_NOTE if side == "consumer" else PRODUCER_NOTE
+        raw = bytes(self._words.cast("B")[at : at + NOTE_BYTES])
+        return raw[2 : 2 + min(int.from_bytes(raw[:2], "little"), NOTE_BYTES - 2)]
+
+    def statistics(self) -> RingStatistics:
+        """The counters now, or as they were when the ring was closed."""
+        if self._last is not None:
+            return self._last
+        words = self._words
+        now = time.monotonic_ns()
+
+        def side(base: int) -> tuple[int, int, bool]:
+            times = words[base + ProducerWord.TIMES_FULL]
+            waited = words[base + ProducerWord.WAITED_FULL_NS]
+            since = words[base + ProducerWord.WAITING_SINCE_NS]
+            return times, waited + (max(0, now - since) if since else 0), bool(since)
+
+        times_full, waited_full, is_full = side(W_PRODUCER)
+        times_empty, waited_empty, is_empty = side(W_CONSUMER)
+        released, appended = words[_RELEASED], words[_APPENDED]
+        return RingStatistics(
+            slot_bytes=self._ring.slot_bytes,
+            slots=self._ring.slots,
+            entries_in=appended,
+            entries_out=released,
+            bytes_in=words[_BYTES_IN],
+            bytes_out=words[_BYTES_OUT],
+            times_full=times_full,
+            times_empty=times_empty,
+            waited_full_ns=waited_full,
+            waited_empty_ns=waited_empty,
+            fill_ratio=max(0, appended - released) / self._ring.slots,
+            waiting="full" if is_full else "empty" if is_empty else "",
+        )
+
+    def close(self) -> None:
+        """Unmap and close; the last counters stay readable. Calling it again does nothing."""
+        if self._last is not None:
+            return
+        gauges = (
+            [int(self._words[W_PRODUCER_GAUGES + index]) for index in range(GAUGES)],
+            [int(self._words[W_CONSUMER_GAUGES + index]) for index in range(GAUGES)],
+        )
+        self._last, self._last_gauges = self.statistics(), gauges
+        self._ring.close_map()
+        self._ring.close_fds()
