@@ -1,0 +1,69 @@
+"""The frame around every worker's main loop: start, wait for work, leave when control does.
+
+A worker is spawned as ``python -I -m mover.<room> FD`` where FD is its control socket. As a spare it is single
+threaded and waits for its first message. It leaves when the control socket closes, also while its main loop is
+stuck in a system call: a watcher thread polls for the hang-up alone (events=0 consumes nothing). PR_SET_PDEATHSIG
+would fire when the spawning *thread* ends, and control spawns from pool threads.
+"""
+
+import ctypes
+import faulthandler
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from mover.workers.channel import Channel, ChannelBroken
+from mover.workers.messages import ToWorker
+
+PR_SET_NO_NEW_PRIVS: Final = 38
+EXIT_CONTROL_GONE: Final = 3
+Handler = Callable[[Channel, ToWorker], None]
+
+
+def _watch(fd: int) -> None:
+    poller = select.poll()
+    poller.register(fd, 0)
+    while True:
+        if any(event & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, event in poller.poll()):
+            # Nothing is put in order here on purpose: an end that looks like a crash is what the other side must
+            # see, and what is on tape is whole up to its last synchronised point in any case.
+            os._exit(EXIT_CONTROL_GONE)
+
+
+def _forbid_new_privileges() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_NO_NEW_PRIVS)")
+
+
+def run(argv: list[str], handler: Handler) -> int:
+    """Serve control's messages with ``handler`` until control closes the socket; returns the exit status.
+
+    The first message is awaited single threaded (a spare); then rights are dropped and the watcher starts.
+    """
+    if len(argv) != 2 or not argv[1].isdigit():
+        print(f"usage: {argv[0]} FD (workers are started by mover serve)", file=sys.stderr)
+        return 2
+    faulthandler.enable()
+    # Control decides when to stop, also when a terminal sends its ^C to the whole process group.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.umask(0)
+    channel = Channel(int(argv[1]))
+    os.set_inheritable(channel.fileno(), False)
+    watcher: threading.Thread | None = None
+    try:
+        while True:
+            message = channel.receive()
+            if watcher is None:
+                _forbid_new_privileges()
+                watcher = threading.Thread(target=_watch, args=(channel.fileno(),), name="watcher", daemon=True)
+                watcher.start()
+            handler(channel, message)
+    except ChannelBroken:
+        # os._exit: threads and mappings go with the process, and nothing below may wait.
+        sys.stderr.flush()
+        os._exit(0 if watcher is None else EXIT_CONTROL_GONE)

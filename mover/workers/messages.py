@@ -1,0 +1,383 @@
+"""Worker messages: one closed tagged union per direction, and the bounds of one message.
+
+Control asks, a worker answers each request with exactly one reply, in order; events come by themselves at any
+time. Descriptors travel beside a message, in the order that its docstring names. Numbers named ``error`` are
+NDMP error codes (messages.md section 2), ``reason`` NDMP halt and pause reasons in version 4's values; a worker
+room does not import the protocol, so they travel as integers. Paths and names are bytes.
+"""
+
+from typing import Final, Literal
+
+import msgspec.msgpack
+from msgspec import Struct
+
+MESSAGE_BYTES_MAX: Final = 48 * 1024 * 1024  # holds the longest name list that an NDMP message can carry
+DESCRIPTORS_MAX: Final = 8
+
+Pairs = list[tuple[bytes, bytes]]
+
+
+class Message(Struct, frozen=True, tag=True):
+    """Base of every worker message; the tag is the class name."""
+
+
+# --- to any worker -------------------------------------------------------------------------------------------
+
+
+class DriveSpec(Struct, frozen=True):
+    """A drive as the tape worker needs to know it.
+
+    Attributes:
+        name: as in the configuration, ``vtl0/drive0``.
+        path: the cartridge file that is loaded; None = the drive is empty (raw mode only).
+        capacity_bytes, early_warning_bytes: of the cartridge; early warning begins so many bytes before the end.
+    """
+
+    name: str
+    path: str | None
+    capacity_bytes: int
+    early_warning_bytes: int
+
+
+class OpenDrive(Message, frozen=True):
+    """Tape: open the drive. Descriptors: the record memory (one slot for TAPE_READ/TAPE_WRITE bytes).
+
+    mode: NDMP tape mode of version 4 (READ 0, RDWR 1, RAW 2). implicit_filemark: version 4's rule (states.md 5.4).
+    Reply: DriveOpened or Refused.
+    """
+
+    drive: DriveSpec
+    mode: int
+    implicit_filemark: bool
+
+
+class CloseDrive(Message, frozen=True):
+    """Tape: write the implicit filemark where due, make everything durable, close. Reply: Done or Refused.
+
+    After Refused the drive is still open and a second CloseDrive closes it whatever happens (states.md 5.3).
+    """
+
+
+class GetDriveState(Message, frozen=True):
+    """Tape: reply DriveState."""
+
+
+class MoveTape(Message, frozen=True):
+    """Tape: MTIO. crosses_filemark: FSR/BSR of versions 2 and 3 cross the mark they meet (states.md 5.7).
+
+    Reply: MotionDone.
+    """
+
+    operation: int
+    count: int
+    crosses_filemark: bool
+
+
+class WriteRecord(Message, frozen=True):
+    """Tape: TAPE_WRITE of the first ``length`` bytes of the record memory as one record. Reply: RecordDone."""
+
+    length: int
+
+
+class ReadRecord(Message, frozen=True):
+    """Tape: TAPE_READ of at most ``count`` bytes into the record memory. Reply: RecordDone.
+
+    crosses_filemark: a filemark is passed (versions 2, 3) or stays ahead (version 4); error EOF either way.
+    """
+
+    count: int
+    crosses_filemark: bool
+
+
+class MoverPosition(Struct, frozen=True):
+    """Where a mover stands; all a successor needs to go on after a pause (states.md 4.3).
+
+    Attributes:
+        bytes_moved: stream bytes on tape (READ) or put on the data connection (WRITE).
+        record_num: MOVER record_num.
+        read_offset: stream offset of the next byte of the MOVER_READ under way.
+        bytes_left: of that MOVER_READ; 0 = none under way.
+        window_written: bytes written since SET_WINDOW (mode READ).
+    """
+
+    bytes_moved: int = 0
+    record_num: int = 0
+    read_offset: int = 0
+    bytes_left: int = 0
+    window_written: int = 0
+
+
+class StartMover(Message, frozen=True):
+    """Tape: take up the mover's work on the open drive. Descriptors: the data ring (memory, free, filled). Reply: Done.
+
+    mode: MoverMode READ 0 (ring to tape) or WRITE 1 (tape to ring). window_length: all ones = unbounded.
+    position: zero at the start, that of the last MoverPaused at MOVER_CONTINUE. In mode WRITE the tape stands at
+    the window's first record when ``window_is_new`` (states.md 4.6); else the worker's own note of where the window
+    began on this drive still holds.
+    """
+
+    mode: int
+    record_size: int
+    window_offset: int
+    window_length: int
+    window_is_new: bool
+    position: MoverPosition
+    version: int
+
+
+class ReadStream(Message, frozen=True):
+    """Tape: MOVER_READ, or what a local data worker wants; length all ones = to the end. Reply: Done or Refused."""
+
+    offset: int
+    length: int
+
+
+class StopMover(Message, frozen=True):
+    """Tape: leave the ring and halt with this reason. No reply; MoverHalted follows unless it came before."""
+
+    reason: int
+
+
+# --- to a data worker -----------------------------------------------------------------------------------------
+
+
+class Place(Struct, frozen=True):
+    """A path below a volume: both as bytes, ``path`` relative, without a leading separator, "" = the volume."""
+
+    volume: bytes
+    path: bytes
+
+
+class HistoryPlan(Struct, frozen=True):
+    """Which file history to send: the protocol version (2, 3 or 4) and the form."""
+
+    version: int
+    form: Literal["dir", "file"]
+
+
+class StartBackup(Message, frozen=True):
+    """Data: back up. Descriptors: the data ring, then (history is not None) the history ring. Reply: Done or Refused.
+
+    root is opened and checked before the reply; the work comes after it. filesystem is the DMA's own name of it.
+    """
+
+    butype: str
+    root: Place
+    filesystem: bytes
+    env: Pairs
+    history: HistoryPlan | None
+    host: str
+
+
+class RecoverName(Struct, frozen=True):
+    """One entry of the recover list, resolved by control.
+
+    Attributes:
+        original: path relative to the backup root, no leading separator, "" = everything.
+        target: where the object itself goes.
+        reported: the name for LOG_FILE, byte for byte as received.
+        node, fh_info: as received; all ones = unknown.
+    """
+
+    original: bytes
+    target: Place
+    reported: bytes
+    node: int
+    fh_info: int
+
+
+class StartRecover(Message, frozen=True):
+    """Data: recover. Descriptors: the data ring. Reply: Done or Refused. ``recursive``: directories with contents."""
+
+    butype: str
+    names: list[RecoverName]
+    env: Pairs
+    recursive: bool
+
+
+class StartRecoverFilehist(Message, frozen=True):
+    """Data: read the stream, send its history. Descriptors: data ring, history ring. Reply: Done or Refused."""
+
+    butype: str
+    env: Pairs
+    history: HistoryPlan
+
+
+# --- to a relay ----------------------------------------------------------------------------------------------
+
+
+class AttachConnection(Message, frozen=True):
+    """Relay: take the data connection and watch it. Descriptors: the connected socket. Reply: Done."""
+
+    peer_timeout_s: float
+
+
+class StartRelay(Message, frozen=True):
+    """Relay: begin to carry. Descriptors: the data ring. direction: ring to socket, or socket to ring. Reply: Done."""
+
+    direction: Literal["send", "receive"]
+
+
+ToWorker = (
+    OpenDrive
+    | CloseDrive
+    | GetDriveState
+    | MoveTape
+    | WriteRecord
+    | ReadRecord
+    | StartMover
+    | ReadStream
+    | StopMover
+    | StartBackup
+    | StartRecover
+    | StartRecoverFilehist
+    | AttachConnection
+    | StartRelay
+)
+
+# --- replies --------------------------------------------------------------------------------------------------
+
+
+class Done(Message, frozen=True):
+    """The request is done, or accepted where its work follows."""
+
+
+class Refused(Message, frozen=True):
+    """The request is not done: NDMP error code and one line that names the thing and what to do."""
+
+    error: int
+    text: str
+
+
+class DriveOpened(Message, frozen=True):
+    """The drive is open; ``warning`` tells of a torn last record that was cut back, else ""."""
+
+    write_protected: bool
+    warning: str
+
+
+class DriveState(Message, frozen=True):
+    """TAPE_GET_STATE: flags of messages.md section 7; None = not known."""
+
+    flags: int
+    file_num: int | None
+    blockno: int | None
+    block_size: int
+    soft_errors: int
+    total_space: int | None
+    space_remain: int | None
+
+
+class MotionDone(Message, frozen=True):
+    """MTIO's outcome: error code, residual count, and a line for the log when error is not 0."""
+
+    error: int
+    residual: int
+    text: str
+
+
+class RecordDone(Message, frozen=True):
+    """A record's outcome: error code, bytes written or read, and a line for the log when error is not 0."""
+
+    error: int
+    count: int
+    text: str
+
+
+# --- events ---------------------------------------------------------------------------------------------------
+
+
+class LogLine(Message, frozen=True):
+    """One line for the DMA (LOG_MESSAGE) and the log; log_type: NORMAL 0, DEBUG 1, ERROR 2, WARNING 3."""
+
+    log_type: int
+    text: bytes
+
+
+class MoverPaused(Message, frozen=True):
+    """The mover paused and left the ring, everything up to ``position`` is on tape or in the ring.
+
+    seek_position: the offset wanted (reason SEEK). The pending record stays in the ring.
+    """
+
+    reason: int
+    seek_position: int
+    position: MoverPosition
+    text: str
+
+
+class MoverHalted(Message, frozen=True):
+    """The mover halted and left the ring."""
+
+    reason: int
+    position: MoverPosition
+    text: str
+
+
+class WantData(Message, frozen=True):
+    """The data worker wants this piece of the stream next (NOTIFY_DATA_READ); length all ones = to the end."""
+
+    offset: int
+    length: int
+
+
+class FileRecovered(Message, frozen=True):
+    """One entry of the recover list is finished: version 4's recovery_status (messages.md section 11)."""
+
+    name: bytes
+    status: int
+
+
+class DataFinished(Message, frozen=True):
+    """The data operation ended: DataHaltReason, a line saying why, and figures.
+
+    stream_bytes: of the stream made or read. env: pairs that GET_ENV adds or replaces.
+    """
+
+    reason: int
+    text: str
+    directories: int
+    files: int
+    errors: int
+    file_bytes: int
+    stream_bytes: int
+    history_entries: int
+    env: Pairs
+
+
+class ConnectionLost(Message, frozen=True):
+    """The data connection ended before StartRelay."""
+
+    text: str
+
+
+class RelayFinished(Message, frozen=True):
+    """The data connection is over: ``orderly`` only when the in-band end went through it whole."""
+
+    orderly: bool
+    text: str
+    socket_bytes: int
+
+
+FromWorker = (
+    Done
+    | Refused
+    | DriveOpened
+    | DriveState
+    | MotionDone
+    | RecordDone
+    | LogLine
+    | MoverPaused
+    | MoverHalted
+    | WantData
+    | FileRecovered
+    | DataFinished
+    | ConnectionLost
+    | RelayFinished
+)
+Event = LogLine | MoverPaused | MoverHalted | WantData | FileRecovered | DataFinished | ConnectionLost | RelayFinished
+Reply = Done | Refused | DriveOpened | DriveState | MotionDone | RecordDone
+
+to_worker_decoder: Final = msgspec.msgpack.Decoder(ToWorker)
+from_worker_decoder: Final = msgspec.msgpack.Decoder(FromWorker)
+encoder: Final = msgspec.msgpack.Encoder()
