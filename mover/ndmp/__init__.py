@@ -1,1 +1,51 @@
-"""The NDMP protocol without any I/O: codec, framing, messages, tables."""
+"""The NDMP protocol without any I/O: bytes in, typed messages out; typed messages in, bytes out.
+
+The door, module by module (import from the modules: this package imports nothing, so that a data worker can
+have `mover.ndmp.history` alone):
+
+`enums`: every number of the protocol; internal values are version 4's.
+`messages`: one frozen struct per request, reply and post, the same for every version (`TapeOpenRequest`,
+  `TapeOpenReply`, `NotifyDataHaltedPost`). All fields of a reply have defaults, so that
+  `TapeOpenReply(error=ErrorCode.IO_ERR)` is a complete reply.
+`server.ServerProtocol(offered_version=4, *, clock=time.time, record_limit=...)`, the server's end:
+  - `connected(text) -> bytes` (greeting, first of all), `refuse(text) -> bytes` (instead of it),
+    `shutdown(text) -> bytes`;
+  - `feed(data)`, then `next_event() -> Request | Answered | Discarded | None` until None (needs more bytes).
+    Decoding is lazy: answer a `Request`, and set `authenticated`, before asking for the next event.
+    `Answered.data` is to be sent as it is (CONNECT_OPEN, header errors); `Discarded` is for the log.
+    Raises `framing.FramingError`: close the connection;
+  - `Request(header, code, version, body)`; CONNECT_CLOSE comes as a Request and has no reply;
+  - `reply(request, body) -> bytes`; `reply_error(request, error) -> bytes` (error in the body, all else empty);
+    `refuse_request(request, error) -> bytes` (error in the header, no body);
+  - `post(body) -> bytes`; `post_raw(code, body) -> bytes` (mark and header only; send [prefix, body]);
+  - attributes `version`, `negotiated`, `authenticated`, `last_sequence` (for associated_message_sequence).
+`client.ClientProtocol(*, clock=time.time, record_limit=...)`, the DMA's end:
+  - `feed(data)`, `next_event() -> Reply | Post | Discarded | None`; `request(body) -> (sequence, bytes)`;
+  - `Reply(header, sequence, request, error, body)`: error is the header's or else the body's; body is None
+    with a header error. `Post(header, code, version, body)`;
+  - `offered_version` comes with the greeting; `version` follows it until a ConnectOpenRequest is accepted.
+`table.TABLE[version, code] -> Row(name, kind, request, reply, needs_authentication)`.
+`states`: `DataMachine(version)`, `MoverMachine(version)` over literal transition tables: `audit(input)` raises
+  `IllegalState`, `apply(input)` moves; JOINT says what moves both. `window`: checks of record size and window.
+`auth`: `new_challenge()`, `md5_digest(challenge, password)`, `verify_text(...)`, `verify_md5(...)`.
+`history.HistoryEncoder(version)`: XDR bytes of single file history entries, fast.
+`nlist.recover_target(version, name)`: where an nlist entry is to be recovered to.
+`xdr`, `framing`, `header`, `edge`: the layers beneath.
+"""
+
+__all__ = [
+    "auth",
+    "client",
+    "edge",
+    "enums",
+    "framing",
+    "header",
+    "history",
+    "messages",
+    "nlist",
+    "server",
+    "states",
+    "table",
+    "window",
+    "xdr",
+]
