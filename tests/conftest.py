@@ -1,0 +1,72 @@
+"""Rules for every test: what `peer` and `root` mean here, and that nothing is left running."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support import peers
+
+_SESSION_VARIABLE = "MOVER_TEST_SESSION"
+_left_running: list[str] = []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Without root, and without a peer unless under CI=true, the tests that need them are skipped by name."""
+    for item in items:
+        if item.get_closest_marker("root") is not None and os.geteuid() != 0:
+            item.add_marker(pytest.mark.skip(reason="needs root"))
+        missing = _missing_peers(item)
+        if missing and os.environ.get("CI") != "true":
+            item.add_marker(pytest.mark.skip(reason=missing))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Under CI=true a missing peer is a failure."""
+    missing = _missing_peers(item)
+    if missing and os.environ.get("CI") == "true":
+        pytest.fail(missing, pytrace=False)
+
+
+def _missing_peers(item: pytest.Item) -> str:
+    """Why the item's `peer` marker cannot be met; empty when it can."""
+    wanted: set[str] = set()
+    for marker in item.iter_markers("peer"):
+        wanted |= set(marker.args or peers.ALL)
+    missing = sorted(program for program in wanted if peers.find(program) is None)
+    return f"real peer not installed: {', '.join(missing)}" if missing else ""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_left_running() -> Iterator[None]:
+    """Processes that a test started and left, by an environment variable that they all inherit."""
+    token = uuid.uuid4().hex
+    os.environ[_SESSION_VARIABLE] = token
+    yield
+    os.environ.pop(_SESSION_VARIABLE)
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get(_SESSION_VARIABLE) == token:
+                _left_running.append(f"pid {process.pid}: {' '.join(process.cmdline())}")
+                process.kill()
+        except (psutil.AccessDenied, psutil.NoSuchProcess):
+            continue  # another user's, or gone meanwhile
+    assert _left_running == []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Repeats the checks that failed before the tests, so that scripts/test can end with pytest's summary."""
+    failed = os.environ.get("MOVER_FAILED_CHECKS")
+    if failed:
+        terminalreporter.section("checks before the tests")
+        for check in failed.split(";"):
+            terminalreporter.line(f"FAILED {check}")
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    """The project's root directory."""
+    return Path(__file__).resolve().parent.parent

@@ -1,0 +1,29 @@
+"""Finds the programs that nobody here wrote and that tests check mover against."""
+
+import os
+import shutil
+from pathlib import Path
+
+# Where Debian puts what is not on an ordinary user's PATH.
+_MORE_DIRECTORIES = ("/usr/sbin", "/sbin", "/usr/lib/amanda")
+# What a bare `peer` marker stands for.
+ALL = ("restore", "dump", "ndmjob", "strace")
+
+
+def find(program: str) -> Path | None:
+    """The program's path, or None where it is not installed."""
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_MORE_DIRECTORIES))
+    found = shutil.which(program, path=path)
+    return Path(found) if found else None
+
+
+def require(program: str) -> Path:
+    """The program's path, for tests whose `peer` marker names it.
+
+    Raises:
+        FileNotFoundError: it is not installed; the marker's hook should have said so before.
+    """
+    found = find(program)
+    if found is None:
+        raise FileNotFoundError(f"{program} is not installed; does the test's peer marker name it?")
+    return found
