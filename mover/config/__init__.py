@@ -1,1 +1,39 @@
 """The TOML configuration: structs, defaults, errors."""
+
+from mover.config.environment import check_environment
+from mover.config.errors import ConfigError
+from mover.config.load import load_config, parse_config
+from mover.config.model import (
+    Changer,
+    Config,
+    DataConnections,
+    Drive,
+    Library,
+    Lif,
+    Limits,
+    Node,
+    Tls,
+    User,
+    Vserver,
+)
+from mover.config.values import PortRange, Secret
+
+__all__ = [
+    "Changer",
+    "Config",
+    "ConfigError",
+    "DataConnections",
+    "Drive",
+    "Library",
+    "Lif",
+    "Limits",
+    "Node",
+    "PortRange",
+    "Secret",
+    "Tls",
+    "User",
+    "Vserver",
+    "check_environment",
+    "load_config",
+    "parse_config",
+]

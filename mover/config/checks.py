@@ -1,0 +1,122 @@
+"""Checks between keys: what contradicts itself, and what this version would silently ignore."""
+
+import ipaddress
+from collections.abc import Iterable
+from typing import Final
+
+from mover.config.errors import ConfigError
+from mover.config.model import VIRTUAL, Config
+
+NODE_ROLES: Final = ("admin", "backup")
+DRIVE_KINDS: Final = f"this version drives {VIRTUAL}/path/to/file.tap and the drives of a [[library]]"
+
+
+def check_consistency(path: str, config: Config) -> None:
+    """Refuse what contradicts itself.
+
+    Raises:
+        ConfigError: names the first such key.
+    """
+    for table, rows in (
+        ("lif", config.lif), ("vserver", config.vserver), ("user", config.user),
+        ("library", config.library), ("drive", config.drive), ("changer", config.changer),
+    ):  # fmt: skip
+        _unique(path, table, [row.name for row in rows])
+    if not config.lif:
+        raise ConfigError(f"{path}: lif: expected at least one, got []")
+    _check_lifs(path, config)
+    for index, user in enumerate(config.user):
+        if bool(user.password) == bool(user.password_file):
+            raise ConfigError(f"{path}: user[{index}].password: expected either password or password_file")
+    for table, authtype in [
+        ("node", config.node.authtype),
+        *((f"vserver[{index}]", each.authtype) for index, each in enumerate(config.vserver)),
+    ]:
+        if not authtype:
+            raise ConfigError(f"{path}: {table}.authtype: expected at least one, got []")
+    _check_sizes(path, config)
+
+
+def _unique(path: str, table: str, names: Iterable[str]) -> None:
+    seen: dict[str, int] = {}
+    for index, name in enumerate(names):
+        if name in seen:
+            raise ConfigError(
+                f'{path}: {table}[{index}].name: expected a name of its own, got "{name}" as {table}[{seen[name]}]'
+            )
+        seen[name] = index
+
+
+def _check_lifs(path: str, config: Config) -> None:
+    vservers = {each.name for each in config.vserver}
+    endpoints: dict[tuple[str, int], int] = {}
+    for index, lif in enumerate(config.lif):
+        key = f"{path}: lif[{index}]"
+        if lif.vserver and lif.vserver not in vservers:
+            raise ConfigError(f'{key}.vserver: expected a [[vserver]], got "{lif.vserver}"')
+        if lif.role == "data" and not lif.vserver:
+            raise ConfigError(f'{key}.vserver: a LIF of role data belongs to a [[vserver]], got ""')
+        if lif.port and endpoints.setdefault((lif.address, lif.port), index) != index:
+            raise ConfigError(
+                f"{key}.port: expected a port of its own, got {lif.port} as lif[{endpoints[lif.address, lif.port]}]"
+            )
+        if "none" in config.node.authtype and not ipaddress.ip_address(lif.address).is_loopback:
+            raise ConfigError(
+                f'{path}: node.authtype: "none" is for loopback LIFs only, got lif[{index}].address {lif.address}'
+            )
+
+
+def _check_sizes(path: str, config: Config) -> None:
+    limits = config.limits
+    rings = [("limits.ring", limits.ring)]
+    rings += [(f"drive[{n}].ring", drive.ring) for n, drive in enumerate(config.drive) if drive.ring is not None]
+    for key, ring in rings:
+        if ring < 2 * limits.record_size_max:
+            raise ConfigError(
+                f"{path}: {key}: expected at least two records of limits.record_size_max "
+                f"({2 * limits.record_size_max} bytes), got {ring} bytes"
+            )
+    media = [(f"library[{n}]", each.cartridge_size, each.early_warning) for n, each in enumerate(config.library)]
+    media += [(f"drive[{n}]", each.cartridge_size, each.early_warning) for n, each in enumerate(config.drive)]
+    for key, capacity, early_warning in media:
+        if early_warning >= capacity:
+            raise ConfigError(
+                f"{path}: {key}.early_warning: expected less than cartridge_size ({capacity} bytes), "
+                f"got {early_warning} bytes"
+            )
+
+
+def check_supported(path: str, config: Config) -> None:
+    """Refuse what a later version will do and this one would only ignore.
+
+    Raises:
+        ConfigError: names the first such key and says what there is instead.
+    """
+    if config.vserver:
+        raise ConfigError(
+            f'{path}: vserver[0]: this version serves the node only, got vserver "{config.vserver[0].name}"'
+        )
+    if config.node.metrics:
+        raise ConfigError(
+            f'{path}: node.metrics: this version serves no metrics, expected "", got "{config.node.metrics}"'
+        )
+    for key, value in (("certificate", config.tls.certificate), ("key", config.tls.key)):
+        if value:
+            raise ConfigError(f'{path}: tls.{key}: this version serves no secure port, got "{value}"')
+    if "plaintext_sso" in config.node.authtype:
+        raise ConfigError(f"{path}: node.authtype: this version knows challenge, plaintext and none, got plaintext_sso")
+    for index, lif in enumerate(config.lif):
+        if lif.role != "node-mgmt":
+            raise ConfigError(f"{path}: lif[{index}].role: this version serves node-mgmt LIFs, got {lif.role}")
+    for index, user in enumerate(config.user):
+        if user.role not in NODE_ROLES:
+            roles = " and ".join(NODE_ROLES)
+            raise ConfigError(f'{path}: user[{index}].role: this version knows the roles {roles}, got "{user.role}"')
+        if user.vservers:
+            raise ConfigError(f"{path}: user[{index}].vservers: this version serves no vserver")
+    for index, drive in enumerate(config.drive):
+        virtual = drive.virtual_path()
+        if virtual is None or not virtual.startswith("/"):
+            raise ConfigError(f'{path}: drive[{index}].device: {DRIVE_KINDS}, got "{drive.device}"')
+    for index, changer in enumerate(config.changer):
+        raise ConfigError(f'{path}: changer[{index}].device: this version drives no changer, got "{changer.device}"')

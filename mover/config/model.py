@@ -1,0 +1,220 @@
+"""The configuration as structs: every key of the TOML file, its type and its default.
+
+A key that TOML has no type for carries its parser in the annotation; mover.config.load applies it. The file is
+described for administrators in docs/configuration.md.
+"""
+
+import ipaddress
+import socket
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta, Struct, field
+
+from mover.config import values
+
+MIB: Final = 1 << 20
+GIB: Final = 1 << 30
+VIRTUAL: Final = "virtual:"
+
+Size = Annotated[int, Meta(extra={"parse": values.parse_size})]
+PortRange = Annotated[values.PortRange, Meta(extra={"parse": values.parse_port_range})]
+Network = Annotated[str, Meta(extra={"parse": values.parse_network})]
+IpAddress = Annotated[str, Meta(extra={"parse": values.parse_ip_address})]
+HostPort = Annotated[str, Meta(extra={"parse": values.parse_host_port})]
+Name = Annotated[str, Meta(extra={"parse": values.parse_name})]
+Path = Annotated[str, Meta(extra={"parse": values.parse_path})]
+SocketPath = Annotated[str, Meta(extra={"parse": values.parse_socket_path})]
+Volumes = Annotated[dict[str, str], Meta(extra={"parse": values.parse_volumes})]
+Password = Annotated[values.Secret, Meta(extra={"parse": values.parse_secret})]
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Count = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[int, Meta(ge=0)]
+SomeSeconds = Annotated[int, Meta(ge=1)]
+Text = Annotated[str, Meta(min_length=1)]
+
+AuthType = Literal["challenge", "plaintext", "plaintext_sso", "none"]
+LifRole = Literal["node-mgmt", "data", "cluster-mgmt", "intercluster"]
+
+
+class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every table of the file."""
+
+
+class Node(_Table, frozen=True, kw_only=True):
+    """``[node]``: this host.
+
+    Attributes:
+        metrics: "" = off. Nothing serves metrics in this version, so that is the default and the only value.
+        volumes: volume name -> directory.
+        grace_s: how long jobs may go on after SIGTERM.
+    """
+
+    name: Name = field(default_factory=socket.gethostname)
+    state_directory: Path = "/var/lib/mover"
+    admin_socket: SocketPath = "/run/mover/admin.sock"
+    log_format: Literal["console", "json"] = "console"
+    metrics: HostPort = ""
+    volumes: Volumes = field(default_factory=dict)
+    authtype: list[AuthType] = field(default_factory=lambda: ["challenge"])
+    grace_s: Seconds = 30
+
+
+class Limits(_Table, frozen=True, kw_only=True):
+    """``[limits]``: sizes in bytes, times in seconds.
+
+    Attributes:
+        sessions: NDMP connections at once; past it NOTIFY REFUSED.
+        ring: bytes of a ring for virtual drives and relays.
+        idle_timeout_s: 0 = never.
+        spares: warm spare workers of each kind; 0 = none.
+    """
+
+    sessions: Count = 64
+    record_size_max: Size = MIB
+    ring: Size = 8 * MIB
+    idle_timeout_s: Seconds = 0
+    authentication_timeout_s: SomeSeconds = 60
+    spares: Annotated[int, Meta(ge=0, le=16)] = 2
+
+
+class DataConnections(_Table, frozen=True, kw_only=True):
+    """``[data_connections]``: TCP data connections.
+
+    Attributes:
+        port_range: where this node listens.
+        allow: networks that may connect in and that CONNECT may reach; "lan" = the LIFs' own networks.
+        connect_timeout_s: for a CONNECT of ours.
+        peer_timeout_s: after so long without a sign the peer of a control or data connection is dead
+            (keepalive and TCP_USER_TIMEOUT).
+    """
+
+    port_range: PortRange = values.PortRange(18600, 18699)
+    allow: list[Network] = field(default_factory=lambda: ["127.0.0.0/8", "::1/128", "lan"])
+    connect_timeout_s: SomeSeconds = 10
+    peer_timeout_s: SomeSeconds = 30
+
+    def networks(self) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+        """The networks of ``allow`` without "lan"."""
+        return [ipaddress.ip_network(entry) for entry in self.allow if entry != "lan"]
+
+    def allows_lan(self) -> bool:
+        """Whether the LIFs' own networks are allowed too."""
+        return "lan" in self.allow
+
+
+class Tls(_Table, frozen=True, kw_only=True):
+    """``[tls]``: "" = not given."""
+
+    certificate: Path = ""
+    key: Path = ""
+
+
+class Lif(_Table, frozen=True, kw_only=True):
+    """``[[lif]]``: a logical interface, an address that DMAs connect to. port 0 = any free port."""
+
+    name: Name
+    address: IpAddress = "127.0.0.1"
+    port: Port = 10000
+    secure_port: Port = 30000
+    role: LifRole = "node-mgmt"
+    vserver: str = ""
+
+
+class Vserver(_Table, frozen=True, kw_only=True):
+    """``[[vserver]]``: a tenant and its options, named as ``mover show`` names them with underscores."""
+
+    name: Name
+    volumes: Volumes = field(default_factory=dict)
+    preferred_interface_role: list[LifRole] = field(default_factory=lambda: ["intercluster", "data"])
+    authtype: list[AuthType] = field(default_factory=lambda: ["challenge"])
+    abort_on_disk_error: bool = False
+    backup_log_enable: bool = True
+    data_port_range: PortRange = values.PortRange(0, 0)
+    debug_enable: bool = False
+    debug_filter: str = ""
+    dump_detailed_stats: bool = False
+    fh_dir_retry_interval: Seconds = 250
+    fh_node_retry_interval: Seconds = 250
+    ignore_ctime_enabled: bool = False
+    is_secure_control_connection_enabled: bool = False
+    maxversion: Annotated[int, Meta(ge=1, le=4)] = 4
+    offset_map_enable: bool = True
+    sessions: Count = 64
+    tcpnodelay: bool = True
+    tcpwinsize: Size = 32 * 1024
+
+
+class User(_Table, frozen=True, kw_only=True):
+    """``[[user]]``: who may log in. ``password`` holds the secret also when it came from ``password_file``."""
+
+    name: Text
+    role: Text = "backup"
+    vservers: list[Name] = field(default_factory=list)
+    password: Password = values.Secret("")
+    password_file: Path = ""
+
+
+class Library(_Table, frozen=True, kw_only=True):
+    """``[[library]]``: a virtual tape library, whose cartridges are files in ``directory``.
+
+    Attributes:
+        slots: storage elements; also how many cartridges ``mover tape create`` makes room for.
+        import_export: elements of the changer's mail slot.
+        cartridge_size: capacity in bytes of a new cartridge.
+        early_warning: how many bytes before its end a cartridge warns.
+    """
+
+    name: Name
+    kind: Literal["virtual"] = "virtual"
+    directory: Path
+    drives: Annotated[int, Meta(ge=1, le=256)] = 2
+    slots: Annotated[int, Meta(ge=1, le=65000)] = 8
+    import_export: Annotated[int, Meta(ge=0, le=255)] = 2
+    cartridge_size: Size = 100 * GIB
+    early_warning: Size = 256 * MIB
+
+    def drive_names(self) -> list[str]:
+        """``vtl0/drive0``, ``vtl0/drive1`` and so on."""
+        return [f"{self.name}/drive{number}" for number in range(self.drives)]
+
+
+class Drive(_Table, frozen=True, kw_only=True):
+    """``[[drive]]``: a drive of its own.
+
+    Attributes:
+        device: ``virtual:/path/to/file.tap``, a path of an st device, or ``iscsi://host[:port]/iqn/lun``.
+        ring: bytes; None = that of [limits].
+        cartridge_size, early_warning: of a virtual drive's file, in bytes.
+    """
+
+    name: Name
+    device: Text
+    ring: Size | None = None
+    cartridge_size: Size = 100 * GIB
+    early_warning: Size = 256 * MIB
+
+    def virtual_path(self) -> str | None:
+        """The cartridge file of a virtual drive."""
+        return self.device.removeprefix(VIRTUAL) if self.device.startswith(VIRTUAL) else None
+
+
+class Changer(_Table, frozen=True, kw_only=True):
+    """``[[changer]]``: a media changer of its own."""
+
+    name: Name
+    device: Text
+
+
+class Config(_Table, frozen=True, kw_only=True):
+    """The whole file; the arrays of tables are named as in the file, in the singular."""
+
+    node: Node = field(default_factory=Node)
+    limits: Limits = field(default_factory=Limits)
+    data_connections: DataConnections = field(default_factory=DataConnections)
+    tls: Tls = field(default_factory=Tls)
+    lif: list[Lif] = field(default_factory=lambda: [Lif(name="mgmt")])
+    vserver: list[Vserver] = field(default_factory=list)
+    user: list[User] = field(default_factory=list)
+    library: list[Library] = field(default_factory=list)
+    drive: list[Drive] = field(default_factory=list)
+    changer: list[Changer] = field(default_factory=list)

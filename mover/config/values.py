@@ -1,0 +1,147 @@
+"""Values of the configuration that TOML has no type for: sizes, port ranges, networks, names, paths, secrets.
+
+Each ``parse_`` function takes what TOML gave and returns the value, or raises ValueError whose text completes
+the sentence "expected ...".
+"""
+
+import ipaddress
+import re
+from typing import Any, Final, NamedTuple  # Any: TOML values before they are checked
+
+SIZE_UNITS: Final = {
+    "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+    "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
+}  # fmt: skip
+
+SUN_PATH_MAX: Final = 107  # bytes of a unix socket's path, without the closing zero
+
+_SIZE = re.compile(r"([0-9]{1,15}) ?([A-Za-z]+)")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_PORTS = re.compile(r"([0-9]{1,5})-([0-9]{1,5})")
+
+
+class Secret:
+    """A string that shows itself only when asked by name: never in repr, in logs or in error texts."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The secret itself."""
+        return self._value
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a Secret is not to be pickled")
+
+
+class PortRange(NamedTuple):
+    """Ports ``first`` to ``last``, both included; (0, 0) lets the kernel take any free port ("all")."""
+
+    first: int
+    last: int
+
+
+def parse_size(value: Any) -> int:
+    """Bytes of a size such as ``"1MiB"``; a plain integer is bytes."""
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if match is None or match[2] not in SIZE_UNITS or int(match[1]) == 0:
+        raise ValueError(f"a size with a unit of {', '.join(SIZE_UNITS)}")
+    return int(match[1]) * SIZE_UNITS[match[2]]
+
+
+def parse_port_range(value: Any) -> PortRange:
+    """``"18600-18699"``, or ``"all"``."""
+    if value == "all":
+        return PortRange(0, 0)
+    match = _PORTS.fullmatch(value) if isinstance(value, str) else None
+    if match is None or not 1 <= int(match[1]) <= int(match[2]) <= 65535:
+        raise ValueError('"all" or ports "first-last" within 1..65535')
+    return PortRange(int(match[1]), int(match[2]))
+
+
+def parse_network(value: Any) -> str:
+    """A network in CIDR form, or ``"lan"``."""
+    if value == "lan":
+        return "lan"
+    try:
+        if not isinstance(value, str) or "/" not in value:
+            raise ValueError
+        return str(ipaddress.ip_network(value))
+    except ValueError:
+        raise ValueError('"lan" or a network in CIDR form without host bits, such as "10.0.0.0/8"') from None
+
+
+def parse_ip_address(value: Any) -> str:
+    """An IPv4 or IPv6 address, no host name."""
+    try:
+        if not isinstance(value, str):
+            raise ValueError
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise ValueError("an IPv4 or IPv6 address") from None
+
+
+def parse_host_port(value: Any) -> str:
+    """``"127.0.0.1:9110"``, ``"[::1]:9110"``, or ``""``."""
+    if value == "":
+        return ""
+    host, colon, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    try:
+        if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+            raise ValueError
+        if (ipaddress.ip_address(host.strip("[]")).version == 6) != host.startswith("["):
+            raise ValueError
+    except ValueError:
+        raise ValueError('"address:port", or "" for off') from None
+    return str(value)
+
+
+def parse_name(value: Any) -> str:
+    """A name of a LIF, library, drive, vserver or volume."""
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise ValueError("a name of letters, digits, dot, dash and underscore")
+    return value
+
+
+def parse_path(value: Any) -> str:
+    """An absolute path."""
+    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
+        raise ValueError("an absolute path")
+    return value
+
+
+def parse_socket_path(value: Any) -> str:
+    """An absolute path short enough for a unix socket."""
+    if len(parse_path(value).encode()) > SUN_PATH_MAX:
+        raise ValueError(f"an absolute path of at most {SUN_PATH_MAX} bytes")
+    return str(value)
+
+
+def parse_volumes(value: Any) -> dict[str, str]:
+    """A table of volume names and absolute directories; trailing slashes go."""
+    if not isinstance(value, dict):
+        raise ValueError("a table of names and absolute paths")
+    volumes = {}
+    for name, directory in value.items():
+        try:
+            volumes[parse_name(name)] = parse_path(directory).rstrip("/") or "/"
+        except ValueError as error:
+            raise ValueError(f"names and absolute paths, and {name!r} is not {error}") from None
+    return volumes
+
+
+def parse_secret(value: Any) -> Secret:
+    """A non-empty string that is never shown again."""
+    if not isinstance(value, str) or not value:
+        raise ValueError("a non-empty string")
+    return Secret(value)

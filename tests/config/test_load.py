@@ -1,0 +1,286 @@
+"""Reading the file: every table, every kind of mistake and the exact line it gets."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mover.config import Config, ConfigError, Lif, PortRange, load_config, parse_config
+
+WHOLE = """
+[node]
+name = "fs1"
+state_directory = "/var/lib/mover"
+admin_socket = "/run/mover/admin.sock"
+log_format = "json"
+metrics = ""
+volumes = { srv = "/srv/", root = "/" }
+authtype = ["challenge", "plaintext"]
+grace_s = 5
+[limits]
+sessions = 2
+record_size_max = "256KiB"
+ring = "8MB"
+idle_timeout_s = 0
+authentication_timeout_s = 60
+spares = 0
+[data_connections]
+port_range = "all"
+allow = ["127.0.0.0/8", "::1/128", "lan"]
+connect_timeout_s = 3
+peer_timeout_s = 9
+[[lif]]
+name = "mgmt"
+address = "127.0.0.1"
+port = 0
+secure_port = 30000
+role = "node-mgmt"
+vserver = ""
+[[lif]]
+name = "six"
+address = "0:0::1"
+[[user]]
+name = "ndmp"
+role = "admin"
+vservers = []
+password = "geheim"
+[[library]]
+name = "vtl0"
+kind = "virtual"
+directory = "/var/lib/mover/vtl0"
+drives = 3
+slots = 8
+import_export = 2
+cartridge_size = "1TB"
+early_warning = "1MiB"
+[[drive]]
+name = "file"
+device = "virtual:/tmp/file.tap"
+ring = "512MiB"
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def load(text: str, mode: int = 0o600) -> Config:
+    path = Path("mover.toml")
+    path.write_text(text)
+    path.chmod(mode)
+    return load_config("mover.toml")
+
+
+def failure(text: str, mode: int = 0o600) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(text, mode)
+    return str(caught.value)
+
+
+def test_an_empty_file_is_all_defaults() -> None:
+    assert load("") == Config()
+    assert load("").lif == [Lif(name="mgmt", address="127.0.0.1", port=10000, secure_port=30000, role="node-mgmt")]
+    assert load("").data_connections.port_range == PortRange(18600, 18699)
+
+
+def test_every_key_is_read() -> None:
+    config = load(WHOLE)
+    assert config.node.volumes == {"srv": "/srv", "root": "/"}
+    assert config.node.authtype == ["challenge", "plaintext"]
+    assert config.limits.record_size_max == 262144
+    assert config.limits.ring == 8_000_000
+    assert config.data_connections.port_range == PortRange(0, 0)
+    assert [str(network) for network in config.data_connections.networks()] == ["127.0.0.0/8", "::1/128"]
+    assert config.data_connections.allows_lan()
+    assert [(lif.name, lif.address, lif.port) for lif in config.lif] == [
+        ("mgmt", "127.0.0.1", 0),
+        ("six", "::1", 10000),
+    ]
+    assert config.user[0].password.reveal() == "geheim"
+    assert config.library[0].drive_names() == ["vtl0/drive0", "vtl0/drive1", "vtl0/drive2"]
+    assert config.library[0].cartridge_size == 10**12
+    assert config.drive[0].virtual_path() == "/tmp/file.tap"
+    assert config.drive[0].ring == 512 << 20
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('[[lif]]\nname="a"\nport = 70000', "lif[0].port: expected 0..65535, got 70000"),
+        ('[[lif]]\nname="a"\nport = "x"', 'lif[0].port: expected 0..65535, got "x"'),
+        ("[[lif]]\nport = 1", "lif[0].name: a value is needed"),
+        ("[lif]\nport = 1", "lif: expected an array of tables, got a table"),
+        ("lif = []", "lif: expected at least one, got []"),
+        ("[node]\ngrace = 3", "node.grace: unknown key; did you mean grace_s?"),
+        ('[node]\n"a\\n` - at" = 3', 'node."a\\n` - at": unknown key'),
+        ("[qtree]", "qtree: unknown key"),
+        ("[node]\ngrace_s = -1", "node.grace_s: expected an integer of at least 0, got -1"),
+        ("[node]\ngrace_s = 1.5", "node.grace_s: expected an integer of at least 0, got 1.5"),
+        ("[node]\nname = ''", 'node.name: expected a name of letters, digits, dot, dash and underscore, got ""'),
+        ("[node]\nlog_format = 'xml'", 'node.log_format: expected one of console, json, got "xml"'),
+        ("[node]\nstate_directory = 'x'", 'node.state_directory: expected an absolute path, got "x"'),
+        (
+            "[node]\nvolumes = { srv = 'srv' }",
+            "node.volumes: expected names and absolute paths, and 'srv' is not an absolute path, got a table",
+        ),
+        ("[node]\nvolumes = ['/srv']", 'node.volumes: expected a table of names and absolute paths, got ["/srv"]'),
+        (
+            "[node]\nauthtype = ['md5']",
+            'node.authtype[0]: expected one of challenge, none, plaintext, plaintext_sso, got "md5"',
+        ),
+        ("[node]\nauthtype = []", "node.authtype: expected at least one, got []"),
+        (
+            "[limits]\nring = '8MIB'",
+            "limits.ring: expected a size with a unit of B, kB, MB, GB, TB, KiB, MiB, GiB, TiB, got \"8MIB\"",
+        ),
+        (
+            "[limits]\nring = '1MiB'",
+            "limits.ring: expected at least two records of limits.record_size_max (2097152 bytes), got 1048576 bytes",
+        ),
+        (
+            "[data_connections]\nport_range = '9-1'",
+            'data_connections.port_range: expected "all" or ports "first-last" within 1..65535, got "9-1"',
+        ),
+        (
+            "[data_connections]\nallow = ['lan', '10.0.0.1/8']",
+            ('data_connections.allow[1]: expected "lan" or a network in CIDR form without host bits, '
+            'such as "10.0.0.0/8", got "10.0.0.1/8"'),
+        ),
+        (
+            "[[lif]]\nname='a'\naddress='localhost'",
+            'lif[0].address: expected an IPv4 or IPv6 address, got "localhost"',
+        ),
+        (
+            "[[lif]]\nname='a'\n[[lif]]\nname='b'",
+            "lif[1].port: expected a port of its own, got 10000 as lif[0]",
+        ),
+        (
+            "[[lif]]\nname='a'\n[[lif]]\nname='a'\nport=0",
+            'lif[1].name: expected a name of its own, got "a" as lif[0]',
+        ),
+        ("[[lif]]\nname='a'\nvserver='v'", 'lif[0].vserver: expected a [[vserver]], got "v"'),
+        (
+            "[[lif]]\nname='a'\nrole='data'",
+            'lif[0].vserver: a LIF of role data belongs to a [[vserver]], got ""',
+        ),
+        (
+            "[[lif]]\nname='a'\nrole='intercluster'",
+            "lif[0].role: this version serves node-mgmt LIFs, got intercluster",
+        ),
+        (
+            "[node]\nauthtype=['none']\n[[lif]]\nname='a'\naddress='0.0.0.0'",
+            'node.authtype: "none" is for loopback LIFs only, got lif[0].address 0.0.0.0',
+        ),
+        (
+            "[node]\nmetrics='127.0.0.1:9110'",
+            'node.metrics: this version serves no metrics, expected "", got "127.0.0.1:9110"',
+        ),
+        ("[node]\nmetrics='x'", 'node.metrics: expected "address:port", or "" for off, got "x"'),
+        ("[tls]\nkey='/k'", 'tls.key: this version serves no secure port, got "/k"'),
+        ("[[vserver]]\nname='vs1'", 'vserver[0]: this version serves the node only, got vserver "vs1"'),
+        ("[[vserver]]\nname='vs1'\nmaxversion=5", "vserver[0].maxversion: expected 1..4, got 5"),
+        (
+            "[[user]]\nname='u'",
+            "user[0].password: expected either password or password_file",
+        ),
+        (
+            "[[user]]\nname='u'\nrole='vsadmin'\npassword_file='/p'",
+            'user[0].role: this version knows the roles admin and backup, got "vsadmin"',
+        ),
+        (
+            "[[drive]]\nname='nst0'\ndevice='/dev/nst0'",
+            ("drive[0].device: this version drives virtual:/path/to/file.tap and the drives of a [[library]], "
+            'got "/dev/nst0"'),
+        ),
+        (
+            "[[changer]]\nname='mc0'\ndevice='/dev/sg3'",
+            'changer[0].device: this version drives no changer, got "/dev/sg3"',
+        ),
+        (
+            "[[library]]\nname='v'\ndirectory='/v'\ncartridge_size='1MB'\nearly_warning='1MB'",
+            "library[0].early_warning: expected less than cartridge_size (1000000 bytes), got 1000000 bytes",
+        ),
+        ("a = ", "Invalid value (at end of document)"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_with_file_key_and_value(text: str, line: str) -> None:
+    assert failure(text) == f"mover.toml: {line}"
+
+
+def test_a_missing_file() -> None:
+    with pytest.raises(ConfigError, match=re.escape("none.toml: No such file or directory")):
+        load_config("none.toml")
+
+
+@pytest.mark.parametrize("value", ["5", "''", "['geheim']", "{a='geheim'}"])
+def test_a_wrong_password_is_not_shown(value: str) -> None:
+    assert failure(f"[[user]]\nname='u'\npassword={value}") == (
+        "mover.toml: user[0].password: expected a non-empty string, got a value that is not shown"
+    )
+
+
+def test_a_password_is_in_no_repr() -> None:
+    assert "geheim" not in repr(load("[[user]]\nname='u'\npassword='geheim'"))
+
+
+def test_a_password_in_a_readable_file_is_refused() -> None:
+    assert failure("[[user]]\nname='u'\npassword='geheim'", 0o644) == (
+        "mover.toml: user[0].password: refused, because mover.toml is readable by others (chmod o-r)"
+    )
+
+
+def user_with_file(tmp_path: Path, content: bytes, mode: int = 0o640) -> str:
+    secret = tmp_path / "secret"
+    secret.write_bytes(content)
+    secret.chmod(mode)
+    return f"[[user]]\nname='u'\npassword_file='{secret}'"
+
+
+def test_a_password_file_gives_its_first_line(tmp_path: Path) -> None:
+    assert load(user_with_file(tmp_path, b"two words\r\nrest"), 0o644).user[0].password.reveal() == "two words"
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "line"),
+    [
+        (b"geheim\n", 0o604, "refused, because {} is readable by others (chmod o-r)"),
+        (b"\ngeheim\n", 0o600, "{}: expected the password as its first line, in UTF-8"),
+        (b"\xff\n", 0o600, "{}: expected the password as its first line, in UTF-8"),
+        (b"x" * 5000, 0o600, "{}: expected the password as its first line, in UTF-8"),
+    ],
+)
+def test_a_password_file_that_will_not_do(tmp_path: Path, content: bytes, mode: int, line: str) -> None:
+    text = user_with_file(tmp_path, content, mode)
+    assert failure(text) == f"mover.toml: user[0].password_file: {line.format(tmp_path / 'secret')}"
+
+
+def test_a_missing_password_file(tmp_path: Path) -> None:
+    text = user_with_file(tmp_path, b"geheim\n")
+    os.unlink(tmp_path / "secret")
+    assert failure(text) == (f"mover.toml: user[0].password_file: {tmp_path}/secret: No such file or directory")
+    assert parse_config("mover.toml").user[0].name == "u"
+
+
+@given(st.integers(1, 10**9), st.sampled_from(["B", "kB", "MB", "GB", "TB", "KiB", "MiB", "GiB", "TiB"]))
+@settings(max_examples=30)
+def test_sizes(number: int, unit: str) -> None:
+    factor = {"B": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4}[unit[0]]
+    Path("size.toml").write_text(f"[limits]\nring = '{number}{unit}'\n")
+    assert parse_config("size.toml").limits.ring == number * (1024 if "i" in unit else 1000) ** factor
+
+
+@given(st.text(max_size=60))
+@settings(max_examples=60)
+def test_no_text_escapes_as_another_error(text: str) -> None:
+    Path("any.toml").write_text(text, errors="surrogatepass")
+    line = "any.toml: "
+    try:
+        load_config("any.toml")
+    except ConfigError as error:
+        line = str(error)
+    assert line.startswith("any.toml: ")
+    assert "\n" not in line
