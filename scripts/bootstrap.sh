@@ -8,8 +8,6 @@ python=$checkout/.venv/bin/python
 # Byte-compiled code starts a worker in 45 ms instead of 195: what the caller's environment says is not for us.
 unset PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX PYTHONHOME PYTHONPATH
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
-# With an empty HOME pip would keep its cache at the root of the file system.
-if [ -z "${HOME:-}" ]; then unset HOME; fi
 
 fail() {
     printf '%s: %s\n' "$tool" "$1" >&2
@@ -40,6 +38,15 @@ quietly() {
     fi
 }
 
+# pip keeps its cache in the home directory; without one, in the virtual environment.
+run_pip() {
+    if [ -d "${HOME:-}" ]; then
+        "$python" -m pip "$@"
+    else
+        HOME=$checkout/.venv "$python" -m pip "$@"
+    fi
+}
+
 # make_environment [dev]: .venv with the project installed, and with `dev` what the checks need.
 make_environment() {
     local group=${1:-} interpreter stamp wanted
@@ -59,11 +66,10 @@ make_environment() {
         say "installing the project${group:+ and what its checks need}"
         cd "$checkout"
         if [ -n "$group" ]; then
-            quietly "updating pip" "$python" -m pip install --quiet --upgrade pip # groups need pip 25.1
-            quietly "installing the project" \
-                "$python" -m pip install --quiet --group "$group" -c constraints.txt -e .
+            quietly "updating pip" run_pip install --quiet --upgrade pip # groups need pip 25.1
+            quietly "installing the project" run_pip install --quiet --group "$group" -c constraints.txt -e .
         else
-            quietly "installing the project" "$python" -m pip install --quiet -c constraints.txt -e .
+            quietly "installing the project" run_pip install --quiet -c constraints.txt -e .
         fi
         quietly "compiling the packages" "$python" -c \
             'import compileall, sysconfig, sys; sys.exit(not compileall.compile_dir(sysconfig.get_path("purelib"), quiet=1))'

@@ -308,12 +308,8 @@ def _first_unequal(path: bytes, descriptors: list[int], start: int, end: int) ->
         wanted = min(CHUNK_BYTES, end - start)
         one, two = (_read_exactly(descriptor, wanted, start) for descriptor in descriptors)
         if one != two:
-            at = next(
-                (i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two))
-            )
-            texts = [
-                f"byte {data[at : at + 1].hex() or 'none'} at offset {start + at}" for data in (one, two)
-            ]
+            at = next((i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two)))
+            texts = [f"byte {data[at : at + 1].hex() or 'none'} at offset {start + at}" for data in (one, two)]
             return Difference(path, "content", *texts)
         if len(one) < wanted:  # both were cut while we read
             return None
@@ -339,8 +335,7 @@ def _xattrs(side: _Side) -> dict[str, bytes]:
     path = side.path()
     try:
         return {
-            name: os.getxattr(path, name, follow_symlinks=False)
-            for name in os.listxattr(path, follow_symlinks=False)
+            name: os.getxattr(path, name, follow_symlinks=False) for name in os.listxattr(path, follow_symlinks=False)
         }
     except OSError as error:
         if error.errno in {errno.ENOTSUP, errno.EOPNOTSUPP}:

@@ -100,9 +100,7 @@ def test_a_different_acl(pair: tuple[Path, Path]) -> None:
     for root in pair:
         os.setxattr(root / "file", "system.posix_acl_access", acl)
     assert whats(compare_trees(*pair)) == []
-    os.setxattr(
-        pair[1] / "file", "system.posix_acl_access", acl.replace(struct.pack("<I", 12345), b"\1\0\0\0")
-    )
+    os.setxattr(pair[1] / "file", "system.posix_acl_access", acl.replace(struct.pack("<I", 12345), b"\1\0\0\0"))
     assert whats(compare_trees(*pair)) == [(b"file", "xattr system.posix_acl_access")]
 
 
@@ -142,9 +140,7 @@ def test_a_hole_filled_by_reserving_it(pair: tuple[Path, Path]) -> None:
         ("empty", lambda path: path.write_bytes(b"x"), "size"),
     ],
 )
-def test_a_change_of_one_kind(
-    pair: tuple[Path, Path], name: str, change: Callable[[Path], None], what: str
-) -> None:
+def test_a_change_of_one_kind(pair: tuple[Path, Path], name: str, change: Callable[[Path], None], what: str) -> None:
     path = pair[1] / name
     keeping_times(path, lambda: change(path))
     assert whats(compare_trees(*pair)) == [(name.encode(), what)]
@@ -229,9 +225,7 @@ def test_another_type_and_no_following(pair: tuple[Path, Path]) -> None:
         (pair[1] / "dir/deep").symlink_to(pair[1].parent / "away")
 
     keeping_times(pair[1] / "dir/deep", swap)
-    assert [tuple(each) for each in compare_trees(*pair).differences] == [
-        (b"dir/deep", "type", "directory", "symlink")
-    ]
+    assert [tuple(each) for each in compare_trees(*pair).differences] == [(b"dir/deep", "type", "directory", "symlink")]
 
 
 def test_skipped_entries_are_named_and_left_out(pair: tuple[Path, Path]) -> None:
@@ -248,9 +242,7 @@ def test_skipped_entries_are_named_and_left_out(pair: tuple[Path, Path]) -> None
 def test_exempt_decides_by_path_status_and_kind(pair: tuple[Path, Path]) -> None:
     for name in ("symlink", "file"):
         os.utime(pair[1] / name, ns=(0, 0), follow_symlinks=False)
-    result = compare_trees(
-        *pair, exempt=lambda _path, status, what: what == "mtime" and stat.S_ISLNK(status.st_mode)
-    )
+    result = compare_trees(*pair, exempt=lambda _path, status, what: what == "mtime" and stat.S_ISLNK(status.st_mode))
     assert whats(result) == [(b"file", "mtime")]
 
 
@@ -323,9 +315,7 @@ def test_an_unreadable_file_is_a_difference_unless_skipped() -> None:
         ([(0, 20), (5, 7), (21, 22)], 1, 22, [(0, 20), (21, 22)]),
     ],
 )
-def test_rounding(
-    extents: list[tuple[int, int]], granularity: int, size: int, expected: list[tuple[int, int]]
-) -> None:
+def test_rounding(extents: list[tuple[int, int]], granularity: int, size: int, expected: list[tuple[int, int]]) -> None:
     assert rounded_extents(extents, granularity, size) == expected
 
 
