@@ -1,0 +1,286 @@
+"""The admin socket's door: operators <-> control, over a unix stream socket of mode 0600.
+
+One JSON object per line in both directions; each request gets exactly one reply, in order, and the connection may
+carry any number of them. The key "type" tells the messages apart ("tape-show"), field names have dashes on the wire.
+Paths and names that are not UTF-8 are written with backslash escapes by the sender: JSON has no bytes.
+"""
+
+import re
+from typing import Annotated, Final, Literal, TypeVar
+
+import msgspec.json
+from msgspec import Meta, Struct, field
+
+REQUEST_BYTES_MAX: Final = 64 * 1024  # one line with its newline
+REPLY_BYTES_MAX: Final = 16 * 1024 * 1024  # holds the cartridges of a full library of 65,000 slots
+
+Bottleneck = Literal["scan", "read", "ring-full", "ring-empty", "tape", "network", "file-history", "idle"]
+
+
+_Kind = TypeVar("_Kind")
+
+
+class MessageError(ValueError):
+    """A line is no message of this door; the text says what is wrong with it."""
+
+
+def _dashed(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
+
+
+class _Message(Struct, frozen=True, tag=_dashed, tag_field="type", rename="kebab", forbid_unknown_fields=True):
+    """Base of every message; an unknown field is an error, so that a misspelt one is not ignored."""
+
+
+class _Row(Struct, frozen=True, rename="kebab", kw_only=True):
+    """Base of what replies list. Fields unknown to an older client are passed over."""
+
+
+# --- requests ---------------------------------------------------------------------------------------------------
+
+
+class Version(_Message, frozen=True):
+    """Reply: VersionReply."""
+
+
+class Status(_Message, frozen=True):
+    """The connections, or the one with this id. Reply: StatusReply; Failed when the one is not there."""
+
+    session_id: int | None = None
+
+
+class Kill(_Message, frozen=True):
+    """End one connection and its jobs. Reply: Done when it is gone, or Failed."""
+
+    session_id: int
+
+
+class TapeShow(_Message, frozen=True):
+    """Drives and cartridges. Reply: TapeShowReply."""
+
+
+class TapeCreate(_Message, frozen=True):
+    """Make ``count`` cartridges, or one with this barcode; None = the next free ones. Reply: Done or Failed."""
+
+    library: str
+    barcode: str | None = None
+    count: Annotated[int, Meta(ge=1, le=65000)] = 1
+
+
+class TapeLoad(_Message, frozen=True):
+    """Put a cartridge into a drive. ``barcode`` None = the first empty scratch one, made where there is none.
+
+    Reply: Done or Failed.
+    """
+
+    drive: str
+    barcode: str | None = None
+
+
+class TapeUnload(_Message, frozen=True):
+    """Put the drive's cartridge back. Reply: Done or Failed."""
+
+    drive: str
+
+
+Request = Version | Status | Kill | TapeShow | TapeCreate | TapeLoad | TapeUnload
+
+
+# --- replies ----------------------------------------------------------------------------------------------------
+
+
+class WorkerStatus(_Row, frozen=True, kw_only=True):
+    """One worker process of a connection.
+
+    Attributes:
+        kind: data, tape or relay.
+        cpu_percent: of one core, since the worker took up its job.
+        rss_bytes: resident set, the shared ring included.
+        read_bytes, write_bytes: by its read and write system calls.
+    """
+
+    pid: int
+    kind: str
+    cpu_percent: float = 0.0
+    rss_bytes: int = 0
+    read_bytes: int = 0
+    write_bytes: int = 0
+
+
+class SessionStatus(_Row, frozen=True, kw_only=True):
+    """One NDMP connection: ONTAP's fields in ONTAP's order, then mover's own. "" and None = does not apply."""
+
+    vserver: str = ""
+    session_id: int
+    ndmp_version: int = 0
+    session_authorized: bool = False
+    data_state: str = ""
+    data_operation: str = ""
+    data_halt_reason: str = ""
+    data_con_addr_type: str = ""
+    data_con_addr: str = ""
+    data_con_port: int | None = None
+    data_bytes_processed: int = 0
+    mover_state: str = ""
+    mover_mode: str = ""
+    mover_pause_reason: str = ""
+    mover_halt_reason: str = ""
+    mover_record_size: int = 0
+    mover_record_num: int = 0
+    mover_bytes_moved: int = 0
+    mover_seek_position: int = 0
+    mover_bytes_left_to_read: int = 0
+    mover_window_offset: int = 0
+    mover_window_length: int = 0
+    mover_position: int = 0
+    mover_setrecordsize_flag: bool = False
+    mover_setwindow_flag: bool = False
+    mover_con_addr_type: str = ""
+    mover_con_addr: str = ""
+    mover_con_port: int | None = None
+    eff_host: str = ""
+    client_addr: str = ""
+    client_port: int = 0
+    spt_device_id: str = ""
+    spt_ha: int | None = None
+    spt_scsi_id: int | None = None
+    spt_scsi_lun: int | None = None
+    tape_device: str = ""
+    tape_modes: str = ""
+    node: str = ""
+    is_secure_control_connection: bool = False
+    data_backup_mode: str = ""
+    data_path: str = ""
+    source_addr: str = ""
+    elapsed_seconds: float = 0.0
+    bottleneck: Bottleneck = "idle"
+    ring_fill_percent: float = 0.0
+    workers: list[WorkerStatus] = field(default_factory=list)
+
+
+class DriveStatus(_Row, frozen=True, kw_only=True):
+    """One drive.
+
+    Attributes:
+        name: as in the configuration, ``vtl0/drive0``.
+        library: "" for a drive of its own.
+        state: empty, loaded, or in-use (open by ``session_id``).
+        barcode: of the cartridge in it; "" = none, or a drive of its own.
+        path: the cartridge file; "" = none.
+    """
+
+    name: str
+    library: str = ""
+    state: Literal["empty", "loaded", "in-use"]
+    session_id: int | None = None
+    barcode: str = ""
+    path: str = ""
+    write_protected: bool = False
+
+
+class CartridgeStatus(_Row, frozen=True, kw_only=True):
+    """One cartridge of a library; ``drive`` is "" while it is in a slot."""
+
+    barcode: str
+    library: str
+    path: str
+    drive: str = ""
+    used_bytes: int = 0
+    capacity_bytes: int = 0
+    write_protected: bool = False
+
+
+class VersionReply(_Message, frozen=True):
+    """The running control process and the NDMP versions it speaks, lowest first."""
+
+    version: str
+    node: str
+    pid: int
+    ndmp_versions: list[int]
+
+
+class StatusReply(_Message, frozen=True):
+    """The connections, by session id."""
+
+    sessions: list[SessionStatus]
+
+
+class TapeShowReply(_Message, frozen=True):
+    """Drives and cartridges in the order of the configuration."""
+
+    drives: list[DriveStatus]
+    cartridges: list[CartridgeStatus]
+
+
+class Done(_Message, frozen=True):
+    """It is done; ``text`` says what, for people, ``names`` the barcodes made or moved, for scripts."""
+
+    text: str
+    names: list[str] = field(default_factory=list)
+
+
+class Failed(_Message, frozen=True):
+    """It is not done, and nothing was changed."""
+
+    code: Literal["bad-request", "not-found", "busy", "refused", "failed"]
+    text: str
+
+
+Reply = VersionReply | StatusReply | TapeShowReply | Done | Failed
+
+SESSION_FIELDS: Final = SessionStatus.__struct_encode_fields__
+
+_requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
+_replies: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
+
+
+def encode_request(request: Request) -> bytes:
+    """The request as one line.
+
+    Raises:
+        MessageError: longer than REQUEST_BYTES_MAX.
+    """
+    return _line(request, REQUEST_BYTES_MAX)
+
+
+def encode_reply(reply: Reply) -> bytes:
+    """The reply as one line.
+
+    Raises:
+        MessageError: longer than REPLY_BYTES_MAX.
+    """
+    return _line(reply, REPLY_BYTES_MAX)
+
+
+def decode_request(line: bytes) -> Request:
+    """A line, with or without its newline, as a request.
+
+    Raises:
+        MessageError: it is none; the text may be sent back in Failed("bad-request", text).
+    """
+    return _decode(_requests, line, REQUEST_BYTES_MAX)
+
+
+def decode_reply(line: bytes) -> Reply:
+    """A line, with or without its newline, as a reply.
+
+    Raises:
+        MessageError: it is none.
+    """
+    return _decode(_replies, line, REPLY_BYTES_MAX)
+
+
+def _line(message: Request | Reply, limit: int) -> bytes:
+    line = msgspec.json.encode(message) + b"\n"
+    if len(line) > limit:
+        raise MessageError(f"a message of {len(line)} bytes is longer than {limit}")
+    return line
+
+
+def _decode(decoder: msgspec.json.Decoder[_Kind], line: bytes, limit: int) -> _Kind:
+    if len(line) > limit:
+        raise MessageError(f"a message of {len(line)} bytes is longer than {limit}")
+    try:
+        return decoder.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise MessageError(f"not a message of the admin socket: {error}") from None

@@ -1,0 +1,97 @@
+"""The codec of the admin socket and the fixed order of the status fields."""
+
+import re
+
+import pytest
+
+from mover.admin import messages
+from mover.admin.messages import (
+    REQUEST_BYTES_MAX,
+    SESSION_FIELDS,
+    CartridgeStatus,
+    Done,
+    DriveStatus,
+    Failed,
+    Kill,
+    MessageError,
+    Reply,
+    Request,
+    SessionStatus,
+    Status,
+    StatusReply,
+    TapeCreate,
+    TapeLoad,
+    TapeShow,
+    TapeShowReply,
+    TapeUnload,
+    Version,
+    VersionReply,
+    WorkerStatus,
+)
+
+REQUESTS: list[tuple[Request, bytes]] = [
+    (Version(), b'{"type":"version"}\n'),
+    (Status(), b'{"type":"status","session-id":null}\n'),
+    (Kill(7), b'{"type":"kill","session-id":7}\n'),
+    (TapeShow(), b'{"type":"tape-show"}\n'),
+    (TapeCreate("vtl0", count=3), b'{"type":"tape-create","library":"vtl0","barcode":null,"count":3}\n'),
+    (TapeLoad("vtl0/drive0", "A1"), b'{"type":"tape-load","drive":"vtl0/drive0","barcode":"A1"}\n'),
+    (TapeUnload("vtl0/drive0"), b'{"type":"tape-unload","drive":"vtl0/drive0"}\n'),
+]
+REPLIES: list[Reply] = [
+    VersionReply("0.1.0", "fs1", 12, [2, 3, 4]),
+    StatusReply([SessionStatus(session_id=1, workers=[WorkerStatus(pid=2, kind="tape")])]),
+    TapeShowReply(
+        [DriveStatus(name="vtl0/drive0", state="in-use", session_id=4)],
+        [CartridgeStatus(barcode="A1", library="vtl0", path="/a1.tap")],
+    ),
+    Done("loaded A1", ["A1"]),
+    Failed("busy", "vtl0/drive0 is in use"),
+]
+
+CONTRACT = """vserver, session-id, ndmp-version, session-authorized, data-state,
+data-operation, data-halt-reason, data-con-addr-type, data-con-addr, data-con-port, data-bytes-processed, mover-state,
+mover-mode, mover-pause-reason, mover-halt-reason, mover-record-size, mover-record-num, mover-bytes-moved,
+mover-seek-position, mover-bytes-left-to-read, mover-window-offset, mover-window-length, mover-position,
+mover-setrecordsize-flag, mover-setwindow-flag, mover-con-addr-type, mover-con-addr, mover-con-port, eff-host,
+client-addr, client-port, spt-device-id, spt-ha, spt-scsi-id, spt-scsi-lun, tape-device, tape-modes, node,
+is-secure-control-connection, data-backup-mode, data-path, source-addr, elapsed-seconds,
+bottleneck, ring-fill-percent, workers"""
+
+
+def test_the_status_fields_are_the_contract_s_in_its_order() -> None:
+    assert list(SESSION_FIELDS) == re.split(r",\s+", CONTRACT)
+
+
+@pytest.mark.parametrize(("request_", "line"), REQUESTS)
+def test_a_request_is_one_line_and_comes_back(request_: Request, line: bytes) -> None:
+    assert messages.encode_request(request_) == line
+    assert messages.decode_request(line) == request_
+
+
+def test_every_request_and_reply_is_covered() -> None:
+    assert {type(request) for request, _ in REQUESTS} == set(Request.__args__)
+    assert {type(reply) for reply in REPLIES} == set(Reply.__args__)
+
+
+@pytest.mark.parametrize("reply", REPLIES)
+def test_a_reply_is_one_line_and_comes_back(reply: Reply) -> None:
+    line = messages.encode_reply(reply)
+    assert line.count(b"\n") == 1
+    assert messages.decode_reply(line) == reply
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"", b"\n", b"{}\n", b"[]", b"\xff", b'{"type":"reboot"}', b'{"type":"kill"}', b'{"type":"status","id":1}'],
+)
+def test_what_is_no_request(line: bytes) -> None:
+    with pytest.raises(MessageError, match="not a message of the admin socket: "):
+        messages.decode_request(line)
+
+
+def test_a_request_is_bounded() -> None:
+    with pytest.raises(MessageError, match="is longer than 65536"):
+        messages.decode_request(b" " * (REQUEST_BYTES_MAX + 1))
+    with pytest.raises(MessageError, match="is longer than 65536"):
+        messages.encode_request(TapeLoad("x" * REQUEST_BYTES_MAX))
