@@ -1,1 +1,58 @@
-"""The built-in DMA: an NDMP client and the jobs it runs."""
+"""The built-in DMA: an NDMP client and the jobs it runs.
+
+The door (errors are `DmaError`s with a text of one line; cancelling a run aborts the job on the servers, in
+bounded time):
+
+`await run_backup(options: BackupOptions, *, progress=None, log=None) -> BackupResult`;
+`await run_recover(options: RecoverOptions, *, progress=None, log=None) -> RecoverResult`: names that failed are
+  in the result, only a recover that failed as a whole raises;
+`await run_list(options: ListOptions, *, progress=None) -> ListResult`.
+
+`progress` is called with a `Progress` about once a second, `log` with each `LogLine` as it comes.
+`compare` stands apart: it compares two trees.
+"""
+
+from mover.dma.errors import (
+    CartridgeFullError,
+    CatalogueError,
+    ControlConnectionError,
+    DmaError,
+    JobError,
+    LoginError,
+    NdmpError,
+)
+from mover.dma.options import (
+    BackupOptions,
+    Credentials,
+    ListOptions,
+    RecoverOptions,
+    Server,
+    TapeListOptions,
+    default_catalogue,
+)
+from mover.dma.results import BackupResult, Entry, FailedName, Job, ListResult, LogLine, Progress, RecoverResult
+
+__all__ = [
+    "BackupOptions",
+    "BackupResult",
+    "CartridgeFullError",
+    "CatalogueError",
+    "ControlConnectionError",
+    "Credentials",
+    "DmaError",
+    "Entry",
+    "FailedName",
+    "Job",
+    "JobError",
+    "ListOptions",
+    "ListResult",
+    "LogLine",
+    "LoginError",
+    "NdmpError",
+    "Progress",
+    "RecoverOptions",
+    "RecoverResult",
+    "Server",
+    "TapeListOptions",
+    "default_catalogue",
+]
