@@ -1,0 +1,400 @@
+"""The BSD dump stream's records: header, directory chunk and bitmap, packed and parsed, without I/O.
+
+Everything is made of 1024-byte records; a header describes up to 512 of them. We write little endian and read both.
+What the format cannot hold, the parts of a time below a microsecond and above 32 bits of seconds, lies in two
+inode words that other readers ignore (``_TIME_MARK`` in c_spare says that they mean this).
+
+Source: dump.md sections 1 to 5.
+"""
+
+import struct
+from collections.abc import Iterable, Sequence
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+RECORD_BYTES: Final = 1024  # TP_BSIZE
+HEADER_RECORDS_MAX: Final = 512  # records one header describes: TP_NINDIR
+HEADER_SPAN_BYTES: Final = HEADER_RECORDS_MAX * RECORD_BYTES
+DIRECTORY_CHUNK_BYTES: Final = 1024
+TAPE_BLOCK_RECORDS: Final = 10  # c_ntrec: END fills the stream up to a multiple of it
+MAGIC: Final = 60012
+MAGIC_OLD: Final = 60011
+CHECKSUM: Final = 84446  # what the words of a whole header add up to
+ROOT_INUMBER: Final = 2
+FIRST_INUMBER: Final = 3  # of what is not the root
+NLINK_MAX: Final = 32767
+NAME_BYTES_MAX: Final = 255
+
+# c_flags
+FLAG_NEW_HEADER: Final = 0x1  # TAPE only
+FLAG_NEW_INODE_FORMAT: Final = 0x2  # every header
+FLAG_COMPRESSED: Final = 0x80
+FLAG_METADATA_ONLY: Final = 0x100
+FLAG_EXTENSION: Final = 0x8000
+
+# c_extattributes
+EXTENSION_NONE: Final = 0
+EXTENSION_XATTR: Final = 3  # the ext2 attribute block of mover.data.xattr_blob.encode, at most 4096 bytes
+EXTENSION_MORE_XATTR: Final = 0x4D560001  # ours: what did not fit there, mover.data.xattr_blob.encode_private
+EXTENSION_XATTR_BYTES_MAX: Final = 4096
+
+# Type byte of a directory entry: bits 12 to 15 of the mode.
+DT_FIFO: Final = 1
+DT_CHARACTER: Final = 2
+DT_DIRECTORY: Final = 4
+DT_BLOCK: Final = 6
+DT_FILE: Final = 8
+DT_SYMLINK: Final = 10
+DT_SOCKET: Final = 12
+
+# Offsets into the header that writers and readers of a hot loop patch or look at.
+OFFSET_TYPE: Final = 0
+OFFSET_TAPEA: Final = 16
+OFFSET_INUMBER: Final = 20
+OFFSET_CHECKSUM: Final = 28
+OFFSET_INODE: Final = 32
+OFFSET_DEVICE: Final = 72  # first block word
+OFFSET_TIME_LOW: Final = 152  # first spare word of the inode
+OFFSET_COUNT: Final = 160
+OFFSET_ADDR: Final = 164
+OFFSET_LABEL: Final = 676
+OFFSET_FLAGS: Final = 888
+OFFSET_SPARE: Final = 904
+TIME_MARK: Final = b"moverns1"  # at OFFSET_SPARE: the inode's spare words hold the rest of its times
+
+_BILLION: Final = 1_000_000_000
+_FIELDS: Final = "IiiiIIIIHhHHQIIIIIII56xIIIIIIIi512s16si64s64s64sIiiI8s112x"
+LITTLE: Final = struct.Struct("<" + _FIELDS)
+BIG: Final = struct.Struct(">" + _FIELDS)
+_WORDS_LITTLE: Final = struct.Struct("<256I")
+_WORDS_BIG: Final = struct.Struct(">256I")
+_ALL_PRESENT: Final = b"\1" * HEADER_RECORDS_MAX
+assert LITTLE.size == RECORD_BYTES
+
+
+class FormatError(ValueError):
+    """Bytes that cannot be a record of a dump stream."""
+
+
+class RecordType(IntEnum):
+    """c_type."""
+
+    TAPE = 1
+    INODE = 2
+    BITS = 3  # map of the inodes contained in this dump
+    ADDR = 4  # continuation of an inode
+    END = 5
+    CLRI = 6  # map of the inodes in use
+
+
+class Inode(NamedTuple):
+    """The inode in a header; times in nanoseconds, device as st_rdev (its low 32 bits)."""
+
+    mode: int
+    nlink: int
+    uid: int
+    gid: int
+    size: int
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+    device: int = 0
+    flags: int = 0
+    blocks: int = 0  # of 512 bytes, informative
+    generation: int = 0
+
+
+NO_INODE: Final = Inode(0, 0, 0, 0, 0, 0, 0, 0)
+
+
+class Header(NamedTuple):
+    """A header as read; ``records`` is c_count, ``addr`` has a byte per described record, 0 = hole."""
+
+    type: int
+    date: int
+    ddate: int
+    volume: int
+    tapea: int
+    inumber: int
+    inode: Inode
+    records: int
+    addr: bytes
+    label: bytes
+    level: int
+    filesystem: bytes
+    device: bytes
+    host: bytes
+    flags: int
+    first_record: int
+    tape_block_records: int
+    extension: int
+    little_endian: bool
+
+    @property
+    def is_extension(self) -> bool:
+        """Whether the records are extended attributes of the inode instead of its content."""
+        return bool(self.flags & FLAG_EXTENSION) and self.extension != EXTENSION_NONE
+
+    @property
+    def data_records(self) -> int:
+        """Records that follow in the stream: ``records`` without the holes; a map may be longer than ``addr``."""
+        if self.type in {RecordType.BITS, RecordType.CLRI} or self.is_extension:
+            return self.records
+        if self.type in {RecordType.INODE, RecordType.ADDR}:
+            return self.records - self.addr.count(0, 0, self.records)
+        return 0
+
+
+class DumpLabel(NamedTuple):
+    """What every header of one dump repeats."""
+
+    date: int  # of this dump, seconds
+    ddate: int = 0  # of the dump it is based on; 0 = level 0
+    level: int = 0
+    label: bytes = b"none"
+    filesystem: bytes = b""
+    device: bytes = b""
+    host: bytes = b""
+    tape_block_records: int = TAPE_BLOCK_RECORDS
+
+
+class DirectoryEntry(NamedTuple):
+    """One name in a directory; ``type`` is a DT number, 0 = not known."""
+
+    inumber: int
+    type: int
+    name: bytes
+
+
+# --- checksum ------------------------------------------------------------------------------------------------
+
+
+def word_sum(record: bytes | bytearray | memoryview, *, little_endian: bool = True) -> int:
+    """The sum of a record's 256 words modulo 2^32."""
+    words = _WORDS_LITTLE if little_endian else _WORDS_BIG
+    total: int = sum(words.unpack(record))
+    return total & 0xFFFF_FFFF
+
+
+# --- times ---------------------------------------------------------------------------------------------------
+
+
+def time_words(atime_ns: int, mtime_ns: int, ctime_ns: int) -> tuple[int, int]:
+    """The two spare words: parts below a microsecond (10 bits each), and bits 32 to 39 of the seconds."""
+    low = atime_ns % 1000 | mtime_ns % 1000 << 10 | ctime_ns % 1000 << 20
+    high = 0
+    for shift, time_ns in ((0, atime_ns), (8, mtime_ns), (16, ctime_ns)):
+        high |= (time_ns // _BILLION >> 32 & 0xFF) << shift
+    return low, high
+
+
+def _time_ns(seconds: int, microseconds: int, low: int, high: int) -> int:
+    if high & 0x80:
+        high -= 0x100
+    seconds += high << 32
+    return seconds * _BILLION + microseconds * 1000 + low
+
+
+def _split_ns(time_ns: int) -> tuple[int, int]:
+    seconds, rest = divmod(time_ns, _BILLION)
+    return seconds & 0xFFFF_FFFF, rest // 1000
+
+
+# --- headers -------------------------------------------------------------------------------------------------
+
+
+def pack_header(
+    label: DumpLabel,
+    record_type: RecordType,
+    tapea: int,
+    *,
+    inumber: int = 0,
+    inode: Inode = NO_INODE,
+    count: int = 0,
+    addr: bytes | None = None,
+    extension: int = EXTENSION_NONE,
+) -> bytes:
+    """A whole header with its checksum.
+
+    Args:
+        tapea: index of this record in the stream; wraps at 2^32.
+        count: records described.
+        addr: a byte per described record, 0 = hole; None = all are present.
+        extension: c_extattributes; sets the extension flag when it is not NONE.
+    """
+    flags = FLAG_NEW_INODE_FORMAT
+    if record_type is RecordType.TAPE:
+        flags |= FLAG_NEW_HEADER
+    if extension != EXTENSION_NONE:
+        flags |= FLAG_EXTENSION
+    if addr is None:
+        # TAPE and END: anything here would be taken for a table of first inodes per volume.
+        addr = _ALL_PRESENT[: min(count, HEADER_RECORDS_MAX)]
+    low, high = time_words(inode.atime_ns, inode.mtime_ns, inode.ctime_ns)
+    fields = (
+        *(record_type, label.date, label.ddate, 1, tapea & 0xFFFF_FFFF, inumber, MAGIC),
+        *(inode.mode, min(inode.nlink, NLINK_MAX), inode.uid & 0xFFFF, inode.gid & 0xFFFF, inode.size),
+        *_split_ns(inode.atime_ns),
+        *_split_ns(inode.mtime_ns),
+        *_split_ns(inode.ctime_ns),
+        *(inode.device & 0xFFFF_FFFF, inode.flags, inode.blocks & 0xFFFF_FFFF, inode.generation),
+        *(inode.uid, inode.gid, low, high, count, addr, label.label[:15], label.level),
+        *(label.filesystem[:63], label.device[:63], label.host[:63]),
+        *(flags, 0, label.tape_block_records, extension, TIME_MARK),
+    )
+    unsummed = LITTLE.pack(*fields[:7], 0, *fields[7:])
+    checksum: int = (CHECKSUM - word_sum(unsummed)) & 0xFFFF_FFFF
+    return unsummed[:OFFSET_CHECKSUM] + checksum.to_bytes(4, "little") + unsummed[OFFSET_CHECKSUM + 4 :]
+
+
+def parse_header(record: bytes | bytearray | memoryview, *, verify: bool = True) -> Header:
+    """The header in a 1024-byte record of either byte order.
+
+    Args:
+        verify: False when the caller has checked the sum in a cheaper way.
+
+    Raises:
+        FormatError: not a header: wrong length, magic or checksum.
+    """
+    if len(record) != RECORD_BYTES:
+        raise FormatError(f"a record of {len(record)} bytes")
+    fields = LITTLE.unpack(record)
+    little_endian = fields[6] == MAGIC
+    if not little_endian:
+        fields = BIG.unpack(record)
+        if fields[6] != MAGIC:
+            if MAGIC_OLD in {fields[6], LITTLE.unpack(record)[6]}:
+                raise FormatError("a dump of the format before 4.4BSD (magic 60011), which is not supported")
+            raise FormatError(f"no dump header: magic {fields[6]:#x}")
+    if verify and word_sum(record, little_endian=little_endian) != CHECKSUM:
+        raise FormatError(f"a header with a wrong checksum (c_tapea {fields[4]}, inode {fields[5]})")
+    record_type, date, ddate, volume, tapea, inumber = fields[:6]
+    mode, nlink, _, _, size, a_s, a_us, m_s, m_us, c_s, c_us, device, inode_flags, blocks, generation, uid, gid = (
+        fields[8:25]
+    )
+    low, high, count, addr, label, level, filesystem, device_name, host = fields[25:34]
+    flags, first_record, tape_block_records, extension, mark = fields[34:]
+    if mark != TIME_MARK:
+        low = high = 0
+    inode = Inode(
+        mode,
+        nlink,
+        uid,
+        gid,
+        size,
+        _time_ns(a_s, a_us, low & 0x3FF, high & 0xFF),
+        _time_ns(m_s, m_us, low >> 10 & 0x3FF, high >> 8 & 0xFF),
+        _time_ns(c_s, c_us, low >> 20 & 0x3FF, high >> 16 & 0xFF),
+        device,
+        inode_flags,
+        blocks,
+        generation,
+    )
+    if count < 0:
+        raise FormatError(f"a header that describes {count} records (c_tapea {tapea}, inode {inumber})")
+    return Header(
+        record_type,
+        date,
+        ddate,
+        volume,
+        tapea,
+        inumber,
+        inode,
+        count,
+        addr,
+        label.rstrip(b"\0"),
+        level,
+        filesystem.rstrip(b"\0"),
+        device_name.rstrip(b"\0"),
+        host.rstrip(b"\0"),
+        flags,
+        first_record,
+        tape_block_records,
+        extension,
+        little_endian,
+    )
+
+
+# --- directories ---------------------------------------------------------------------------------------------
+
+_ENTRY_LITTLE: Final = struct.Struct("<IHBB")
+_ENTRY_BIG: Final = struct.Struct(">IHBB")
+
+
+def pack_directory(entries: Iterable[tuple[int, int, bytes]]) -> bytearray:
+    """The data of a directory: entries (inumber, type, name) in the order given, ``.`` and ``..`` included.
+
+    No entry crosses a 1024-byte chunk; the last of each chunk reaches to its end.
+    """
+    data = bytearray()
+    pack = _ENTRY_LITTLE.pack
+    chunk_end = DIRECTORY_CHUNK_BYTES
+    last = -1  # offset of the last entry
+    for inumber, entry_type, name in entries:
+        length = (len(name) + 12) & ~3  # 8 + name + NUL, rounded up to 4
+        at = len(data)
+        if at + length > chunk_end:
+            data[last + 4 : last + 6] = (chunk_end - last).to_bytes(2, "little")
+            data += bytes(chunk_end - at)
+            chunk_end += DIRECTORY_CHUNK_BYTES
+        last = len(data)
+        data += pack(inumber, length, entry_type, len(name))
+        data += name
+        data += bytes(length - 8 - len(name))
+    if last >= 0:
+        data[last + 4 : last + 6] = (chunk_end - last).to_bytes(2, "little")
+        data += bytes(chunk_end - len(data))
+    return data
+
+
+def parse_directory(
+    data: bytes | bytearray | memoryview, size: int | None = None, *, little_endian: bool = True
+) -> list[DirectoryEntry]:
+    """The entries in a directory's data, empty slots left out.
+
+    Args:
+        size: the inode's size, where the data is padded beyond it.
+
+    Raises:
+        FormatError: an entry that reaches past its 1024-byte chunk, or a name past its entry.
+    """
+    end = len(data) if size is None else min(size, len(data))
+    unpack = (_ENTRY_LITTLE if little_endian else _ENTRY_BIG).unpack_from
+    entries: list[DirectoryEntry] = []
+    at = 0
+    while at + 8 <= end:
+        inumber, length, entry_type, name_length = unpack(data, at)
+        chunk_rest = DIRECTORY_CHUNK_BYTES - at % DIRECTORY_CHUNK_BYTES
+        if length < 8 or length & 3 or length > chunk_rest or 8 + name_length > length:
+            raise FormatError(f"a directory entry of {length} bytes with a name of {name_length} at offset {at}")
+        if inumber:
+            name = bytes(data[at + 8 : at + 8 + name_length])
+            entries.append(DirectoryEntry(inumber, entry_type, name))
+        at += length
+    return entries
+
+
+# --- maps ----------------------------------------------------------------------------------------------------
+
+
+def full_bitmap(highest_inumber: int, absent: Sequence[int] = (1,)) -> bytearray:
+    """A map in which every inode up to ``highest_inumber`` is set but ``absent``, in whole records.
+
+    restore ignores names whose number does not lie below the map's bits, so it reaches one further.
+    """
+    records = max(1, -(-(highest_inumber + 1) // (RECORD_BYTES * 8)))
+    whole, rest = divmod(highest_inumber, 8)
+    bitmap = bytearray(b"\xff" * whole)
+    bitmap.append((1 << rest) - 1)
+    bitmap += bytes(max(0, records * RECORD_BYTES - len(bitmap)))
+    del bitmap[records * RECORD_BYTES :]
+    for inumber in absent:
+        if inumber <= highest_inumber:
+            bitmap[(inumber - 1) >> 3] &= ~(1 << ((inumber - 1) & 7)) & 0xFF
+    return bitmap
+
+
+def bit_is_set(bitmap: bytes | bytearray | memoryview, inumber: int) -> bool:
+    """Whether a map names this inode; a number beyond the map is not in it."""
+    at = (inumber - 1) >> 3
+    return 0 <= at < len(bitmap) and bool(bitmap[at] >> ((inumber - 1) & 7) & 1)

@@ -1,0 +1,86 @@
+"""The attribute blobs: vectors, the 4096-byte bound, ACL versions, malformed bytes."""
+
+import struct
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mover.data import xattr_blob as blob
+from mover.data.dump_format import FormatError
+from tests.support.trees import posix_acl
+
+ACL = posix_acl(1000, 6, 4_000_000_000)
+
+
+def test_an_acl_becomes_version_1_and_comes_back() -> None:
+    disk = blob.acl_to_disk(ACL)
+    assert disk[:4] == struct.pack("<I", 1)
+    assert len(disk) == 4 + 6 * 4 + 2 * 4
+    assert blob.acl_from_disk(disk) == ACL
+    for wrong in (b"", b"\1\0\0\0", ACL[:-1]):
+        with pytest.raises(FormatError):
+            blob.acl_to_disk(wrong)
+    for wrong in (b"", ACL, disk[:-1], disk[: 4 + 4 + 4]):
+        with pytest.raises(FormatError):
+            blob.acl_from_disk(wrong)
+
+
+def test_the_blob_is_laid_out_as_the_format_says() -> None:
+    standard, left = blob.split([(b"user.ab", b"value")])
+    assert left == []
+    assert standard[:32] == struct.pack("<IIII16x", 0xEA020000, 1, 1, 0)
+    assert standard[32:48] == struct.pack("<BBHIII", 2, 1, 56, 0, 5, 0)
+    assert standard[48:] == b"ab\0\0" + bytes(4) + b"value\0\0\0"
+
+
+def test_attributes_in_the_inode_count_their_offsets_from_behind_the_head() -> None:
+    entry = struct.pack("<BBHIII", 1, 4, 24, 0, 3, 0) + b"x\0\0\0" + bytes(4) + b"abc\0"
+    assert blob.decode(struct.pack("<I", 0xEA020001) + entry) == [(b"trusted.x", b"abc")]
+
+
+names = st.sampled_from([b"user.", b"trusted.", b"security.", b"system.", b"btrfs."]).flatmap(
+    lambda prefix: st.binary(min_size=1, max_size=40).map(lambda rest: prefix + rest)
+)
+attributes = st.dictionaries(names, st.binary(max_size=3000), max_size=12)
+
+
+@settings(max_examples=60)
+@given(attributes, st.booleans())
+def test_nothing_is_lost_and_the_blob_stays_small(given_attributes: dict[bytes, bytes], acl: bool) -> None:
+    wanted = dict(given_attributes)
+    if acl:
+        wanted |= {blob.ACL_ACCESS: ACL, blob.ACL_DEFAULT: ACL}
+    standard, left = blob.split(wanted.items())
+    assert len(standard) <= 4096
+    found = blob.decode(standard) if standard else []
+    for private in blob.encode_private(left):
+        found += blob.decode_private(private)
+    assert dict(found) == wanted
+    assert len(found) == len(wanted)
+    if acl:
+        assert {blob.ACL_ACCESS, blob.ACL_DEFAULT}.isdisjoint(name for name, _ in left)
+
+
+def test_private_blobs_stay_within_one_header() -> None:
+    many = [(b"user.%d" % number, bytes(65_536)) for number in range(20)]
+    blobs = blob.encode_private(many)
+    assert len(blobs) == 3
+    assert all(len(one) <= 512 * 1024 for one in blobs)
+    assert [pair for one in blobs for pair in blob.decode_private(one)] == many
+
+
+@settings(max_examples=100)
+@given(st.sampled_from([0xEA020000, 0xEA020001]), st.binary(max_size=300))
+def test_rubbish_ends_in_an_error_or_in_attributes(magic: int, rest: bytes) -> None:
+    for decode in (blob.decode, blob.decode_private):
+        try:
+            decode(struct.pack("<I", magic) + rest)
+        except FormatError:
+            continue
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    entry = struct.pack("<BBHIII", 1, 9, 0, 0, 0, 0) + b"x\0\0\0" + bytes(4)
+    with pytest.raises(FormatError, match="unknown kind 9"):
+        blob.decode(struct.pack("<I", 0xEA020001) + entry)
