@@ -78,11 +78,13 @@ class RingClosed(Exception):  # noqa: N818 - an end, not always an error
 
     Attributes:
         verdict: CLOSED when the other side ended in good order, BROKEN otherwise.
+        by_consumer: the consumer itself said that it has all it wants (and control said nothing).
     """
 
-    def __init__(self, verdict: Verdict) -> None:
+    def __init__(self, verdict: Verdict, *, by_consumer: bool = False) -> None:
         super().__init__(f"the ring is {verdict.name.lower()}")
         self.verdict = verdict
+        self.by_consumer = by_consumer
 
 
 class RingFds(NamedTuple):
@@ -309,7 +311,7 @@ class Producer(_Side):
         if words[W_VERDICT]:
             raise RingClosed(self._ring.verdict())
         if words[_CLOSED]:
-            raise RingClosed(Verdict.CLOSED)
+            raise RingClosed(Verdict.CLOSED, by_consumer=True)
 
     def reserve(self) -> memoryview:
         """A free slot to fill, whole; the same one again until it is committed.

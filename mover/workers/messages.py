@@ -352,9 +352,15 @@ class ConnectionLost(Message, frozen=True):
 
 
 class RelayFinished(Message, frozen=True):
-    """The data connection is over: ``orderly`` only when the in-band end went through it whole."""
+    """The data connection is over.
+
+    orderly: the stream's end went through: the in-band END was sent and acknowledged, the peer's end was received, or
+    the consumer had all it wanted and the peer was told so. peer_closed: a sender's peer closed in good order before
+    the end (a recover that has all it wants; in a backup that is a failure).
+    """
 
     orderly: bool
+    peer_closed: bool
     text: str
     socket_bytes: int
 

@@ -1,0 +1,319 @@
+"""Supervision of worker processes: warm spares, requests with deadlines, events, and an owner who reaps each.
+
+Death is seen twice: the control socket ends at once, the exit status follows. Events that a worker sent before it
+died are delivered before its event channel ends, so the last words are never lost.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, Literal
+
+import msgspec
+import structlog
+import trio
+
+from mover.workers.channel import (
+    ANCILLARY_BYTES,
+    ChannelBroken,
+    Unpacker,
+    pack,
+    receive_descriptors,
+    rights,
+)
+from mover.workers.messages import (
+    ConnectionLost,
+    DataFinished,
+    Event,
+    FileRecovered,
+    FromWorker,
+    LogLine,
+    MoverHalted,
+    MoverPaused,
+    RelayFinished,
+    Reply,
+    ToWorker,
+    WantData,
+    from_worker_decoder,
+)
+
+WorkerKind = Literal["data", "tape", "relay"]
+KINDS: Final[tuple[WorkerKind, ...]] = ("data", "tape", "relay")
+GRACE_S: Final = 2.0
+EVENTS_BUFFERED: Final = 1024  # past it the worker waits in its send; its replies come behind its events
+_CHUNK: Final = 65_536
+_EVENTS: Final = (
+    LogLine,
+    MoverPaused,
+    MoverHalted,
+    WantData,
+    FileRecovered,
+    DataFinished,
+    ConnectionLost,
+    RelayFinished,
+)
+
+log = structlog.get_logger()
+
+
+class WorkerDied(Exception):  # noqa: N818 - named for what happened
+    """The worker process ended before it answered."""
+
+    def __init__(self, kind: str, pid: int, exit_status: int | None) -> None:
+        super().__init__(f"the {kind} worker (pid {pid}) died: {describe_exit(exit_status)}")
+        self.exit_status = exit_status
+
+
+class WorkerHung(Exception):  # noqa: N818 - named for what happened
+    """The worker did not answer within the operation's deadline."""
+
+    def __init__(self, kind: str, pid: int, request: str, deadline_s: float) -> None:
+        super().__init__(f"the {kind} worker (pid {pid}) did not answer {request} within {deadline_s:g} s")
+
+
+def describe_exit(status: int | None) -> str:
+    """An exit status in words: ``exit 3``, ``signal SIGKILL``."""
+    if status is None:
+        return "still ending"
+    if status >= 0:
+        return f"exit {status}"
+    try:
+        return f"signal {signal.Signals(-status).name}"
+    except ValueError:
+        return f"signal {-status}"
+
+
+class Worker:
+    """One worker process and the conversation with it.
+
+    Attributes:
+        events: what the worker says by itself; ends when the worker is gone.
+        exit_status: None while it runs; negative = killed by that signal.
+    """
+
+    def __init__(self, kind: WorkerKind, process: trio.Process, connection: trio.socket.SocketType) -> None:
+        self.kind: WorkerKind = kind
+        self.pid = process.pid
+        self.started = time.monotonic()
+        self.exit_status: int | None = None
+        self._process = process
+        self._socket = connection
+        self._unpacker = Unpacker()
+        self._asking = trio.Lock()
+        self._sending = trio.Lock()
+        self._waiting: deque[trio.MemorySendChannel[Reply]] = deque()
+        self._event_sender: trio.MemorySendChannel[Event]
+        self.events: trio.MemoryReceiveChannel[Event]
+        self._event_sender, self.events = trio.open_memory_channel[Event](EVENTS_BUFFERED)
+        self.gone = trio.Event()
+
+    @property
+    def alive(self) -> bool:
+        return not self.gone.is_set() and self._process.returncode is None
+
+    async def request(self, message: ToWorker, descriptors: Sequence[int] = (), *, deadline_s: float) -> Reply:
+        """Ask, and wait for the one reply.
+
+        Raises:
+            WorkerDied: it ended first.
+            WorkerHung: no reply within ``deadline_s`` seconds; the worker is not asked again after that.
+        """
+        async with self._asking:
+            sender, receiver = trio.open_memory_channel[Reply](1)
+            with trio.move_on_after(deadline_s):
+                await self._send(message, descriptors)
+                self._waiting.append(sender)
+                if self.gone.is_set():
+                    sender.close()
+                try:
+                    return await receiver.receive()
+                except trio.EndOfChannel:
+                    raise WorkerDied(self.kind, self.pid, self.exit_status) from None
+        raise WorkerHung(self.kind, self.pid, type(message).__name__, deadline_s)
+
+    async def tell(self, message: ToWorker, descriptors: Sequence[int] = ()) -> None:
+        """Send a message that has no reply.
+
+        Raises:
+            WorkerDied: it is gone.
+        """
+        await self._send(message, descriptors)
+
+    async def _send(self, message: ToWorker, descriptors: Sequence[int]) -> None:
+        data = pack(message)
+        async with self._sending:
+            try:
+                # Descriptors go with the first bytes; a message once begun is sent whole or the worker is lost.
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + GRACE_S):
+                    sent = await self._socket.sendmsg([data], rights(list(descriptors)))
+                    while sent < len(data):
+                        sent += await self._socket.send(data[sent:])
+                    return
+            except OSError:
+                raise WorkerDied(self.kind, self.pid, self.exit_status) from None
+            self.kill()
+            raise WorkerHung(self.kind, self.pid, type(message).__name__, GRACE_S)
+
+    async def serve(self) -> None:
+        """Read what the worker says until it is gone, then reap it; runs in the supervisor's nursery."""
+        try:
+            try:
+                await self._read()
+            except (OSError, ChannelBroken, msgspec.DecodeError) as error:
+                log.warning("worker conversation broken", kind=self.kind, pid=self.pid, error=str(error))
+            await self._reap()
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._reap()
+
+    async def _read(self) -> None:
+        while True:
+            data, ancillary, flags, _ = await self._socket.recvmsg(_CHUNK, ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
+            for fd in receive_descriptors(ancillary, flags):
+                os.close(fd)  # a worker has nothing to hand us
+            if not data:
+                return
+            self._unpacker.feed(data)
+            while (body := self._unpacker.next_body()) is not None:
+                await self._dispatch(from_worker_decoder.decode(body))
+
+    async def _dispatch(self, message: FromWorker) -> None:
+        if isinstance(message, _EVENTS):
+            try:
+                await self._event_sender.send(message)
+            except trio.BrokenResourceError:
+                log.debug("event of a worker nobody listens to", kind=self.kind, event=type(message).__name__)
+        elif self._waiting:
+            self._waiting.popleft().send_nowait(message)
+        else:
+            raise ChannelBroken(f"a {type(message).__name__} that nobody asked for")
+
+    async def _reap(self) -> None:
+        """Close the socket, wait the grace period, kill, wait; safe to call again."""
+        self._socket.close()
+        if self.exit_status is None:
+            with trio.move_on_after(GRACE_S):
+                await self._process.wait()
+            if self._process.returncode is None:
+                self._process.kill()
+                await self._process.wait()
+            self.exit_status = self._process.returncode
+        self.gone.set()
+        for sender in self._waiting:
+            sender.close()
+        self._waiting.clear()
+        self._event_sender.close()
+
+    def kill(self) -> None:
+        """SIGKILL, now."""
+        if self._process.returncode is None:
+            self._process.kill()
+
+    async def stop(self) -> None:
+        """End the worker: its socket closes, which it takes as the sign to leave; killed after the grace period.
+
+        Shielded, so that a cancelled owner still leaves no process behind; bounded by the grace period.
+        """
+        with trio.CancelScope(shield=True):
+            try:
+                # Not a close: the reading task still drains the worker's last words.
+                self._socket.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                log.debug("worker was gone already", kind=self.kind, pid=self.pid)
+            self.events.close()
+            await self.gone.wait()
+
+
+class Supervisor:
+    """Starts workers, keeps warm spares, and owns every process until it is reaped."""
+
+    def __init__(self, nursery: trio.Nursery, spares: int) -> None:
+        self._nursery = nursery
+        self._target = spares
+        self._spares: dict[WorkerKind, deque[Worker]] = {kind: deque() for kind in KINDS}
+        self._wanted = trio.Event()
+        self._starting = 0  # takers that wait for a process: spares are made after them
+        self.workers: dict[int, Worker] = {}
+
+    async def take(self, kind: WorkerKind) -> Worker:
+        """A worker of this kind: a warm spare, or a fresh one when none is left.
+
+        Raises:
+            OSError: no process could be started.
+        """
+        spares = self._spares[kind]
+        try:
+            while spares:
+                worker = spares.popleft()
+                if worker.alive:
+                    return worker
+            self._starting += 1
+            try:
+                return await self._spawn(kind)
+            finally:
+                self._starting -= 1
+        finally:
+            self._wanted.set()
+
+    async def keep_spares(self) -> None:
+        """Refill the spares, one process at a time, never before somebody who waits."""
+        while True:
+            self._wanted = trio.Event()
+            short = [kind for kind in KINDS if len(self._spares[kind]) < self._target]
+            if not short or self._starting:
+                await self._wanted.wait()
+                continue
+            kind = min(short, key=lambda kind: len(self._spares[kind]))
+            try:
+                self._spares[kind].append(await self._spawn(kind))
+            except OSError as error:
+                log.error("no spare worker", kind=kind, error=str(error))
+                with trio.move_on_after(1):
+                    await self._wanted.wait()
+
+    async def _spawn(self, kind: WorkerKind) -> Worker:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                process = await trio.lowlevel.open_process(
+                    [sys.executable, "-I", "-m", f"mover.{kind}", str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                )
+            except BaseException:
+                ours.close()
+                raise
+        worker = Worker(kind, process, trio.socket.from_stdlib_socket(ours))
+        self.workers[worker.pid] = worker
+        self._nursery.start_soon(self._own, worker)
+        return worker
+
+    async def _own(self, worker: Worker) -> None:
+        try:
+            await worker.serve()
+        finally:
+            self.workers.pop(worker.pid, None)
+            if worker in self._spares[worker.kind]:
+                self._spares[worker.kind].remove(worker)
+                self._wanted.set()
+                log.warning("spare worker ended", kind=worker.kind, pid=worker.pid, exit=worker.exit_status)
+
+
+@asynccontextmanager
+async def open_supervisor(spares: int) -> AsyncIterator[Supervisor]:
+    """A supervisor with ``spares`` warm workers of each kind; on exit every worker is stopped and reaped."""
+    async with trio.open_nursery() as nursery:
+        supervisor = Supervisor(nursery, spares)
+        if spares:
+            nursery.start_soon(supervisor.keep_spares)
+        try:
+            yield supervisor
+        finally:
+            nursery.cancel_scope.cancel()

@@ -1,0 +1,75 @@
+"""The relay worker: ``python -I -m mover.relay FD``; serves one data connection."""
+
+import select
+import sys
+from typing import Final
+
+from mover.relay.relay import Connection, receive, send
+from mover.ring import Consumer, Producer, RingFds
+from mover.workers.channel import Channel
+from mover.workers.frame import run
+from mover.workers.messages import (
+    AttachConnection,
+    ConnectionLost,
+    Done,
+    Refused,
+    StartRelay,
+    ToWorker,
+)
+
+ILLEGAL_STATE: Final = 19
+CONNECT_ERROR: Final = 23
+
+
+class Relay:
+    """One data connection, from the moment control hands its socket over."""
+
+    def __init__(self) -> None:
+        self._connection: Connection | None = None
+        self._lost = False
+
+    def handle(self, channel: Channel, message: ToWorker) -> None:
+        """Serve one message of control."""
+        match message:
+            case AttachConnection():
+                (fd,) = channel.take_descriptors(1)
+                self._connection = Connection(fd, message.peer_timeout_s)
+                channel.send(Done())
+                self._watch(channel)
+            case StartRelay():
+                self._start(channel, message)
+            case _:
+                channel.send(Refused(ILLEGAL_STATE, f"a relay does not serve {type(message).__name__}"))
+
+    def _watch(self, channel: Channel) -> None:
+        """Until control has work, look for a peer that goes away; bytes that come early stay in the socket."""
+        assert self._connection is not None
+        poller = select.poll()
+        poller.register(self._connection.socket, select.POLLRDHUP)
+        poller.register(channel.fileno(), select.POLLIN)
+        ready = dict(poller.poll())
+        if channel.fileno() not in ready:
+            self._lost = True
+            self._connection.reset()
+            channel.send(ConnectionLost("the peer closed the data connection before the operation began"))
+
+    def _start(self, channel: Channel, message: StartRelay) -> None:
+        fds = RingFds(*channel.take_descriptors(3))
+        if self._connection is None:
+            channel.send(Refused(ILLEGAL_STATE, "the relay has no data connection"))
+            return
+        if self._lost:
+            channel.send(Refused(CONNECT_ERROR, "the data connection is gone"))
+            return
+        channel.send(Done())
+        if message.direction == "send":
+            with Consumer(fds) as consumer:
+                channel.send(send(channel, self._connection, consumer))
+        else:
+            with Producer(fds) as producer:
+                channel.send(receive(channel, self._connection, producer))
+        self._connection = None
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv, Relay().handle))

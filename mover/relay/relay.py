@@ -1,0 +1,278 @@
+"""Carries bytes between a ring and a TCP data connection, in one direction, and ends it so that a crash never looks
+like an end.
+
+SO_LINGER (on, 0) stands on the socket from the first moment: whatever ends this process resets the connection. Only
+the in-band END (sending), the peer's end of file or a consumer that has all it wants (receiving) lead to an orderly
+close. Waits watch the socket, the control socket and the ring's eventfd together; the eventfd is watched edge
+triggered, because it is readable as long as credits lie in it.
+"""
+
+import fcntl
+import select
+import socket
+import struct
+import sys
+import termios
+import time
+from typing import Final
+
+from mover.ring import Consumer, Kind, Producer, RelayGauge, RingClosed
+from mover.workers.channel import Channel
+from mover.workers.messages import RelayFinished
+
+RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+CLOSE_IN_ORDER: Final = struct.pack("ii", 0, 0)
+FILL_WAIT_S: Final = 0.002  # how long a part-filled slot waits for more before it goes on its way
+DRAIN_S: Final = 30.0  # how long an orderly close waits for a peer that neither closes nor acknowledges
+
+
+class Connection:
+    """The data connection with its trapdoor: closed without :meth:`close_in_order`, the peer sees a reset."""
+
+    def __init__(self, fd: int, peer_timeout_s: float) -> None:
+        self.socket = socket.socket(fileno=fd)
+        self.socket.setblocking(True)  # O_NONBLOCK travels with a descriptor that came from an event loop
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        seconds = max(1, int(peer_timeout_s))
+        for option, value in (
+            (socket.TCP_KEEPIDLE, max(1, seconds // 3)),
+            (socket.TCP_KEEPINTVL, max(1, seconds // 6)),
+            (socket.TCP_KEEPCNT, 4),
+            (socket.TCP_USER_TIMEOUT, int(peer_timeout_s * 1000)),
+        ):
+            self.socket.setsockopt(socket.IPPROTO_TCP, option, value)
+
+    def unacknowledged(self) -> int:
+        """Bytes in the send queue that the peer's kernel has not acknowledged."""
+        return int.from_bytes(fcntl.ioctl(self.socket.fileno(), termios.TIOCOUTQ, b"\0" * 4), sys.byteorder)
+
+    def close_in_order(self) -> None:
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, CLOSE_IN_ORDER)
+        self.socket.close()
+
+    def reset(self) -> None:
+        self.socket.close()
+
+
+class _Waiter:
+    """Waits on the connection, the control socket and one eventfd."""
+
+    def __init__(self, channel: Channel, connection: Connection, eventfd: int) -> None:
+        self._epoll = select.epoll()
+        self._connection = connection.socket.fileno()
+        self._channel = channel
+        self._epoll.register(channel.fileno(), select.EPOLLIN)
+        self._epoll.register(self._connection, 0)
+        self._epoll.register(eventfd, select.EPOLLIN | select.EPOLLET)
+
+    def wait(self, events: int, timeout_s: float | None = None) -> bool:
+        """Wait for ``events`` of the connection or anything else; whether the connection has one of them.
+
+        Raises:
+            ChannelBroken: control is gone or wants this relay gone.
+        """
+        self._epoll.modify(self._connection, events)
+        ready = self._epoll.poll(-1 if timeout_s is None else timeout_s)
+        for fd, _ in ready:
+            if fd == self._channel.fileno():
+                # Nothing may be asked of a relay that carries: this can only be the end of the control socket.
+                self._channel.receive()
+        return any(fd == self._connection for fd, _ in ready)
+
+    def close(self) -> None:
+        self._epoll.close()
+
+
+def send(channel: Channel, connection: Connection, ring: Consumer) -> RelayFinished:
+    """Carry the ring's bytes out until END."""
+    sock, gauges = connection.socket, ring.gauges
+    waiter = _Waiter(channel, connection, ring.fileno())
+    sent_bytes = 0
+
+    def result(*, orderly: bool, text: str, peer_closed: bool = False) -> RelayFinished:
+        return RelayFinished(orderly=orderly, peer_closed=peer_closed, text=text, socket_bytes=sent_bytes)
+
+    try:
+        while True:
+            entry = ring.try_peek()
+            if entry is None:
+                if waiter.wait(select.EPOLLIN | select.EPOLLRDHUP) and _peer_closed(sock):
+                    ring.finish()
+                    connection.close_in_order()
+                    return result(orderly=False, peer_closed=True, text="the peer closed the data connection")
+                continue
+            if entry.kind == Kind.END:
+                ring.release()
+                _close_after_send(channel, connection)
+                return result(orderly=True, text="")
+            if entry.kind != Kind.DATA:
+                connection.reset()
+                return result(orderly=False, text="the stream was broken off by its producer")
+            view, at = entry.view, 0
+            while at < len(view):
+                try:
+                    at += (count := sock.send(view[at:], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL))
+                except BlockingIOError:
+                    started = time.monotonic_ns()
+                    ready = waiter.wait(select.EPOLLOUT | select.EPOLLRDHUP)
+                    gauges[RelayGauge.SOCKET_WAIT_NS] += time.monotonic_ns() - started
+                    ring.check()
+                    if ready and _peer_closed(sock):
+                        ring.finish()
+                        connection.close_in_order()
+                        return result(orderly=False, peer_closed=True, text="the peer closed the data connection")
+                    continue
+                sent_bytes += count
+                gauges[RelayGauge.SOCKET_BYTES] = sent_bytes
+            view.release()
+            ring.release()
+    except RingClosed as closed:
+        connection.reset()
+        return result(orderly=False, text=str(closed))
+    except OSError as error:
+        ring.finish()
+        connection.reset()
+        return result(orderly=False, text=f"data connection: {error.strerror or error}")
+    finally:
+        waiter.close()
+
+
+def _peer_closed(sock: socket.socket) -> bool:
+    """Whether the peer has sent its end of file; bytes it sends against the direction are dropped.
+
+    Raises:
+        OSError: the connection is broken (a reset).
+    """
+    try:
+        return sock.recv(4096, socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+
+
+def _close_after_send(channel: Channel, connection: Connection) -> None:
+    """The orderly end of a sender: FIN, then wait until the peer closes, or has acknowledged all and stays silent.
+
+    The peer is waited for as long as it lives: a mover that waits for its next cartridge keeps the connection for
+    hours, and TCP_USER_TIMEOUT ends the wait for one that is gone.
+    """
+    sock = connection.socket
+    sock.shutdown(socket.SHUT_WR)
+    poller = select.poll()
+    poller.register(sock, select.POLLIN)
+    poller.register(channel.fileno(), select.POLLIN)
+    while True:
+        ready = dict(poller.poll(1000))
+        if channel.fileno() in ready:
+            channel.receive()
+        if sock.fileno() in ready:
+            if _peer_closed(sock):
+                break
+        elif connection.unacknowledged() == 0:
+            break
+    connection.close_in_order()
+
+
+def receive(channel: Channel, connection: Connection, ring: Producer) -> RelayFinished:
+    """Carry the connection's bytes into the ring until its end, or until the consumer has all it wants."""
+    sock, gauges = connection.socket, ring.gauges
+    waiter = _Waiter(channel, connection, ring.fileno())
+    received_bytes = 0
+    filled = 0
+
+    def result(*, orderly: bool, text: str) -> RelayFinished:
+        return RelayFinished(orderly=orderly, peer_closed=False, text=text, socket_bytes=received_bytes)
+
+    try:
+        while True:
+            slot = ring.try_reserve()
+            if slot is None:
+                waiter.wait(0)
+                continue
+            try:
+                count = sock.recv_into(slot[filled:], 0, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                started = time.monotonic_ns()
+                ready = waiter.wait(select.EPOLLIN | select.EPOLLRDHUP, FILL_WAIT_S if filled else None)
+                gauges[RelayGauge.SOCKET_WAIT_NS] += time.monotonic_ns() - started
+                if filled and not ready:
+                    ring.commit(filled)
+                    filled = 0
+                continue
+            if count == 0:
+                if filled:
+                    ring.commit(filled)
+                filled = 0
+                _finish_ring(channel, connection, ring, Kind.END)
+                return result(orderly=True, text="")
+            received_bytes += count
+            gauges[RelayGauge.SOCKET_BYTES] = received_bytes
+            filled += count
+            if filled == len(slot):
+                ring.commit(filled)
+                filled = 0
+    except RingClosed as closed:
+        if not closed.by_consumer:
+            connection.reset()
+            return result(orderly=False, text=str(closed))
+        _close_after_receive(channel, connection)
+        return result(orderly=True, text="")
+    except OSError as error:
+        connection.reset()
+        _finish_ring(channel, None, ring, Kind.FAILED)
+        return result(orderly=False, text=f"data connection: {error.strerror or error}")
+    finally:
+        waiter.close()
+
+
+def _finish_ring(channel: Channel, connection: Connection | None, ring: Producer, kind: Kind) -> None:
+    """Put the end in band; after a good end hold the connection until the consumer has taken all.
+
+    The sender takes our close for the word that everything is where it should be, so it comes after the consumer's,
+    and any other end of the ring resets the connection.
+    """
+    poller = select.epoll()
+    poller.register(channel.fileno(), select.EPOLLIN)
+    poller.register(ring.fileno(), select.EPOLLIN | select.EPOLLET)
+    ended = False
+    try:
+        while True:
+            if not ended and ring.try_reserve() is not None:
+                ring.commit(0, kind)
+                ended = True
+                if connection is None:
+                    return
+            ring.check()
+            for fd, _ in poller.poll():
+                if fd == channel.fileno():
+                    channel.receive()
+    except RingClosed as closed:
+        if connection is not None:
+            if closed.by_consumer:
+                connection.close_in_order()
+            else:
+                connection.reset()
+    finally:
+        poller.close()
+
+
+def _close_after_receive(channel: Channel, connection: Connection) -> None:
+    """The orderly end of a receiver that wants no more: FIN, then drop what is under way until the peer closes."""
+    sock = connection.socket
+    try:
+        sock.shutdown(socket.SHUT_WR)
+        poller = select.poll()
+        poller.register(sock, select.POLLIN)
+        poller.register(channel.fileno(), select.POLLIN)
+        deadline = time.monotonic() + DRAIN_S
+        while (left := deadline - time.monotonic()) > 0:
+            ready = dict(poller.poll(left * 1000))
+            if channel.fileno() in ready:
+                channel.receive()
+            if sock.fileno() in ready and sock.recv(1 << 20, socket.MSG_DONTWAIT) == b"":
+                break
+    except OSError:
+        # The peer reset while it still had bytes to send: it stopped too, and we have all we want.
+        connection.reset()
+        return
+    connection.close_in_order()
