@@ -13,7 +13,7 @@ have `mover.ndmp.history` alone):
   - `feed(data)`, then `next_event() -> Request | Answered | Discarded | None` until None (needs more bytes).
     Decoding is lazy: answer a `Request`, and set `authenticated`, before asking for the next event.
     `Answered.data` is to be sent as it is (CONNECT_OPEN, header errors); `Discarded` is for the log.
-    Raises `framing.FramingError`: close the connection;
+    Raises `errors.FramingError`: close the connection;
   - `Request(header, code, version, body)`; CONNECT_CLOSE comes as a Request and has no reply;
   - `reply(request, body) -> bytes`; `reply_error(request, error) -> bytes` (error in the body, all else empty);
     `refuse_request(request, error) -> bytes` (error in the header, no body);
@@ -26,11 +26,12 @@ have `mover.ndmp.history` alone):
   - `offered_version` comes with the greeting; `version` follows it until a ConnectOpenRequest is accepted.
 `table.TABLE[version, code] -> Row(name, kind, request, reply, needs_authentication)`.
 `states`: `DataMachine(version)`, `MoverMachine(version)` over literal transition tables: `audit(input)` raises
-  `IllegalState`, `apply(input)` moves; JOINT says what moves both. `window`: checks of record size and window.
+  `errors.IllegalStateError`, `apply(input)` moves; JOINT says what moves both. `window`: checks of record size
+  and window.
 `auth`: `new_challenge()`, `md5_digest(challenge, password)`, `verify_text(...)`, `verify_md5(...)`.
 `history.HistoryEncoder(version)`: XDR bytes of single file history entries, fast.
 `nlist.recover_target(version, name)`: where an nlist entry is to be recovered to.
-`xdr`, `framing`, `header`, `edge`: the layers beneath.
+`errors`: PeerError, ApiError and what is under them. `xdr`, `framing`, `header`, `edge`: the layers beneath.
 """
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "client",
     "edge",
     "enums",
+    "errors",
     "framing",
     "header",
     "history",

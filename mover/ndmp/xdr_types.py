@@ -35,7 +35,7 @@ class FixedOpaque(msgspec.Struct, frozen=True):
     length: int
 
 
-class Arms(msgspec.Struct, frozen=True):
+class Arms(msgspec.Struct, frozen=True, eq=False):
     """A discriminated union: discriminant, then the arm's fields; any other discriminant is an `UnknownArm`."""
 
     arms: Mapping[int, type[msgspec.Struct]]

@@ -1,0 +1,131 @@
+"""The message table: which messages each version has, their bodies, and which are taken before a login.
+
+Names are those of the version. A row's bodies are internal structs; `mover.ndmp.edge` knows their wire forms.
+Version 1 gets its rows (and TAPE_SET_RECORD_SIZE, DATA_CONTINUE, NOTIFY_PAUSED) by a column of its own.
+Source: NDMPv4 section 3; NDMPv2, NDMPv3; before login: NDMPv4 section 2.7.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from mover.ndmp import messages as m
+from mover.ndmp.enums import MessageCode
+
+
+class Kind(StrEnum):
+    """How a message is answered."""
+
+    REQUEST = "request"  # exactly one reply
+    NO_REPLY = "no-reply"  # CONNECT_CLOSE
+    POST = "post"  # sent by the server, never answered
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One message of one version; for a post `request` is its body."""
+
+    name: str
+    code: MessageCode
+    kind: Kind
+    request: type[m.Body]
+    reply: type[m.Body] | None
+    needs_authentication: bool
+
+
+# name, versions, versions that take it before a login, request, reply
+_REQUESTS: Final[tuple[tuple[str, str, str, type[m.Body], type[m.Body]], ...]] = (
+    ("CONNECT_OPEN", "234", "234", m.ConnectOpenRequest, m.ConnectOpenReply),
+    ("CONNECT_CLIENT_AUTH", "234", "234", m.ConnectClientAuthRequest, m.ConnectClientAuthReply),
+    ("CONNECT_SERVER_AUTH", "234", "", m.ConnectServerAuthRequest, m.ConnectServerAuthReply),
+    ("CONFIG_GET_HOST_INFO", "234", "2", m.ConfigGetHostInfoRequest, m.ConfigGetHostInfoReply),
+    ("CONFIG_GET_BUTYPE_ATTR", "2", "2", m.ConfigGetButypeAttrRequest, m.ConfigGetButypeAttrReply),
+    ("CONFIG_GET_MOVER_TYPE", "2", "2", m.ConfigGetConnectionTypeRequest, m.ConfigGetConnectionTypeReply),
+    ("CONFIG_GET_CONNECTION_TYPE", "34", "", m.ConfigGetConnectionTypeRequest, m.ConfigGetConnectionTypeReply),
+    ("CONFIG_GET_AUTH_ATTR", "234", "234", m.ConfigGetAuthAttrRequest, m.ConfigGetAuthAttrReply),
+    ("CONFIG_GET_BUTYPE_INFO", "34", "", m.ConfigGetButypeInfoRequest, m.ConfigGetButypeInfoReply),
+    ("CONFIG_GET_FS_INFO", "34", "", m.ConfigGetFsInfoRequest, m.ConfigGetFsInfoReply),
+    ("CONFIG_GET_TAPE_INFO", "34", "", m.ConfigGetTapeInfoRequest, m.ConfigGetTapeInfoReply),
+    ("CONFIG_GET_SCSI_INFO", "34", "", m.ConfigGetScsiInfoRequest, m.ConfigGetScsiInfoReply),
+    ("CONFIG_GET_SERVER_INFO", "34", "34", m.ConfigGetServerInfoRequest, m.ConfigGetServerInfoReply),
+    ("CONFIG_SET_EXT_LIST", "4", "", m.ConfigSetExtListRequest, m.ConfigSetExtListReply),
+    ("CONFIG_GET_EXT_LIST", "4", "", m.ConfigGetExtListRequest, m.ConfigGetExtListReply),
+    ("SCSI_OPEN", "234", "", m.ScsiOpenRequest, m.ScsiOpenReply),
+    ("SCSI_CLOSE", "234", "", m.ScsiCloseRequest, m.ScsiCloseReply),
+    ("SCSI_GET_STATE", "234", "", m.ScsiGetStateRequest, m.ScsiGetStateReply),
+    ("SCSI_SET_TARGET", "23", "", m.ScsiSetTargetRequest, m.ScsiSetTargetReply),
+    ("SCSI_RESET_DEVICE", "234", "", m.ScsiResetDeviceRequest, m.ScsiResetDeviceReply),
+    ("SCSI_RESET_BUS", "23", "", m.ScsiResetBusRequest, m.ScsiResetBusReply),
+    ("SCSI_EXECUTE_CDB", "234", "", m.ScsiExecuteCdbRequest, m.ScsiExecuteCdbReply),
+    ("TAPE_OPEN", "234", "", m.TapeOpenRequest, m.TapeOpenReply),
+    ("TAPE_CLOSE", "234", "", m.TapeCloseRequest, m.TapeCloseReply),
+    ("TAPE_GET_STATE", "234", "", m.TapeGetStateRequest, m.TapeGetStateReply),
+    ("TAPE_MTIO", "234", "", m.TapeMtioRequest, m.TapeMtioReply),
+    ("TAPE_WRITE", "234", "", m.TapeWriteRequest, m.TapeWriteReply),
+    ("TAPE_READ", "234", "", m.TapeReadRequest, m.TapeReadReply),
+    ("TAPE_EXECUTE_CDB", "234", "", m.TapeExecuteCdbRequest, m.TapeExecuteCdbReply),
+    ("DATA_GET_STATE", "234", "", m.DataGetStateRequest, m.DataGetStateReply),
+    ("DATA_START_BACKUP", "234", "", m.DataStartBackupRequest, m.DataStartBackupReply),
+    ("DATA_START_RECOVER", "234", "", m.DataStartRecoverRequest, m.DataStartRecoverReply),
+    ("DATA_ABORT", "234", "", m.DataAbortRequest, m.DataAbortReply),
+    ("DATA_GET_ENV", "234", "", m.DataGetEnvRequest, m.DataGetEnvReply),
+    ("DATA_STOP", "234", "", m.DataStopRequest, m.DataStopReply),
+    ("DATA_LISTEN", "34", "", m.DataListenRequest, m.DataListenReply),
+    ("DATA_CONNECT", "34", "", m.DataConnectRequest, m.DataConnectReply),
+    ("DATA_START_RECOVER_FILEHIST", "4", "", m.DataStartRecoverFilehistRequest, m.DataStartRecoverFilehistReply),
+    ("MOVER_GET_STATE", "234", "", m.MoverGetStateRequest, m.MoverGetStateReply),
+    ("MOVER_LISTEN", "234", "", m.MoverListenRequest, m.MoverListenReply),
+    ("MOVER_CONTINUE", "234", "", m.MoverContinueRequest, m.MoverContinueReply),
+    ("MOVER_ABORT", "234", "", m.MoverAbortRequest, m.MoverAbortReply),
+    ("MOVER_STOP", "234", "", m.MoverStopRequest, m.MoverStopReply),
+    ("MOVER_SET_WINDOW", "234", "", m.MoverSetWindowRequest, m.MoverSetWindowReply),
+    ("MOVER_READ", "234", "", m.MoverReadRequest, m.MoverReadReply),
+    ("MOVER_CLOSE", "234", "", m.MoverCloseRequest, m.MoverCloseReply),
+    ("MOVER_SET_RECORD_SIZE", "234", "", m.MoverSetRecordSizeRequest, m.MoverSetRecordSizeReply),
+    ("MOVER_CONNECT", "34", "", m.MoverConnectRequest, m.MoverConnectReply),
+)
+
+# name, versions, body
+_POSTS: Final[tuple[tuple[str, str, type[m.Body]], ...]] = (
+    ("NOTIFY_DATA_HALTED", "234", m.NotifyDataHaltedPost),
+    ("NOTIFY_CONNECTED", "23", m.NotifyConnectionStatusPost),
+    ("NOTIFY_CONNECTION_STATUS", "4", m.NotifyConnectionStatusPost),
+    ("NOTIFY_MOVER_HALTED", "234", m.NotifyMoverHaltedPost),
+    ("NOTIFY_MOVER_PAUSED", "234", m.NotifyMoverPausedPost),
+    ("NOTIFY_DATA_READ", "234", m.NotifyDataReadPost),
+    ("LOG_LOG", "2", m.LogMessagePost),
+    ("LOG_DEBUG", "2", m.LogMessagePost),
+    ("LOG_FILE", "234", m.LogFilePost),
+    ("LOG_MESSAGE", "34", m.LogMessagePost),
+    ("FH_ADD_UNIX_PATH", "2", m.FhAddFilePost),
+    ("FH_ADD_UNIX_DIR", "2", m.FhAddDirPost),
+    ("FH_ADD_UNIX_NODE", "2", m.FhAddNodePost),
+    ("FH_ADD_FILE", "34", m.FhAddFilePost),
+    ("FH_ADD_DIR", "34", m.FhAddDirPost),
+    ("FH_ADD_NODE", "34", m.FhAddNodePost),
+)
+
+VERSIONS: Final = (2, 3, 4)
+POST_INTERFACES: Final = (0x05, 0x06, 0x07)
+"""High bytes of message numbers that only servers send: NOTIFY, LOG, file history."""
+
+
+def _build() -> dict[tuple[int, int], Row]:
+    table: dict[tuple[int, int], Row] = {}
+    for version in VERSIONS:
+        digit = str(version)
+        close = MessageCode.CONNECT_CLOSE
+        table[version, close] = Row(close.name, close, Kind.NO_REPLY, m.ConnectCloseRequest, None, False)
+        for name, versions, before_login, request, reply in _REQUESTS:
+            if digit in versions:
+                code = MessageCode[name]
+                table[version, code] = Row(name, code, Kind.REQUEST, request, reply, digit not in before_login)
+        for name, versions, post in _POSTS:
+            if digit in versions:
+                code = MessageCode[name]
+                table[version, code] = Row(name, code, Kind.POST, post, None, False)
+    return table
+
+
+TABLE: Final = _build()
+"""(version, message number) -> row; an absent pair does not exist in that version."""
