@@ -1,0 +1,194 @@
+"""The relay as a real process: bytes both ways, and every end seen from the other side of the connection."""
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+
+from mover.ring import Consumer, Kind, Producer, RingControl, Verdict
+from mover.workers.channel import Unpacker, pack, rights
+from mover.workers.messages import (
+    AttachConnection,
+    ConnectionLost,
+    Done,
+    FromWorker,
+    Refused,
+    RelayFinished,
+    StartRelay,
+    ToWorker,
+    from_worker_decoder,
+)
+
+DEADLINE_S = 20
+
+
+class Rig(NamedTuple):
+    process: subprocess.Popen[bytes]
+    control: socket.socket
+    peer: socket.socket
+    ring: RingControl
+    unpacker: Unpacker
+
+    def ask(self, message: ToWorker, descriptors: list[int]) -> FromWorker:
+        self.control.sendmsg([pack(message)], rights(descriptors))
+        return self.listen()
+
+    def listen(self) -> FromWorker:
+        while (body := self.unpacker.next_body()) is None:
+            data = self.control.recv(65536)
+            assert data, "the relay went away"
+            self.unpacker.feed(data)
+        message: FromWorker = from_worker_decoder.decode(body)
+        return message
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    ours, theirs = socket.socketpair()
+    ours.settimeout(DEADLINE_S)
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-m", "mover.relay", str(theirs.fileno())], pass_fds=[theirs.fileno()]
+        )
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        peer = socket.create_connection(server.getsockname())
+        accepted, _ = server.accept()
+    peer.settimeout(DEADLINE_S)
+    ring = RingControl(65536, 4)
+    made = Rig(process, ours, peer, ring, Unpacker())
+    with accepted:
+        assert made.ask(AttachConnection(peer_timeout_s=10), [accepted.fileno()]) == Done()
+    yield made
+    ours.close()
+    peer.close()
+    ring.close()
+    assert process.wait(DEADLINE_S) is not None
+
+
+def receive_all(peer: socket.socket) -> bytes:
+    data = bytearray()
+    while chunk := peer.recv(65536):
+        data += chunk
+    return bytes(data)
+
+
+def receive_exactly(peer: socket.socket, count: int) -> bytes:
+    data = bytearray()
+    while len(data) < count:
+        chunk = peer.recv(count - len(data))
+        assert chunk
+        data += chunk
+    return bytes(data)
+
+
+def start(rig: Rig, direction: str) -> None:
+    message = StartRelay(direction="send" if direction == "send" else "receive")
+    assert rig.ask(message, list(rig.ring.fds)) == Done()
+
+
+def test_sends_and_ends_in_order(rig: Rig) -> None:
+    start(rig, "send")
+    with Producer(rig.ring.duplicate()) as producer:
+        for number in range(10):
+            producer.reserve()[:] = bytes([number]) * 65536
+            producer.commit(65536)
+            assert receive_exactly(rig.peer, 65536) == bytes([number]) * 65536
+        producer.finish(Kind.END)
+    assert receive_all(rig.peer) == b""
+    rig.peer.close()
+    assert rig.listen() == RelayFinished(orderly=True, peer_closed=False, text="", socket_bytes=655_360)
+
+
+def test_receives_and_holds_the_connection_until_the_consumer_has_all(rig: Rig) -> None:
+    start(rig, "receive")
+    with Consumer(rig.ring.duplicate()) as consumer:
+        rig.peer.sendall(b"abc" * 50_000)
+        rig.peer.shutdown(socket.SHUT_WR)
+        got = bytearray()
+        while (entry := consumer.peek()).kind == Kind.DATA:
+            got += entry.view
+            entry.view.release()
+            consumer.release()
+        assert entry.kind == Kind.END
+        assert got == b"abc" * 50_000
+        poller = select.poll()
+        poller.register(rig.peer, select.POLLIN)
+        assert poller.poll(50) == []  # still held: nothing says yet that the bytes are safe
+        consumer.finish()
+    assert rig.peer.recv(1) == b""
+    assert rig.listen() == RelayFinished(orderly=True, peer_closed=False, text="", socket_bytes=150_000)
+
+
+@pytest.mark.parametrize("end", ["failed", "verdict", "kill", "control"])
+def test_a_sender_that_breaks_off_resets(rig: Rig, end: str) -> None:
+    start(rig, "send")
+    with Producer(rig.ring.duplicate()) as producer:
+        producer.reserve()[:5] = b"hello"
+        producer.commit(5)
+        assert receive_exactly(rig.peer, 5) == b"hello"
+        if end == "failed":
+            producer.finish(Kind.FAILED)
+        elif end == "verdict":
+            rig.ring.conclude(Verdict.BROKEN)
+        elif end == "kill":
+            rig.process.send_signal(signal.SIGKILL)
+        else:
+            rig.control.close()
+        with pytest.raises(ConnectionResetError):
+            rig.peer.recv(1)
+    if end in {"failed", "verdict"}:
+        finished = rig.listen()
+        assert isinstance(finished, RelayFinished)
+        assert not finished.orderly
+
+
+def test_a_peer_that_resets_is_a_failure_in_band(rig: Rig) -> None:
+    start(rig, "receive")
+    with Consumer(rig.ring.duplicate()) as consumer:
+        rig.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        rig.peer.close()
+        assert consumer.peek().kind == Kind.FAILED
+    finished = rig.listen()
+    assert isinstance(finished, RelayFinished)
+    assert not finished.orderly
+
+
+def test_a_consumer_that_has_enough_ends_the_sender_in_order(rig: Rig) -> None:
+    start(rig, "receive")
+    with Consumer(rig.ring.duplicate()) as consumer:
+        rig.peer.sendall(b"x" * 100_000)
+        consumer.peek()
+        consumer.finish()
+        assert rig.peer.recv(1) == b""  # a close, not a reset
+        rig.peer.close()
+    finished = rig.listen()
+    assert isinstance(finished, RelayFinished)
+    assert finished.orderly
+
+
+def test_a_reader_that_has_enough_is_told_to_the_producer(rig: Rig) -> None:
+    start(rig, "send")
+    rig.peer.shutdown(socket.SHUT_WR)
+    finished = rig.listen()
+    assert isinstance(finished, RelayFinished)
+    assert (finished.orderly, finished.peer_closed) == (False, True)
+
+
+def test_a_peer_lost_before_the_start(rig: Rig) -> None:
+    rig.peer.close()
+    assert isinstance(rig.listen(), ConnectionLost)
+    assert isinstance(rig.ask(StartRelay(direction="send"), list(rig.ring.fds)), Refused)
+
+
+def test_the_relay_holds_nothing_but_its_own(rig: Rig) -> None:
+    start(rig, "receive")
+    held = [os.readlink(f"/proc/{rig.process.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{rig.process.pid}/fd")]
+    rings = {name for name in held if "memfd:" in name}
+    assert len(rings) == 1  # the memfd itself and the mapping's own descriptor of it
+    assert sum(name.startswith("socket:") for name in held) == 2
