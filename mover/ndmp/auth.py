@@ -1,8 +1,8 @@
 """Login data: TEXT and MD5.
 
-The digest is the one in use, not that of the version 2 text: 128 bytes, zero filled, password in front, the
-64-byte challenge so that it ends 64 bytes before the end of the message less nothing of the password, and the
-password once more at the very end. Source: NDMPv4 section 3.1.2 and deployed clients.
+The digest is the one in use, not that of the version 2 text: MD5 over 128 bytes, zero filled, with the password
+(P bytes) at offset 0, the challenge at offset 64 - P, and the password once more at offset 128 - P.
+Source: NDMPv4 section 3.1.2; the layout was checked against ndmjob.
 """
 
 import hashlib
