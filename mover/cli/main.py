@@ -1,0 +1,48 @@
+"""The command `mover`: a group that imports a command's module only when that command is called.
+
+A start costs what it imports, and shell completion starts the program at every TAB.
+"""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any, Final  # Any: click's own keyword arguments
+
+import click
+
+import mover
+
+COMMANDS: Final = {
+    "serve": "mover.cli.serve:serve",
+    "version": "mover.cli.version:version",
+    "status": "mover.cli.status:status",
+    "probe": "mover.cli.status:probe",
+    "kill": "mover.cli.status:kill",
+    "tape": "mover.cli.tape:tape",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are named as ``module:attribute`` and imported when asked for."""
+
+    def __init__(self, *args: Any, commands_in: Mapping[str, str], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._commands_in = commands_in
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._commands_in)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._commands_in:
+            return None
+        module, _, attribute = self._commands_in[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+
+@click.group(cls=LazyGroup, commands_in=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(mover.__version__, prog_name="mover", message="%(prog)s %(version)s")
+def main() -> None:
+    """An NDMP server for Linux, and the commands that operate it.
+
+    Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 3 no control process reached.
+    """

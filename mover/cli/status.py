@@ -1,0 +1,139 @@
+"""`mover status`, `mover probe`, `mover kill`: the NDMP connections of the control process."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar  # Any: any command function, and the values of any field
+
+import click
+import msgspec
+
+from mover.admin.messages import (
+    SESSION_FIELDS,
+    Done,
+    Kill,
+    SessionStatus,
+    Status,
+    StatusReply,
+    WorkerStatus,
+)
+from mover.cli.control_process import admin_socket_option, ask, json_option
+from mover.cli.output import Cell, print_json, print_table, shown
+
+STATUS_FIELDS: Final = (
+    "session-id", "client-addr", "ndmp-version", "data-operation", "data-state", "mover-mode", "mover-state",
+    "tape-device", "data-bytes-processed", "mover-bytes-moved", "elapsed-seconds", "bottleneck", "data-path",
+)  # fmt: skip
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _split_fields(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    fields = tuple(name.strip() for name in value.split(","))
+    for name in fields:
+        if name not in SESSION_FIELDS:
+            raise click.BadParameter(f"{name!r} is not one of {', '.join(SESSION_FIELDS)}")
+    return fields
+
+
+def _selection(command: _Command) -> _Command:
+    """Add ``--fields`` and an option for each field, which keeps the sessions with that value."""
+    for name in reversed(SESSION_FIELDS):
+        if name == "workers":
+            continue
+        command = click.option(
+            f"--{name}",
+            name.replace("-", "_"),
+            metavar="VALUE",
+            type=int if name == "session-id" else str,
+            help="Only the session with this id." if name == "session-id" else None,
+            hidden=name != "session-id",
+        )(command)
+    return click.option(
+        "--fields", callback=_split_fields, metavar="A,B,...", help="Only these fields, in this order."
+    )(command)
+
+
+def _sessions(admin_socket: str | None, filters: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The sessions that pass every filter, each as its fields in the contract's order."""
+    reply = ask(admin_socket, Status(filters["session_id"]), StatusReply)
+    wanted = {name.replace("_", "-"): value for name, value in filters.items() if value is not None}
+    rows = [msgspec.to_builtins(session) for session in reply.sessions]
+    return [
+        row for row in rows if all(shown(row[name]).lower() == shown(value).lower() for name, value in wanted.items())
+    ]
+
+
+@click.command()
+@_selection
+@admin_socket_option
+@json_option
+def status(admin_socket: str | None, as_json: bool, fields: tuple[str, ...] | None, **filters: Any) -> None:
+    """Show the NDMP sessions, a line each.
+
+    Every field of `mover probe` can be given as an option that keeps the sessions with this value, such as
+    --data-state ACTIVE.
+    """
+    rows = _sessions(admin_socket, filters)
+    if as_json:
+        names = fields or SESSION_FIELDS
+        print_json({"sessions": [{name: row[name] for name in names} for row in rows]})
+        return
+    names = fields or STATUS_FIELDS
+    if not rows:
+        click.echo("no sessions")
+        return
+    print_table(names, [[_cell(row[name]) for name in names] for row in rows])
+
+
+@click.command()
+@_selection
+@admin_socket_option
+@json_option
+def probe(admin_socket: str | None, as_json: bool, fields: tuple[str, ...] | None, **filters: Any) -> None:
+    """Show every field of the NDMP sessions and the statistics of their workers."""
+    rows = _sessions(admin_socket, filters)
+    names = fields or SESSION_FIELDS
+    if as_json:
+        print_json({"sessions": [{name: row[name] for name in names} for row in rows]})
+        return
+    if not rows:
+        click.echo("no sessions")
+        return
+    width = max(map(len, names))
+    for number, row in enumerate(rows):
+        if number:
+            click.echo()
+        for name in names:
+            if name != "workers":
+                click.echo(f"{name.rjust(width)}: {shown(row[name])}")
+        if "workers" in names and row["workers"]:
+            columns = WorkerStatus.__struct_encode_fields__
+            print_table(
+                ["worker-" + name if name == "pid" else name for name in columns],
+                [[worker[name] for name in columns] for worker in row["workers"]],
+            )
+
+
+def _cell(value: Any) -> Cell:
+    """A field in one cell; the workers become ``kind pid`` pairs."""
+    if isinstance(value, list):
+        return ", ".join(f"{worker['kind']} {worker['pid']}" for worker in value)
+    cell: Cell = value
+    return cell
+
+
+@click.command()
+@click.option("--session-id", type=int, required=True, metavar="ID", help="As `mover status` shows it.")
+@admin_socket_option
+@json_option
+def kill(session_id: int, admin_socket: str | None, as_json: bool) -> None:
+    """End an NDMP session and the jobs it runs."""
+    done = ask(admin_socket, Kill(session_id), Done)
+    if as_json:
+        print_json({"session-id": session_id, "text": done.text})
+    else:
+        click.echo(done.text)
+
+
+assert set(STATUS_FIELDS) <= set(SessionStatus.__struct_encode_fields__)

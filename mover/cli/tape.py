@@ -1,0 +1,95 @@
+"""`mover tape`: drives and cartridges, over the admin socket; `ls` and `extract` read cartridge files themselves."""
+
+import click
+import msgspec
+
+from mover.admin.messages import (
+    CartridgeStatus,
+    Done,
+    DriveStatus,
+    TapeCreate,
+    TapeLoad,
+    TapeShow,
+    TapeShowReply,
+    TapeUnload,
+)
+from mover.cli.control_process import admin_socket_option, ask, json_option
+from mover.cli.main import LazyGroup
+from mover.cli.output import print_json, print_table
+
+COMMANDS = {
+    "show": "mover.cli.tape:show",
+    "create": "mover.cli.tape:create",
+    "load": "mover.cli.tape:load",
+    "unload": "mover.cli.tape:unload",
+}
+
+
+@click.group(cls=LazyGroup, commands_in=COMMANDS)
+def tape() -> None:
+    """Show and handle tape drives and cartridges."""
+
+
+@click.command()
+@admin_socket_option
+@json_option
+def show(admin_socket: str | None, as_json: bool) -> None:
+    """Show the drives and the cartridges of the libraries."""
+    reply = ask(admin_socket, TapeShow(), TapeShowReply)
+    drives = [msgspec.to_builtins(drive) for drive in reply.drives]
+    cartridges = [msgspec.to_builtins(cartridge) for cartridge in reply.cartridges]
+    if as_json:
+        print_json({"drives": drives, "cartridges": cartridges})
+        return
+    for heading, kind, rows in (
+        ("drive", DriveStatus, drives),
+        ("barcode", CartridgeStatus, cartridges),
+    ):
+        columns = kind.__struct_encode_fields__
+        if rows:
+            print_table([heading, *columns[1:]], [[row[name] for name in columns] for row in rows])
+        else:
+            click.echo(f"no {heading}s")
+        if kind is DriveStatus:
+            click.echo()
+
+
+@click.command()
+@click.argument("library")
+@click.option("--barcode", metavar="B", help="Of the one cartridge to make [default: the next free].")
+@click.option("--count", type=click.IntRange(1, 65000), default=1, show_default=True, help="How many.")
+@admin_socket_option
+@json_option
+def create(library: str, barcode: str | None, count: int, admin_socket: str | None, as_json: bool) -> None:
+    """Make empty cartridges in a virtual LIBRARY."""
+    if barcode is not None and count != 1:
+        raise click.UsageError("--barcode names one cartridge, so it does not go with --count")
+    _do(admin_socket, TapeCreate(library, barcode, count), as_json)
+
+
+@click.command()
+@click.argument("drive")
+@click.option("--barcode", metavar="B", help="The cartridge [default: the first empty one, made where there is none].")
+@admin_socket_option
+@json_option
+def load(drive: str, barcode: str | None, admin_socket: str | None, as_json: bool) -> None:
+    """Put a cartridge into DRIVE, such as vtl0/drive0."""
+    _do(admin_socket, TapeLoad(drive, barcode), as_json)
+
+
+@click.command()
+@click.argument("drive")
+@admin_socket_option
+@json_option
+def unload(drive: str, admin_socket: str | None, as_json: bool) -> None:
+    """Put the cartridge in DRIVE back into its slot."""
+    _do(admin_socket, TapeUnload(drive), as_json)
+
+
+def _do(admin_socket: str | None, request: TapeCreate | TapeLoad | TapeUnload, as_json: bool) -> None:
+
+    done = ask(admin_socket, request, Done)
+    if as_json:
+        print_json({"text": done.text, "barcodes": done.names})
+    else:
+        click.echo(done.text)
