@@ -439,6 +439,41 @@ class Consumer(_Side):
         words[_RELEASED] = released + 1
         os.eventfd_write(self._ring.fds.free, 1)
 
+    def compact(self) -> list[memoryview]:
+        """Repack the unused bytes of the peeked entries into the newest of their slots; give the others back.
+
+        For a consumer that needs more bytes in one piece than short slots hold: it would hold every slot before its
+        piece is whole, and the producer would wait for one for ever. All peeked entries must be DATA, and views of
+        them are not good any more.
+
+        Returns:
+            Views of the unused bytes, oldest first: what is held now.
+        """
+        queue, slots = self._ring.queue, self._ring.slot_views
+        first = self._words[_RELEASED]
+        places = [entry % self.slots * 4 for entry in range(first, self._next)]
+        assert all(queue[at + 2] == Kind.DATA for at in places)
+        used = self.cursor
+        held = [slots[queue[at]][: queue[at + 1]] for at in places]
+        if held:
+            held[0] = held[0][used:]
+        rest = b"".join(held)
+        needed = -(-len(rest) // self.slot_bytes)
+        if needed >= len(places):
+            return held
+        for at in places:
+            queue[at + 1] = 0
+        queue[places[0] + 1] = used  # so that the bytes released add up to the bytes committed
+        end = len(rest)
+        for at in reversed(places[len(places) - needed :]):
+            begin = max(0, end - self.slot_bytes)
+            slots[queue[at]][: end - begin] = rest[begin:end]
+            queue[at + 1] = end - begin
+            end = begin
+        for _ in range(len(places) - needed):
+            self.release()
+        return [slots[queue[at]][: queue[at + 1]] for at in places[len(places) - needed :]]
+
     def finish(self) -> None:
         """Tell the producer that nothing more is wanted: its next call raises RingClosed(CLOSED)."""
         self._words[_CLOSED] = 1

@@ -31,12 +31,15 @@ class DriveSpec(Struct, frozen=True):
         name: as in the configuration, ``vtl0/drive0``.
         path: the cartridge file that is loaded; None = the drive is empty (raw mode only).
         capacity_bytes, early_warning_bytes: of the cartridge; early warning begins so many bytes before the end.
+        loading: names this loading of the cartridge into the drive. Closing does not lose the tape's position: it is
+            kept beside the cartridge for the next open in the same drive and loading; otherwise the tape is at BOT.
     """
 
     name: str
     path: str | None
     capacity_bytes: int
     early_warning_bytes: int
+    loading: str = ""
 
 
 class OpenDrive(Message, frozen=True):
