@@ -25,9 +25,11 @@ have `mover.ndmp.history` alone):
     with a header error. `Post(header, code, version, body)`;
   - `offered_version` comes with the greeting; `version` follows it until a ConnectOpenRequest is accepted.
 `table.TABLE[version, code] -> Row(name, kind, request, reply, needs_authentication)`.
-`states`: `DataMachine(version)`, `MoverMachine(version)` over literal transition tables: `audit(input)` raises
-  `errors.IllegalStateError`, `apply(input)` moves; JOINT says what moves both. `window`: checks of record size
-  and window.
+`states`: `SessionMachines(version)` holds `data: DataMachine` and `mover: MoverMachine` over literal transition
+  tables. `machine.can(input)`, `audit(input)` raises `errors.IllegalStateError`, `apply(input) -> bool` moves and
+  says whether the state changed (so that a halt is posted once). LISTEN, CONNECT and v2's START go through
+  `audit_data/apply_data/audit_mover/apply_mover(input, local=...)`, which join the two; `audit_start(mode)`.
+`window`: checks of record size, window, listen, continue and read; each returns an ErrorCode.
 `auth`: `new_challenge()`, `md5_digest(challenge, password)`, `verify_text(...)`, `verify_md5(...)`.
 `history.HistoryEncoder(version)`: XDR bytes of single file history entries, fast.
 `nlist.recover_target(version, name)`: where an nlist entry is to be recovered to.
