@@ -6,12 +6,13 @@ bounded time):
 `await run_backup(options: BackupOptions, *, progress=None, log=None) -> BackupResult`;
 `await run_recover(options: RecoverOptions, *, progress=None, log=None) -> RecoverResult`: names that failed are
   in the result, only a recover that failed as a whole raises;
-`await run_list(options: ListOptions, *, progress=None) -> ListResult`.
+`await run_list(options: ListOptions, *, progress=None, log=None) -> ListResult`.
 
 `progress` is called with a `Progress` about once a second, `log` with each `LogLine` as it comes.
 `compare` stands apart: it compares two trees.
 """
 
+from mover.dma.backup import run_backup
 from mover.dma.errors import (
     CartridgeFullError,
     CatalogueError,
@@ -21,6 +22,7 @@ from mover.dma.errors import (
     LoginError,
     NdmpError,
 )
+from mover.dma.listing import run_list
 from mover.dma.options import (
     BackupOptions,
     Credentials,
@@ -30,6 +32,7 @@ from mover.dma.options import (
     TapeListOptions,
     default_catalogue,
 )
+from mover.dma.recover import run_recover
 from mover.dma.results import BackupResult, Entry, FailedName, Job, ListResult, LogLine, Progress, RecoverResult
 
 __all__ = [
@@ -55,4 +58,7 @@ __all__ = [
     "Server",
     "TapeListOptions",
     "default_catalogue",
+    "run_backup",
+    "run_list",
+    "run_recover",
 ]

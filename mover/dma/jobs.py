@@ -1,0 +1,316 @@
+"""What backup, recover and listing have in common: both control connections, the transfer loop, the clean-up.
+
+Theory of operation. The posts say what happened; once a second GET_STATE of both machines gives the progress, and is
+believed when a post fails to come. A transfer has ended when both machines have halted. Whatever goes wrong on the
+way (an error, a pause that nobody can help, the caller's cancellation) leaves by `abort`, which asks for the state of
+each machine, aborts what runs, stops what has halted and closes the drive, all within ABORT_S.
+"""
+
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from enum import IntEnum
+from typing import Final
+
+import msgspec
+import trio
+
+from mover.dma.client import Client, open_client
+from mover.dma.errors import ControlConnectionError, DmaError, JobError, NdmpError
+from mover.dma.events import Halt, JobEvents, LogSink
+from mover.dma.options import Credentials, Server, Session
+from mover.dma.results import Progress
+from mover.ndmp.enums import DataHaltReason, DataState, DataUnsupported, MoverHaltReason, MoverState
+from mover.ndmp.messages import (
+    DataAbortReply,
+    DataAbortRequest,
+    DataGetStateReply,
+    DataGetStateRequest,
+    DataStopReply,
+    DataStopRequest,
+    MoverAbortReply,
+    MoverAbortRequest,
+    MoverGetStateReply,
+    MoverGetStateRequest,
+    MoverStopReply,
+    MoverStopRequest,
+    TapeCloseReply,
+    TapeCloseRequest,
+)
+
+ProgressSink = Callable[[Progress], None]
+
+POLL_S: Final = 1.0
+"""How often the states are asked for."""
+POST_GRACE_S: Final = 10.0
+"""How long a HALTED or PAUSED seen by GET_STATE waits for its post before it is believed without."""
+SETTLE_S: Final = 120.0
+"""How long one machine may go on without moving a byte after the other has halted."""
+ABORT_S: Final = 15.0
+"""How long the clean-up after a failure may take."""
+RATE_SAMPLES: Final = 10
+
+
+def reason_name(kind: type[IntEnum], value: int) -> str:
+    """Name of an enum's value, or the number where it has none."""
+    try:
+        return kind(value).name
+    except ValueError:
+        return f"{value}"
+
+
+class States(msgspec.Struct, frozen=True):
+    """Both machines at one moment."""
+
+    data: DataGetStateReply
+    mover: MoverGetStateReply
+
+    def __str__(self) -> str:
+        return f"DATA {reason_name(DataState, self.data.state)}, MOVER {reason_name(MoverState, self.mover.state)}"
+
+
+class RunningJob:
+    """Both ends of a job; made by `open_job`.
+
+    Attributes:
+        data, tape: the control connections; one and the same for a LOCAL job.
+        tape_open: whether TAPE_CLOSE is due.
+        phase: of the progress.
+    """
+
+    def __init__(
+        self, session: Session, data: Client, tape: Client, events: JobEvents, progress: ProgressSink | None
+    ) -> None:
+        self.session = session
+        self.data = data
+        self.tape = tape
+        self.events = events
+        self.tape_open = False
+        self.phase = "connect"
+        self.started = trio.current_time()
+        self._progress = progress
+        self._states: States | None = None
+        self._samples: deque[tuple[float, int]] = deque(maxlen=RATE_SAMPLES + 1)
+        self._unposted: dict[str, float] = {}
+        self._aborted = False
+        self._moved_at = 0.0
+        self._moved: tuple[int, ...] = ()
+
+    @property
+    def local(self) -> bool:
+        """Whether one server has both the data and the drive."""
+        return self.data is self.tape
+
+    @property
+    def elapsed_s(self) -> float:
+        return trio.current_time() - self.started
+
+    # ---- progress
+
+    def enter(self, phase: str) -> None:
+        """Begin a phase and report it."""
+        self.phase = phase
+        self._report()
+
+    def _report(self) -> None:
+        if self._progress is None:
+            return
+        files = self.events.history.names if self.events.history is not None else 0
+        if self._states is None:
+            self._progress(Progress(self.phase, files=files))
+            return
+        state = self._states.data
+        rate = self._rate()
+        total = eta = None
+        if not state.unsupported & DataUnsupported.EST_BYTES_REMAIN and state.est_bytes_remain:
+            total = state.bytes_processed + state.est_bytes_remain
+            if rate > 0:
+                eta = state.est_bytes_remain / rate
+        if not state.unsupported & DataUnsupported.EST_TIME_REMAIN and state.est_time_remain:
+            eta = float(state.est_time_remain)
+        self._progress(Progress(self.phase, state.bytes_processed, total, files, rate, eta, str(self._states)))
+
+    def _rate(self) -> float:
+        (since, before), (now, after) = self._samples[0], self._samples[-1]
+        return (after - before) / (now - since) if now > since else 0.0
+
+    # ---- states
+
+    async def poll(self) -> States:
+        """Ask for both states, report progress, and believe a halt or pause whose post does not come."""
+        data = await self.data.call(DataGetStateRequest(), DataGetStateReply)
+        mover = await self.tape.call(MoverGetStateRequest(), MoverGetStateReply)
+        states = self._states = States(data, mover)
+        now = trio.current_time()
+        self._samples.append((now, data.bytes_processed))
+        moved = (data.bytes_processed, mover.bytes_moved, mover.record_num)
+        if moved != self._moved:
+            self._moved, self._moved_at = moved, now
+        events = self.events
+        if self._overdue("data", data.state == DataState.HALTED and events.data_halt is None, now):
+            events.data_halt = Halt(data.halt_reason)
+        if self._overdue("mover", mover.state == MoverState.HALTED and events.mover_halt is None, now):
+            events.mover_halt = Halt(mover.halt_reason)
+        self._report()
+        return states
+
+    def _overdue(self, machine: str, waiting: bool, now: float) -> bool:
+        if not waiting:
+            self._unposted.pop(machine, None)
+            return False
+        return now - self._unposted.setdefault(machine, now) >= POST_GRACE_S
+
+    def check(self) -> None:
+        """Raise what ends a job from outside its own flow: a lost connection, a catalogue that cannot store."""
+        for client in (self.data, self.tape):
+            if client.failure is not None:
+                raise ControlConnectionError(f"{client.server}: {client.failure}")
+        history = self.events.history
+        if history is not None and history.failure is not None:
+            raise history.failure
+
+    async def wait_for(self, condition: Callable[[States], bool], timeout_s: float, what: str) -> States:
+        """Poll quickly until a condition holds; raises JobError after `timeout_s`."""
+        pause = 0.005
+        deadline = trio.current_time() + timeout_s
+        while True:
+            states = await self.poll()
+            if condition(states):
+                return states
+            if trio.current_time() >= deadline:
+                raise JobError(f"{what} within {timeout_s:g} s ({states})")
+            await self.events.changed(pause)
+            pause = min(2 * pause, 0.25)
+
+    async def transfer(self, attend: Callable[[], Awaitable[None]]) -> None:
+        """Wait until both machines have halted.
+
+        Args:
+            attend: awaited after each post and each poll; answers pauses and wanted reads.
+
+        Raises:
+            JobError: one machine has halted and the other neither moves nor ends.
+        """
+        self.enter("transfer")
+        next_poll = trio.current_time()
+        self._moved_at = next_poll
+        events = self.events
+        while events.data_halt is None or events.mover_halt is None:
+            self.check()
+            if trio.current_time() >= next_poll:
+                states = await self.poll()
+                next_poll = trio.current_time() + POLL_S
+                halted = events.data_halt or events.mover_halt
+                if halted and trio.current_time() - self._moved_at > SETTLE_S:
+                    raise JobError(f"{self.outcome()}, the other side does not end ({states})")
+            await attend()
+            if events.data_halt is None or events.mover_halt is None:
+                await events.changed(max(0.0, next_poll - trio.current_time()))
+        self.enter("finish")
+        await self.poll()
+
+    def outcome(self) -> str:
+        """Why the machines halted, with what the server said about it."""
+        parts = []
+        events = self.events
+        if events.data_halt is not None:
+            parts.append(f"data service halted: {reason_name(DataHaltReason, events.data_halt.reason)}")
+        if events.mover_halt is not None:
+            parts.append(f"mover halted: {reason_name(MoverHaltReason, events.mover_halt.reason)}")
+        said = [halt.text for halt in (events.data_halt, events.mover_halt) if halt is not None and halt.text]
+        because = events.last_error() or "; ".join(said)
+        return ", ".join(parts) + (f" ({because})" if because else "")
+
+    # ---- ends
+
+    async def stop(self) -> None:
+        """STOP both halted machines."""
+        await self.data.call(DataStopRequest(), DataStopReply)
+        await self.tape.call(MoverStopRequest(), MoverStopReply)
+
+    async def close_tape(self) -> None:
+        """TAPE_CLOSE, if the drive is open."""
+        if self.tape_open:
+            self.tape_open = False
+            await self.tape.call(TapeCloseRequest(), TapeCloseReply, detail=self.session.drive)
+
+    async def abort(self) -> None:
+        """End whatever still runs, once and in bounded time; what cannot be ended is noted in the log."""
+        if self._aborted:
+            return
+        self._aborted = True
+        with trio.move_on_after(ABORT_S, shield=True) as scope:
+            self.phase = "abort"
+            await self._try("data service", self._end_data())
+            await self._try("mover", self._end_mover())
+            await self._try("drive", self.close_tape())
+        if scope.cancelled_caught:
+            self.events.note(f"the servers did not end the job within {ABORT_S:g} s; closing the connections ends it")
+
+    async def _try(self, what: str, ending: Awaitable[None]) -> None:
+        try:
+            await ending
+        except DmaError as error:
+            self.events.note(f"while ending the {what}: {error}")
+
+    async def _end_data(self) -> None:
+        if self.data.failure is not None:
+            return  # the server ends what a lost connection had begun
+        state = (await self.data.call(DataGetStateRequest(), DataGetStateReply)).state
+        if state in {DataState.LISTEN, DataState.CONNECTED, DataState.ACTIVE}:
+            with contextlib.suppress(NdmpError):  # it may have halted by itself just now
+                await self.data.call(DataAbortRequest(), DataAbortReply)
+        while state not in {DataState.HALTED, DataState.IDLE}:
+            await self.events.changed(0.02)
+            state = (await self.data.call(DataGetStateRequest(), DataGetStateReply)).state
+        if state == DataState.HALTED:
+            await self.data.call(DataStopRequest(), DataStopReply)
+
+    async def _end_mover(self) -> None:
+        if self.tape.failure is not None:
+            return
+        state = (await self.tape.call(MoverGetStateRequest(), MoverGetStateReply)).state
+        if state in {MoverState.LISTEN, MoverState.ACTIVE, MoverState.PAUSED}:
+            with contextlib.suppress(NdmpError):  # it may have halted by itself just now
+                await self.tape.call(MoverAbortRequest(), MoverAbortReply)
+        while state not in {MoverState.HALTED, MoverState.IDLE}:
+            await self.events.changed(0.02)
+            state = (await self.tape.call(MoverGetStateRequest(), MoverGetStateReply)).state
+        if state == MoverState.HALTED:
+            await self.tape.call(MoverStopRequest(), MoverStopReply)
+
+
+@contextlib.asynccontextmanager
+async def open_job(session: Session, progress: ProgressSink | None, log: LogSink | None) -> AsyncIterator[RunningJob]:
+    """The control connections of a job for the length of a block; leaving it by an exception aborts the job.
+
+    Raises:
+        ControlConnectionError, LoginError: as `open_client`.
+    """
+    events = JobEvents(log)
+    if progress is not None:
+        progress(Progress("connect"))
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def connect(server: Server, credentials: Credentials) -> Client:
+            return await stack.enter_async_context(
+                open_client(
+                    server,
+                    credentials,
+                    events.on_post,
+                    max_version=session.max_version,
+                    connect_timeout_s=session.connect_timeout_s,
+                    request_timeout_s=session.request_timeout_s,
+                )
+            )
+
+        data = await connect(session.data, session.credentials)
+        tape = data
+        if session.tape is not None:
+            tape = await connect(session.tape, session.tape_credentials or session.credentials)
+        job = RunningJob(session, data, tape, events, progress)
+        try:
+            yield job
+        except BaseException:
+            await job.abort()
+            raise

@@ -1,0 +1,286 @@
+"""Recover: a tape file back onto a data server, everything or single names.
+
+`read_tape` is the flow that listing a tape file shares: drive, mover in mode WRITE, START, then each wanted read of the
+data service becomes a MOVER_READ until the data service halts (states reference, 4.7).
+"""
+
+import contextlib
+import os
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import trio
+
+from mover.dma.backup import merge_env
+from mover.dma.catalogue import Catalogue
+from mover.dma.drive import go_to_file, open_drive
+from mover.dma.errors import JobError, NdmpError
+from mover.dma.events import LogSink
+from mover.dma.jobs import ProgressSink, RunningJob, open_job, reason_name
+from mover.dma.options import DEFAULT_RECORD_SIZE, RecoverOptions
+from mover.dma.results import Entry, FailedName, Job, RecoverResult
+from mover.dma.services import CONNECT_S, join_services
+from mover.ndmp.enums import (
+    UNBOUNDED,
+    UNKNOWN_U64,
+    DataHaltReason,
+    ErrorCode,
+    FileType,
+    MoverHaltReason,
+    MoverMode,
+    MoverPauseReason,
+    MoverState,
+    RecoveryStatus,
+)
+from mover.ndmp.messages import (
+    Address,
+    Body,
+    DataGetStateReply,
+    DataGetStateRequest,
+    DataStartRecoverReply,
+    DataStartRecoverRequest,
+    MoverAbortReply,
+    MoverAbortRequest,
+    MoverCloseReply,
+    MoverCloseRequest,
+    MoverGetStateReply,
+    MoverGetStateRequest,
+    MoverReadReply,
+    MoverReadRequest,
+    NotifyDataReadPost,
+    Pval,
+    RecoverName,
+)
+
+CLOSE_GRACE_S: Final = 10.0
+"""How long a mover may take to halt by itself when it does not take MOVER_CLOSE."""
+
+Start = Callable[[Address | None], tuple[Body, type[Body]]]
+"""Makes the START request, given the mover's address for version 2, and names its reply."""
+
+
+class Image(msgspec.Struct, frozen=True):
+    """Where a backup is, and what is known of it."""
+
+    tape_file: int
+    record_size: int
+    job: Job | None = None  # the catalogue's
+    env: tuple[tuple[bytes, bytes], ...] = ()
+
+
+async def run_recover(
+    options: RecoverOptions, *, progress: ProgressSink | None = None, log: LogSink | None = None
+) -> RecoverResult:
+    """Recover names, or everything, from one tape file.
+
+    Names that the data server could not recover are in the result. Cancellation aborts the job on the servers and takes
+    some seconds at most.
+
+    Raises:
+        ControlConnectionError, LoginError: a server cannot be used.
+        NdmpError: a server refused a request.
+        JobError: the data service did not end successfully, or the drive has no such tape file.
+        CatalogueError: no catalogue, or no such job in it.
+    """
+    image, entries = await trio.to_thread.run_sync(_look_up, options)
+    async with open_job(options, progress, log) as job:
+        if image.job is not None and image.job.status != "successful":
+            job.events.note(f"job {image.job.job} is {image.job.status}: its image may be incomplete")
+        nlist = recover_list(job.data.version, options, image, entries)
+        env = recover_env(options, image, direct=any(name.fh_info != UNKNOWN_U64 for name in nlist))
+
+        def start(address: Address | None) -> tuple[Body, type[Body]]:
+            return DataStartRecoverRequest(env, nlist, os.fsencode(options.butype), address), DataStartRecoverReply
+
+        bytes_processed = await read_tape(job, image.tape_file, image.record_size, start)
+        failed = [
+            FailedName(fate.name, reason_name(RecoveryStatus, fate.recovery_status))
+            for fate in job.events.fates
+            if fate.recovery_status != RecoveryStatus.SUCCESSFUL
+        ]
+        return RecoverResult(
+            len(nlist),
+            len(nlist) - len({fate.name for fate in failed}),
+            failed,
+            bytes_processed,
+            job.elapsed_s,
+            image.tape_file,
+            job.data.version,
+            job.events.warnings(),
+            job.events.log,
+        )
+
+
+def _look_up(options: RecoverOptions) -> tuple[Image, dict[str, Entry | None]]:
+    """The image, and for a direct recover the catalogue's entries of the names."""
+    if options.tape_file is not None and options.job is None:
+        return Image(options.tape_file, options.record_size or DEFAULT_RECORD_SIZE), {}
+    catalogue = Catalogue(options.catalogue, create=False)
+    try:
+        found = catalogue.job(options.job)
+        tape_file = found.tape_file if options.tape_file is None else options.tape_file
+        if tape_file is None:
+            raise JobError(f"job {found.job} wrote no tape file ({found.status}: {found.message})")
+        entries: dict[str, Entry | None] = {}
+        if options.direct:
+            names = [*options.names, *(name for name, _ in options.renames)]
+            entries = {name: catalogue.find(found.job, os.fsencode(name)) for name in names}
+        env = tuple(catalogue.env(found.job))
+    finally:
+        catalogue.close()
+    return Image(tape_file, options.record_size or found.record_size, found, env), entries
+
+
+def recover_env(options: RecoverOptions, image: Image, *, direct: bool) -> tuple[Pval, ...]:
+    """The saved environment, DIRECT for a direct recover, then or instead the caller's pairs."""
+    own = [pair for pair in image.env if pair[0] != b"DIRECT"]
+    own.append((b"DIRECT", b"y" if direct else b"n"))
+    if not image.env:
+        own.append((b"TYPE", os.fsencode(options.butype)))
+    return merge_env(own, options.env)
+
+
+def recover_list(
+    version: int, options: RecoverOptions, image: Image, entries: dict[str, Entry | None]
+) -> tuple[RecoverName, ...]:
+    """The nlist in the terms of a protocol version.
+
+    Version 4 wants the whole target in destination_path, version 3 appends original_path (or new_name) to
+    destination_dir, version 2 wants the whole target in dest. Source: environment reference, section 4.
+    """
+    destination = os.fsencode(options.destination)
+    if not destination:
+        if image.job is None:
+            raise JobError("a recover to the original place needs the catalogue's job; give a destination")
+        destination = os.fsencode(image.job.filesystem)
+    destination = destination.rstrip(b"/") or b"/"
+    wanted = [(name, name) for name in options.names] + options.renames
+    if not wanted:
+        return (RecoverName(b"", destination),)
+    positions = {name: _position(entry) for name, entry in entries.items()}
+    # One name without a position makes the whole recover sequential: it reads everything anyway.
+    use_positions = bool(positions) and None not in positions.values()
+    nlist = []
+    for name, target in wanted:
+        original = _rooted(name)
+        node, fh_info = UNKNOWN_U64, UNKNOWN_U64
+        if use_positions:
+            node, fh_info = positions[name] or (node, fh_info)
+        if version == 3:
+            new_name = b"" if target == name else _rooted(target)[1:]
+            nlist.append(RecoverName(original, destination, new_name, b"", node, fh_info))
+        else:
+            whole = (destination.rstrip(b"/") + _rooted(target)).rstrip(b"/") or b"/"
+            nlist.append(RecoverName(original, whole, b"", b"", node, fh_info))
+    return tuple(nlist)
+
+
+def _rooted(name: str) -> bytes:
+    """A path from the backup root with one leading slash."""
+    parts = [part for part in os.fsencode(name).split(b"/") if part not in {b"", b"."}]
+    if b".." in parts:
+        raise JobError(f"{name!r}: a name to recover has no .. in it")
+    return b"/" + b"/".join(parts)
+
+
+def _position(entry: Entry | None) -> tuple[int, int] | None:
+    """Node and fh_info of a file; None for what has none, and for a directory, whose contents lie elsewhere."""
+    if entry is None or entry.node is None or entry.fh_info is None or entry.ftype == FileType.DIR:
+        return None
+    return entry.node, entry.fh_info
+
+
+async def read_tape(job: RunningJob, tape_file: int, record_size: int, start: Start) -> int:
+    """Let the data service read one tape file; the bytes that it processed.
+
+    Raises:
+        NdmpError, JobError, ControlConnectionError: it did not end SUCCESSFUL.
+    """
+    await open_drive(job, write=False)
+    await go_to_file(job, tape_file)
+    address = await join_services(job, MoverMode.WRITE, record_size)
+    request, reply_type = start(address)
+    await job.data.call(request, reply_type, detail=job.session.butype)
+    reading = _Reading(job, tape_file)
+    await job.transfer(reading.attend)
+    state = await job.data.call(DataGetStateRequest(), DataGetStateReply)
+    reading.judge()
+    await job.stop()
+    await job.close_tape()
+    return state.bytes_processed
+
+
+class _Reading:
+    """The DMA's part in a running read: wanted reads, pauses, the end."""
+
+    def __init__(self, job: RunningJob, tape_file: int) -> None:
+        self.job = job
+        self.tape_file = tape_file
+        self._ran_out = ""
+        self._mover_seen_active = False
+        self._closed = False
+
+    async def attend(self) -> None:
+        events = self.job.events
+        while events.reads and events.data_halt is None:
+            await self._read(events.reads.popleft())
+        if events.mover_pause is not None and events.mover_halt is None:
+            await self._pause(events.mover_pause.reason)
+            events.mover_pause = None
+        if events.data_halt is not None and events.mover_halt is None and not self._closed:
+            await self._close()
+
+    async def _read(self, wanted: NotifyDataReadPost) -> None:
+        job = self.job
+        if not self._mover_seen_active:
+            # Version 2 connects at START, so the mover may still be about to accept.
+            await job.wait_for(
+                lambda states: states.mover.state != MoverState.LISTEN, CONNECT_S, "the mover saw no data connection"
+            )
+            self._mover_seen_active = True
+        detail = f"offset {wanted.offset}, length {'unbounded' if wanted.length == UNBOUNDED else wanted.length}"
+        try:
+            await job.tape.call(MoverReadRequest(wanted.offset, wanted.length), MoverReadReply, detail=detail)
+        except NdmpError:
+            state = (await job.tape.call(MoverGetStateRequest(), MoverGetStateReply)).state
+            if state != MoverState.HALTED:  # halted: its post says why, and more than this error does
+                raise
+
+    async def _pause(self, reason: int) -> None:
+        if reason not in {MoverPauseReason.EOF, MoverPauseReason.EOM, MoverPauseReason.SEEK}:
+            raise JobError(f"the mover paused: {reason_name(MoverPauseReason, reason)}")
+        # The tape file is at its end. A data service that has its whole image does not need more; another
+        # fails when the data connection closes, and then this is why.
+        mover = await self.job.tape.call(MoverGetStateRequest(), MoverGetStateReply)
+        self._ran_out = f"tape file {self.tape_file} ended ({reason_name(MoverPauseReason, reason)}) after "
+        self._ran_out += f"{mover.bytes_moved} bytes, the data service wanted more"
+        await self._close()
+
+    async def _close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        job = self.job
+        try:
+            await job.tape.call(MoverCloseRequest(), MoverCloseReply)
+        except NdmpError as error:
+            # Halted in the meantime, or a server that closes PAUSED movers only (version 4 to the letter).
+            if error.code != ErrorCode.ILLEGAL_STATE_ERR:
+                raise
+            with contextlib.suppress(JobError):
+                await job.wait_for(lambda states: states.mover.state == MoverState.HALTED, CLOSE_GRACE_S, "")
+                return
+            with contextlib.suppress(NdmpError):  # halted just now
+                await job.tape.call(MoverAbortRequest(), MoverAbortReply)
+
+    def judge(self) -> None:
+        """Raise JobError unless the data service ended SUCCESSFUL; an odd end of the mover is only noted."""
+        data, mover = self.job.events.data_halt, self.job.events.mover_halt
+        assert data is not None
+        assert mover is not None
+        if data.reason != DataHaltReason.SUCCESSFUL:
+            outcome = self.job.outcome()
+            raise JobError(f"{self._ran_out}: {outcome}" if self._ran_out else outcome)
+        if mover.reason != MoverHaltReason.CONNECT_CLOSED:
+            self.job.events.note(f"mover halted: {reason_name(MoverHaltReason, mover.reason)}")
