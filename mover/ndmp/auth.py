@@ -21,7 +21,7 @@ def new_challenge() -> bytes:
 
 
 def md5_digest(challenge: bytes, password: bytes) -> bytes:
-    """The 16 bytes that prove the password: MD5 over password, zeros, challenge, zeros, password."""
+    """The 16 bytes that prove the password: MD5 over password, zeros, challenge, password."""
     password = password[:PASSWORD_MAX]
     message = bytearray(128)
     message[: len(password)] = password

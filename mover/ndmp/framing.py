@@ -42,7 +42,7 @@ class RecordReader:
     @property
     def inside_record(self) -> bool:
         """Whether a message has begun and not ended; the end of the connection now is broken framing."""
-        return bool(self._buffer or self._fragments or self._empty)
+        return bool(self._buffer or self._fragments)
 
     def next_record(self) -> bytes | None:
         """The next message, or None when more bytes are needed.
