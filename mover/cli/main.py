@@ -18,6 +18,9 @@ COMMANDS: Final = {
     "probe": "mover.cli.status:probe",
     "kill": "mover.cli.status:kill",
     "tape": "mover.cli.tape:tape",
+    "backup": "mover.cli.jobs:backup",
+    "recover": "mover.cli.jobs:recover",
+    "list": "mover.cli.jobs:list_",
 }
 
 

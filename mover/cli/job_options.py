@@ -1,0 +1,169 @@
+"""Options that backup, recover and list share: the servers, the login, the drive, the catalogue."""
+
+import os
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar  # Any: any command function, and click's own values
+
+import click
+
+from mover.cli.failure import Failure
+from mover.config.values import parse_size
+
+if TYPE_CHECKING:
+    from mover.dma import Credentials, Server
+
+PASSWORD_BYTES_MAX: Final = 4096
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class SizeType(click.ParamType[int]):
+    """``65536`` or ``64KiB``."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return parse_size(int(value) if str(value).isdecimal() else value)
+        except ValueError as error:
+            self.fail(f"expected {error}, got {value!r}", param, ctx)
+
+
+class ServerType(click.ParamType[tuple[str, int | None]]):
+    """``HOST``, ``HOST:PORT``, ``[ADDRESS]:PORT``."""
+
+    name = "server"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int | None]:
+        text = str(value)
+        host, colon, port = text.rpartition(":")
+        if not colon or (text.count(":") > 1 and not host.endswith("]")):  # a host, or a bare IPv6 address
+            host, port = text, ""
+        elif not port.isascii() or not port.isdecimal() or not 1 <= int(port) <= 65535:
+            self.fail(f"expected HOST[:PORT], got {text!r}", param, ctx)
+        host = host.removeprefix("[").removesuffix("]")
+        if not host:
+            self.fail(f"expected HOST[:PORT], got {text!r}", param, ctx)
+        return host, int(port) if port else None
+
+
+class PairType(click.ParamType[tuple[str, str]]):
+    """``NAME=VALUE``."""
+
+    name = "name=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        name, equals, content = str(value).partition("=")
+        if not name or not equals:
+            self.fail(f"expected NAME=VALUE, got {value!r}", param, ctx)
+        return name, content
+
+
+def catalogue_option(command: _Command) -> _Command:
+    """Add ``--catalogue``; None = the DMA's default."""
+    return click.option(
+        "--catalogue",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="SQLite file of jobs and file histories [default: ~/.local/share/mover/catalogue.sqlite].",
+    )(command)
+
+
+def session_options(*, required: bool) -> Callable[[_Command], _Command]:
+    """Add what a job over NDMP needs; ``session()`` turns the values into the DMA's own."""
+    options = [
+        click.option(
+            "--host", "--data", "host", type=ServerType(), required=required, metavar="HOST[:PORT]",
+            help="The NDMP server of the files, and of the drive unless --tape-host is given.",
+        ),
+        click.option(
+            "--tape-host", "--tape", "tape_host", type=ServerType(), metavar="HOST[:PORT]",
+            help="Three-way: the NDMP server of the drive.",
+        ),
+        click.option("--drive", required=required, metavar="NAME", help="As the server names it: vtl0/drive0."),
+        click.option("--user", required=required, metavar="NAME", help="Login at both servers."),
+        click.option(
+            "--password-file", envvar="MOVER_PASSWORD_FILE", metavar="FILE",
+            help="Its first line is the password [default: $MOVER_PASSWORD_FILE, else asked for].",
+        ),
+        click.option(
+            "--auth", type=click.Choice(["auto", "md5", "text"]), default="auto", show_default=True,
+            help="auto: MD5 where offered, else TEXT, which sends the password in clear.",
+        ),
+        click.option(
+            "--ndmp-version", type=click.IntRange(2, 4), default=4, show_default=True,
+            help="Highest version to ask for.",
+        ),
+        click.option("--data-listens", is_flag=True, help="Three-way: the data server listens, the mover connects."),
+        click.option("--type", "butype", default="dump", show_default=True, metavar="TYPE", help="Backup type."),
+        click.option(
+            "-E", "--env", "env", type=PairType(), multiple=True, metavar="NAME=VALUE",
+            help="A variable of the backup type's environment; may be repeated.",
+        ),
+    ]  # fmt: skip
+
+    def add(command: _Command) -> _Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+def session(options: dict[str, Any]) -> dict[str, Any]:
+    """Take the values of session_options out of a command's options; returns the DMA's Session fields."""
+    if options["data_listens"] and options["tape_host"] is None:
+        raise click.UsageError("--data-listens needs --tape-host")
+    return {
+        "data": _server(options.pop("host")),
+        "tape": _server(tape) if (tape := options.pop("tape_host")) is not None else None,
+        "credentials": _credentials(options.pop("user"), options.pop("password_file"), options.pop("auth")),
+        "drive": options.pop("drive"),
+        "butype": options.pop("butype"),
+        "env": list(options.pop("env")),
+        "max_version": options.pop("ndmp_version"),
+        "data_listens": options.pop("data_listens"),
+    }
+
+
+def _server(host_port: tuple[str, int | None]) -> "Server":
+    from mover.dma import Server
+
+    host, port = host_port
+    return Server(host) if port is None else Server(host, port)
+
+
+def _credentials(user: str, password_file: str | None, method: Any) -> "Credentials":
+    from mover.dma import Credentials
+
+    if password_file is not None:
+        return Credentials(user, read_password(password_file), method)
+    if not sys.stdin.isatty():
+        raise click.UsageError("--password-file (or $MOVER_PASSWORD_FILE) is needed where nobody can be asked")
+    return Credentials(user, click.prompt(f"NDMP password of {user}", hide_input=True, err=True), method)
+
+
+def read_password(path: str) -> str:
+    """The first line of a file that others cannot read.
+
+    Raises:
+        Failure: it cannot be read, or others can read it, or it holds no password.
+    """
+    try:
+        with open(path, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            content = file.read(PASSWORD_BYTES_MAX)
+    except OSError as error:
+        raise Failure(f"{path}: {error.strerror}") from None
+    if stat.S_ISREG(mode) and mode & stat.S_IROTH:
+        raise Failure(f"{path}: refused, because others can read it (chmod o-r)")
+    try:
+        password = content.decode().split("\n", 1)[0].rstrip("\r")
+    except UnicodeDecodeError:
+        password = ""
+    if not password:
+        raise Failure(f"{path}: expected the password as its first line, in UTF-8")
+    return password

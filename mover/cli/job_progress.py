@@ -1,0 +1,154 @@
+"""Progress and messages of a job on standard error: a bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self  # Any: rich is imported late
+
+import click
+
+from mover.cli.output import printable
+
+if TYPE_CHECKING:
+    from mover.dma import LogLine, Progress
+
+PLAIN_INTERVAL_S: Final = 5.0  # between plain lines of one phase
+
+PHASES: Final = {
+    "connect": "connecting",
+    "position": "positioning the tape",
+    "transfer": "transferring",
+    "finish": "finishing",
+    "abort": "aborting",
+}
+
+
+class Reporter(Protocol):
+    """Where a job's progress and messages go; a context manager around the job."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def progress(self, progress: "Progress") -> None:
+        """About once a second, and at each change of phase."""
+
+    def log(self, line: "LogLine") -> None:
+        """Each message of a server and each note of the DMA."""
+
+
+def reporter(*, quiet: bool) -> Reporter:
+    """The reporter for this standard error; quiet: none, because the caller prints one JSON document."""
+    if quiet:
+        return Quiet()
+    return Bar() if sys.stderr.isatty() else Plain()
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as H:MM:SS."""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
+def described(progress: "Progress") -> str:
+    """Where the job is, in one line."""
+    parts = [PHASES.get(progress.phase, progress.phase)]
+    if progress.bytes_processed:
+        total = f" of {size(progress.total_bytes)}" if progress.total_bytes else ""
+        parts.append(size(progress.bytes_processed) + total)
+    if progress.files:
+        parts.append(f"{progress.files} names")
+    if progress.rate_bytes_s and progress.phase == "transfer":
+        parts.append(f"{size(progress.rate_bytes_s)}/s")
+    if progress.eta_s is not None and progress.phase == "transfer":
+        parts.append(f"{duration(progress.eta_s)} to go")
+    return ", ".join(parts)
+
+
+def _said(line: "LogLine") -> str | None:
+    """A message as it is printed; None: it is for developers."""
+    if line.kind == "debug":
+        return None
+    kind = "" if line.kind == "normal" else f"{line.kind}: "
+    return kind + printable(line.text.rstrip())
+
+
+class Quiet:
+    """Says nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to end."""
+
+    def progress(self, progress: "Progress") -> None:
+        """Passed over."""
+
+    def log(self, line: "LogLine") -> None:
+        """Passed over; the result holds it."""
+
+
+class Plain(Quiet):
+    """A line at each change of phase, and every few seconds while one lasts."""
+
+    def __init__(self) -> None:
+        self._phase = ""
+        self._last = 0.0
+
+    def progress(self, progress: "Progress") -> None:
+        now = time.monotonic()
+        if progress.phase != self._phase or now - self._last >= PLAIN_INTERVAL_S:
+            self._phase, self._last = progress.phase, now
+            click.echo(described(progress), err=True)
+
+    def log(self, line: "LogLine") -> None:
+        if (text := _said(line)) is not None:
+            click.echo(text, err=True)
+
+
+class Bar(Quiet):
+    """A live bar with rate and time to go; messages scroll above it."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+        self._bar: Any = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=30),
+            console=Console(stderr=True, highlight=False),
+            transient=True,
+        )
+        self._task = self._bar.add_task("connecting", total=None)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def progress(self, progress: "Progress") -> None:
+        self._bar.update(
+            self._task,
+            description=described(progress),
+            completed=progress.bytes_processed,
+            total=progress.total_bytes,
+        )
+
+    def log(self, line: "LogLine") -> None:
+        if (text := _said(line)) is not None:
+            self._bar.console.print(text, markup=False, soft_wrap=True)

@@ -1,0 +1,229 @@
+"""`mover backup`, `mover recover`, `mover list`: thin covers of the built-in DMA's jobs."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar  # Any: values as click or JSON have them
+
+import click
+import msgspec
+from click.core import ParameterSource
+
+from mover.cli.control_process import json_option
+from mover.cli.failure import Failure
+from mover.cli.job_options import PairType, SizeType, catalogue_option, session, session_options
+from mover.cli.job_progress import duration, reporter, size
+from mover.cli.output import print_json, print_table, printable
+
+if TYPE_CHECKING:
+    from mover.dma import Entry, Job
+
+_Result = TypeVar("_Result")
+
+
+def _run(job: Callable[..., Awaitable[_Result]], options: msgspec.Struct, *, quiet: bool) -> _Result:
+    """Run a job of the DMA with its progress shown.
+
+    Raises:
+        Failure: the job failed; its one line of text.
+    """
+    import trio
+
+    from mover.dma import DmaError
+
+    with reporter(quiet=quiet) as sink:
+
+        async def run() -> _Result:
+            return await job(options, progress=sink.progress, log=sink.log)
+
+        try:
+            return trio.run(run)
+        except DmaError as error:
+            raise Failure(printable(str(error))) from None
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given; the DMA has the defaults of the others."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _document(value: Any) -> Any:
+    """A result as JSON has it: dashes in names, bytes as text with backslash escapes where they are not UTF-8."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, dict):
+        return {name.replace("_", "-"): _document(content) for name, content in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_document(each) for each in value]
+    return value
+
+
+def _builtins(result: msgspec.Struct) -> dict[str, Any]:
+    document: dict[str, Any] = _document(msgspec.to_builtins(result, builtin_types=(bytes,)))
+    return document
+
+
+@click.command()
+@click.argument("path")
+@session_options(required=True)
+@catalogue_option
+@click.option("--record-size", type=SizeType(), metavar="SIZE", help="Bytes per mover record [default: 64KiB].")
+@click.option(
+    "--history", type=click.Choice(["y", "d", "f", "n"]), default="y", show_default=True,
+    help="File history: y as the server likes, d by directory and node, f by path, n none.",
+)  # fmt: skip
+@click.option("--level", type=click.IntRange(0, 9), default=0, show_default=True, help="Dump level.")
+@click.option("--overwrite", is_flag=True, help="Write from the beginning of the tape, not behind what is there.")
+@json_option
+def backup(
+    path: str, catalogue: Path | None, record_size: int | None, history: Any, level: int, overwrite: bool,
+    as_json: bool, **options: Any,
+) -> None:  # fmt: skip
+    """Back up PATH, a directory of a volume as the NDMP server names it, into one tape file."""
+    from mover.dma import BackupOptions, run_backup
+
+    job = BackupOptions(
+        **session(options), filesystem=path, history=history, level=level, overwrite=overwrite,
+        **_given(catalogue=catalogue, record_size=record_size),
+    )  # fmt: skip
+    result = _run(run_backup, job, quiet=as_json)
+    if as_json:
+        print_json(_builtins(result))
+        return
+    rate = f", {size(result.bytes_processed / result.elapsed_s)}/s" if result.elapsed_s > 0 else ""
+    click.echo(
+        f"job {result.job}: {size(result.bytes_processed)} in {duration(result.elapsed_s)}{rate}, "
+        f"{result.files} names, tape file {result.tape_file}, {len(result.warnings)} warnings"
+    )
+
+
+@click.command()
+@click.argument("names", nargs=-1)
+@session_options(required=True)
+@catalogue_option
+@click.option("--destination", default="", metavar="DIRECTORY", help="On the server [default: the original place].")
+@click.option("--job", type=int, metavar="ID", help="As `mover list` shows it [default: the newest good one].")
+@click.option(
+    "--tape-file", type=click.IntRange(0), metavar="N", help="Recover tape file N without asking the catalogue."
+)
+@click.option(
+    "--rename", "renames", type=PairType(), multiple=True, metavar="NAME=OTHER",
+    help="Recover NAME as OTHER below the destination; may be repeated.",
+)  # fmt: skip
+@click.option("--record-size", type=SizeType(), metavar="SIZE", help="Bytes per mover record [default: the job's].")
+@click.option("--direct", is_flag=True, help="Go straight to the named files by the catalogue's positions.")
+@json_option
+def recover(
+    names: tuple[str, ...], catalogue: Path | None, destination: str, job: int | None, tape_file: int | None,
+    renames: tuple[tuple[str, str], ...], record_size: int | None, direct: bool, as_json: bool, **options: Any,
+) -> None:  # fmt: skip
+    """Recover NAMES, paths below the root of the backup, or everything."""
+    from mover.dma import RecoverOptions, run_recover
+
+    if job is not None and tape_file is not None:
+        raise click.UsageError("--job and --tape-file exclude each other")
+    wanted = RecoverOptions(
+        **session(options), destination=destination, names=list(names), renames=list(renames), job=job,
+        tape_file=tape_file, record_size=record_size, direct=direct, **_given(catalogue=catalogue),
+    )  # fmt: skip
+    result = _run(run_recover, wanted, quiet=as_json)
+    if as_json:
+        print_json(_builtins(result))
+    else:
+        for failed in result.failed:
+            name = printable(failed.name.decode("utf-8", "surrogateescape"))
+            click.echo(f"not recovered: {name}: {failed.status}", err=True)
+        click.echo(
+            f"{size(result.bytes_processed)} in {duration(result.elapsed_s)}, {result.recovered} of "
+            f"{result.requested} names recovered, {len(result.warnings)} warnings"
+        )
+    if result.failed:
+        click.get_current_context().exit(1)
+
+
+@click.command("list")
+@click.argument("pattern", required=False)
+@session_options(required=False)
+@catalogue_option
+@click.option("--job", type=int, metavar="ID", help="List what this job backed up.")
+@click.option("--tape-file", type=click.IntRange(0), metavar="N", help="Read tape file N instead of the catalogue.")
+@click.option("--record-size", type=SizeType(), metavar="SIZE", help="With --tape-file [default: 64KiB].")
+@json_option
+def list_(
+    pattern: str | None, catalogue: Path | None, job: int | None, tape_file: int | None, record_size: int | None,
+    as_json: bool, **options: Any,
+) -> None:  # fmt: skip
+    """List the jobs of the catalogue, or what a job or a tape file holds.
+
+    PATTERN is a path, for it and everything below, or has * ? [ and stands for whole paths. Servers and login are
+    needed only with --tape-file.
+    """
+    from mover.dma import ListOptions, TapeListOptions, run_list
+
+    if job is not None and tape_file is not None:
+        raise click.UsageError("--job and --tape-file exclude each other")
+    from_tape = None
+    if tape_file is not None:
+        for name in ("host", "drive", "user"):
+            if options[name] is None:
+                raise click.UsageError(f"--tape-file needs --{name}")
+        from_tape = TapeListOptions(**session(options), tape_file=tape_file, **_given(record_size=record_size))
+    else:
+        _refuse_server_options(["record_size", *options])
+        if pattern is not None and job is None:
+            raise click.UsageError("PATTERN needs --job or --tape-file")
+    wanted = ListOptions(job=job, pattern=pattern, from_tape=from_tape, **_given(catalogue=catalogue))
+    result = _run(run_list, wanted, quiet=as_json or from_tape is None)
+    if job is None and from_tape is None:
+        _print_jobs(result.jobs, as_json)
+    else:
+        _print_entries(result.entries, as_json)
+
+
+def _refuse_server_options(names: list[str]) -> None:
+    """Without a tape to read, an option about it would do nothing."""
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = next(each for each in context.command.params if each.name == name)
+            raise click.UsageError(f"{option.opts[0]} needs --tape-file")
+
+
+def _print_jobs(jobs: list["Job"], as_json: bool) -> None:
+    if as_json:
+        print_json({"jobs": [_builtins(each) for each in jobs]})
+        return
+    if not jobs:
+        click.echo("no jobs")
+        return
+    columns = ["job", "started", "status", "file system", "server", "drive", "tape file", "bytes", "names"]
+    rows = [
+        [each.job, _local_time(each.started), each.status, each.filesystem, each.data_server,
+         f"{each.tape_server} {each.drive}", each.tape_file, each.bytes_processed, each.files]
+        for each in jobs
+    ]  # fmt: skip
+    print_table(columns, rows)
+
+
+def _print_entries(entries: list["Entry"], as_json: bool) -> None:
+    if as_json:
+        rows = []
+        for entry in entries:
+            row = _builtins(entry)
+            row["ftype"] = None if entry.ftype is None else entry.ftype.name.lower()
+            rows.append(row)
+        print_json({"entries": rows})
+        return
+    for entry in entries:
+        kind = "-" if entry.ftype is None else entry.ftype.name.lower()
+        mode = "-" if entry.mode is None else f"{entry.mode:04o}"
+        owner = "-" if entry.owner is None else f"{entry.owner}/{entry.group}"
+        length = "-" if entry.size is None else str(entry.size)
+        mtime = "-" if entry.mtime is None else _local_time(entry.mtime)
+        path = printable(entry.path.decode("utf-8", "surrogateescape"))
+        click.echo(f"{kind:<8} {mode:>4} {owner:>11} {length:>12} {mtime:>16} {path}")
+
+
+def _local_time(seconds: float) -> str:
+    import time
+
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

@@ -1,0 +1,212 @@
+"""backup, recover and list: what the DMA is told and how its results are shown; the jobs themselves are the DMA's."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mover.dma
+from mover.cli.jobs import _local_time
+from mover.dma import (
+    BackupOptions,
+    BackupResult,
+    Credentials,
+    Entry,
+    FailedName,
+    Job,
+    JobError,
+    ListOptions,
+    ListResult,
+    LogLine,
+    Progress,
+    RecoverOptions,
+    RecoverResult,
+    Server,
+    TapeListOptions,
+)
+from mover.ndmp.enums import FileType
+from tests.cli.conftest import Run
+
+BACKUP = BackupResult(
+    job=3, bytes_processed=3 << 20, files=7, elapsed_s=2.0, tape_file=1, record_size=65536, protocol_version=4,
+    env=[(b"LEVEL", b"0"), (b"N", b"\xff")], warnings=["w"], log=[LogLine("normal", "hello")],
+)  # fmt: skip
+RECOVER = RecoverResult(
+    requested=2, recovered=1, failed=[FailedName(b"a\n\xff", "FAILED_NOT_FOUND")], bytes_processed=100, elapsed_s=61.0,
+    tape_file=1, protocol_version=4, warnings=[], log=[],
+)  # fmt: skip
+JOB = Job(
+    job=3, started=0.0, ended=1.0, status="successful", message="", data_server="h:10000", tape_server="h:10000",
+    drive="vtl0/drive0", tape_file=1, record_size=65536, butype="dump", filesystem="/srv", protocol_version=4,
+    bytes_processed=10, files=2,
+)  # fmt: skip
+ENTRIES = [
+    Entry(b"/", ftype=FileType.DIR, mode=0o755, owner=0, group=0, size=4096, mtime=0),
+    Entry(b"/x\x1b\xff", node=12),
+]
+
+Said = list[Any]
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Said:
+    """Options that the stand-ins for the DMA's jobs were given."""
+    options: Said = []
+
+    def stand_in(result: object) -> Callable[..., Any]:
+        async def run(
+            given: object,
+            *,
+            progress: Callable[[Progress], None],
+            log: Callable[[LogLine], None],
+        ) -> object:
+            options.append(given)
+            progress(Progress("connect"))
+            progress(Progress("transfer", 1 << 20, 4 << 20, 5, 1048576.0, 3.0))
+            progress(Progress("transfer", 2 << 20))
+            log(LogLine("warning", "a file\nshrank"))
+            log(LogLine("debug", "for developers"))
+            return result
+
+        return run
+
+    monkeypatch.setattr(mover.dma, "run_backup", stand_in(BACKUP))
+    monkeypatch.setattr(mover.dma, "run_recover", stand_in(RECOVER))
+    monkeypatch.setattr(mover.dma, "run_list", stand_in(ListResult([JOB], ENTRIES)))
+    return options
+
+
+@pytest.fixture
+def login(tmp_path: Path) -> list[str]:
+    password = tmp_path / "password"
+    password.touch(mode=0o600)
+    password.write_text("geheim\n")
+    return ["--host", "h", "--drive", "vtl0/drive0", "--user", "u", "--password-file", str(password)]
+
+
+def test_backup_tells_the_dma_only_what_was_given(mover: Run, told: Said, login: list[str]) -> None:
+    result = mover("backup", "/srv", *login)
+    assert result.exit_code == 0
+    credentials = Credentials("u", "geheim")
+    assert told == [BackupOptions(data=Server("h"), credentials=credentials, drive="vtl0/drive0", filesystem="/srv")]
+    assert result.stdout == ("job 3: 3.0 MiB in 0:00:02, 1.5 MiB/s, 7 names, tape file 1, 1 warnings\n")
+    assert result.stderr.splitlines() == [
+        "connecting",
+        "transferring, 1.0 MiB of 4.0 MiB, 5 names, 1.0 MiB/s, 0:00:03 to go",
+        r"warning: a file\nshrank",
+    ]
+
+
+def test_every_option_of_backup(mover: Run, told: Said, login: list[str], tmp_path: Path) -> None:
+    result = mover(
+        "backup", "/srv", *login[2:], "--data", "[::1]:10001", "--tape", "tapes:10002", "--data-listens",
+        "--auth", "text", "--ndmp-version", "3", "--type", "tar", "-E", "A=b=c", "--env", "D=", "--record-size",
+        "256KiB", "--history", "f", "--level", "2", "--overwrite", "--catalogue", str(tmp_path / "c"), "--json",
+    )  # fmt: skip
+    assert result.exit_code == 0
+    assert told == [
+        BackupOptions(
+            data=Server("::1", 10001), tape=Server("tapes", 10002), credentials=Credentials("u", "geheim", "text"),
+            drive="vtl0/drive0", butype="tar", env=[("A", "b=c"), ("D", "")], max_version=3, data_listens=True,
+            filesystem="/srv", record_size=262144, history="f", level=2, overwrite=True, catalogue=tmp_path / "c",
+        )
+    ]  # fmt: skip
+    assert result.stderr == ""
+    document = json.loads(result.stdout)
+    assert document["bytes-processed"] == 3 << 20
+    assert document["env"] == [["LEVEL", "0"], ["N", r"\xff"]]
+    assert document["log"] == [{"kind": "normal", "text": "hello"}]
+
+
+def test_recover_names_what_failed_and_fails(mover: Run, told: Said, login: list[str]) -> None:
+    result = mover("recover", *login, "--destination", "/srv/r", "--rename", "a=b", "--job", "3", "x", "y")
+    assert told == [
+        RecoverOptions(
+            data=Server("h"), credentials=Credentials("u", "geheim"), drive="vtl0/drive0", destination="/srv/r",
+            names=["x", "y"], renames=[("a", "b")], job=3,
+        )
+    ]  # fmt: skip
+    assert (result.exit_code, result.stdout) == (1, "100 B in 0:01:01, 1 of 2 names recovered, 0 warnings\n")
+    assert result.stderr.splitlines()[-1] == r"not recovered: a\n\udcff: FAILED_NOT_FOUND"
+
+
+def test_list_jobs_and_entries(mover: Run, told: Said, login: list[str]) -> None:
+    epoch = _local_time(0).split()
+    jobs = mover("list")
+    entries = mover("list", "--job", "3", "/x*")
+    taped = mover("list", "--tape-file", "1", *login, "--json")
+    assert told == [
+        ListOptions(),
+        ListOptions(job=3, pattern="/x*"),
+        ListOptions(
+            from_tape=TapeListOptions(
+                data=Server("h"), credentials=Credentials("u", "geheim"), drive="vtl0/drive0", tape_file=1
+            )
+        ),
+    ]
+    assert jobs.stdout.splitlines()[1].split() == [
+        "3", *epoch, "successful", "/srv", "h:10000", "h:10000", "vtl0/drive0", "1", "10", "2",
+    ]  # fmt: skip
+    assert [line.split() for line in entries.stdout.splitlines()] == [
+        ["dir", "0755", "0/0", "4096", *epoch, "/"],
+        ["-", "-", "-", "-", "-", r"/x\x1b\udcff"],
+    ]
+    documents = json.loads(taped.stdout)["entries"]
+    assert [(each["path"], each["ftype"]) for each in documents] == [("/", "dir"), ("/x\x1b\\xff", None)]
+    assert json.loads(mover("list", "--json").stdout)["jobs"][0]["filesystem"] == "/srv"
+
+
+def test_a_job_that_failed_is_one_line(mover: Run, login: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run(options: object, *, progress: object, log: object) -> object:
+        raise JobError("no cartridge in the drive")
+
+    monkeypatch.setattr("mover.dma.run_backup", run)
+    result = mover("backup", "/srv", *login)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "mover: no cartridge in the drive\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["backup", "/srv", "--host", "h:x"], "expected HOST[:PORT], got 'h:x'"),
+        (["backup", "/srv", "--host", ":1"], "expected HOST[:PORT], got ':1'"),
+        (["backup", "/srv", "--host", "h", "--drive", "d", "--user", "u"], "--password-file"),
+        (["backup", "/srv", "-E", "A"], "expected NAME=VALUE, got 'A'"),
+        (["backup", "/srv", "--record-size", "1 mile"], "expected a size with a unit of"),
+        (["backup", "/srv", "--host", "h", "--drive", "d", "--user", "u", "--data-listens"], "needs --tape-host"),
+        (["list", "--tape-file", "1"], "--tape-file needs --host"),
+        (["list", "--host", "h"], "--host needs --tape-file"),
+        (["list", "/x"], "PATTERN needs --job or --tape-file"),
+        (["list", "--job", "1", "--tape-file", "1"], "exclude each other"),
+    ],
+)
+def test_wrong_usage(mover: Run, told: Said, arguments: list[str], text: str) -> None:
+    result = mover(*arguments)
+    assert result.exit_code == 2
+    assert text in " ".join(result.stderr.split())
+    assert told == []
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "text"),
+    [
+        ("geheim", 0o644, "refused, because others can read it (chmod o-r)"),
+        ("\n", 0o600, "expected the password as its first line, in UTF-8"),
+        (None, 0, "No such file or directory"),
+    ],
+)
+def test_a_password_file_that_will_not_do(
+    mover: Run, told: Said, login: list[str], content: str | None, mode: int, text: str
+) -> None:
+    path = Path(login[-1])
+    if content is None:
+        os.unlink(path)
+    else:
+        path.write_text(content)
+        path.chmod(mode)
+    result = mover("backup", "/srv", *login[:-2], env={"MOVER_PASSWORD_FILE": str(path)})
+    assert (result.exit_code, result.stderr, told) == (1, f"mover: {path}: {text}\n", [])
