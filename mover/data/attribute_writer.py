@@ -1,0 +1,127 @@
+"""Sets owner, extended attributes, ACLs, mode and times of what a recover has made, in the order that keeps them.
+
+chown clears setuid bits and capabilities, an ACL changes the mode's group bits: so owner, attributes, mode, times.
+What this user may not set is counted and named once a kind; a file that did not get its owner gets no setuid bit.
+"""
+
+import errno
+import os
+from collections.abc import Sequence
+from typing import Final
+
+from mover.data.dump_format import Inode
+from mover.data.recover_report import Report, Request
+from mover.data.xattr_blob import ACL_ACCESS, ACL_DEFAULT, Attribute
+
+_SET_ID_BITS: Final = 0o6000
+_PERMISSION_BITS: Final = 0o7777
+# What a user without privileges, or a file system without the feature, answers.
+_NOT_FOR_US: Final = frozenset({errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.EINVAL, errno.ENODATA})
+_ACLS: Final = (ACL_ACCESS, ACL_DEFAULT)
+
+
+class AttributeWriter:
+    """Sets the attributes of single objects; errors go to the report."""
+
+    def __init__(self, report: Report) -> None:
+        self.uid = os.geteuid()
+        self.gid = os.getegid()
+        self._report = report
+        self._may_give_away = True
+
+    def set_open(
+        self,
+        fd: int,
+        inode: Inode,
+        attributes: Sequence[Attribute],
+        path: bytes,
+        request: Request,
+        *,
+        clear_acls: bool,
+    ) -> None:
+        """Set everything of an open file or directory.
+
+        Args:
+            clear_acls: remove ACLs that it has, from before or inherited, and the dump does not name.
+        """
+        owned = self._chown(fd, inode, path)
+        if clear_acls:
+            wanted = {name for name, _ in attributes}
+            for name in _ACLS:
+                if name not in wanted:
+                    self._remove(fd, name, path, request)
+        for name, value in attributes:
+            try:
+                os.setxattr(fd, name, value)
+            except (OSError, ValueError) as error:
+                self._not_set(name, path, error, request)
+        try:
+            mode = inode.mode & _PERMISSION_BITS
+            os.fchmod(fd, mode if owned else mode & ~_SET_ID_BITS)
+            os.utime(fd, ns=(inode.atime_ns, inode.mtime_ns))
+        except (OSError, OverflowError) as error:
+            self._failed("mode and times", path, error, request)
+
+    def set_named(
+        self, directory: int, name: bytes, inode: Inode, attributes: Sequence[Attribute], path: bytes, request: Request
+    ) -> None:
+        """Set everything of a symbolic link, device, fifo or socket, which cannot be opened."""
+        owned = self._chown(name, inode, path, directory=directory)
+        through = b"/proc/self/fd/%d/%s" % (directory, name)
+        for attribute, value in attributes:
+            try:
+                os.setxattr(through, attribute, value, follow_symlinks=False)
+            except (OSError, ValueError) as error:
+                self._not_set(attribute, path, error, request)
+        try:
+            if inode.mode & 0o170000 != 0o120000:
+                self._chmod_named(directory, name, inode.mode & (_PERMISSION_BITS if owned else 0o1777))
+            os.utime(name, ns=(inode.atime_ns, inode.mtime_ns), dir_fd=directory, follow_symlinks=False)
+        except (OSError, OverflowError) as error:
+            self._failed("mode and times", path, error, request)
+
+    @staticmethod
+    def _chmod_named(directory: int, name: bytes, mode: int) -> None:
+        # An O_PATH descriptor pins the object, so that a symbolic link put in its place is not followed.
+        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            status = os.fstat(fd)
+            if status.st_mode & 0o170000 != 0o120000 and status.st_mode & _PERMISSION_BITS != mode:
+                os.chmod(b"/proc/self/fd/%d" % fd, mode)
+        finally:
+            os.close(fd)
+
+    def _chown(self, what: int | bytes, inode: Inode, path: bytes, *, directory: int | None = None) -> bool:
+        """Set the owner; whether the object has it now."""
+        if inode.uid != self.uid and not self._may_give_away:
+            self._report.left_out("owner", path, PermissionError(errno.EPERM, os.strerror(errno.EPERM)))
+            return False
+        try:
+            if isinstance(what, int):
+                os.fchown(what, inode.uid, inode.gid)
+            else:
+                os.chown(what, inode.uid, inode.gid, dir_fd=directory, follow_symlinks=False)
+        except (OSError, OverflowError) as error:
+            if isinstance(error, OSError) and error.errno == errno.EPERM and inode.uid != self.uid:
+                self._may_give_away = False
+            self._report.left_out("owner", path, error)
+            return False
+        return True
+
+    def _remove(self, fd: int, name: bytes, path: bytes, request: Request) -> None:
+        try:
+            os.removexattr(fd, name)
+        except OSError as error:
+            # No ACL, none possible here, or no directory: then there is nothing to remove.
+            if error.errno not in {errno.ENODATA, errno.EOPNOTSUPP, errno.EINVAL, errno.EACCES}:
+                self._failed("removal of an ACL", path, error, request)
+
+    def _not_set(self, name: bytes, path: bytes, error: Exception, request: Request) -> None:
+        kind = name if name in _ACLS else name.partition(b".")[0] + b".*"
+        self._failed("extended attributes " + os.fsdecode(kind), path, error, request)
+
+    def _failed(self, what: str, path: bytes, error: Exception, request: Request) -> None:
+        if isinstance(error, OSError) and error.errno in _NOT_FOR_US:
+            self._report.left_out(what, path, error)
+        else:
+            self._report.error(path, error, request)

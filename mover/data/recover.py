@@ -1,0 +1,219 @@
+"""The recover of a data worker: checks the request, reads the stream from the ring, makes what the list names.
+
+Door: :func:`start`, called by the worker's main loop with StartRecover or StartRecoverFilehist. The stream is read from
+its beginning, once; see :mod:`mover.data.recover_files` for how.
+"""
+
+import os
+import sys
+import traceback
+from typing import Final
+
+from mover.data.backup_history import HistorySender
+from mover.data.beneath import components
+from mover.data.recover_catalogue import read_catalogue
+from mover.data.recover_files import FileRecoverer
+from mover.data.recover_history import HistoryRecoverer
+from mover.data.recover_plan import Plan, make_plan
+from mover.data.recover_report import LOG_ERROR, LOG_NORMAL, LOG_WARNING, HaltReason, Report, Request, Status
+from mover.data.recover_stream import ALL_ONES, RecordReader, StreamBroken, StreamRefused
+from mover.data.tree_writer import DestinationLost, TreeWriter
+from mover.ring import Consumer, DataPhase, Producer, RingClosed, RingFds
+from mover.workers.channel import Channel, ChannelBroken
+from mover.workers.messages import Done, Refused, StartRecover, StartRecoverFilehist, WantData
+
+ILLEGAL_ARGS: Final = 9
+BUTYPE: Final = "dump"
+_RING_FDS: Final = 3
+_VOLUME_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class _Wrong(Exception):  # noqa: N818 - becomes Refused
+    """A request that cannot be begun; the text is one line."""
+
+
+def start(channel: Channel, message: StartRecover | StartRecoverFilehist) -> None:
+    """Check the request, answer it, do the work and report its end; returns when the data operation is over.
+
+    Raises:
+        ChannelBroken: control is gone.
+    """
+    rings = 2 if isinstance(message, StartRecoverFilehist) else 1
+    fds = channel.take_descriptors(rings * _RING_FDS)
+    opened: list[int] = list(fds)
+    try:
+        if message.butype != BUTYPE:
+            raise _Wrong(f"backup type {message.butype!r} is not known here; use {BUTYPE!r}")
+        volumes: dict[bytes, int] = {}
+        if isinstance(message, StartRecover):
+            _check_names(message)
+            volumes = _open_volumes(message, opened)
+        consumer = Consumer(RingFds(*fds[:_RING_FDS]))
+    except (_Wrong, ValueError, OSError) as error:
+        for fd in opened:
+            os.close(fd)
+        channel.send(Refused(ILLEGAL_ARGS, str(error)))
+        return
+    channel.send(Done())
+    channel.send(WantData(0, ALL_ONES))
+    with consumer:
+        job = _Job(channel, consumer)
+        if isinstance(message, StartRecover):
+            job.recover(message, volumes)
+        else:
+            job.filehist(message, RingFds(*fds[_RING_FDS:]))
+
+
+def _check_names(message: StartRecover) -> None:
+    if not message.names:
+        raise _Wrong("the recover list is empty")
+    for name in message.names:
+        for path in (name.original, name.target.path):
+            try:
+                components(path)
+            except ValueError as error:
+                raise _Wrong(f"recover list: {error}") from error
+
+
+def _open_volumes(message: StartRecover, opened: list[int]) -> dict[bytes, int]:
+    volumes: dict[bytes, int] = {}
+    for name in message.names:
+        path = name.target.volume
+        if path in volumes:
+            continue
+        try:
+            volumes[path] = os.open(path, _VOLUME_FLAGS)
+        except OSError as error:
+            raise _Wrong(f"the destination volume {os.fsdecode(path)} cannot be opened: {error.strerror}") from error
+        opened.append(volumes[path])
+    return volumes
+
+
+class _Job:
+    """One recover, from its first byte to DataFinished."""
+
+    def __init__(self, channel: Channel, consumer: Consumer) -> None:
+        self._channel = channel
+        self._consumer = consumer
+        self._report = Report(channel, consumer.gauges)
+        self._reader = RecordReader(consumer, self._skipped, self._publish)
+        self._recoverer: FileRecoverer | None = None
+
+    def _skipped(self, records: int, first: int, why: str, zeros: bool) -> None:
+        text = f"{records} records of the stream from offset {first} on were skipped: {why}"
+        if zeros:
+            self._report.log(LOG_WARNING, text.encode())
+        else:
+            self._report.damage(text)
+
+    def _publish(self) -> None:
+        self._report.publish(self._reader.offset)
+        if self._recoverer is not None:
+            self._consumer.note(self._recoverer.path_at_hand())
+
+    def recover(self, message: StartRecover, volumes: dict[bytes, int]) -> None:
+        """Recover what the list names."""
+        requests = [Request(name) for name in message.names]
+        writer = TreeWriter(volumes, self._report)
+        reason, text = HaltReason.INTERNAL_ERROR, ""
+        try:
+            reason, text = self._recover(requests, writer, recursive=message.recursive)
+        except ChannelBroken:
+            raise
+        except Exception as error:  # noqa: BLE001 - a worker must report its end, whatever it is
+            text = self._unexpected(error)
+            _fail_all(requests)
+        finally:
+            writer.close()
+        if reason is not HaltReason.SUCCESSFUL:
+            self._report.log(LOG_ERROR, text.encode("utf-8", "surrogateescape"))
+        self._end(requests, reason, text)
+
+    def filehist(self, message: StartRecoverFilehist, history: RingFds) -> None:
+        """Send the history that a backup of this stream would have sent."""
+        reason, text = HaltReason.INTERNAL_ERROR, ""
+        with Producer(history) as producer:
+            sender = HistorySender(message.history, producer, self._consumer.gauges)
+            try:
+                HistoryRecoverer(self._reader, self._report, sender).run()
+                reason, text = HaltReason.SUCCESSFUL, "the history of the whole dump was sent"
+            except StreamBroken as broken:
+                reason, text = HaltReason.CONNECT_ERROR, str(broken)
+            except StreamRefused as refused:
+                text = str(refused)
+            except RingClosed:
+                text = "nobody takes the file history"
+            except ChannelBroken:
+                raise
+            except Exception as error:  # noqa: BLE001 - as above
+                text = self._unexpected(error)
+            if reason is not HaltReason.SUCCESSFUL:
+                self._report.log(LOG_ERROR, text.encode("utf-8", "surrogateescape"))
+            self._report.history_entries = sender.entries
+            self._end([], reason, text)
+
+    @staticmethod
+    def _unexpected(error: Exception) -> str:
+        traceback.print_exception(error, file=sys.stderr)
+        return f"the recover ended by an error of its own: {type(error).__name__}: {error}"
+
+    def _end(self, requests: list[Request], reason: HaltReason, text: str) -> None:
+        offset = self._reader.offset
+        self._reader.release_slot()
+        self._consumer.finish()
+        self._report.finish(requests, reason, text, offset)
+
+    def _recover(self, requests: list[Request], writer: TreeWriter, *, recursive: bool) -> tuple[HaltReason, str]:
+        reader, report = self._reader, self._report
+        try:
+            catalogue = read_catalogue(reader, report)
+        except StreamBroken as broken:
+            _fail_all(requests)
+            return HaltReason.CONNECT_ERROR, str(broken)
+        except StreamRefused as refused:
+            _fail_all(requests)
+            return HaltReason.INTERNAL_ERROR, str(refused)
+        plan = make_plan(catalogue, requests, report, recursive=recursive)
+        reason, text = HaltReason.SUCCESSFUL, ""
+        recoverer = FileRecoverer(reader, plan, writer, report)
+        try:
+            writer.make_directories(plan.targets)
+            report.phase = DataPhase.FILES
+            self._recoverer = recoverer
+            try:
+                recoverer.run()
+            except StreamBroken as broken:
+                reason, text = HaltReason.CONNECT_ERROR, str(broken)
+            except StreamRefused as refused:
+                reason, text = HaltReason.INTERNAL_ERROR, str(refused)
+            if reason is not HaltReason.SUCCESSFUL:
+                recoverer.abandon()
+            self._note_missing(recoverer.missing(), plan, ended=reason is HaltReason.SUCCESSFUL)
+            report.phase = DataPhase.FINISH
+            report.publish(reader.offset)
+            writer.finish_directories(plan.targets)
+        except DestinationLost as lost:
+            _fail_all(requests)
+            return HaltReason.INTERNAL_ERROR, str(lost)
+        if reason is HaltReason.SUCCESSFUL:
+            text = f"{report.directories} directories and {report.files} files recovered, {report.errors} errors"
+            report.log(LOG_NORMAL, text.encode())
+        return reason, text
+
+    def _note_missing(self, entries: list[int], plan: Plan, *, ended: bool) -> None:
+        """What the directories name and the stream did not bring: one line each, or one for all of a broken stream."""
+        report = self._report
+        for entry in entries:
+            target = plan.targets[plan.places[entry]]
+            if ended:
+                report.error(target.path(plan.names[entry]), "named in the dump but not in it", target.request)
+            else:
+                report.errors += 1
+                target.request.fail(Status.IO_ERROR)
+        if entries and not ended:
+            report.log(LOG_ERROR, b"%d entries were not reached" % len(entries))
+
+
+def _fail_all(requests: list[Request]) -> None:
+    for request in requests:
+        request.fail(Status.IO_ERROR)

@@ -1,0 +1,164 @@
+"""The head of a dump stream: its maps and its directories, kept as they lie in the stream until they are wanted."""
+
+import struct
+from typing import Final
+
+from mover.data.dump_format import (
+    DIRECTORY_CHUNK_BYTES,
+    EXTENSION_MORE_XATTR,
+    EXTENSION_XATTR,
+    RECORD_BYTES,
+    ROOT_INUMBER,
+    FormatError,
+    Header,
+    Inode,
+    RecordType,
+    bit_is_set,
+)
+from mover.data.recover_report import LOG_WARNING, Report
+from mover.data.recover_stream import RecordReader, is_map
+from mover.data.xattr_blob import Attribute, decode, decode_private
+
+S_IFMT: Final = 0o170000
+S_IFDIR: Final = 0o040000
+MAP_BYTES_MAX: Final = 64 << 20  # of 512 million inodes; a longer map is not kept
+
+Name = tuple[int, int, bytes]  # inode number, type (a DT number, 0 = not known), name
+
+
+class DirectoryRecord:
+    """A directory as it came: its inode, the raw data of its entries and its extended attributes."""
+
+    __slots__ = ("attributes", "data", "inode", "offset")
+
+    def __init__(self, inode: Inode, offset: int) -> None:
+        self.inode = inode
+        self.offset = offset  # of its header in the stream
+        self.data = bytearray()
+        self.attributes: list[Attribute] = []
+
+
+class Catalogue:
+    """Which inodes a dump holds and how its directories name them."""
+
+    def __init__(self, first: Header) -> None:
+        self.first = first
+        self.directories: dict[int, DirectoryRecord] = {}
+        self.contained = bytearray()  # BITS; empty = not known
+        self._entry = struct.Struct("<IHBB" if first.little_endian else ">IHBB")
+
+    def contains(self, inumber: int) -> bool:
+        """Whether this inode should be in the stream; when that is not known, yes for a full dump alone."""
+        if self.contained:
+            return bit_is_set(self.contained, inumber)
+        return self.first.level == 0
+
+    def names(self, inumber: int) -> tuple[list[Name], int]:
+        """The entries of a directory without "." and "..", and how many chunks of it are damaged."""
+        record = self.directories[inumber]
+        data = bytes(record.data)
+        end = min(len(data), record.inode.size)
+        unpack = self._entry.unpack_from
+        names: list[Name] = []
+        append = names.append
+        damaged = 0
+        at = 0
+        while at + 8 <= end:
+            child, length, kind, name_length = unpack(data, at)
+            rest = DIRECTORY_CHUNK_BYTES - at % DIRECTORY_CHUNK_BYTES
+            if length < 8 or length & 3 or length > rest or 8 + name_length > length:
+                damaged += 1
+                at += rest
+                continue
+            if child:
+                name = data[at + 8 : at + 8 + name_length]
+                # "." and ".." stand for the directory itself and one above; as any other inode they are hostile.
+                if (name == b"." and child == inumber) or (name == b".." and child in self.directories):
+                    at += length
+                    continue
+                append((child, kind, name))
+            at += length
+        return names, damaged
+
+
+def read_attributes(reader: RecordReader, header: Header, path: bytes, report: Report) -> list[Attribute]:
+    """The extended attributes in an extension header's records; an extension of unknown number is stepped over."""
+    if header.extension not in {EXTENSION_XATTR, EXTENSION_MORE_XATTR}:
+        reader.skip(header.data_records)
+        return []
+    blob = reader.read(header.data_records)[: header.inode.size]
+    try:
+        return decode(blob) if header.extension == EXTENSION_XATTR else decode_private(blob)
+    except FormatError as error:
+        report.error(path, f"extended attributes lost: {error}")
+        return []
+
+
+def read_catalogue(reader: RecordReader, report: Report) -> Catalogue:
+    """Read up to the first header behind the directories, which is left to be read next.
+
+    Raises:
+        StreamBroken, StreamRefused: as the reader does.
+    """
+    catalogue = Catalogue(reader.first_header())
+    current: DirectoryRecord | None = None
+    number = 0
+    map_open: bytearray | None = None
+    while True:
+        skips = reader.skips
+        header = reader.header()
+        if skips != reader.skips and current is not None and len(current.data) < current.inode.size:
+            report.damage(f"a part of directory inode {number} is lost: names in it are missing")
+            current = None
+        if is_map(header):
+            current = None
+            keep = header.type == RecordType.BITS and header.records * RECORD_BYTES <= MAP_BYTES_MAX
+            map_open = catalogue.contained if keep else bytearray()
+            if keep:
+                map_open += reader.read(header.records)
+            else:
+                reader.skip(header.records)
+        elif header.type == RecordType.INODE:
+            map_open = None
+            if header.is_extension:
+                attributes = read_attributes(reader, header, b"directory inode %d" % header.inumber, report)
+                if current is not None and header.inumber == number:
+                    current.attributes += attributes
+                continue
+            if header.inode.mode & S_IFMT != S_IFDIR:
+                reader.unread_header()
+                return catalogue
+            number = header.inumber
+            current = catalogue.directories.get(number)
+            if current is None:
+                current = DirectoryRecord(header.inode, reader.offset - RECORD_BYTES)
+                catalogue.directories[number] = current
+            _add_data(reader, header, current)
+        elif header.type == RecordType.ADDR:
+            if current is not None and header.inumber == number:
+                _add_data(reader, header, current)
+            elif map_open is not None and len(map_open) + header.records * RECORD_BYTES <= MAP_BYTES_MAX:
+                map_open += reader.read(header.data_records)
+            else:
+                reader.skip(header.data_records)
+        elif header.type == RecordType.END:
+            reader.unread_header()
+            return catalogue
+        else:
+            report.log(LOG_WARNING, f"a record of the unknown type {header.type} was skipped".encode())
+
+
+def _add_data(reader: RecordReader, header: Header, directory: DirectoryRecord) -> None:
+    """Append a header's records to a directory; a hole is empty slots."""
+    addr = header.addr[: header.records]
+    if 0 not in addr:
+        if header.records:
+            directory.data += reader.read(header.records)
+        return
+    for present in addr:
+        directory.data += reader.read(1) if present else bytes(RECORD_BYTES)
+
+
+def has_root(catalogue: Catalogue) -> bool:
+    """Whether the directory that all paths begin with came whole enough to be named."""
+    return ROOT_INUMBER in catalogue.directories

@@ -1,0 +1,302 @@
+"""The part of a dump stream behind its directories: finds the wanted inodes and makes them.
+
+Theory of operation: one loop (:meth:`FileRecoverer.run`) handles what nearly every stream consists of, a small regular
+file of our own user, whole in one slot, with one open, write, utime and close; and it steps over what is not wanted.
+Everything else goes header by header through :meth:`FileRecoverer.step`, which is complete by itself. The loop verifies
+every header, but adds up only 41 words: the other 215 are mostly those of the header before, compared as bytes.
+"""
+
+import os
+import struct
+from bisect import bisect_left
+from typing import Final
+
+from mover.data.dump_format import (
+    CHECKSUM,
+    EXTENSION_NONE,
+    FLAG_EXTENSION,
+    HEADER_RECORDS_MAX,
+    MAGIC,
+    OFFSET_ADDR,
+    OFFSET_FLAGS,
+    OFFSET_SPARE,
+    RECORD_BYTES,
+    TIME_MARK,
+    Header,
+    Inode,
+    RecordType,
+)
+from mover.data.object_maker import FILE_FLAGS, ObjectMaker, Unfinished
+from mover.data.recover_catalogue import read_attributes
+from mover.data.recover_plan import BEYOND, Plan
+from mover.data.recover_report import LOG_WARNING, Report
+from mover.data.recover_stream import RecordReader, is_map
+from mover.data.tree_writer import TreeWriter, remove
+
+_HEAD: Final = struct.Struct("<41I")
+_TAIL: Final = struct.Struct("<215I")
+_INODE: Final = int(RecordType.INODE)
+_ADDR: Final = int(RecordType.ADDR)
+_U32: Final = 0xFFFF_FFFF
+_BILLION: Final = 1_000_000_000
+
+
+class FileRecoverer:
+    """Makes what a plan wants while the stream passes.
+
+    Attributes:
+        remaining: entries of the plan that have not come yet.
+    """
+
+    def __init__(self, reader: RecordReader, plan: Plan, writer: TreeWriter, report: Report) -> None:
+        self._reader = reader
+        self._plan = plan
+        self._writer = writer
+        self._report = report
+        self._objects = ObjectMaker(reader, plan, writer, report)
+        self._done = bytearray(len(plan.names))
+        self._cursor = 0
+        self._last = -1
+        self._current: Unfinished | None = None
+        self.remaining = len(plan.names) - 1
+
+    def path_at_hand(self) -> bytes:
+        """The path made last; b"" before the first."""
+        plan, at = self._plan, self._last
+        return plan.targets[plan.places[at]].path(plan.names[at]) if at >= 0 else b""
+
+    def run(self) -> None:
+        """Work until the dump's END or until everything wanted was made.
+
+        Raises:
+            StreamBroken, StreamRefused: as the reader does; call ``abandon`` then.
+            DestinationLost: writing makes no sense any more.
+        """
+        if self._reader.little_endian:
+            self._run_little_endian()
+        else:
+            while self.step():
+                pass
+
+    def abandon(self) -> None:
+        """The stream ended too early: what was being made is incomplete."""
+        current, self._current = self._current, None
+        if current is not None:
+            current.damaged = current.damaged or not current.is_complete
+            self._objects.finish(current)
+
+    def missing(self) -> list[int]:
+        """Entries of the plan that never came."""
+        return [at for at in range(len(self._plan.names) - 1) if not self._done[at]] if self.remaining else []
+
+    # --- the general path ----------------------------------------------------------------------------------
+
+    def step(self) -> bool:
+        """Handle the next header and its records; False at the end of the work."""
+        reader, current = self._reader, self._current
+        skips = reader.skips
+        header = reader.header()
+        if skips != reader.skips and current is not None and not current.is_complete:
+            current.damaged = True
+        if header.type == RecordType.INODE:
+            if header.is_extension:
+                if current is not None and header.inumber == current.inumber:
+                    current.attributes += read_attributes(reader, header, current.path(), self._report)
+                else:
+                    reader.skip(header.data_records)
+                return True
+            self._finish_current()
+            if not self.remaining:
+                return False
+            self._begin(header)
+        elif header.type == RecordType.ADDR:
+            if current is not None and header.inumber == current.inumber:
+                self._objects.add_data(current, header)
+            else:
+                reader.skip(header.data_records)
+        elif is_map(header):
+            reader.skip(header.records)
+        elif header.type == RecordType.END:
+            self._finish_current()
+            return False
+        else:
+            self._report.log(LOG_WARNING, f"a record of the unknown type {header.type} was skipped".encode())
+        return True
+
+    def _finish_current(self) -> None:
+        current, self._current = self._current, None
+        if current is not None:
+            self._objects.finish(current)
+
+    def _begin(self, header: Header) -> None:
+        inumber, inumbers = header.inumber, self._plan.inumbers
+        first = self._cursor = bisect_left(inumbers, min(inumber, BEYOND - 1))
+        if inumbers[first] != inumber:
+            self._reader.skip(header.data_records)
+            return
+        last = first
+        while inumbers[last] == inumber:
+            last += 1
+        if self._done[first]:
+            target = self._plan.targets[self._plan.places[first]]
+            self._report.error(target.path(self._plan.names[first]), "comes twice in the stream: the first was kept")
+            self._reader.skip(header.data_records)
+            return
+        self._done[first:last] = b"\1" * (last - first)
+        self.remaining -= last - first
+        self._last, self._cursor = first, last
+        self._current = self._objects.begin(header, range(first, last))
+
+    # --- the fast path -------------------------------------------------------------------------------------
+
+    def _adopt(self, at: int, words: tuple[int, ...], marked: bool, fd: int) -> Unfinished:
+        """A file of the fast path whose attributes follow: from here on one of the general path."""
+        low, high = (words[38], words[39]) if marked else (0, 0)
+        times = [
+            words[word] * _BILLION + words[word + 1] * 1000 + (low >> shift & 0x3FF)
+            for word, shift in ((12, 0), (14, 10), (16, 20))
+        ]
+        assert not high, "left to the general path"
+        size = words[10] | words[11] << 32
+        inode = Inode(words[8] & 0xFFFF, words[8] >> 16, words[36], words[37], size, *times)
+        self._report.files -= 1  # counted again when it is finished
+        return self._objects.adopt(words[5], inode, at, fd)
+
+    def _run_little_endian(self) -> None:
+        reader, plan, report, writer = self._reader, self._plan, self._report, self._writer
+        inumbers, places, names, targets, done = plan.inumbers, plan.places, plan.names, plan.targets, self._done
+        unpack, unpack_tail = _HEAD.unpack_from, _TAIL.unpack
+        open_file, write, set_times, close = os.open, os.write, os.utime, os.close
+        uid, gid = writer.attributes.uid, writer.attributes.gid
+        view, pos, end = reader.view, reader.pos, reader.end
+        cursor = self._cursor
+        place, directory, direct = -1, -1, False
+        tail, tail_sum, present, plain, marked = b"", 0, 0, False, False
+        fd, fd_marked = -1, False  # the file made last; its attributes may follow
+        fd_words: tuple[int, ...] = ()
+        made = made_bytes = 0
+        try:
+            while True:
+                if pos == end:
+                    reader.pos = pos
+                    report.files += made
+                    report.file_bytes += made_bytes
+                    made = made_bytes = 0
+                    self._last = cursor - 1
+                    reader.more()
+                    view, pos, end = reader.view, 0, reader.end
+                words = unpack(view, pos)
+                new_tail = bytes(view[pos + OFFSET_ADDR : pos + RECORD_BYTES])
+                if new_tail != tail:
+                    tail = new_tail
+                    tail_sum = sum(unpack_tail(tail))
+                    present = tail.find(b"\0", 0, HEADER_RECORDS_MAX)
+                    if present < 0:
+                        present = HEADER_RECORDS_MAX
+                    flags_at = OFFSET_FLAGS - OFFSET_ADDR
+                    flags = int.from_bytes(tail[flags_at : flags_at + 4], "little")
+                    extension = int.from_bytes(tail[flags_at + 12 : flags_at + 16], "little")
+                    plain = not (flags & FLAG_EXTENSION and extension != EXTENSION_NONE)
+                    spare_at = OFFSET_SPARE - OFFSET_ADDR
+                    marked = tail[spare_at : spare_at + 8] == TIME_MARK
+                good = (sum(words) + tail_sum) & _U32 == CHECKSUM and words[6] == MAGIC
+                record_type = words[0]
+                if good and plain and (record_type == _INODE or (record_type == _ADDR and self._current is None)):
+                    if fd >= 0:
+                        close(fd)
+                        fd = -1
+                    records = words[40]
+                    body = pos + RECORD_BYTES
+                    if record_type == _INODE:
+                        if self._current is not None:
+                            self._finish_current()
+                            place = -1
+                        if not self.remaining:
+                            reader.pos = pos
+                            return
+                        inumber = words[5]
+                        if inumber > inumbers[cursor]:
+                            cursor = bisect_left(inumbers, inumber, cursor)
+                        wanted = inumber == inumbers[cursor]
+                        after = body + (records << 10)
+                        size = words[10] | words[11] << 32
+                        if (
+                            wanted
+                            # A regular file without set-id bits, of this user, with one name, whole and in one piece.
+                            and words[8] & 0o177000 == 0o100000
+                            and words[36] == uid
+                            and words[37] == gid
+                            and inumbers[cursor + 1] != inumber
+                            and records <= present
+                            and 0 <= (records << 10) - size < RECORD_BYTES
+                            and after <= end
+                            and not (marked and words[39])
+                            and not done[cursor]
+                        ):
+                            if places[cursor] != place:
+                                place = places[cursor]
+                                target = targets[place]
+                                try:
+                                    directory = writer.descriptor(target)
+                                    direct = not target.inherits
+                                except OSError:
+                                    direct = False  # the general path meets it again, and reports it
+                            if direct:
+                                low = words[38] if marked else 0
+                                try:
+                                    fd = open_file(names[cursor], FILE_FLAGS, words[8] & 0o777, dir_fd=directory)
+                                    if not size or write(fd, view[body : body + size]) == size:
+                                        set_times(
+                                            fd,
+                                            ns=(
+                                                words[12] * _BILLION + words[13] * 1000 + (low & 0x3FF),
+                                                words[14] * _BILLION + words[15] * 1000 + (low >> 10 & 0x3FF),
+                                            ),
+                                        )
+                                        done[cursor] = 1
+                                        self.remaining -= 1
+                                        cursor += 1
+                                        made += 1
+                                        made_bytes += size
+                                        fd_words, fd_marked = words, marked
+                                        pos = after
+                                        continue
+                                except OSError:
+                                    direct = False
+                                # It exists, or the disk is full, or the like: begun again below, and reported there.
+                                if fd >= 0:
+                                    close(fd)
+                                    fd = -1
+                                    remove(directory, names[cursor])
+                    else:
+                        wanted = False
+                    if not wanted and records <= HEADER_RECORDS_MAX and (not cursor or words[5] > inumbers[cursor - 1]):
+                        if records > present:
+                            records -= tail.count(0, 0, records)
+                        pos = body + (records << 10)
+                        if pos > end:
+                            reader.pos = body
+                            reader.skip(records)
+                            view, pos, end = reader.view, reader.pos, reader.end
+                        continue
+                elif fd >= 0:
+                    if good and not plain and words[5] == fd_words[5]:
+                        self._current = self._adopt(cursor - 1, fd_words, fd_marked, fd)
+                    else:
+                        close(fd)
+                    fd = -1
+                reader.pos = pos
+                report.files += made
+                report.file_bytes += made_bytes
+                made = made_bytes = 0
+                self._cursor = cursor
+                if not self.step():
+                    return
+                cursor = self._cursor
+                view, pos, end = reader.view, reader.pos, reader.end
+                place = -1  # its descriptor may be closed by now
+        finally:
+            if fd >= 0:
+                close(fd)
+            report.files += made
+            report.file_bytes += made_bytes

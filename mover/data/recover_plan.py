@@ -1,0 +1,198 @@
+"""Which objects of a dump are wanted and where each goes: the recover list against the dump's directories.
+
+Wanted directories become :class:`Target` objects. Everything else is three parallel arrays in ascending inode order,
+the order of the stream, so that the reading loop walks along them and needs no table from inode to name: some 70
+bytes a name.
+"""
+
+from array import array
+from typing import Final
+
+from mover.data.beneath import components, is_plain_name
+from mover.data.dump_format import DT_DIRECTORY, ROOT_INUMBER
+from mover.data.recover_catalogue import Catalogue, DirectoryRecord
+from mover.data.recover_report import Report, Request, Status
+
+BEYOND: Final = 1 << 40  # above every inode number: the sentinel behind the last entry
+_LOOKUPS: Final = 64  # directories whose names are kept while the list is looked up
+
+
+class Target:
+    """A directory that is written into.
+
+    Attributes:
+        parent, name: where it is made; no parent: at ``parts`` below ``volume``.
+        record: the directory of the dump that it becomes; None = only the place of a single object.
+        failed: it could not be made, and what belongs in it cannot be either.
+        inherits: new objects in it get a group or an ACL from it.
+    """
+
+    __slots__ = ("failed", "index", "inherits", "inumber", "name", "parent", "parts", "record", "request", "volume")
+
+    def __init__(
+        self,
+        index: int,
+        request: Request,
+        parent: "Target | None",
+        name: bytes,
+        inumber: int,
+        record: DirectoryRecord | None,
+    ) -> None:
+        self.index = index
+        self.request = request
+        self.parent = parent
+        self.name = name
+        self.inumber = inumber
+        self.record = record
+        self.volume = b"" if parent is not None else request.name.target.volume
+        self.parts: list[bytes] = []
+        self.failed = False
+        self.inherits = False
+
+    def place(self) -> tuple[bytes, list[bytes]]:
+        """The volume and the components below it."""
+        names: list[bytes] = []
+        target = self
+        while target.parent is not None:
+            names.append(target.name)
+            target = target.parent
+        return target.volume, target.parts + names[::-1]
+
+    def path(self, name: bytes = b"") -> bytes:
+        """The full path of the directory, or of a name in it."""
+        volume, parts = self.place()
+        return b"/".join([volume.rstrip(b"/"), *parts] + ([name] if name else [])) or b"/"
+
+
+class Plan:
+    """What is to be done.
+
+    Attributes:
+        targets: directories, parents before what is in them.
+        inumbers, places, names: entry i is the inode ``inumbers[i]``, to be made as ``names[i]`` in
+            ``targets[places[i]]``; ascending by inode, with a sentinel behind the last.
+    """
+
+    def __init__(self, requests: list[Request]) -> None:
+        self.requests = requests
+        self.targets: list[Target] = []
+        self.inumbers: array[int] = array("Q")
+        self.places: array[int] = array("I")
+        self.names: list[bytes] = []
+
+    def add_target(
+        self, request: Request, parent: Target | None, name: bytes, inumber: int, record: DirectoryRecord | None
+    ) -> Target:
+        """A further directory."""
+        target = Target(len(self.targets), request, parent, name, inumber, record)
+        self.targets.append(target)
+        return target
+
+    def add_entry(self, inumber: int, target: Target, name: bytes) -> None:
+        """A further object that is not a directory."""
+        self.inumbers.append(inumber)
+        self.places.append(target.index)
+        self.names.append(name)
+
+    def sort(self) -> None:
+        """Bring the entries into the order of the stream."""
+        inumbers, places, names = self.inumbers, self.places, self.names
+        order = sorted(range(len(inumbers)), key=inumbers.__getitem__)
+        self.inumbers = array("Q", [inumbers[at] for at in order])
+        self.places = array("I", [places[at] for at in order])
+        self.names = [names[at] for at in order]
+        self.inumbers.append(BEYOND)
+        self.places.append(0)
+        self.names.append(b"")
+
+
+def make_plan(catalogue: Catalogue, requests: list[Request], report: Report, *, recursive: bool) -> Plan:
+    """Look every requested name up and note all that it stands for; names that do not exist are reported."""
+    plan = Plan(requests)
+    lookup = _Lookup(catalogue)
+    for request in requests:
+        parts = components(request.name.original)
+        inumber = lookup.find(parts)
+        target_parts = components(request.name.target.path)
+        if inumber is None:
+            report.error(request.name.original, "not in the dump", request)
+            request.status = Status.NOT_FOUND
+        elif inumber in catalogue.directories:
+            top = plan.add_target(request, None, b"", inumber, catalogue.directories[inumber])
+            top.parts = target_parts
+            if recursive:
+                _add_contents(plan, catalogue, top, report)
+        elif not target_parts:
+            report.error(request.name.original, "would have to take the place of its volume", request)
+            request.status = Status.PATH_EXISTS
+        else:
+            holder = plan.add_target(request, None, b"", 0, None)
+            holder.parts = target_parts[:-1]
+            plan.add_entry(inumber, holder, target_parts[-1])
+    plan.sort()
+    for record in catalogue.directories.values():
+        record.data = bytearray()  # not needed any more, and as large as all names together
+    return plan
+
+
+class _Lookup:
+    """Finds paths; the names of the directories seen last are kept."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._names: dict[int, dict[bytes, int]] = {}
+
+    def find(self, parts: list[bytes]) -> int | None:
+        """The inode number of a path, None when the dump has no such name."""
+        inumber = ROOT_INUMBER
+        if inumber not in self._catalogue.directories:
+            return None
+        for part in parts:
+            if inumber not in self._catalogue.directories:
+                return None
+            below = self._children(inumber).get(part)
+            if below is None:
+                return None
+            inumber = below
+        known = inumber in self._catalogue.directories or self._catalogue.contains(inumber)
+        return inumber if known else None
+
+    def _children(self, inumber: int) -> dict[bytes, int]:
+        children = self._names.get(inumber)
+        if children is None:
+            if len(self._names) >= _LOOKUPS:
+                self._names.pop(next(iter(self._names)))
+            children = {name: child for child, _, name in self._catalogue.names(inumber)[0]}
+            self._names[inumber] = children
+        return children
+
+
+def _add_contents(plan: Plan, catalogue: Catalogue, top: Target, report: Report) -> None:
+    """Note everything below a directory."""
+    directories, contains, request = catalogue.directories, catalogue.contains, top.request
+    seen = {top.inumber}
+    stack = [top]
+    while stack:
+        target = stack.pop()
+        entries, damaged = catalogue.names(target.inumber)
+        if damaged:
+            report.error(target.path(), f"{damaged} damaged pieces of the directory: names are missing", request)
+        add_inumber, add_place, add_name = plan.inumbers.append, plan.places.append, plan.names.append
+        index = target.index
+        for inumber, kind, name in entries:
+            if not is_plain_name(name):
+                report.error(target.path(), f"the name {name!r} in the dump is not allowed", request)
+            elif inumber in directories:
+                if inumber in seen:
+                    report.error(target.path(name), "the dump names this directory in two places", request)
+                    continue
+                seen.add(inumber)
+                stack.append(plan.add_target(request, target, name, inumber, directories[inumber]))
+            elif not contains(inumber):
+                continue  # not changed since the base of an incremental dump
+            elif kind == DT_DIRECTORY:
+                report.error(target.path(name), "the directory is named in the dump but not in it", request)
+            else:
+                add_inumber(inumber)
+                add_place(index)
+                add_name(name)

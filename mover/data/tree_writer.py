@@ -1,0 +1,230 @@
+"""Makes directories and objects for a recover, only ever beneath the destination and by directory descriptor.
+
+Directories are made with mode 0700 and get their attributes last, deepest first. Objects are made under a name that
+does not exist yet; where one exists already that is no directory, they are made beside it and renamed over it when they
+are whole, so a broken recover does not cost the old file.
+"""
+
+import errno
+import os
+import stat
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from mover.data.attribute_writer import AttributeWriter
+from mover.data.beneath import make_beneath, open_beneath, open_directory_at
+from mover.data.recover_plan import Target
+from mover.data.recover_report import Report
+from mover.data.xattr_blob import ACL_ACCESS, ACL_DEFAULT
+
+DESCRIPTORS_MAX: Final = 256
+_MADE: Final = 0o700
+
+
+class DestinationLost(Exception):  # noqa: N818 - the end of the whole job
+    """The destination volume is not there any more."""
+
+
+class TreeWriter:
+    """The destination of one recover.
+
+    Args:
+        volumes: open directories by their paths; owned from here on.
+    """
+
+    def __init__(self, volumes: dict[bytes, int], report: Report) -> None:
+        self.attributes = AttributeWriter(report)
+        self._volumes = volumes
+        self._report = report
+        self._open: OrderedDict[int, int] = OrderedDict()  # target index -> descriptor, oldest use first
+        self._temporary = 0
+
+    def close(self) -> None:
+        """Close every descriptor."""
+        for fd in [*self._open.values(), *self._volumes.values()]:
+            os.close(fd)
+        self._open.clear()
+        self._volumes.clear()
+
+    # --- directories ---------------------------------------------------------------------------------------
+
+    def descriptor(self, target: Target) -> int:
+        """The open directory; good until 256 others have been asked for.
+
+        Raises:
+            OSError: it cannot be opened, or could not be made.
+        """
+        fd = self._open.get(target.index)
+        if fd is not None:
+            self._open.move_to_end(target.index)
+            return fd
+        if target.failed:
+            raise FileNotFoundError(errno.ENOENT, "its directory could not be made")
+        volume, parts = target.place()
+        return self._keep(target, open_beneath(self._volumes[volume], parts))
+
+    def _keep(self, target: Target, fd: int) -> int:
+        if len(self._open) >= DESCRIPTORS_MAX:
+            _, oldest = self._open.popitem(last=False)
+            os.close(oldest)
+        self._open[target.index] = fd
+        return fd
+
+    def make_directories(self, targets: list[Target]) -> None:
+        """Make or open every target; one that fails is reported and marked."""
+        for target in targets:
+            try:
+                if target.parent is None:
+                    self._make_top(target)
+                elif target.parent.failed:
+                    # Reported where it began; here it only counts.
+                    target.failed = True
+                    self._report.errors += 1
+                    continue
+                else:
+                    self._make_in(target, self.descriptor(target.parent), target.name)
+            except OSError as error:
+                target.failed = True
+                self._report.error(target.path(), error, target.request)
+                self.check_volume(target)
+            else:
+                self._report.directories += target.record is not None
+
+    def _make_top(self, target: Target) -> None:
+        volume = self._volumes[target.volume]
+        if target.record is None or not target.parts:
+            fd = make_beneath(volume, target.parts)
+            self._keep(target, fd)
+            self._look_for_inheritance(target, fd, made=False)
+            return
+        holder = make_beneath(volume, target.parts[:-1])
+        try:
+            self._make_in(target, holder, target.parts[-1])
+        finally:
+            os.close(holder)
+
+    def _make_in(self, target: Target, parent: int, name: bytes) -> None:
+        made = True
+        try:
+            os.mkdir(name, _MADE, dir_fd=parent)
+        except FileExistsError:
+            made = False
+        try:
+            fd = open_directory_at(parent, name)
+        except OSError as error:
+            if error.errno in {errno.ENOTDIR, errno.ELOOP}:
+                raise FileExistsError(errno.EEXIST, "exists and is no directory") from error
+            raise
+        self._keep(target, fd)
+        self._look_for_inheritance(target, fd, made=made)
+
+    def _look_for_inheritance(self, target: Target, fd: int, *, made: bool) -> None:
+        """Clean a directory of ours of what it inherited; note what an older one hands down."""
+        status = os.fstat(fd)
+        default_acl = _has_attribute(fd, ACL_DEFAULT)
+        if made:
+            if default_acl:
+                os.removexattr(fd, ACL_DEFAULT)
+                if _has_attribute(fd, ACL_ACCESS):
+                    os.removexattr(fd, ACL_ACCESS)
+            if default_acl or stat.S_IMODE(status.st_mode) != _MADE:
+                os.fchmod(fd, _MADE)
+            return
+        target.inherits = default_acl or bool(status.st_mode & stat.S_ISGID)
+        if status.st_uid == self.attributes.uid and status.st_mode & _MADE != _MADE and target.record is not None:
+            os.fchmod(fd, stat.S_IMODE(status.st_mode) | _MADE)  # its own mode comes with its attributes
+
+    def finish_directories(self, targets: list[Target]) -> None:
+        """Set the attributes of every directory that was made, deepest first."""
+        for target in reversed(targets):
+            if target.failed or target.record is None:
+                continue
+            record = target.record
+            try:
+                fd = self.descriptor(target)
+            except OSError as error:
+                self._report.error(target.path(), error, target.request)
+                self.check_volume(target)
+                continue
+            self.attributes.set_open(
+                fd, record.inode, record.attributes, target.path(), target.request, clear_acls=True
+            )
+
+    def check_volume(self, target: Target) -> None:
+        """Tell a lost destination from an error of a single object.
+
+        Raises:
+            DestinationLost: the volume's directory was removed, or its file system is gone.
+        """
+        volume = target.place()[0]
+        try:
+            if os.fstat(self._volumes[volume]).st_nlink:
+                return
+            why = "was removed"
+        except OSError as error:
+            why = f"cannot be read: {error.strerror}"
+        raise DestinationLost(f"the destination volume {os.fsdecode(volume)} {why}")
+
+    # --- objects -------------------------------------------------------------------------------------------
+
+    def make(self, directory: int, name: bytes, create: Callable[[int, bytes], None]) -> bytes:
+        """Make an object by ``create(directory, name)``, which must fail when the name exists.
+
+        Returns:
+            the name under which it was made; when it is another one than ``name``, ``place`` must follow.
+
+        Raises:
+            OSError: it could not be made; EISDIR when a directory has its name.
+        """
+        try:
+            create(directory, name)
+        except FileExistsError:
+            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode):
+                raise IsADirectoryError(errno.EISDIR, "a directory of this name exists") from None
+        else:
+            return name
+        while True:
+            self._temporary += 1
+            beside = b".mover-%d-%d" % (os.getpid(), self._temporary)
+            try:
+                create(directory, beside)
+            except FileExistsError:
+                continue  # left by a process of the same number: the next name
+            return beside
+
+    @staticmethod
+    def place(directory: int, made: bytes, name: bytes) -> None:
+        """Put what was made beside its name into its place."""
+        if made == name:
+            return
+        os.rename(made, name, src_dir_fd=directory, dst_dir_fd=directory)
+        # A rename between two names of one inode does nothing at all and leaves both.
+        remove(directory, made)
+
+    def link(self, source_directory: int, source: bytes, directory: int, name: bytes) -> None:
+        """A further name of something made before."""
+
+        def create(at: int, new: bytes) -> None:
+            os.link(source, new, src_dir_fd=source_directory, dst_dir_fd=at, follow_symlinks=False)
+
+        self.place(directory, self.make(directory, name, create), name)
+
+
+def remove(directory: int, name: bytes) -> None:
+    """Remove a name if it exists."""
+    try:
+        os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        return
+
+
+def _has_attribute(fd: int, name: bytes) -> bool:
+    try:
+        os.getxattr(fd, name)
+    except OSError as error:
+        if error.errno in {errno.ENODATA, errno.EOPNOTSUPP}:
+            return False
+        raise
+    return True
