@@ -49,7 +49,7 @@ run_pip() {
 
 # make_environment [dev]: .venv with the project installed, and with `dev` what the checks need.
 make_environment() {
-    local group=${1:-} interpreter stamp wanted
+    local group=${1:-} interpreter stamp wanted installed
     interpreter=$(find_python) || fail "needs Python 3.11 or newer; set PYTHON to one"
     [ -w "$checkout" ] || fail "cannot write to $checkout, where .venv is made; clone it to a place of your own"
     "$interpreter" -c 'import venv, ensurepip' 2>/dev/null ||
@@ -62,7 +62,10 @@ make_environment() {
     elif ! [ -w "$checkout/.venv" ]; then
         fail "cannot write to $checkout/.venv; it belongs to another user"
     fi
-    if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+    installed=$(cat "$stamp" 2>/dev/null || true)
+    # What the checks need holds the project too.
+    if [ -z "$group" ] && [ -z "$installed" ]; then installed=$(cat "$stamp-dev" 2>/dev/null || true); fi
+    if [ "$installed" != "$wanted" ]; then
         say "installing the project${group:+ and what its checks need}"
         cd "$checkout"
         if [ -n "$group" ]; then

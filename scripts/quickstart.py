@@ -1,0 +1,509 @@
+"""Backs a directory up through NDMP onto a virtual tape, recovers it, and compares every entry.
+
+Started by scripts/quickstart, which makes the environment. The servers, the tape, their state and the recovered
+tree live in a temporary directory outside the checkout; the servers are stopped whatever happens.
+"""
+
+import argparse
+import contextlib
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import NamedTuple, NoReturn, Self
+
+import msgspec
+import psutil
+
+from mover.admin.messages import CartridgeStatus, DriveStatus
+from mover.dma.compare import Comparison, compare_trees, printable
+from tests.support.servers import Login, Server, ServerError, mover_command, write_config
+
+os.environ.pop("PYTHONPATH", None)  # scripts/quickstart's, for the imports above
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+LEFT_OUT_OF_THE_CHECKOUT = (".venv", ".git")
+DRIVE = "vtl0/drive0"
+RECORD_SIZE = "256KiB"
+SHOWN = 20  # skipped entries and differences named on the terminal; the rest are in a file
+SAMPLE_S = 0.1
+PLACE_BYTES_MAX = 60  # the admin socket lies below, and a unix socket's address has 107
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class QuickstartError(Exception):
+    """It cannot go on; one line for people."""
+
+
+class Usage(NamedTuple):
+    """What one process used, as far as it was seen."""
+
+    server: str
+    kind: str
+    pid: int
+    cpu_s: float
+    rss_bytes: int  # largest seen, shared memory (the rings) included
+    shared_bytes: int
+    read_bytes: int  # by read and write calls; what goes through a socket's send and recv is not in it
+    written_bytes: int
+
+
+class Sampler:
+    """Reads the servers' processes several times a second: a worker is gone when its job has ended."""
+
+    def __init__(self, servers: dict[str, Server]) -> None:
+        self.usages: dict[psutil.Process, Usage] = {}
+        self._servers = servers
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.wait(SAMPLE_S):
+            for name, server in self._servers.items():
+                for process in server.processes():
+                    with contextlib.suppress(psutil.Error):
+                        self._sample(name, server, process)
+
+    def _sample(self, name: str, server: Server, process: psutil.Process) -> None:
+        with process.oneshot():
+            cpu, memory, io = process.cpu_times(), process.memory_info(), process.io_counters()
+            before = self.usages.get(process)
+            if before is None:
+                kind = "control" if process.pid == server.pid else worker_kind(process.cmdline())
+            else:
+                kind = before.kind
+        self.usages[process] = Usage(
+            name,
+            kind,
+            process.pid,
+            cpu.user + cpu.system,
+            max(memory.rss, before.rss_bytes if before else 0),
+            max(memory.shared, before.shared_bytes if before else 0),
+            io.read_chars,
+            io.write_chars,
+        )
+
+
+def worker_kind(command: list[str]) -> str:
+    """The kind of a worker, which is started as `python -I -m mover.KIND`."""
+    module = next((word for word in command if word.startswith("mover.")), "")
+    return module.removeprefix("mover.") or "starting"
+
+
+def say(text: str = "") -> None:
+    print(text, flush=True)
+
+
+def mebibytes(count: int) -> str:
+    return f"{count / (1 << 20):.1f}"
+
+
+def place_outside(directory: Path) -> Path:
+    """A new directory that lies in neither the checkout nor the tree to back up."""
+    tried = []
+    for place in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm", os.environ.get("HOME", "/")):
+        candidate = Path(place).resolve()
+        inside = any(candidate == tree or tree in candidate.parents for tree in (directory, CHECKOUT))
+        short = len(os.fsencode(candidate)) <= PLACE_BYTES_MAX
+        if not inside and short and os.access(candidate, os.W_OK | os.X_OK):
+            return Path(tempfile.mkdtemp(prefix="mover-quickstart-", dir=candidate))
+        tried.append(str(candidate))
+    raise QuickstartError(f"no place outside {directory} for the tape (tried {', '.join(tried)}); set TMPDIR")
+
+
+def walk(root: bytes) -> Iterator[tuple[bytes, os.stat_result, bool]]:
+    """Every entry below and with the root: relative path, status, and whether it lies on the root's file system.
+
+    Directories that may not be read or lie on another file system are met but not entered.
+    """
+    device = os.lstat(root).st_dev
+    waiting = [b"."]
+    while waiting:
+        path = waiting.pop()
+        full = root if path == b"." else os.path.join(root, path)
+        try:
+            status = os.lstat(full)
+        except (PermissionError, FileNotFoundError):
+            continue
+        here = status.st_dev == device
+        yield path, status, here
+        if here and stat.S_ISDIR(status.st_mode):
+            with contextlib.suppress(PermissionError, FileNotFoundError):
+                waiting += [name if path == b"." else path + b"/" + name for name in sorted(os.listdir(full))]
+
+
+def reason_to_skip(path: bytes, status: os.stat_result, groups: set[int], unsupported: set[str]) -> str | None:
+    """Why an ordinary user (uid not 0) cannot have an entry backed up and made again exactly; None: it can.
+
+    Args:
+        unsupported: prefixes of attributes that the scratch directory's file system refuses.
+    """
+    kind = stat.S_IFMT(status.st_mode)
+    if os.geteuid() != 0:
+        if kind in {stat.S_IFCHR, stat.S_IFBLK}:
+            return "a device, which only root may make"
+        if status.st_uid != os.geteuid():
+            return f"belongs to user {status.st_uid}"
+        if status.st_gid not in groups:
+            return f"belongs to group {status.st_gid}"
+        wanted = {stat.S_IFREG: os.R_OK, stat.S_IFDIR: os.R_OK | os.X_OK}.get(kind)
+        if wanted is not None and not os.access(path, wanted):
+            return "may not be read"
+    try:
+        names = os.listxattr(path, follow_symlinks=False)
+    except OSError:
+        return None  # the file system has none
+    for name in names:
+        if os.geteuid() != 0 and name.startswith("security."):
+            return f"has the attribute {name}, which only root may set"
+        if any(name.startswith(prefix) for prefix in unsupported):
+            return f"has the attribute {name}, which the file system of the scratch directory refuses"
+    return None
+
+
+def refused_attributes(scratch: Path) -> set[str]:
+    """Prefixes of attributes that cannot be set in a directory."""
+    probes = {
+        "user.": ("user.mover.probe", b"x"),
+        # an ACL that says no more than mode 0700: version 2; owner rwx, group and others nothing
+        "system.posix_acl_": (
+            "system.posix_acl_default",
+            bytes.fromhex("02000000 01000700ffffffff 04000000ffffffff 20000000ffffffff"),
+        ),
+    }
+    refused = set()
+    for prefix, (name, value) in probes.items():
+        probe = tempfile.mkdtemp(dir=scratch)
+        try:
+            os.setxattr(probe, name, value)
+        except OSError:
+            refused.add(prefix)
+        os.rmdir(probe)
+    return refused
+
+
+class Source:
+    """The tree to back up: what is in it, what is left out, and what has to be skipped and why."""
+
+    def __init__(self, directory: Path, exclude: tuple[str, ...], scratch: Path) -> None:
+        self.directory = directory
+        self.exclude = exclude
+        self.entries = 0
+        self.data_bytes = 0
+        self.skipped: dict[bytes, str] = {}
+        self._mounted: set[bytes] = set()
+        root = os.fsencode(directory)
+        groups = {os.getegid(), *os.getgroups()}
+        unsupported = refused_attributes(scratch)
+        for path, status, here in walk(root):
+            if self.is_left_out(path):
+                continue
+            self.entries += 1
+            if stat.S_ISREG(status.st_mode):
+                self.data_bytes += status.st_blocks * 512
+            full = root if path == b"." else os.path.join(root, path)
+            if not here:
+                self._mounted.add(path)
+                self.skipped[path] = "on another file system"
+            elif reason := reason_to_skip(full, status, groups, unsupported):
+                self.skipped[path] = reason
+
+    def is_left_out(self, path: bytes) -> bool:
+        """Whether EXCLUDE names the entry or one above it, or it lies below a mount point."""
+        components = path.split(b"/")
+        if any(os.fsencode(name) in components for name in self.exclude):
+            return True
+        return any(b"/".join(components[:count]) in self._mounted for count in range(1, len(components)))
+
+
+class Quickstart:
+    """One run: servers, backup, recover, comparison, report."""
+
+    def __init__(self, directory: Path, *, three_way: bool, place: Path) -> None:
+        self.place = place
+        self.three_way = three_way
+        self.login = Login("quickstart", secrets.token_urlsafe(12))
+        self.servers: dict[str, Server] = {}
+        self.recovered = place / "recovered"
+        self.recovered.mkdir()
+        self.catalogue = place / "catalogue.sqlite"
+        self.password_file = place / "password"
+        self.password_file.touch(mode=0o600)
+        self.password_file.write_text(self.login.password + "\n")
+        say(f"looking at {directory}")
+        exclude = LEFT_OUT_OF_THE_CHECKOUT if directory == CHECKOUT else ()
+        self.source = Source(directory, exclude, place)
+        skipped = f", {len(self.source.skipped)} to be skipped" if self.source.skipped else ""
+        say(f"  {self.source.entries} entries, {mebibytes(self.source.data_bytes)} MiB of data{skipped}")
+
+    def run(self) -> int:
+        """Everything; returns the exit status."""
+        started = time.time_ns()
+        elapsed_s = -time.monotonic()
+        try:
+            self.start_servers()
+            with Sampler(self.servers) as sampler:
+                self.backup_and_recover()
+                cartridge = self.cartridge()
+            elapsed_s += time.monotonic()
+        finally:
+            self.stop_servers()
+        comparison = self.compare()
+        changed = self.changed_since(started, comparison)
+        differences = [difference for difference in comparison.differences if difference.path not in changed]
+        skipped = {**self.source.skipped, **changed}
+        self.name_skipped(skipped)
+        statistics(list(sampler.usages.values()), elapsed_s)
+        if differences:
+            self.name_all("differences", [str(difference) for difference in differences])
+            paths = len({difference.path for difference in differences})
+            raise QuickstartError(f"{paths} of {comparison.compared} entries differ")
+        remove_tree(self.recovered)
+        self.how_to_go_on(cartridge)
+        say(f"quickstart: {comparison.identical} entries identical, {len(skipped)} skipped")
+        return 0
+
+    def start_servers(self) -> None:
+        """One mover with everything, or a file server and a tape host."""
+        volumes = {"source": self.source.directory, "recovered": self.recovered}
+        if self.three_way:
+            self.start("file-server", volumes, drives=0)
+            self.start("tape-host", {}, drives=1)
+        else:
+            self.start("mover", volumes, drives=1)
+        say(f"putting a new cartridge into {DRIVE}")
+        self.tape_server.ask("tape", "create", "vtl0")
+        self.tape_server.ask("tape", "load", DRIVE)
+
+    def start(self, name: str, volumes: dict[str, Path], *, drives: int) -> None:
+        """Starts one server and remembers it."""
+        config = write_config(self.place / name, self.login, volumes=volumes, drives=drives)
+        server = self.servers[name] = Server(config)
+        say(f"started {name}: NDMP on {server.address}, pid {server.pid}")
+
+    def stop_servers(self) -> None:
+        """Stops every server; all of them are stopped before what went wrong is raised."""
+        wrong = []
+        for number in SIGNALS:  # a second Ctrl-C must not leave a server behind
+            signal.signal(number, signal.SIG_IGN)
+        for server in self.servers.values():
+            try:
+                server.stop()
+            except ServerError as error:
+                wrong.append(error)
+        for number in SIGNALS:
+            signal.signal(number, interrupted)
+        if wrong:
+            raise wrong[0]
+
+    @property
+    def data_server(self) -> Server:
+        """The server that has the files."""
+        return next(iter(self.servers.values()))
+
+    @property
+    def tape_server(self) -> Server:
+        """The server that has the drive."""
+        return list(self.servers.values())[-1]
+
+    def backup_and_recover(self) -> None:
+        """Both jobs by the built-in DMA, as an operator would type them."""
+        exclude = ["--env", f"EXCLUDE={','.join(self.source.exclude)}"] if self.source.exclude else []
+        self.dma("backup", str(self.source.directory), "--record-size", RECORD_SIZE, "--overwrite", *exclude)
+        self.dma("recover", "--destination", str(self.recovered))
+
+    def dma(self, command: str, *arguments: str) -> None:
+        """Runs a command of the built-in DMA, its progress going to our output.
+
+        Raises:
+            QuickstartError: it failed; it has said why.
+        """
+        line = [
+            command,
+            *arguments,
+            "--data", self.data_server.address,
+            *(["--tape", self.tape_server.address] if self.three_way else []),
+            "--drive", DRIVE,
+            "--user", self.login.user,
+            "--password-file", str(self.password_file),
+            "--catalogue", str(self.catalogue),
+        ]  # fmt: skip
+        say(f"$ mover {shlex.join(line)}")
+        result = subprocess.run([*mover_command(), *line], stdin=subprocess.DEVNULL, check=False)
+        if result.returncode != 0:
+            raise QuickstartError(f"mover {command} failed (see above)")
+
+    def cartridge(self) -> Path:
+        """The file of the cartridge in the drive."""
+        shown = self.tape_server.ask("tape", "show")
+        drives = msgspec.convert(shown["drives"], list[DriveStatus])
+        cartridges = msgspec.convert(shown["cartridges"], list[CartridgeStatus])
+        (path,) = (drive.path for drive in drives if drive.name == DRIVE)
+        (used,) = (cartridge.used_bytes for cartridge in cartridges if cartridge.path == path)
+        say(f"the cartridge holds {mebibytes(used)} MiB")
+        return Path(path)
+
+    def compare(self) -> Comparison:
+        """Every entry of the source with what was recovered."""
+        say("comparing every entry")
+        last = time.monotonic()
+
+        def progress(count: int) -> None:
+            nonlocal last
+            if time.monotonic() - last >= 1:
+                last = time.monotonic()
+                say(f"  {count} of {self.source.entries}")
+
+        return compare_trees(
+            self.source.directory,
+            self.recovered,
+            skip=self.source.skipped,
+            exempt=lambda path, _status, what: what == "missing" and self.source.is_left_out(path),
+            progress=progress,
+        )
+
+    def changed_since(self, started_ns: int, comparison: Comparison) -> dict[bytes, str]:
+        """Entries that differ because somebody changed them meanwhile."""
+        changed = {}
+        for path in {difference.path for difference in comparison.differences}:
+            try:
+                status = os.lstat(os.path.join(os.fsencode(self.source.directory), path))
+            except FileNotFoundError:
+                changed[path] = "gone since the backup began"
+            else:
+                if status.st_ctime_ns >= started_ns:
+                    changed[path] = "changed since the backup began"
+        return changed
+
+    def name_skipped(self, skipped: dict[bytes, str]) -> None:
+        """Names what was left out of the comparison."""
+        self.name_all("skipped", [f"{printable(path)}: {reason}" for path, reason in sorted(skipped.items())])
+
+    def name_all(self, what: str, lines: list[str]) -> None:
+        """Prints the first lines, and all of them into a file when there are more."""
+        if not lines:
+            return
+        say(f"{what}:")
+        for line in lines[:SHOWN]:
+            say(f"  {line}")
+        if len(lines) > SHOWN:
+            path = self.place / f"{what}.txt"
+            path.write_text("\n".join([*lines, ""]))
+            say(f"  ... and {len(lines) - SHOWN} more, all in {path}")
+
+    def how_to_go_on(self, cartridge: Path) -> None:
+        """Where things are, and commands that work now."""
+        mover = shlex.quote(mover_command()[0])
+        tape = shlex.quote(str(cartridge))
+        say()
+        say(f"The tape is {cartridge}")
+        say(f"Catalogue, configuration, state and logs are in {self.place}; nothing is running any more.")
+        say("To go on:")
+        say(f"  {mover} tape ls {tape}")
+        say(f"  {mover} tape extract {tape} --output {shlex.quote(str(self.place / 'backup.dump'))}")
+        say(f"  {mover} list --catalogue {shlex.quote(str(self.catalogue))}")
+        say(f"  {mover} serve --config {shlex.quote(str(self.tape_server.config))}")
+        say(f"  rm -r {shlex.quote(str(self.place))}    # when you have seen enough")
+        say()
+
+
+def statistics(usages: list[Usage], elapsed_s: float) -> None:
+    """The table of processes; spare workers that never got work are only counted."""
+    idle = [
+        usage for usage in usages if usage.kind != "control" and usage.cpu_s < 0.01 * elapsed_s and not moved(usage)
+    ]
+    columns = ["server", "process", "pid", "CPU s", "CPU %", "RSS MiB", "of it shared", "read MiB", "written MiB"]
+    rows = [columns]
+    for usage in sorted(usages, key=lambda each: (each.server, each.kind, each.pid)):
+        if usage not in idle:
+            numbers = [usage.rss_bytes, usage.shared_bytes, usage.read_bytes, usage.written_bytes]
+            share = f"{usage.cpu_s / elapsed_s * 100:.0f}"
+            cells = [usage.server, usage.kind, str(usage.pid), f"{usage.cpu_s:.2f}", share]
+            rows.append(cells + [mebibytes(number) for number in numbers])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(columns))]
+    say()
+    say(f"processes, over {elapsed_s:.1f} s (read and written by file calls, not over sockets):")
+    for row in rows:
+        cells = [
+            cell.ljust(width) if n < 2 else cell.rjust(width)
+            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        say("  " + "  ".join(cells).rstrip())
+    if idle:
+        say(f"  and {len(idle)} spare workers that had nothing to do")
+
+
+def moved(usage: Usage) -> bool:
+    """Whether a worker has read or written more than its own start takes."""
+    return usage.shared_bytes > 16 << 20 or usage.written_bytes > 64 << 10
+
+
+def remove_tree(path: Path) -> None:
+    """Removes a tree whose directories may lack every permission."""
+    path.chmod(0o700)
+    for directory, names, _ in os.walk(os.fsencode(path)):
+        for name in names:
+            inner = os.path.join(directory, name)
+            if not os.path.islink(inner):
+                os.chmod(inner, 0o700)
+    shutil.rmtree(path)
+
+
+def interrupted(number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+def main() -> int:
+    """Parses the command line, runs, and turns what went wrong into one line."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/quickstart",
+        description="Back a directory up over NDMP onto a virtual tape, recover it, and compare every entry.",
+    )
+    parser.add_argument("--three-way", action="store_true", help="two movers and a TCP data connection between them")
+    parser.add_argument(
+        "directory",
+        metavar="DIRECTORY",
+        nargs="?",
+        default=CHECKOUT,
+        help="default: this checkout without .venv and .git",
+    )
+    options = parser.parse_args()
+    for number in SIGNALS:
+        signal.signal(number, interrupted)
+    place = None
+    try:
+        directory = Path(options.directory).resolve()
+        if not directory.is_dir() or not os.access(directory, os.R_OK | os.X_OK):
+            raise QuickstartError(f"{options.directory}: not a directory that can be read")
+        place = place_outside(directory)
+        return Quickstart(directory, three_way=options.three_way, place=place).run()
+    except (QuickstartError, ServerError, OSError) as error:
+        kept = f" (logs and all else are kept in {place})" if place is not None else ""
+        print(f"quickstart: {error}{kept}", file=sys.stderr)
+    except KeyboardInterrupt:
+        if place is not None:
+            remove_tree(place)
+        print("quickstart: interrupted; the servers are stopped and everything is removed", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""scripts/quickstart, as somebody runs it who has just cloned the project; its environment is the tests' own."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import trees
+
+TIMEOUT_S = 100
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A short path: a unix socket lies below it."""
+    with tempfile.TemporaryDirectory() as directory:
+        yield Path(directory)
+
+
+def command(checkout: Path, *arguments: str | Path) -> list[str | Path]:
+    return [sys.executable, checkout / "scripts/quickstart.py", *arguments]
+
+
+def environment(checkout: Path, scratch: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(checkout), "TMPDIR": str(scratch)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--three-way"]], ids=["local", "three-way"])
+def test_a_tree_comes_back(options: list[str], scratch: Path, tmp_path: Path, checkout: Path) -> None:
+    made = trees.make_tree(tmp_path / "tree", wide=300, depth=10, large_xattrs=True)
+    result = subprocess.run(
+        command(checkout, *options, tmp_path / "tree"),
+        env=environment(checkout, scratch), capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout[-4000:] + result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[-1] == f"quickstart: {made.entries} entries identical, 0 skipped"
+    assert "processes, over" in result.stdout
+    go_on = [line.strip() for line in lines[lines.index("To go on:") :] if " tape " in line or " list " in line]
+    assert len(go_on) == 3
+    for line in go_on:
+        subprocess.run(line, shell=True, check=True, stdout=subprocess.DEVNULL, timeout=TIMEOUT_S)
+
+
+@pytest.mark.slow
+def test_interrupted_it_leaves_nothing(scratch: Path, tmp_path: Path, checkout: Path) -> None:
+    trees.make_tree(tmp_path / "tree", wide=10, depth=2, huge_sparse=False)
+    with subprocess.Popen(
+        command(checkout, tmp_path / "tree"),
+        env=environment(checkout, scratch), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        pids = []
+        for line in process.stdout:
+            pids += [int(pid) for pid in re.findall(r"pid (\d+)", line)]
+            if line.startswith("$ mover backup"):
+                break
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 1
+    assert errors.splitlines()[-1] == "quickstart: interrupted; the servers are stopped and everything is removed"
+    assert pids
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["missing", "file"])
+def test_a_wrong_directory_is_one_line(what: str, scratch: Path, tmp_path: Path, checkout: Path) -> None:
+    (tmp_path / "file").touch()
+    result = subprocess.run(
+        command(checkout, tmp_path / what),
+        env=environment(checkout, scratch), capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+    )  # fmt: skip
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == f"quickstart: {tmp_path / what}: not a directory that can be read\n"
+    assert list(scratch.iterdir()) == []
