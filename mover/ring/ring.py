@@ -457,10 +457,10 @@ class Consumer(_Side):
         held = [slots[queue[at]][: queue[at + 1]] for at in places]
         if held:
             held[0] = held[0][used:]
-        rest = b"".join(held)
-        needed = -(-len(rest) // self.slot_bytes)
+        needed = -(-sum(len(view) for view in held) // self.slot_bytes)
         if needed >= len(places):
             return held
+        rest = b"".join(held)
         for at in places:
             queue[at + 1] = 0
         queue[places[0] + 1] = used  # so that the bytes released add up to the bytes committed

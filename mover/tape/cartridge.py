@@ -1,0 +1,321 @@
+"""A cartridge: one SIMH .tap file, its map, and the reads, appends and cuts that a drive makes in it.
+
+The format: a record is a 4-byte little-endian length, the data, a pad byte when the length is odd, and the length
+again; a zero word is a filemark; the end of the file is the end of recorded data. Of the other markers an erase gap is
+skipped and an end-of-medium marker ends the tape; a record flagged as bad is passed over by motion and refused by a
+read; any other marker makes what lies behind it unreadable, and says so.
+
+Source: SIMH magtape representation and handling; design.md section 8.
+"""
+
+import ctypes
+import fcntl
+import os
+import stat
+from typing import Final
+
+from mover.tape.codes import Error
+from mover.tape.index import Index, read_index, remove_index, write_index
+from mover.tape.scan import scan
+from mover.tape.tape_map import BAD_RECORD, CLASS_BITS, LENGTH_BITS, TapeMap, extent
+
+RECORDS_PER_CALL: Final = 511  # two buffers a record and one more, below IOV_MAX (1024)
+PREALLOCATED_BYTES: Final = 64 * 1024 * 1024
+_FALLOC_FL_KEEP_SIZE: Final = 1
+
+
+class CartridgeError(Exception):
+    """A cartridge cannot be opened or used.
+
+    Attributes:
+        error: the NDMP error code that says so.
+    """
+
+    def __init__(self, error: Error, text: str) -> None:
+        super().__init__(text)
+        self.error = error
+
+
+class Cartridge:
+    """An open cartridge file.
+
+    Args:
+        path: the file.
+        writable: open for writing; a torn last record is then cut off, otherwise only ignored.
+        exclusive: hold the file alone as long as it is open; an offline reader does not.
+
+    Attributes:
+        map: where everything lies.
+        kept: what the index says of the last close, None when it is missing or not of this state of the file.
+        write_protected: the file has no write permission bit at all (which holds for root too).
+        warning: what was found wrong and put right at open, else "".
+
+    Raises:
+        CartridgeError: NO_TAPE_LOADED without a file, DEVICE_BUSY when another drive holds it, WRITE_PROTECT,
+            PERMISSION, or IO.
+    """
+
+    def __init__(self, path: str, *, writable: bool, exclusive: bool = True) -> None:
+        self.path = path
+        self.warning = ""
+        self._fd = _open(path, writable=writable)
+        try:
+            status = os.fstat(self._fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise CartridgeError(Error.IO, f"{path} is not a cartridge file: not a regular file")
+            self.write_protected = not status.st_mode & 0o222
+            if writable and self.write_protected:
+                raise CartridgeError(Error.WRITE_PROTECT, f"cartridge {path} is write protected: no write permission")
+            if exclusive:
+                self._lock()
+            self.map: TapeMap
+            self.kept: Index | None = read_index(self._fd, path)
+            if self.kept is not None:
+                self.map = self.kept.tape_map()
+            else:
+                self.map, torn = scan(self._fd, status.st_size)
+                self._report(torn, status.st_size, writable=writable)
+        except OSError as error:
+            os.close(self._fd)
+            raise CartridgeError(Error.IO, f"cartridge {path}: {error.strerror}") from error
+        except BaseException:
+            os.close(self._fd)
+            raise
+        self._allocated: int | None = self.map.end  # None = no reserving ahead on this file
+        self._writable = writable
+        self._changed = False
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise CartridgeError(Error.DEVICE_BUSY, f"cartridge {self.path} is in use") from error
+
+    def _report(self, torn: str, size: int, *, writable: bool) -> None:
+        if torn:
+            lost = size - self.map.end
+            if writable:
+                os.ftruncate(self._fd, self.map.end)
+            done = "cut off" if writable else "ignored"
+            self.warning = f"cartridge {self.path}: {torn}; its {lost} bytes are {done}"
+        elif self.map.damage:
+            self.warning = f"cartridge {self.path}: {self.map.damage}; nothing behind it can be read"
+
+    # --- writing, always at the end of recorded data ---------------------------------------------------------
+
+    def cut(self, file_num: int, block: int) -> None:
+        """Make this position the end of recorded data, as writing there does on a tape; needed before an append.
+
+        Raises:
+            OSError: the file cannot be changed.
+        """
+        if not self._changed:
+            # Before the first change: a crash then leaves no index instead of a wrong one.
+            remove_index(self.path)
+            self._changed = True
+        elif self.map.at_end(file_num, block):
+            return
+        self.map.truncate(file_num, block)
+        os.ftruncate(self._fd, self.map.end)
+        self._allocated = self.map.end
+
+    def append_records(self, view: memoryview, record_size: int) -> tuple[int, OSError | None]:
+        """Write all of ``view`` as records of ``record_size`` bytes, without a copy.
+
+        Returns:
+            How many records are on tape, and why not all; nothing of the record that failed stays in the file.
+        """
+        count = len(view) // record_size
+        self._allocate(count * extent(record_size))
+        word = record_size.to_bytes(4, "little")
+        pad = b"\0" * (record_size & 1)
+        tail, joint = pad + word, pad + word + word
+        done = 0
+        while done < count:
+            batch = min(count - done, RECORDS_PER_CALL)
+            buffers: list[bytes | memoryview] = [word]
+            for at in range(done * record_size, (done + batch) * record_size, record_size):
+                buffers += (view[at : at + record_size], joint)
+            buffers[-1] = tail
+            written, failure = self._write(buffers, batch * extent(record_size))
+            whole = written // extent(record_size)
+            if whole:
+                self.map.append_records(record_size, whole)
+                done += whole
+            if failure is not None:
+                self._drop_tail()
+                return done, failure
+        return done, None
+
+    def append_marks(self, count: int) -> tuple[int, OSError | None]:
+        """Write filemarks and make everything durable; how many are written, and why not all."""
+        written, failure = self._write([b"\0\0\0\0" * count], 4 * count)
+        self.map.append_marks(written // 4)
+        if failure is not None:
+            self._drop_tail()
+        try:
+            self.sync()
+        except OSError as error:
+            return written // 4, error
+        return written // 4, failure
+
+    def _write(self, buffers: list[bytes | memoryview], size: int) -> tuple[int, OSError | None]:
+        """Write all buffers at the end of data; bytes written, and why not all.
+
+        A call that wrote less than asked does not say why; writing on where it stopped does.
+        """
+        try:
+            written = os.pwritev(self._fd, buffers, self.map.end)
+        except OSError as error:
+            return 0, error
+        if written == size:
+            return size, None
+        rest = memoryview(b"".join(buffers))  # a copy, of what the file system could not take at once
+        while written < size:
+            try:
+                written += os.pwrite(self._fd, rest[written:], self.map.end + written)
+            except OSError as error:
+                return written, error
+        return size, None
+
+    def _drop_tail(self) -> None:
+        """After a failed write: nothing behind the last whole record or mark."""
+        os.ftruncate(self._fd, self.map.end)
+        self._allocated = None
+
+    def _allocate(self, size: int) -> None:
+        """Reserve space ahead without making the file longer (longer zeros would be filemarks to any reader).
+
+        64 MiB at a time make writes to ext4 a quarter faster; on tmpfs they cost and gain nothing.
+        """
+        if self._allocated is None or self.map.end + size <= self._allocated:
+            return
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+        length = max(size, PREALLOCATED_BYTES)
+        if libc.fallocate(self._fd, _FALLOC_FL_KEEP_SIZE, self.map.end, length) == 0:
+            self._allocated = self.map.end + length
+        else:
+            self._allocated = None  # not on this file system, or not that much left: the writes will tell
+
+    # --- reading ---------------------------------------------------------------------------------------------
+
+    def read_run(self, file_num: int, block: int, view: memoryview, record_size: int) -> int:
+        """Read records of exactly ``record_size`` bytes from here on, straight into ``view``, which holds whole ones.
+
+        Returns:
+            How many records, 0 when the one here has another size.
+
+        Raises:
+            CartridgeError: what lies in the file is not what the map says.
+        """
+        offset, word, run = self.map.files[file_num].place(block)
+        if word != record_size:
+            return 0
+        count = min(run, len(view) // record_size, RECORDS_PER_CALL)
+        length_word = word.to_bytes(4, "little")
+        joint = length_word * 2 if record_size % 2 == 0 else b"\0" + length_word * 2
+        found = bytearray(4 + count * len(joint))
+        words = memoryview(found)
+        buffers: list[memoryview] = [words[:4]]
+        for record in range(count):
+            at = 4 + record * len(joint)
+            buffers += (view[record * record_size : (record + 1) * record_size], words[at : at + len(joint)])
+        buffers[-1] = words[4 + (count - 1) * len(joint) : -4]  # no length word of a next record behind the last
+        self._read(buffers, offset, count * extent(word))
+        if record_size % 2:
+            found[4 :: len(joint)] = bytes(count)  # a pad byte may have any value
+        if found[:-4] != length_word + (joint * count)[:-4]:
+            raise self._differs(offset)
+        return count
+
+    def read_record(self, file_num: int, block: int, view: memoryview) -> int:
+        """Read the record here into ``view``, as much as fits; returns the record's own length.
+
+        Raises:
+            CartridgeError: a record that was written as bad, or the file does not fit its map.
+        """
+        offset, word, _ = self.map.files[file_num].place(block)
+        if word & CLASS_BITS == BAD_RECORD:
+            raise CartridgeError(Error.IO, f"cartridge {self.path}: bad record at byte {offset}")
+        length = word & LENGTH_BITS
+        into = view[:length]
+        head, tail = bytearray(4), bytearray(4)
+        self._read([memoryview(head), into], offset, 4 + len(into))
+        self._read([memoryview(tail)], offset + extent(word) - 4, 4)
+        if head != tail or int.from_bytes(head, "little") != word:
+            raise self._differs(offset)
+        return length
+
+    def _read(self, buffers: list[memoryview], offset: int, size: int) -> None:
+        try:
+            count = os.preadv(self._fd, buffers, offset)
+        except OSError as error:
+            raise CartridgeError(Error.IO, f"cartridge {self.path} at byte {offset}: {error.strerror}") from error
+        if count != size:
+            raise self._differs(offset)
+
+    def _differs(self, offset: int) -> CartridgeError:
+        return CartridgeError(Error.IO, f"cartridge {self.path}: no whole record at byte {offset}: file was changed")
+
+    # --- end -------------------------------------------------------------------------------------------------
+
+    def sync(self) -> None:
+        """Make everything written durable.
+
+        Raises:
+            OSError: it could not be.
+        """
+        os.fsync(self._fd)
+
+    def close(self, position: tuple[int, int], holder: str) -> None:
+        """Give reserved space back and close, keeping the index and the position for the next open by ``holder``.
+
+        An index that cannot be written is left out: the next open reads the cartridge instead and begins at BOT.
+        """
+        try:
+            if self._changed and self._allocated is not None and self._allocated > self.map.end:
+                os.ftruncate(self._fd, self.map.end)
+            kept = self.kept is not None and not self._changed
+            same = kept and self.kept is not None and (self.kept.position, self.kept.holder) == (position, holder)
+            ignored = bool(self.warning) and not self._changed and not self._writable  # the warning must come again
+            if not same and not ignored and not self.map.damage:
+                write_index(self._fd, self.path, Index.of(self.map, position, holder))
+        finally:
+            os.close(self._fd)
+
+    def abandon(self) -> None:
+        """Close without keeping anything."""
+        os.close(self._fd)
+
+
+def _open(path: str, *, writable: bool) -> int:
+    flags = os.O_CLOEXEC | os.O_NONBLOCK | (os.O_RDWR if writable else os.O_RDONLY)
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError as error:
+        raise CartridgeError(Error.NO_TAPE_LOADED, f"cartridge {path} does not exist") from error
+    except PermissionError as error:
+        raise _refused(path) from error
+    except OSError as error:
+        raise CartridgeError(Error.IO, f"cartridge {path}: {error.strerror}") from error
+
+
+def _refused(path: str) -> CartridgeError:
+    """An ordinary user meets the missing write bit already here."""
+    try:
+        protected = not os.stat(path).st_mode & 0o222
+    except OSError:
+        protected = False  # the directory is closed to us as well
+    if protected:
+        return CartridgeError(Error.WRITE_PROTECT, f"cartridge {path} is write protected: no write permission")
+    return CartridgeError(Error.PERMISSION, f"cartridge {path}: permission denied")
+
+
+def create(path: str) -> None:
+    """Make an empty cartridge.
+
+    Raises:
+        OSError: it exists, or cannot be made.
+    """
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o660))

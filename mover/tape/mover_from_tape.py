@@ -1,0 +1,221 @@
+"""The mover in mode WRITE: reads tape and puts what a MOVER_READ wants into the ring.
+
+Theory of operation
+===================
+``_next`` is the stream offset of the record in front of the drive. As long as the wanted offset lies in that record no
+motion is made, and records are taken as they come, short ones too. Otherwise the record's number is reckoned from the
+window: its first record lies where the tape stood when the window was set, and every record has record_size bytes.
+
+What was read is committed to the ring at once, so a pause or halt never holds anything back ("drain").
+
+Source: states.md 4.6.
+"""
+
+import select
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from mover.ring import Kind, Producer, RingClosed, RingFds, TapeGauge
+from mover.tape.codes import ALL_ONES, Error, HaltReason, PauseReason
+from mover.tape.drive import Condition, Drive, Outcome, Position
+from mover.tape.mover_engine import Mover, MoverEvent, Stopped
+from mover.workers.channel import Channel
+from mover.workers.messages import Done, MoverHalted, ReadStream, Refused, StartMover, ToWorker
+
+
+class WindowStart(Struct, frozen=True):
+    """Where the tape holds which record: a note that outlives a pause.
+
+    Attributes:
+        position: where the tape stood.
+        offset: stream offset of the record there.
+    """
+
+    position: Position
+    offset: int
+
+
+class FromTape(Mover):
+    """A mover in mode WRITE; see Mover for the arguments.
+
+    Args:
+        fds: the data ring's descriptors, owned from here on.
+        note: where the window began on this drive, as of an earlier run; None = not known.
+
+    Attributes:
+        window_start: the note for a later run.
+
+    Raises:
+        ValueError: this is no ring.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        drive: Drive,
+        start: StartMover,
+        serve: Callable[[ToWorker], None],
+        fds: RingFds,
+        note: WindowStart | None,
+    ) -> None:
+        super().__init__(channel, drive, start, serve)
+        self._ring = Producer(fds, control_fd=channel.fileno(), attention=self.attention)
+        self._window_end = min(ALL_ONES, self._window_offset + self._window_length)
+        here = drive.position()
+        if start.window_is_new:
+            note = WindowStart(here, self._window_offset)
+        elif note is None or note.position.file_num != here.file_num or None in {*note.position, *here}:
+            # The client went on to another tape file and set no window: the stream goes on where it stopped.
+            inside = max(0, self._read_offset - self._window_offset)
+            note = WindowStart(here, self._window_offset + inside // self._record_size * self._record_size)
+        self.window_start = note
+        # Records between the window's first one and the drive, and the stream offset of the one in front of it.
+        self._block = (here.blockno or 0) - (note.position.blockno or 0)
+        self._next = note.offset + self._block * self._record_size
+        self._scratch = bytearray(0)  # a record of which only a part is wanted
+        self._gauges = self._ring.gauges
+        self._publish()
+
+    def _read_stream(self, message: ReadStream) -> None:
+        open_ended = message.length == ALL_ONES and message.offset == 0
+        if self._bytes_left:
+            text = f"MOVER_READ while {self._bytes_left} bytes of another one are left"
+            self._channel.send(Refused(Error.READ_IN_PROGRESS, text))
+        elif not message.length or (message.offset + message.length > ALL_ONES and not open_ended):
+            text = f"MOVER_READ of {message.length} bytes at {message.offset}"
+            self._channel.send(Refused(Error.ILLEGAL_ARGS, text))
+        else:
+            self._read_offset, self._bytes_left = message.offset, message.length
+            self._gauges[TapeGauge.SEEK_POSITION] = message.offset
+            self._publish()
+            self._channel.send(Done())
+
+    def run(self) -> MoverEvent:
+        """Serve reads until the mover pauses or halts; the ring is left then."""
+        ring = self._ring
+        try:
+            event = self._serve_reads(ring)
+        except RingClosed as end:
+            event = self._ring_closed(end)
+        except Stopped as stop:
+            event = self._halted(stop.reason, "the mover was stopped")
+        if isinstance(event, MoverHalted):
+            _end(ring, Kind.END if event.reason == HaltReason.CONNECT_CLOSED else Kind.FAILED)
+        ring.detach()
+        return event
+
+    def _serve_reads(self, ring: Producer) -> MoverEvent:
+        while True:
+            self.attention()
+            if not self._bytes_left:
+                self._wait_for_read(ring)
+                continue
+            if not self._window_offset <= self._read_offset < self._window_end:
+                text = f"offset {self._read_offset} lies outside the window"
+                return self._paused(PauseReason.SEEK, text, seek_position=self._read_offset)
+            event = self._go_to_record() or self._deliver(ring)
+            self._publish()
+            if event is not None:
+                return event
+
+    def _wait_for_read(self, ring: Producer) -> None:
+        """Wait until control or the other side of the ring has something to say.
+
+        The ring's eventfd is readable as long as slots are free, so only its edges are waited for.
+        """
+        with select.epoll() as waiter:
+            waiter.register(self._channel.fileno(), select.EPOLLIN)
+            waiter.register(ring.fileno(), select.EPOLLIN | select.EPOLLET)
+            while not self._bytes_left:
+                ring.check()
+                waiter.poll()
+                self.attention()
+
+    def _go_to_record(self) -> MoverEvent | None:
+        """Put the record that holds the wanted byte in front of the drive."""
+        size = self._record_size
+        if self._next <= self._read_offset < self._next + size:
+            return None
+        block = (self._read_offset - self.window_start.offset) // size
+        delta = block - self._block
+        drive = self._drive
+        outcome = self._timed(lambda: drive.space_records(delta, crosses_filemark=False))
+        moved = outcome.done if delta > 0 else -outcome.done
+        self._passed(moved, moved * size)
+        if outcome.condition is Condition.NONE:
+            self._next = self.window_start.offset + block * size
+            return None
+        if outcome.condition is Condition.FAILED:
+            return self._media_error(outcome.text)
+        if delta < 0:
+            return self._media_error(f"offset {self._read_offset} lies before the beginning of the tape file")
+        return self._end_of_tape(outcome, f"offset {self._read_offset} lies behind the tape file")
+
+    def _deliver(self, ring: Producer) -> MoverEvent | None:
+        """Read what one slot holds, or one record of which only a part is wanted."""
+        size = self._record_size
+        skip = self._read_offset - self._next
+        wanted = min(self._bytes_left, self._window_end - self._read_offset)
+        slot = ring.reserve()
+        drive = self._drive
+        whole = 0 if skip else min(wanted, len(slot)) // size
+        if whole:
+            outcome = self._timed(lambda: drive.read_records(slot[: whole * size], size))
+            if outcome.done:
+                count = outcome.done * size
+                self._passed(outcome.done, count)
+                self._sent(ring, count)
+                return None
+            if outcome.condition is not Condition.NONE:
+                return self._not_read(outcome)
+        # A record by itself: it has another size, or only a part of it is wanted.
+        into = slot[:size] if whole else self._scratch_record()
+        outcome = self._timed(lambda: drive.read_record(into, crosses_filemark=False))
+        if outcome.condition is not Condition.NONE:
+            return self._not_read(outcome)
+        self._passed(1, outcome.record_length)
+        if outcome.record_length > size:
+            return self._media_error(f"a record of {outcome.record_length} bytes, record_size is {size}")
+        if whole:
+            self._sent(ring, outcome.done)
+            return None
+        at, end = skip, min(outcome.done, skip + wanted)
+        while at < end:  # a copy: part of a record, or a record longer than a slot
+            slot = ring.reserve()
+            count = min(end - at, len(slot))
+            slot[:count] = into[at : at + count]
+            at += count
+            self._sent(ring, count)
+        return None
+
+    def _scratch_record(self) -> memoryview:
+        if not self._scratch:
+            self._scratch = bytearray(self._record_size)
+        return memoryview(self._scratch)
+
+    def _passed(self, records: int, count: int) -> None:
+        """The tape moved over records with ``count`` bytes."""
+        self._record_num += records
+        self._block += records
+        self._next += count
+
+    def _sent(self, ring: Producer, count: int) -> None:
+        ring.commit(count)
+        self._bytes_moved += count
+        self._read_offset += count
+        self._bytes_left -= count
+
+    def _not_read(self, outcome: Outcome) -> MoverEvent:
+        if outcome.condition is Condition.FAILED:
+            return self._media_error(outcome.text)
+        return self._end_of_tape(outcome, f"{outcome.condition.value} at offset {self._next} of the stream")
+
+
+def _end(ring: Producer, kind: Kind) -> None:
+    """Tell the other side in band, if that needs no waiting; control's verdict tells it otherwise."""
+    try:
+        if ring.try_reserve() is not None:
+            ring.commit(0, kind)
+    except RingClosed:
+        return  # it has ended already
