@@ -1,0 +1,23 @@
+"""The data worker: ``python -I -m mover.data FD``. Everything is imported before the first message, for a warm spare."""
+
+import sys
+
+from mover.data import backup, recover
+from mover.workers.channel import Channel, ChannelBroken
+from mover.workers.frame import run
+from mover.workers.messages import StartBackup, StartRecover, StartRecoverFilehist, ToWorker
+
+
+def handle(channel: Channel, message: ToWorker) -> None:
+    """One data operation, from its request to its DataFinished."""
+    match message:
+        case StartBackup():
+            backup.start(channel, message)
+        case StartRecover() | StartRecoverFilehist():
+            recover.start(channel, message)
+        case _:
+            raise ChannelBroken(f"{type(message).__name__} was sent to a data worker")
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv, handle))

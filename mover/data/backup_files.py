@@ -1,0 +1,408 @@
+"""Phase IV of a dump: every inode that is no directory, in ascending number.
+
+The loop over small regular files is the one that decides how fast a backup is, so it does nothing twice: a file is
+opened by its directory's descriptor, asked once for metadata and once for attribute names, and read straight behind
+the place of its header; the header is a copy of a template with one ``pack_into``, its sum the template's plus the
+varying words. Everything unusual leaves for :class:`ObjectWriter`.
+
+Source: performance.md "Recommended backup path".
+"""
+
+import errno
+import functools
+import os
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from mover.data.backup_history import FILE_TYPES, HistorySender
+from mover.data.backup_objects import AttributeReader, ObjectWriter
+from mover.data.backup_report import BackupReport, reason
+from mover.data.backup_stream import DumpStream
+from mover.data.beneath import open_beneath
+from mover.data.dump_format import (
+    CHECKSUM,
+    DT_DIRECTORY,
+    DT_FILE,
+    DT_SYMLINK,
+    HEADER_RECORDS_MAX,
+    MAGIC,
+    OFFSET_CHECKSUM,
+    OFFSET_TAPEA,
+    RECORD_BYTES,
+    DumpLabel,
+    Inode,
+    RecordType,
+    pack_header,
+    word_sum,
+)
+from mover.data.scan import OpenDirectories, Plan, inode_of
+from mover.ring import Producer
+
+_BATCH: Final = 256  # names between two looks at gauges and history
+_LARGE_BYTES: Final = 4 << 20  # from here on a file is named in the ring's note
+# O_NONBLOCK: what turned into a fifo since the scan must not hang us.
+_OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_OPEN_QUIET: Final = _OPEN | os.O_NOATIME  # needs the owner or CAP_FOWNER
+# From c_tapea to the end of the inode: dump.md section 2.
+_VARYING: Final = struct.Struct("<4I4HQ6I60x7I")
+assert OFFSET_TAPEA + _VARYING.size == 160
+_REGULAR: Final = FILE_TYPES[0o100000]
+_BILLION: Final = 1_000_000_000
+_PADDING: Final = tuple(bytes(length) for length in range(RECORD_BYTES))
+
+
+class _Templates(dict[int, tuple[bytes, int]]):
+    """Number of records -> INODE header of a file with one name, and the sum of its constant words."""
+
+    def __init__(self, label: DumpLabel) -> None:
+        super().__init__()
+        self._label = label
+
+    def __missing__(self, records: int) -> tuple[bytes, int]:
+        inode = Inode(0, 1, 0, 0, 0, 0, 0, 0)
+        record = bytearray(pack_header(self._label, RecordType.INODE, 0, inode=inode, count=records))
+        record[OFFSET_CHECKSUM : OFFSET_CHECKSUM + 4] = bytes(4)
+        self[records] = bytes(record), word_sum(record)
+        return self[records]
+
+
+class FilePhase:
+    """Writes all non-directories of a plan."""
+
+    def __init__(
+        self,
+        *,
+        plan: Plan,
+        directories: OpenDirectories,
+        root: int,
+        stream: DumpStream,
+        objects: ObjectWriter,
+        attributes: AttributeReader,
+        history: HistorySender | None,
+        report: BackupReport,
+        producer: Producer,
+    ) -> None:
+        self._plan = plan
+        self._directories = directories
+        self._root = root
+        self._stream = stream
+        self._objects = objects
+        self._attributes = attributes
+        self._history = history
+        self._report = report
+        self._producer = producer
+        self._templates = _Templates(objects.label)
+        self._elements: list[bytes] = []  # history of the batch under way: nodes, or files where it is by path
+        # Number of an inode -> numbers of its other names.
+        self._other_names: dict[int, list[int]] = {}
+        for other, first in plan.links.items():
+            self._other_names.setdefault(first, []).append(other)
+        # History by path says the same of every name of an inode: that without the path.
+        self._told: dict[int, Callable[[bytes], bytes]] = {}
+
+    def run(self) -> None:
+        plan, producer = self._plan, self._producer
+        for ordinal in range(len(plan)):
+            types = plan.types[ordinal]
+            if types.count(DT_DIRECTORY) == len(types):
+                continue
+            producer.note(b"/".join(plan.components(ordinal, 256)))
+            names = plan.entry_names(ordinal)
+            first = plan.firsts[ordinal]
+            try:
+                directory = self._directories.open(ordinal)
+            except OSError as error:
+                self._lose_all(ordinal, names, types, error)
+                continue
+            for start in range(0, len(names), _BATCH):
+                end = start + _BATCH
+                self._batch(ordinal, directory, names[start:end], types[start:end], first + start)
+                self._tell()
+                self._report.publish()
+
+    def _tell(self) -> None:
+        if self._history is not None and self._elements:
+            if self._history.by_path:
+                self._history.add_files(self._elements)
+            else:
+                self._history.add_nodes(self._elements)
+            self._elements.clear()
+
+    def _batch(self, ordinal: int, directory: int, names: list[bytes], types: bytes, first: int) -> None:
+        """Some entries of one directory, the first of which has the number ``first``."""
+        stream, report, templates, links = self._stream, self._report, self._templates, self._plan.links
+        history, tell = self._history, self._elements.append
+        by_path = history is not None and history.by_path
+        node_entry = history.encoder.node_entry if history is not None and not by_path else None
+        file_entry = history.encoder.file_entry if history is not None and by_path else None
+        prefix = self._prefix(ordinal) if by_path else b""
+        open_file, fstat, listxattr, readv, close = os.open, os.fstat, os.listxattr, os.readv, os.close
+        pack_into, padding, flags = _VARYING.pack_into, _PADDING, _OPEN_QUIET
+
+        slot, position, slot_start = stream.slot, stream.position, stream.slot_start
+        slot_end = len(slot)
+        files = content = atime = mtime = ctime = 0
+        inumber = first - 1
+        fd = -1
+        try:
+            for name, kind in zip(names, types, strict=True):
+                inumber += 1
+                if kind == DT_DIRECTORY:
+                    continue
+                if kind == DT_FILE and inumber not in links:
+                    try:
+                        fd = open_file(name, flags, dir_fd=directory)
+                        stat = fstat(fd)
+                        # By index the times are whole seconds; typeshed gives them the attributes' type.
+                        mode, _, _, nlink, uid, gid, size, atime, mtime, ctime = stat  # type: ignore[assignment]
+                        records = (size + 1023) >> 10
+                        start = position + 1024
+                        end = start + (records << 10)
+                        blocks = stat.st_blocks
+                        if (
+                            mode >> 12 == DT_FILE
+                            and nlink == 1
+                            and end < slot_end
+                            and records <= HEADER_RECORDS_MAX
+                            and blocks << 9 >= size
+                            and not (atime | mtime | ctime) >> 32
+                            and not listxattr(fd)
+                        ):
+                            if size:
+                                # One byte more than expected, over the place of the next header, shows growth.
+                                got = readv(fd, [slot[start : start + size + 1]])
+                                if got != size:
+                                    self._not_as_expected(fd, ordinal, name, slot[start : start + size], got)
+                                tail = end - start - size
+                                if tail:
+                                    slot[start + size : end] = padding[tail]
+                            template, total = templates[records]
+                            slot[position:start] = template
+                            # The part of each time below a second: microseconds, and what is left below them.
+                            a_low = stat.st_atime_ns - atime * _BILLION
+                            m_low = stat.st_mtime_ns - mtime * _BILLION
+                            c_low = stat.st_ctime_ns - ctime * _BILLION
+                            a_us, m_us, c_us = a_low // 1000, m_low // 1000, c_low // 1000
+                            low = a_low - a_us * 1000 | m_low - m_us * 1000 << 10 | c_low - c_us * 1000 << 20
+                            offset = slot_start + position
+                            tapea = offset >> 10 & 0xFFFFFFFF
+                            uid16, gid16 = uid & 0xFFFF, gid & 0xFFFF
+                            total += tapea + inumber + mode + uid16 + (gid16 << 16) + size + uid + gid + blocks
+                            total += atime + a_us + mtime + m_us + ctime + c_us + low
+                            pack_into(
+                                slot, position + 16,
+                                tapea, inumber, MAGIC, (CHECKSUM - total) & 0xFFFFFFFF,
+                                mode, 1, uid16, gid16, size, atime, a_us, mtime, m_us, ctime, c_us,
+                                0, blocks, 0, uid, gid, low, 0,
+                            )  # fmt: skip
+                            close(fd)
+                            fd = -1
+                            position = end
+                            files += 1
+                            content += size
+                            if node_entry is not None:
+                                tell(
+                                    node_entry(inumber, _REGULAR, mtime, atime, ctime, uid, gid, mode, size, 1, offset)
+                                )
+                            elif file_entry is not None:
+                                tell(
+                                    file_entry(
+                                        prefix + name,
+                                        *(inumber, _REGULAR, mtime, atime, ctime, uid, gid, mode, size, 1, offset),
+                                    )
+                                )
+                            continue
+                    except OSError as error:
+                        if fd < 0 and error.errno == errno.EPERM and flags != _OPEN:
+                            flags = _OPEN  # not the owner: the access time changes, as tar's would
+                        elif fd < 0 or error.errno == errno.EIO:
+                            if fd >= 0:
+                                close(fd)
+                                fd = -1
+                            stream.position = position
+                            self._lose(ordinal, name, inumber, error)
+                            slot, position, slot_start = stream.slot, stream.position, stream.slot_start
+                            slot_end = len(slot)
+                            continue
+                        # What else can fail is asked again, and told apart, in the general way.
+                stream.position = position
+                if fd >= 0:
+                    self._regular(ordinal, name, inumber, fd)
+                    close(fd)
+                    fd = -1
+                elif inumber in links:
+                    self._other_name(ordinal, name, inumber)
+                elif kind == DT_FILE:
+                    self._regular_by_name(ordinal, directory, name, inumber, flags)
+                else:
+                    self._special(ordinal, directory, name, inumber, kind)
+                slot, position, slot_start = stream.slot, stream.position, stream.slot_start
+                slot_end = len(slot)
+        finally:
+            if fd >= 0:
+                close(fd)
+            stream.position = position
+            report.files += files
+            report.file_bytes += content
+
+    def _not_as_expected(self, fd: int, ordinal: int, name: bytes, content: memoryview, got: int) -> None:
+        """A file that did not give the bytes that its size promised: fill with zeros and say so.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        if got > len(content):
+            self._grew(ordinal, name)
+            return
+        while got < len(content):
+            done = os.preadv(fd, [content[got:]], got)
+            if not done:
+                self._shrank(ordinal, name, len(content) - got)
+                content[got:] = bytes(len(content) - got)
+                return
+            got += done
+
+    def _grew(self, ordinal: int, name: bytes) -> None:
+        self._report.warning(self._plan.path(ordinal, name), "grew while it was read: cut at the size it had")
+
+    def _shrank(self, ordinal: int, name: bytes, missing: int) -> None:
+        text = f"shrank while it was read: its last {missing} bytes are zeros"
+        self._report.damaged(self._plan.path(ordinal, name), text)
+
+    # --- the general way -------------------------------------------------------------------------------------
+
+    def _regular_by_name(self, ordinal: int, directory: int, name: bytes, inumber: int, flags: int) -> None:
+        try:
+            fd = os.open(name, flags, dir_fd=directory)
+        except OSError as error:
+            self._lose(ordinal, name, inumber, error)
+            return
+        try:
+            self._regular(ordinal, name, inumber, fd)
+        finally:
+            os.close(fd)
+
+    def _regular(self, ordinal: int, name: bytes, inumber: int, fd: int) -> None:
+        """An open regular file of any size and shape."""
+        report, stream = self._report, self._stream
+        path = functools.partial(self._plan.path, ordinal, name)
+        try:
+            stat = os.fstat(fd)
+        except OSError as error:
+            self._lose(ordinal, name, inumber, error)
+            return
+        if stat.st_mode >> 12 != DT_FILE:
+            report.error(path(), "left out: it is not the regular file any more that it was at the scan")
+            return
+        inode = inode_of(stat)
+        attributes = self._attributes.read(fd, path)
+        if inode.size >= _LARGE_BYTES:
+            self._producer.note(path())
+            self._tell()
+        offset = stream.offset
+        self._objects.regular(fd, inumber, inode)
+        if stream.read_error is not None:
+            text = f"could not be read: {stream.missing_bytes} bytes are zeros: {reason(stream.read_error)}"
+            report.error(path(), text)
+        elif stream.missing_bytes:
+            self._shrank(ordinal, name, stream.missing_bytes)
+        elif os.fstat(fd).st_size > inode.size:
+            self._grew(ordinal, name)
+        self._objects.attributes(inumber, inode, attributes)
+        report.file_bytes += inode.size
+        self._done(ordinal, name, inumber, inode, offset)
+
+    def _special(self, ordinal: int, directory: int, name: bytes, inumber: int, kind: int) -> None:
+        """A symbolic link, device, fifo or socket."""
+        path = functools.partial(self._plan.path, ordinal, name)
+        try:
+            stat = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            target = os.readlink(name, dir_fd=directory) if kind == DT_SYMLINK else b""
+        except OSError as error:
+            self._lose(ordinal, name, inumber, error)
+            return
+        if stat.st_mode >> 12 != kind:
+            self._report.error(path(), "left out: its type is not what it was at the scan")
+            return
+        inode = inode_of(stat)._replace(size=len(target))
+        offset = self._stream.offset
+        self._objects.held(inumber, inode, target)
+        # Opening these for their attributes would act on them, so their name stands below the directory's descriptor.
+        place = b"/proc/self/fd/%d/%s" % (directory, name)
+        self._objects.attributes(inumber, inode, self._attributes.read(place, path))
+        self._done(ordinal, name, inumber, inode, offset)
+
+    def _prefix(self, ordinal: int) -> bytes:
+        """What stands before a name in history by path."""
+        path = self._plan.path(ordinal)
+        return b"/" + path + b"/" if path else b"/"
+
+    def _done(self, ordinal: int, name: bytes, inumber: int, inode: Inode, offset: int) -> None:
+        """Count an inode that is in the stream, and tell of it."""
+        self._report.files += 1
+        history = self._history
+        if history is None:
+            return
+        size = inode.size if inode.mode >> 12 == DT_FILE else 0
+        values = (
+            inumber,
+            FILE_TYPES[inode.mode & 0o170000],
+            inode.mtime_ns // _BILLION,
+            inode.atime_ns // _BILLION,
+            inode.ctime_ns // _BILLION,
+            inode.uid,
+            inode.gid,
+            inode.mode,
+            size,
+            inode.nlink,
+            offset,
+        )
+        if not history.by_path:
+            self._elements.append(history.encoder.node_entry(*values))
+            return
+        self._elements.append(history.encoder.file_entry(self._prefix(ordinal) + name, *values))
+        if inumber in self._other_names:
+            encode = history.encoder.file_entry
+            self._told[inumber] = lambda path: encode(path, *values)
+
+    def _other_name(self, ordinal: int, name: bytes, inumber: int) -> None:
+        """A further name of an inode that is in the stream already, or could not be read under any name."""
+        told = self._told.get(self._plan.links[inumber])
+        if told is not None:
+            self._elements.append(told(self._prefix(ordinal) + name))
+
+    # --- what cannot be read ---------------------------------------------------------------------------------
+
+    def _lose(self, ordinal: int, name: bytes, inumber: int, error: OSError) -> None:
+        """An inode that cannot be read by its first name: by another one, or left out."""
+        path = self._plan.path(ordinal, name)
+        for other in self._other_names.get(inumber, []):
+            parent = self._plan.directory_of(other)
+            other_name = self._plan.entry_names(parent)[other - self._plan.firsts[parent]]
+            try:
+                directory = open_beneath(self._root, self._plan.components(parent))
+            except OSError:
+                continue  # the next name may do; what counts is reported in the end
+            try:
+                fd = os.open(other_name, _OPEN, dir_fd=directory)
+            except OSError:
+                continue
+            finally:
+                os.close(directory)
+            self._report.warning(path, f"read by another of its names: {reason(error)}")
+            try:
+                self._regular(parent, other_name, inumber, fd)
+            finally:
+                os.close(fd)
+            return
+        self._report.error(path, f"left out: {reason(error)}")
+
+    def _lose_all(self, ordinal: int, names: list[bytes], types: bytes, error: OSError) -> None:
+        """The entries of a directory that cannot be opened any more."""
+        for place, (name, kind) in enumerate(zip(names, types, strict=True)):
+            inumber = self._plan.firsts[ordinal] + place
+            if kind != DT_DIRECTORY and inumber not in self._plan.links:
+                self._lose(ordinal, name, inumber, error)
+        self._tell()
+        self._report.publish()

@@ -1,0 +1,101 @@
+"""File history of a backup: elements gathered into posts and put into the history ring.
+
+Directory entries are always sent before the nodes gathered after them, because a DMA must know a node's name first
+(backup-env.md 6.3 rule 5).
+"""
+
+import time
+from typing import Final
+
+from mover.ndmp.history import FILE_TYPES, HistoryEncoder
+from mover.ring import DataGauge, Producer
+from mover.workers.messages import HistoryPlan
+
+_COUNT_BYTES: Final = 4
+_POST_BYTES: Final = 128 * 1024  # well below a megabyte (backup-env.md 6.5)
+
+
+class _Batch:
+    """Elements of one kind of post that wait to be sent."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+        self.elements: list[bytes] = []
+        self.size_bytes = 0
+
+
+class HistorySender:
+    """Encodes and sends the history of one backup.
+
+    Attributes:
+        encoder: makes the elements given to ``add_dirs``, ``add_nodes`` and ``add_files``.
+        by_path: whether ADD_FILE is wanted instead of ADD_DIR and ADD_NODE.
+    """
+
+    def __init__(self, plan: HistoryPlan, ring: Producer, gauges: memoryview) -> None:
+        """Args: ring: the history ring. gauges: those of the data ring, where figures are published."""
+        self.encoder = HistoryEncoder(plan.version)
+        self.by_path = plan.form == "file"
+        self.entries = 0
+        self._ring = ring
+        self._gauges = gauges
+        self._post_bytes = min(ring.slot_bytes, _POST_BYTES) - _COUNT_BYTES
+        self._dirs = _Batch(int(self.encoder.dir_code))
+        self._nodes = _Batch(int(self.encoder.node_code))
+        self._files = _Batch(int(self.encoder.file_code))
+
+    def add_dirs(self, elements: list[bytes]) -> None:
+        self._add(self._dirs, elements)
+
+    def add_nodes(self, elements: list[bytes]) -> None:
+        self._add(self._nodes, elements)
+
+    def add_files(self, elements: list[bytes]) -> None:
+        self._add(self._files, elements)
+
+    def flush(self) -> None:
+        """Send everything gathered."""
+        for batch in (self._dirs, self._nodes, self._files):
+            self._send(batch)
+
+    def _add(self, batch: _Batch, elements: list[bytes]) -> None:
+        size = sum(map(len, elements))
+        if batch.size_bytes + size > self._post_bytes:
+            if batch is self._nodes:
+                self._send(self._dirs)
+            self._send(batch)
+        batch.elements += elements
+        batch.size_bytes += size
+
+    def _send(self, batch: _Batch) -> None:
+        elements = batch.elements
+        start = 0
+        if elements and batch.size_bytes <= self._post_bytes:
+            self._commit(batch.code, elements)
+            start = len(elements)
+        while start < len(elements):  # only for a slot smaller than what is added at once
+            size, end = 0, start
+            while end < len(elements) and size + len(elements[end]) <= self._post_bytes:
+                size += len(elements[end])
+                end += 1
+            if end == start:
+                raise ValueError(f"a history entry of {len(elements[start])} bytes, a post holds {self._post_bytes}")
+            self._commit(batch.code, elements[start:end])
+            start = end
+        self.entries += len(elements)
+        self._gauges[DataGauge.HISTORY_ENTRIES] = self.entries
+        batch.elements, batch.size_bytes = [], 0
+
+    def _commit(self, code: int, elements: list[bytes]) -> None:
+        ring = self._ring
+        view = ring.try_reserve()
+        if view is None:
+            started = time.monotonic_ns()
+            view = ring.reserve()
+            self._gauges[DataGauge.HISTORY_WAIT_NS] += time.monotonic_ns() - started
+        body = len(elements).to_bytes(_COUNT_BYTES, "big") + b"".join(elements)
+        view[: len(body)] = body
+        ring.commit(len(body), code)
+
+
+__all__ = ["FILE_TYPES", "HistorySender"]
