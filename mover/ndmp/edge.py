@@ -24,6 +24,7 @@ from mover.ndmp.enums import (
     TapeUnsupported,
 )
 from mover.ndmp.errors import NotInVersionError
+from mover.ndmp.history_decode import FAST
 from mover.ndmp.messages import v2, v3, v4
 from mover.ndmp.table import TABLE, Kind, Row
 
@@ -273,7 +274,9 @@ def decode_reply(version: int, code: int, record: bytes, offset: int = 0) -> m.B
 def _decode(version: int, row: Row, internal: type[m.Body], record: bytes, offset: int) -> m.Body:
     conversion = CONVERSIONS.get((version, row.code, internal))
     if conversion is None:
-        return xdr.decode(internal, record, offset)
+        fast = FAST.get(internal)
+        body = None if fast is None else fast(record, offset)
+        return xdr.decode(internal, record, offset) if body is None else body
     return conversion.inward(xdr.decode(conversion.wire, record, offset))
 
 

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mover.ndmp import edge
+from mover.ndmp import edge, xdr
 from mover.ndmp.enums import U32_MAX, FileStatUnsupported, FileType, FsType
+from mover.ndmp.errors import XdrDecodeError
 from mover.ndmp.history import FILE_TYPES, HistoryEncoder, body, clamp_time
+from mover.ndmp.history_decode import FAST
 from mover.ndmp.messages import (
     Dir,
     FhAddDirPost,
@@ -21,6 +23,7 @@ from mover.ndmp.messages import (
     Node,
     UnixName,
 )
+from tests.ndmp.strategies import structs
 
 VERSIONS = [2, 3, 4]
 u32 = st.integers(0, U32_MAX)
@@ -119,3 +122,36 @@ def test_a_worker_gets_nothing_else_of_the_protocol() -> None:
     code = f"import sys, mover.ndmp.history; print({seen})"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
     assert run.stdout.strip() == "['mover.ndmp', 'mover.ndmp.enums', 'mover.ndmp.history']"
+
+
+@pytest.mark.parametrize("post_type", [FhAddDirPost, FhAddNodePost])
+def test_fast_decoding_agrees_with_the_codec(post_type: type[FhAddDirPost | FhAddNodePost]) -> None:
+    taken = {True: 0, False: 0}
+
+    @settings(max_examples=60, deadline=None)
+    @given(post=structs(post_type), cut=st.integers(0, 3), behind=st.binary(max_size=5))
+    def check(post: FhAddDirPost | FhAddNodePost, cut: int, behind: bytes) -> None:
+        data = b"head" + xdr.encode(post)
+        fast = FAST[post_type](data + behind, 4)
+        assert fast in {None, post}
+        taken[fast is not None] += 1
+        for wrong in (data[: len(data) - cut * 4], data[:-1], data[:5], b"head" + b"\xff" * 60):
+            fast = FAST[post_type](wrong, 4)
+            try:
+                expected = xdr.decode(post_type, wrong, 4)
+            except XdrDecodeError:
+                assert fast is None
+            else:
+                assert fast in {None, expected}
+
+    check()
+    assert taken[True]
+    assert taken[False]
+
+
+def test_what_every_server_sends_is_decoded_fast() -> None:
+    encoder = HistoryEncoder(4)
+    dirs = body([encoder.dir_entry(b"x" * length, length, 9) for length in range(9)])
+    nodes = body([encoder.node_entry(n, 4, 1, 2, 3, 0, 0, 0o644, n, 1, n) for n in range(9)])
+    assert FAST[FhAddDirPost](dirs, 0) == xdr.decode(FhAddDirPost, dirs)
+    assert FAST[FhAddNodePost](nodes, 0) == xdr.decode(FhAddNodePost, nodes)
