@@ -9,7 +9,7 @@ import trio
 
 from mover.dma.catalogue import Catalogue
 from mover.dma.drive import go_to_end, mtio, open_drive
-from mover.dma.errors import CartridgeFullError, DmaError, JobError
+from mover.dma.errors import CartridgeFullError, DmaError, JobError, one_line
 from mover.dma.events import LogSink
 from mover.dma.history import history_sink
 from mover.dma.jobs import ProgressSink, RunningJob, open_job, reason_name
@@ -102,9 +102,9 @@ class _Backup:
         return self.catalogue.begin_job(
             data_server=str(options.data),
             tape_server=str(options.tape or options.data),
-            drive=options.drive,
+            drive=one_line(options.drive),
             record_size=options.record_size,
-            butype=options.butype,
+            butype=one_line(options.butype),
             filesystem=os.fsencode(options.filesystem),
             protocol_version=job.data.version,
         )

@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 import trio
 
-from mover.dma.errors import ControlConnectionError, DmaError, LoginError, NdmpError, error_name
+from mover.dma.errors import ControlConnectionError, DmaError, LoginError, NdmpError, error_name, one_line
 from mover.dma.options import Credentials, Server
 from mover.ndmp.auth import md5_digest
 from mover.ndmp.client import ClientProtocol, Post, Reply
@@ -285,9 +285,8 @@ class Client:
 
 
 def printable(text: bytes) -> str:
-    """A server's text as one line: no control characters, whatever bytes it has."""
-    decoded = text.decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else " " for c in decoded).strip()
+    """A server's text as one line, whatever bytes it has."""
+    return one_line(text.decode("utf-8", "surrogateescape"))
 
 
 async def _connect(server: Server, timeout_s: float) -> trio.SocketStream:

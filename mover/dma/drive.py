@@ -1,5 +1,6 @@
 """The drive of a job: open it, find the place, write the filemark behind a backup."""
 
+import os
 from typing import Final
 
 from mover.dma.errors import JobError, NdmpError
@@ -23,7 +24,9 @@ async def open_drive(job: RunningJob, *, write: bool) -> None:
     job.enter("position")
     drive = job.session.drive
     mode = TapeMode.RDWR if write else TapeMode.READ
-    await job.tape.call(TapeOpenRequest(drive.encode(), mode), TapeOpenReply, detail=f"{drive} at {job.tape.server}")
+    await job.tape.call(
+        TapeOpenRequest(os.fsencode(drive), mode), TapeOpenReply, detail=f"{drive} at {job.tape.server}"
+    )
     job.tape_open = True
     await mtio(job, TapeOperation.REW, 1)
 

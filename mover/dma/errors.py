@@ -40,8 +40,17 @@ def error_name(code: int) -> str:
         return f"error {code:#x}"
 
 
+def one_line(text: str) -> str:
+    """A text for people: no control characters, bytes that were not UTF-8 as backslash escapes."""
+    decoded = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else " " for c in decoded).strip()
+
+
 class DmaError(Exception):
     """Base of what goes wrong in a job."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(one_line(text))
 
 
 class ControlConnectionError(DmaError):

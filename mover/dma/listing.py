@@ -9,7 +9,7 @@ import trio
 
 from mover.dma.backup import merge_env
 from mover.dma.catalogue import Catalogue
-from mover.dma.errors import JobError, NdmpError
+from mover.dma.errors import JobError, NdmpError, one_line
 from mover.dma.events import LogSink
 from mover.dma.history import history_sink
 from mover.dma.jobs import ProgressSink, open_job
@@ -79,9 +79,9 @@ async def _from_tape(
             number = catalogue.begin_job(
                 data_server=str(options.data),
                 tape_server=str(options.tape or options.data),
-                drive=options.drive,
+                drive=one_line(options.drive),
                 record_size=options.record_size,
-                butype=options.butype,
+                butype=one_line(options.butype),
                 filesystem=b"",
                 protocol_version=job.data.version,
             )

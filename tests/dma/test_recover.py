@@ -1,0 +1,253 @@
+"""run_recover and run_list against a scripted server: lists per version, reads, pauses, fates, failures."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from mover.dma import (
+    BackupOptions,
+    CatalogueError,
+    FailedName,
+    JobError,
+    ListOptions,
+    NdmpError,
+    RecoverOptions,
+    Server,
+    TapeListOptions,
+    run_backup,
+    run_list,
+    run_recover,
+)
+from mover.ndmp import messages as m
+from mover.ndmp.enums import UNKNOWN_U64, ErrorCode, MessageCode
+from mover.ndmp.nlist import recover_target
+from tests.dma.fake_server import LOGIN, World, fake_server, small_history
+
+C = MessageCode
+DEADLINE_S = 20
+
+
+@pytest.fixture
+def world() -> World:
+    return World(history=small_history(), env=(m.Pval(b"DUMP_DATE", b"17"),))
+
+
+@pytest.fixture
+async def server(world: World) -> AsyncIterator[Server]:
+    async with fake_server(world) as address:
+        yield address
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Path:
+    return tmp_path / "catalogue.sqlite"
+
+
+async def back_up(server: Server, catalogue: Path) -> None:
+    await run_backup(
+        BackupOptions(
+            data=server,
+            credentials=LOGIN,
+            drive="drive0",
+            filesystem="/srv/home",
+            record_size=512,
+            catalogue=catalogue,
+            env=[("DIRECT", "y")],
+        )
+    )
+
+
+def options(server: Server, catalogue: Path, **changes: object) -> RecoverOptions:
+    given: dict[str, object] = {
+        "data": server,
+        "credentials": LOGIN,
+        "drive": "drive0",
+        "destination": "/restore",
+        "catalogue": catalogue,
+    }
+    return RecoverOptions(**{**given, **changes})  # type: ignore[arg-type] # a test's own choices
+
+
+def request(world: World) -> m.DataStartRecoverRequest:
+    last = world.started[-1]
+    assert isinstance(last, m.DataStartRecoverRequest)
+    return last
+
+
+@pytest.mark.parametrize("version", [2, 3, 4])
+@pytest.mark.parametrize("three_way", [False, True])
+@pytest.mark.parametrize("needed", [4000, None])
+async def test_recover_of_everything(
+    world: World, server: Server, catalogue: Path, version: int, needed: int | None, *, three_way: bool
+) -> None:
+    world.version, world.needed = version, needed
+    with trio.fail_after(DEADLINE_S):
+        await back_up(server, catalogue)
+        await back_up(server, catalogue)
+        result = await run_recover(options(server, catalogue, tape=server if three_way else None, job=2))
+    assert (result.requested, result.recovered, result.failed) == (1, 1, [])
+    assert (result.tape_file, result.bytes_processed) == (1, needed or 5000)
+    assert result.protocol_version == version
+    assert world.requests[C.MOVER_READ] == three_way
+    assert world.requests[C.MOVER_CLOSE] == 1
+    assert world.requests[C.TAPE_CLOSE] == 3
+    (name,) = request(world).nlist
+    assert name.original_path == b""
+    assert recover_target(version, name) == b"/restore"
+    env = {pair.name: pair.value for pair in request(world).env}
+    assert env[b"FILESYSTEM"] == b"/srv/home"
+    assert env[b"DUMP_DATE"] == b"17"
+    assert env[b"DIRECT"] == b"n"
+
+
+@pytest.mark.parametrize("version", [2, 3, 4])
+async def test_names_and_renames(world: World, server: Server, catalogue: Path, version: int) -> None:
+    world.version = version
+    with trio.fail_after(DEADLINE_S):
+        await back_up(server, catalogue)
+        result = await run_recover(
+            options(server, catalogue, names=["a", "/d/\udcff", "missing"], renames=[("d/x\n", "new/name")])
+        )
+    assert (result.requested, result.recovered) == (4, 3)
+    assert result.failed == [FailedName(b"/missing", "FAILED_NOT_FOUND")]
+    assert [(name.original_path, recover_target(version, name)) for name in request(world).nlist] == [
+        (b"/a", b"/restore/a"),
+        (b"/d/\xff", b"/restore/d/\xff"),
+        (b"/missing", b"/restore/missing"),
+        (b"/d/x\n", b"/restore/new/name"),
+    ]
+    assert {name.fh_info for name in request(world).nlist} == {UNKNOWN_U64}
+
+
+async def test_direct_recover_sends_positions(world: World, server: Server, catalogue: Path) -> None:
+    with trio.fail_after(DEADLINE_S):
+        await back_up(server, catalogue)
+        await run_recover(options(server, catalogue, names=["a", "d/x\n"], direct=True))
+        assert [(name.node, name.fh_info) for name in request(world).nlist] == [(11, 2048), (13, 4096)]
+        assert m.Pval(b"DIRECT", b"y") in request(world).env
+        await run_recover(options(server, catalogue, names=["a", "d"], direct=True))
+        assert {name.fh_info for name in request(world).nlist} == {UNKNOWN_U64}
+        assert m.Pval(b"DIRECT", b"n") in request(world).env
+
+
+async def test_to_the_original_place(world: World, server: Server, catalogue: Path) -> None:
+    with trio.fail_after(DEADLINE_S):
+        await back_up(server, catalogue)
+        await run_recover(options(server, catalogue, destination=""))
+    assert request(world).nlist[0].destination == b"/srv/home"
+
+
+async def test_without_a_catalogue(world: World, server: Server, catalogue: Path) -> None:
+    with trio.fail_after(DEADLINE_S):
+        await back_up(server, catalogue)
+        nowhere = catalogue.with_name("none")
+        given = options(server, nowhere, tape_file=0, record_size=512, env=[("FILESYSTEM", "/x")])
+        result = await run_recover(given)
+        assert result.bytes_processed == 5000
+        assert m.Pval(b"FILESYSTEM", b"/x") in request(world).env
+        with pytest.raises(JobError, match="a recover to the original place needs the catalogue's job"):
+            await run_recover(options(server, nowhere, tape_file=0, destination=""))
+        with pytest.raises(CatalogueError, match="no catalogue at"):
+            await run_recover(options(server, nowhere))
+        with pytest.raises(CatalogueError, match="no job 9 in"):
+            await run_recover(options(server, catalogue, job=9))
+        with pytest.raises(JobError, match="drive0: no tape file 5, the cartridge ends behind 1 filemarks"):
+            await run_recover(options(server, catalogue, tape_file=5))
+        with pytest.raises(JobError, match=r"has no \.\. in it"):
+            await run_recover(options(server, catalogue, names=["a/../../etc"]))
+    assert not nowhere.exists()
+
+
+@pytest.mark.parametrize("three_way", [False, True])
+async def test_a_tape_file_that_ends_too_early(
+    world: World, server: Server, catalogue: Path, *, three_way: bool
+) -> None:
+    with trio.fail_after(DEADLINE_S):
+        await back_up(server, catalogue)
+        world.needed = 6000
+        with pytest.raises(JobError, match=r"tape file 0 ended \(EOF\) after 5000 bytes.*halted: CONNECT_ERROR"):
+            await run_recover(options(server, catalogue, tape=server if three_way else None))
+    assert world.requests[C.TAPE_CLOSE] == 2
+
+
+@pytest.mark.parametrize("code", [C.DATA_START_RECOVER, C.MOVER_LISTEN, C.TAPE_OPEN, C.MOVER_READ])
+async def test_a_refusal(world: World, server: Server, catalogue: Path, code: MessageCode) -> None:
+    with trio.fail_after(DEADLINE_S):
+        await back_up(server, catalogue)
+        world.refuse[code] = ErrorCode.ILLEGAL_ARGS_ERR
+        with pytest.raises(NdmpError, match=f"^{code.name}: ILLEGAL_ARGS_ERR"):
+            await run_recover(options(server, catalogue, tape=server))
+    assert world.requests[C.TAPE_CLOSE] == 1 + (code is not C.TAPE_OPEN)
+
+
+async def test_cancelling_aborts(world: World, server: Server, catalogue: Path) -> None:
+    with trio.fail_after(DEADLINE_S):
+        await back_up(server, catalogue)
+        world.hold = trio.Event()
+        world.active = trio.Event()
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(run_recover, options(server, catalogue))
+                await world.active.wait()
+                scope.cancel()
+    assert scope.cancelled_caught
+    ends = (C.DATA_ABORT, C.MOVER_ABORT)
+    assert [world.requests[code] for code in ends] == [1, 1]
+
+
+async def test_a_mover_that_takes_close_when_paused_only(
+    world: World, server: Server, catalogue: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mover.dma.recover.CLOSE_GRACE_S", 0.05)
+    world.needed = 100
+    with trio.fail_after(DEADLINE_S):
+        await back_up(server, catalogue)
+        world.refuse[C.MOVER_CLOSE] = ErrorCode.ILLEGAL_STATE_ERR
+        result = await run_recover(options(server, catalogue))
+    assert world.requests[C.MOVER_ABORT] == 1
+    assert result.warnings == ["mover halted: ABORTED"]
+
+
+async def test_lists(world: World, server: Server, catalogue: Path) -> None:
+    everything = [b"/", b"/a", b"/d", b"/d/x\n", b"/d/\xff"]
+    with trio.fail_after(DEADLINE_S):
+        await back_up(server, catalogue)
+        jobs = (await run_list(ListOptions(catalogue=catalogue))).jobs
+        assert [(job.job, job.status, job.tape_file) for job in jobs] == [(1, "successful", 0)]
+        for pattern, paths in (
+            (None, everything),
+            ("/", everything),
+            ("d", everything[2:]),
+            ("/d/", everything[2:]),
+            ("*\udcff", [b"/d/\xff"]),
+            ("?", [b"/a", b"/d"]),
+            ("nothing", []),
+        ):
+            listed = await run_list(ListOptions(catalogue=catalogue, job=1, pattern=pattern))
+            assert [entry.path for entry in listed.entries] == paths, pattern
+            assert listed.jobs == jobs
+        source = TapeListOptions(data=server, credentials=LOGIN, drive="drive0", tape_file=0, record_size=512)
+        for pattern, paths in ((None, everything), ("d/*", everything[3:])):
+            listed = await run_list(ListOptions(from_tape=source, pattern=pattern))
+            assert [entry.path for entry in listed.entries] == paths
+    assert isinstance(world.started[-1], m.DataStartRecoverFilehistRequest)
+    (a,) = (await run_list(ListOptions(catalogue=catalogue, job=1, pattern="a"))).entries
+    assert (a.node, a.size, a.mode, a.fh_info, a.mtime) == (11, 5, 0o644, 2048, 1_700_000_000)
+
+
+async def test_listing_a_tape_needs_version_4(world: World, server: Server) -> None:
+    world.version = 3
+    source = TapeListOptions(data=server, credentials=LOGIN, drive="drive0", tape_file=0)
+    with trio.fail_after(DEADLINE_S), pytest.raises(JobError, match="speaks version 3: listing a tape needs"):
+        await run_list(ListOptions(from_tape=source))
+
+
+async def test_a_server_that_cannot_list(world: World, server: Server) -> None:
+    world.tape, world.marks = [[b"x"]], 1
+    world.refuse_in_header[C.DATA_START_RECOVER_FILEHIST] = ErrorCode.NOT_SUPPORTED_ERR
+    source = TapeListOptions(data=server, credentials=LOGIN, drive="drive0", tape_file=0)
+    with trio.fail_after(DEADLINE_S), pytest.raises(JobError, match="cannot list a tape of type dump"):
+        await run_list(ListOptions(from_tape=source))
+    assert world.requests[C.TAPE_CLOSE] == 1
