@@ -22,6 +22,8 @@ COMMANDS = {
     "create": "mover.cli.tape:create",
     "load": "mover.cli.tape:load",
     "unload": "mover.cli.tape:unload",
+    "ls": "mover.cli.tape_offline:ls",
+    "extract": "mover.cli.tape_offline:extract",
 }
 
 

@@ -1,0 +1,106 @@
+"""`mover tape ls` and `mover tape extract`: they read the cartridge file themselves, so they need no server.
+
+The only module of the commands that may import the tape room. The server is asked only when a drive or barcode is
+named instead of a file.
+"""
+
+import os
+
+import click
+import msgspec
+
+from mover.admin.messages import TapeShow, TapeShowReply
+from mover.cli.control_process import admin_socket_option, ask, json_option
+from mover.cli.failure import Failure
+from mover.cli.output import print_json, print_table
+from mover.tape.offline import OfflineError, TapeFileContents, list_files
+from mover.tape.offline import extract as extract_stream
+
+
+def cartridge_file(named: str, admin_socket: str | None) -> str:
+    """The cartridge file at the path ``named``, in the drive of this name, or with this barcode.
+
+    Raises:
+        Failure: there is none, or more than one.
+    """
+    if os.path.exists(named):
+        return named
+    if named.startswith(("/", "./", "../")) or named.endswith(".tap"):
+        raise Failure(f"{named}: No such file or directory")
+    reply = ask(admin_socket, TapeShow(), TapeShowReply)
+    for drive in reply.drives:
+        if drive.name == named:
+            if not drive.path:
+                raise Failure(f"{named}: no cartridge in the drive")
+            return _warned(drive.path, named, drive.session_id)
+    found = [each for each in reply.cartridges if named in {each.barcode, f"{each.library}/{each.barcode}"}]
+    if not found:
+        raise Failure(f"{named}: no file, drive or cartridge of this name")
+    if len(found) > 1:
+        names = " or ".join(f"{each.library}/{each.barcode}" for each in found)
+        raise Failure(f"{named}: in several libraries, name {names}")
+    users = {drive.name: drive.session_id for drive in reply.drives}
+    return _warned(found[0].path, named, users.get(found[0].drive))
+
+
+def _warned(path: str, named: str, session_id: int | None) -> str:
+    if session_id is not None:
+        click.echo(f"mover: {named} is in use by session {session_id}: its end may be cut", err=True)
+    return path
+
+
+@click.command()
+@click.argument("named", metavar="DRIVE-OR-CARTRIDGE")
+@admin_socket_option
+@json_option
+def ls(named: str, admin_socket: str | None, as_json: bool) -> None:
+    """List the tape files of a cartridge: a cartridge file, the one in a drive, or one of a library by its barcode."""
+    path = cartridge_file(named, admin_socket)
+    try:
+        contents = list_files(path)
+    except OfflineError as error:
+        raise Failure(str(error)) from None
+    columns = TapeFileContents.__struct_fields__
+    rows = [msgspec.to_builtins(each) for each in contents.files]
+    if as_json:
+        files = [{name.replace("_", "-"): row[name] for name in columns} for row in rows]
+        print_json({"path": path, "files": files, "warning": contents.warning})
+        return
+    if rows:
+        heading = ["file", *(name.replace("_", "-") for name in columns[1:])]
+        print_table(heading, [[row[name] for name in columns] for row in rows])
+    else:
+        click.echo("the cartridge is empty")
+    _warn(contents.warning)
+
+
+@click.command()
+@click.argument("named", metavar="DRIVE-OR-CARTRIDGE")
+@click.option("--output", required=True, type=click.Path(dir_okay=False), metavar="FILE", help="Where to write it.")
+@click.option(
+    "--file", "number", type=click.IntRange(0), metavar="N", help="Which tape file [default: the first stream]."
+)
+@admin_socket_option
+@json_option
+def extract(named: str, output: str, number: int | None, admin_socket: str | None, as_json: bool) -> None:
+    """Write the backup stream in a tape file, without padding, to a file that restore or tar reads."""
+    path = cartridge_file(named, admin_socket)
+    if os.path.exists(output) and os.path.samefile(path, output):
+        raise click.UsageError(f"--output {output} is the cartridge itself")
+    try:
+        done = extract_stream(path, output, number)
+    except OfflineError as error:
+        raise Failure(str(error)) from None
+    if as_json:
+        print_json(
+            {"path": path, "output": output, "file": done.number, "kind": done.kind, "bytes": done.bytes,
+             "warning": done.warning}
+        )  # fmt: skip
+        return
+    click.echo(f"tape file {done.number}: {done.kind} stream of {done.bytes} bytes")
+    _warn(done.warning)
+
+
+def _warn(warning: str) -> None:
+    if warning:
+        click.echo(f"mover: {warning}", err=True)

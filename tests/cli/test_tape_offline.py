@@ -1,0 +1,96 @@
+"""tape ls and extract: of a file with no server, and of a drive or barcode that the server resolves."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mover.admin.messages import CartridgeStatus, DriveStatus, Reply, Request, TapeShowReply
+from tests.admin.control import FakeControl
+from tests.cli.conftest import Run
+
+
+def record(content: bytes) -> bytes:
+    word = len(content).to_bytes(4, "little")
+    return word + content + b"\0" * (len(content) % 2) + word
+
+
+TAR = b"a" * 257 + b"ustar" + b"\0" * 250
+MARK = b"\0\0\0\0"
+
+
+@pytest.fixture
+def cartridge(tmp_path: Path) -> Path:
+    path = tmp_path / "A1.tap"
+    path.write_bytes(record(b"##ndmjob -m fs1" + b"\0" * 497) + MARK + record(TAR) * 3 + MARK)
+    return path
+
+
+def test_a_file_needs_no_server(mover: Run, cartridge: Path, tmp_path: Path) -> None:
+    output = tmp_path / "stream"
+    plain = mover("tape", "ls", str(cartridge))
+    as_json = mover("tape", "ls", str(cartridge), "--json")
+    extracted = mover("tape", "extract", str(cartridge), "--output", str(output))
+    assert [line.split() for line in plain.stdout.splitlines()] == [
+        ["file", "records", "bytes", "record-bytes", "kind", "label"],
+        ["0", "1", "512", "512", "label", "fs1"],
+        ["1", "3", "1536", "512", "tar", "-"],
+    ]
+    assert json.loads(as_json.stdout)["files"][1] == {
+        "number": 1, "records": 3, "bytes": 1536, "record-bytes": 512, "kind": "tar", "label": "",
+    }  # fmt: skip
+    assert (extracted.exit_code, extracted.stdout) == (0, "tape file 1: tar stream of 1536 bytes\n")
+    assert output.read_bytes() == TAR * 3
+
+
+def test_a_torn_end_is_told(mover: Run, cartridge: Path) -> None:
+    with cartridge.open("ab") as file:
+        file.write(b"\0\2\0\0torn")
+    result = mover("tape", "ls", str(cartridge))
+    assert result.exit_code == 0
+    assert result.stderr.startswith(f"mover: cartridge {cartridge}: ")
+
+
+def test_what_cannot_be_read_or_written(mover: Run, cartridge: Path, tmp_path: Path) -> None:
+    missing = mover("tape", "ls", str(tmp_path / "none.tap"))
+    no_file = mover("tape", "extract", str(cartridge), "--output", str(tmp_path / "x"), "--file", "7")
+    no_place = mover("tape", "extract", str(cartridge), "--output", str(tmp_path / "none" / "x"))
+    itself = mover("tape", "extract", str(cartridge), "--output", str(cartridge))
+    assert (missing.exit_code, missing.stderr) == (1, f"mover: {tmp_path}/none.tap: No such file or directory\n")
+    assert (no_file.exit_code, no_file.stderr) == (1, f"mover: {cartridge}: no tape file 7\n")
+    assert (no_place.exit_code, no_place.stderr) == (1, f"mover: {tmp_path}/none/x: No such file or directory\n")
+    assert itself.exit_code == 2
+    assert cartridge.stat().st_size > 0
+
+
+def test_drives_and_barcodes_are_resolved_by_the_server(mover: Run, socket_path: str, cartridge: Path) -> None:
+    path = str(cartridge)
+
+    def answer(_: Request) -> Reply:
+        return TapeShowReply(
+            [
+                DriveStatus(name="vtl0/drive0", library="vtl0", state="in-use", session_id=3, barcode="A1", path=path),
+                DriveStatus(name="vtl0/drive1", library="vtl0", state="empty"),
+            ],
+            [
+                CartridgeStatus(barcode="A1", library="vtl0", path=path, drive="vtl0/drive0"),
+                CartridgeStatus(barcode="A2", library="vtl0", path=path),
+                CartridgeStatus(barcode="A2", library="vtl1", path=path),
+            ],
+        )
+
+    with FakeControl(socket_path, answer):
+        results = {
+            name: mover("tape", "ls", name, "--json")
+            for name in ("vtl0/drive0", "vtl0/drive1", "A1", "A2", "vtl1/A2", "A9")
+        }
+    assert {name: (result.exit_code, result.stderr) for name, result in results.items()} == {
+        "vtl0/drive0": (0, "mover: vtl0/drive0 is in use by session 3: its end may be cut\n"),
+        "vtl0/drive1": (1, "mover: vtl0/drive1: no cartridge in the drive\n"),
+        "A1": (0, "mover: A1 is in use by session 3: its end may be cut\n"),
+        "A2": (1, "mover: A2: in several libraries, name vtl0/A2 or vtl1/A2\n"),
+        "vtl1/A2": (0, ""),
+        "A9": (1, "mover: A9: no file, drive or cartridge of this name\n"),
+    }
+    assert json.loads(results["vtl1/A2"].stdout)["path"] == path
+    assert mover("tape", "ls", "A1").exit_code == 3
