@@ -94,7 +94,7 @@ class WorkerStatus(_Row, frozen=True, kw_only=True):
 
     Attributes:
         kind: data, tape or relay.
-        cpu_percent: of one core, since the worker took up its job.
+        cpu_percent: of one core, since the last look (of the first look: the moment of it).
         rss_bytes: resident set, the shared ring included.
         read_bytes, write_bytes: by its read and write system calls.
     """

@@ -33,4 +33,4 @@ def serve(context: click.Context, path: str) -> None:
         raise Failure(f"{path}: {'; '.join(wrong)}")
     from mover.control.serve import run
 
-    context.exit(run(config))
+    context.exit(run(config, path))

@@ -1,0 +1,171 @@
+"""The admin socket's server: answers the commands of operators, one JSON line a request."""
+
+import os
+from collections.abc import Sequence
+from typing import Final, assert_never
+
+import structlog
+import trio
+
+import mover
+from mover.admin import messages as a
+from mover.control.drives import DriveBay
+from mover.control.inventory import InventoryError
+from mover.control.node import Node
+from mover.control.status import WorkerFigures, session_status
+from mover.ndmp.table import VERSIONS
+
+KILL_S: Final = 30.0
+CHUNK_BYTES: Final = 64 * 1024
+
+log = structlog.get_logger()
+
+
+class AdminServer:
+    """Serves the admin socket of a node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._figures = WorkerFigures()
+        self._closing = trio.CancelScope()
+
+    async def serve(self, listener: trio.socket.SocketType) -> None:
+        """Accept commands until closed."""
+        with self._closing:
+            async with trio.open_nursery() as nursery:
+                while True:
+                    sock, _ = await listener.accept()
+                    nursery.start_soon(self._converse, trio.SocketStream(sock))
+
+    def close(self) -> None:
+        """No more commands."""
+        self._closing.cancel()
+
+    async def _converse(self, stream: trio.SocketStream) -> None:
+        buffer = bytearray()
+        try:
+            async with stream:
+                while True:
+                    end = buffer.find(b"\n")
+                    if end < 0:
+                        if len(buffer) > a.REQUEST_BYTES_MAX:
+                            await self._reply(stream, a.Failed("bad-request", "the request is too long"))
+                            return
+                        chunk = await stream.receive_some(CHUNK_BYTES)
+                        if not chunk:
+                            return
+                        buffer += chunk
+                        continue
+                    line = bytes(buffer[:end])
+                    del buffer[: end + 1]
+                    try:
+                        request = a.decode_request(line)
+                    except a.MessageError as error:
+                        await self._reply(stream, a.Failed("bad-request", str(error)))
+                        continue
+                    await self._reply(stream, await self._answer(request))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            log.debug("a command went away")
+
+    @staticmethod
+    async def _reply(stream: trio.SocketStream, reply: a.Reply) -> None:
+        await stream.send_all(a.encode_reply(reply))
+
+    async def _answer(self, request: a.Request) -> a.Reply:
+        try:
+            match request:
+                case a.Version():
+                    return a.VersionReply(mover.__version__, self._node.config.node.name, os.getpid(), list(VERSIONS))
+                case a.Status():
+                    return await self._status(request)
+                case a.Kill():
+                    return await self._kill(request)
+                case a.TapeShow():
+                    return await trio.to_thread.run_sync(self._tape_show)
+                case a.TapeCreate():
+                    return await self._tape_create(request)
+                case a.TapeLoad():
+                    bay = self._bay(request.drive)
+                    bay.refuse_while_open()
+                    loaded = await bay.load(request.barcode)
+                    return a.Done(f"{loaded} is in {bay.name}", [loaded])
+                case a.TapeUnload():
+                    bay = self._bay(request.drive)
+                    bay.refuse_while_open()
+                    unloaded = await bay.unload()
+                    return a.Done(f"{unloaded} is out of {bay.name}", [unloaded])
+                case _:
+                    assert_never(request)
+        except InventoryError as error:
+            return a.Failed(error.code, str(error))
+
+    def _bay(self, name: str) -> DriveBay:
+        bay = self._node.devices.find(name)
+        if bay is None:
+            known = ", ".join(each.name for each in self._node.devices) or "none"
+            raise InventoryError("not-found", f"there is no drive {name} (drives: {known})")
+        return bay
+
+    async def _status(self, request: a.Status) -> a.Reply:
+        connections = sorted(self._node.connections.values(), key=lambda each: each.session_id)
+        if request.session_id is not None:
+            connections = [each for each in connections if each.session_id == request.session_id]
+            if not connections:
+                return a.Failed("not-found", f"there is no session {request.session_id}")
+        figures = await trio.to_thread.run_sync(
+            self._figures.read, [worker for each in connections for worker in each.workers()]
+        )
+        return a.StatusReply([session_status(each, figures) for each in connections])
+
+    async def _kill(self, request: a.Kill) -> a.Reply:
+        connection = self._node.connections.get(request.session_id)
+        if connection is None:
+            return a.Failed("not-found", f"there is no session {request.session_id}")
+        log.warning("session killed", session=request.session_id)
+        await connection.shut_down("the session was ended by an operator")
+        connection.end()
+        with trio.move_on_after(KILL_S):
+            await connection.gone.wait()
+            return a.Done(f"session {request.session_id} is ended")
+        return a.Failed("failed", f"session {request.session_id} has not ended within {KILL_S:g} s")
+
+    async def _tape_create(self, request: a.TapeCreate) -> a.Reply:
+        inventory = self._node.devices.libraries.get(request.library)
+        if inventory is None:
+            known = ", ".join(self._node.devices.libraries) or "none"
+            return a.Failed("not-found", f"there is no library {request.library} (libraries: {known})")
+        made = await inventory.create(request.barcode, request.count)
+        return a.Done(f"made {_list(made)} in {request.library}", made)
+
+    def _tape_show(self) -> a.Reply:
+        drives = [
+            a.DriveStatus(
+                name=bay.name,
+                library=bay.library,
+                state="in-use" if bay.session_id is not None else "empty" if bay.path is None else "loaded",
+                session_id=bay.session_id,
+                barcode=bay.barcode,
+                path=bay.path or "",
+                write_protected=bay.write_protected(),
+            )
+            for bay in self._node.devices
+        ]
+        cartridges = [
+            a.CartridgeStatus(
+                barcode=each.barcode,
+                library=inventory.library.name,
+                path=each.path,
+                drive=f"{inventory.library.name}/drive{each.where.number}" if each.where.element == "drive" else "",
+                used_bytes=each.used_bytes(),
+                capacity_bytes=inventory.library.cartridge_size,
+                write_protected=each.write_protected(),
+            )
+            for inventory in self._node.devices.libraries.values()
+            for each in sorted(inventory.cartridges.values(), key=lambda each: each.barcode)
+        ]
+        return a.TapeShowReply(drives, cartridges)
+
+
+def _list(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

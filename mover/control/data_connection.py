@@ -1,0 +1,190 @@
+"""One end of a data connection: the data ring, and what stands at the ring's other side.
+
+LOCAL: the other machine of the same connection, whose worker has the same ring. TCP: a relay worker, which has the
+socket. The DATA and MOVER services do not know more than this module tells them.
+"""
+
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from typing import Final, Literal, NamedTuple
+
+import structlog
+import trio
+
+from mover.control.rings import make_data_ring
+from mover.control.workers import Supervisor, Worker, WorkerDied, WorkerHung, describe_exit
+from mover.ndmp.messages import LOCAL, LocalAddress, TcpAddress
+from mover.ring import RingControl, Verdict
+from mover.workers.messages import AttachConnection, ConnectionLost, Done, LogLine, RelayFinished, StartRelay
+
+RELAY_DEADLINE_S: Final = 10.0
+ORDERLY_END_S: Final = 60.0  # a relay that ends in order waits for its peer
+OTHER_END_S: Final = 2.0
+RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+log = structlog.get_logger()
+
+
+class PeerEnd(NamedTuple):
+    """How the other side of the ring ended.
+
+    Attributes:
+        orderly: the stream went through whole, or the other side has all it wants.
+        closed: the other side closed in good order, but before the end of what we send.
+    """
+
+    orderly: bool
+    closed: bool
+    text: str
+
+
+class RelayFailed(Exception):  # noqa: N818 - named for what happened
+    """The relay cannot carry; the data connection is gone."""
+
+
+class DataRing:
+    """A data ring, closed when the last end in this process has dropped it."""
+
+    def __init__(self, ring_bytes: int, record_size: int) -> None:
+        self.control: RingControl = make_data_ring(ring_bytes, record_size)
+        self._held = 0
+
+    def hold(self) -> "DataRing":
+        """One more end uses it."""
+        self._held += 1
+        return self
+
+    def drop(self) -> None:
+        """One end less; its last counters stay readable."""
+        self._held -= 1
+        if self._held == 0:
+            self.control.close()
+
+
+class DataConnection:
+    """The end that one machine holds.
+
+    Attributes:
+        address: of the peer, for GET_STATE.
+        ring: None before it is needed.
+        end: how the other side ended; None while it lives. ``ended`` is set with it.
+        on_end: called once with it, in a task of its own.
+    """
+
+    def __init__(self, address: LocalAddress | TcpAddress, on_end: Callable[[PeerEnd], Awaitable[None]]) -> None:
+        self.address = address
+        self.ring: DataRing | None = None
+        self.relay: Worker | None = None
+        self.end: PeerEnd | None = None
+        self.ended = trio.Event()
+        self._on_end = on_end
+        self._released = False
+
+    @property
+    def local(self) -> bool:
+        """Whether the other side is the other machine of this connection."""
+        return self.address == LOCAL
+
+    def use_ring(self, ring: DataRing) -> None:
+        """Take the ring that this end moves its stream through."""
+        self.ring = ring.hold()
+
+    async def attach(self, supervisor: Supervisor, sock: trio.socket.SocketType, peer_timeout_s: float) -> None:
+        """Hand the connected socket to a relay; control's copy is closed whatever happens.
+
+        Raises:
+            RelayFailed: there is no relay to take it.
+        """
+        with sock:
+            # From the first moment, so that a crash of any process never looks like an end.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+            try:
+                self.relay = await supervisor.take("relay")
+                reply = await self.relay.request(
+                    AttachConnection(peer_timeout_s=peer_timeout_s), [sock.fileno()], deadline_s=RELAY_DEADLINE_S
+                )
+            except (OSError, WorkerDied, WorkerHung) as error:
+                raise RelayFailed(str(error)) from error
+        if not isinstance(reply, Done):
+            raise RelayFailed(str(reply))
+
+    async def start(self, direction: Literal["send", "receive"]) -> None:
+        """Begin to carry: ring to socket or socket to ring. Nothing to do for LOCAL.
+
+        Raises:
+            RelayFailed: the data connection is gone already.
+        """
+        if self.relay is None:
+            return
+        assert self.ring is not None, "a relay is started with a ring"
+        try:
+            reply = await self.relay.request(
+                StartRelay(direction=direction), self.ring.control.fds, deadline_s=RELAY_DEADLINE_S
+            )
+        except (WorkerDied, WorkerHung) as error:
+            raise RelayFailed(str(error)) from error
+        if not isinstance(reply, Done):
+            raise RelayFailed(str(reply))
+
+    async def watch(self) -> None:
+        """Listen to the relay until it is gone; a task of the connection's nursery."""
+        relay = self.relay
+        assert relay is not None
+        try:
+            async for event in relay.events:
+                match event:
+                    case RelayFinished():
+                        await self.conclude_end(PeerEnd(event.orderly, event.peer_closed, event.text))
+                    case ConnectionLost():
+                        await self.conclude_end(PeerEnd(orderly=False, closed=False, text=event.text))
+                    case LogLine():
+                        log.info("relay", pid=relay.pid, text=event.text.decode("utf-8", "backslashreplace"))
+                    case _:
+                        log.error("unexpected event of a relay", pid=relay.pid, event=type(event).__name__)
+        except trio.ClosedResourceError:
+            return  # stopped by us
+        await self.conclude_end(
+            PeerEnd(orderly=False, closed=False, text=f"the relay died: {describe_exit(relay.exit_status)}")
+        )
+
+    async def conclude_end(self, end: PeerEnd) -> None:
+        """The other side has ended; the first word counts."""
+        if self.end is not None:
+            return
+        self.end = end
+        self.ended.set()
+        if not self._released:
+            await self._on_end(end)
+
+    def break_off(self, verdict: Verdict) -> None:
+        """End the ring for both its sides; the first verdict stays."""
+        if self.ring is not None:
+            self.ring.control.conclude(verdict)
+
+    async def release(self, *, orderly: bool) -> None:
+        """Give up relay and ring; after an orderly end the relay may finish what it has to say to its peer."""
+        if self._released:
+            return
+        self._released = True
+        try:
+            if self.relay is not None and self.end is None:
+                with trio.move_on_after(ORDERLY_END_S if orderly else OTHER_END_S):
+                    await self.ended.wait()
+        finally:
+            with trio.CancelScope(shield=True):
+                if self.relay is not None:
+                    if orderly and self.end is None:
+                        await self._last_words(self.relay)
+                    await self.relay.stop()
+                self.ended.set()
+                if self.ring is not None:
+                    self.ring.drop()
+
+    @staticmethod
+    async def _last_words(relay: Worker) -> None:
+        """The connection is being torn down: give the relay a moment to close in order."""
+        with trio.move_on_after(OTHER_END_S):
+            async for event in relay.events:
+                if isinstance(event, RelayFinished):
+                    return

@@ -1,0 +1,394 @@
+"""The DATA service of a connection: one backup or recover at a time, done by a data worker.
+
+Theory of operation. The worker is told the place, the environment and its rings, and answers Done before it works.
+Its words come in order (log lines, recovered names, wanted pieces of the stream, the end), and each is passed on in
+that order. The operation has ended well only when the worker says so, file history is drained to the DMA, and a TCP
+data connection has carried the stream's end; then, and once, NOTIFY_DATA_HALTED is posted. Whatever ends it earlier
+moves the machine first and clears up afterwards, so that late words find HALTED and change nothing.
+"""
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Literal
+
+import trio
+
+from mover.control.data_connection import DataConnection, PeerEnd, RelayFailed
+from mover.control.environment import merge
+from mover.control.refusal import Refusal
+from mover.control.rings import HistoryPump, make_history_ring
+from mover.control.workers import Worker, WorkerDied, WorkerHung, describe_exit
+from mover.ndmp.enums import (
+    DataHaltReason,
+    DataOperation,
+    DataState,
+    DataUnsupported,
+    ErrorCode,
+    LogType,
+)
+from mover.ndmp.messages import (
+    LOCAL,
+    DataGetStateReply,
+    LocalAddress,
+    LogFilePost,
+    NotifyDataHaltedPost,
+    NotifyDataReadPost,
+    TcpAddress,
+)
+from mover.ndmp.states import DataInput
+from mover.ring import DataGauge, DataPhase, RingControl, RingStatistics, Verdict
+from mover.workers.messages import (
+    DataFinished,
+    Done,
+    FileRecovered,
+    LogLine,
+    Pairs,
+    Refused,
+    StartBackup,
+    StartRecover,
+    StartRecoverFilehist,
+    WantData,
+)
+
+if TYPE_CHECKING:
+    from mover.control.connection import Connection
+
+START_DEADLINE_S: Final = 60.0
+TELL_S: Final = 0.7  # how long a halt waits for the worker's own word before it is told without it
+
+_ENDS: Final[dict[int, DataInput]] = {
+    DataHaltReason.SUCCESSFUL: DataInput.COMPLETE,
+    DataHaltReason.CONNECT_ERROR: DataInput.CONNECTION_LOST,
+}
+Start = StartBackup | StartRecover | StartRecoverFilehist
+
+
+class DataService:
+    """The data operation's variables and what it holds.
+
+    Attributes:
+        env: of the operation, as GET_ENV tells it.
+        path: what is backed up or recovered, for status.
+        result: the worker's last word; None before.
+    """
+
+    def __init__(self, connection: "Connection") -> None:
+        self._connection = connection
+        self.machine = connection.machines.data
+        self.connection_end: DataConnection | None = None
+        self.address: LocalAddress | TcpAddress = LOCAL
+        self.worker: Worker | None = None
+        self.env: Pairs = []
+        self.path = b""
+        self.read_offset = 0
+        self.read_length = 0
+        self.result: DataFinished | None = None
+        self.started = 0.0
+        self.ended_after_s: float | None = None
+        self._finished = trio.Event()
+        self._pump: HistoryPump | None = None
+        self._history: RingControl | None = None
+        self._processed = 0
+
+    # --- what GET_STATE and status show
+
+    def gauge(self, gauge: DataGauge) -> int:
+        """A gauge of the running worker; 0 when there is none."""
+        end = self.connection_end
+        if end is None or end.ring is None or self.worker is None:
+            return 0
+        side = "producer" if self.machine.operation is DataOperation.BACKUP else "consumer"
+        return end.ring.control.gauge(side, gauge)
+
+    def ring_statistics(self) -> RingStatistics | None:
+        """The data ring's counters while a job runs."""
+        end = self.connection_end
+        return end.ring.control.statistics() if end is not None and end.ring is not None else None
+
+    def history_statistics(self) -> RingStatistics | None:
+        """The history ring's counters while a job runs."""
+        return self._history.statistics() if self._history is not None else None
+
+    def bytes_processed(self) -> int:
+        """Stream bytes so far."""
+        if self.result is not None:
+            return self.result.stream_bytes
+        self._processed = max(self._processed, self.gauge(DataGauge.STREAM_BYTES))
+        return self._processed
+
+    def elapsed_s(self) -> float:
+        """Seconds since the operation began, or that it took."""
+        if self.started == 0.0:
+            return 0.0
+        return self.ended_after_s if self.ended_after_s is not None else time.monotonic() - self.started
+
+    def get_state(self) -> DataGetStateReply:
+        """All variables, as DATA_GET_STATE tells them."""
+        machine = self.machine
+        processed = self.bytes_processed()
+        total = self.gauge(DataGauge.TOTAL_BYTES) if machine.state is DataState.ACTIVE else 0
+        unsupported = 0
+        remain = est_time = 0
+        if machine.state is DataState.ACTIVE:
+            if total:
+                remain = max(0, total - processed)
+                est_time = min(int(self.elapsed_s() * remain / processed), 0xFFFF_FFFF) if processed else 0
+            else:
+                unsupported = DataUnsupported.EST_BYTES_REMAIN | DataUnsupported.EST_TIME_REMAIN
+        return DataGetStateReply(
+            unsupported=unsupported,
+            operation=machine.operation,
+            state=machine.state,
+            halt_reason=machine.halt_reason,
+            bytes_processed=processed,
+            est_bytes_remain=remain,
+            est_time_remain=est_time,
+            data_connection_addr=self.address,
+            read_offset=self.read_offset,
+            read_length=self.read_length,
+        )
+
+    # --- the data connection
+
+    def hold(self, connection_end: DataConnection) -> None:
+        """The data connection stands."""
+        self.connection_end = connection_end
+        self.address = connection_end.address
+
+    # --- an operation
+
+    async def begin(self, message: Start, operation: DataOperation, env: Pairs, path: bytes) -> None:
+        """Take a data worker and have it accept the operation; the caller moves the machine, then calls ``work``.
+
+        Raises:
+            Refusal: it would not, and nothing has changed.
+        """
+        end = self.connection_end
+        assert end is not None
+        assert end.ring is not None
+        history = None if _history_plan(message) is None else make_history_ring()
+        worker: Worker | None = None
+        accepted = False
+        try:
+            worker = await self._connection.node.supervisor.take("data")
+            descriptors = [*end.ring.control.fds, *(history.fds if history is not None else ())]
+            reply = await worker.request(message, descriptors, deadline_s=START_DEADLINE_S)
+            if isinstance(reply, Refused):
+                raise Refusal(reply.error, reply.text)
+            assert isinstance(reply, Done), reply
+            accepted = True
+        except (OSError, WorkerDied, WorkerHung) as error:
+            raise Refusal(ErrorCode.UNDEFINED_ERR, str(error)) from error
+        finally:
+            if not accepted:
+                with trio.CancelScope(shield=True):
+                    if worker is not None:
+                        await worker.stop()
+                    if history is not None:
+                        history.close()
+        self.worker, self._history = worker, history
+        self.machine.operation = operation
+        self.env, self.path = env, path
+        self.result, self._processed = None, 0
+        self.started, self.ended_after_s = time.monotonic(), None
+        self._finished = trio.Event()
+
+    def work(self) -> None:
+        """The machine is ACTIVE: listen to the worker and pass its history on."""
+        assert self.worker is not None
+        nursery = self._connection.nursery
+        if self._history is not None:
+            self._pump = HistoryPump(self._history, self._connection.send_history)
+            nursery.start_soon(self._pump.run)
+        nursery.start_soon(self._listen, self.worker)
+
+    async def join_relay(self, direction: Literal["send", "receive"]) -> None:
+        """Let the relay carry; one that cannot is a lost connection."""
+        end = self.connection_end
+        assert end is not None
+        try:
+            await end.start(direction)
+        except RelayFailed as error:
+            failure = PeerEnd(orderly=False, closed=False, text=str(error))
+            self._connection.nursery.start_soon(end.conclude_end, failure)
+
+    async def _listen(self, worker: Worker) -> None:
+        """What the data worker says by itself, until it is gone."""
+        try:
+            async for event in worker.events:
+                match event:
+                    case LogLine():
+                        await self._connection.log_line(event)
+                    case FileRecovered():
+                        await self._connection.post(LogFilePost(event.name, event.status))
+                    case WantData():
+                        await self._want(event)
+                    case DataFinished():
+                        await self._complete(event)
+                    case _:
+                        self._connection.log.error("unexpected event of a data worker", event=type(event).__name__)
+        except trio.ClosedResourceError:
+            return  # stopped by us
+        if self.result is None and worker is self.worker:
+            text = f"the data worker died: {describe_exit(worker.exit_status)}"
+            await self._break(DataInput.FAILED, text)
+
+    async def _want(self, event: WantData) -> None:
+        """A recover wants this piece of the stream next: the local mover is asked, a remote one through the DMA."""
+        self.read_offset, self.read_length = event.offset, event.length
+        end = self.connection_end
+        if end is None:
+            return  # ended meanwhile
+        if not end.local:
+            await self._connection.post(NotifyDataReadPost(event.offset, event.length))
+            return
+        try:
+            await self._connection.mover.read_when_active(event.offset, event.length)
+        except Refusal as refusal:
+            if self.machine.state is DataState.ACTIVE:
+                await self._break(DataInput.CONNECTION_LOST, f"the mover does not deliver the stream: {refusal}")
+
+    async def _complete(self, event: DataFinished) -> None:
+        """The worker's last word; the operation ends when all that belongs to it has gone out."""
+        self.result = event
+        self._finished.set()
+        self.env = merge(self.env, event.env)
+        end = self.connection_end
+        successful = event.reason == DataHaltReason.SUCCESSFUL
+        signal = _ENDS.get(event.reason, DataInput.FAILED)
+        text = event.text
+        if end is not None and end.local:
+            self._tell_mover(PeerEnd(orderly=successful, closed=successful, text=text))
+        if self._pump is not None:
+            self._pump.finish()
+            await self._pump.done.wait()
+        if end is not None and not end.local:
+            if not successful:
+                end.break_off(Verdict.BROKEN)
+            else:
+                await end.ended.wait()  # ABORT, which stops this task's worker, is the way out for a DMA that gives up
+                if end.end is not None and not end.end.orderly:
+                    signal, text = DataInput.CONNECTION_LOST, end.end.text
+        if self.machine.can(signal) and self.machine.state is DataState.ACTIVE:
+            await self._halt(signal, text)
+
+    def _tell_mover(self, end: PeerEnd) -> None:
+        """The local mover's data connection has ended with us; the first word counts."""
+        other = self._connection.mover.connection_end
+        if other is not None and other.local:
+            self._connection.nursery.start_soon(other.conclude_end, end)
+
+    async def on_peer_end(self, end: PeerEnd) -> None:
+        """The other side of the ring ended: relay or local mover."""
+        state = self.machine.state
+        if state is DataState.CONNECTED:
+            await self._break(DataInput.CONNECTION_LOST, end.text)
+        elif state is DataState.ACTIVE and not end.orderly and self.result is None:
+            if self.connection_end is not None:
+                self.connection_end.break_off(Verdict.BROKEN)
+            with trio.move_on_after(TELL_S):
+                await self._finished.wait()
+            if self.result is None:
+                await self._break(DataInput.CONNECTION_LOST, end.text)
+
+    async def _break(self, signal: DataInput, text: str) -> None:
+        """End it now, the worker's word or not."""
+        if self.connection_end is not None:
+            self.connection_end.break_off(Verdict.BROKEN)
+        if self._history is not None:
+            self._history.conclude(Verdict.BROKEN)
+        if self.machine.state is not DataState.HALTED and self.machine.can(signal):
+            await self._halt(signal, text)
+
+    async def _halt(self, signal: DataInput, text: str) -> None:
+        """Move to HALTED, let go of everything, tell the DMA."""
+        self._processed = self.bytes_processed()
+        if not self.machine.apply(signal):
+            return
+        reason = self.machine.halt_reason
+        self.ended_after_s = self.elapsed_s()
+        successful = reason is DataHaltReason.SUCCESSFUL
+        self._connection.log.info(
+            "data halted",
+            reason=reason.name,
+            operation=self.machine.operation.name,
+            bytes=self._processed,
+            text=text,
+        )
+        await self._let_go(orderly=successful, text=text)
+        if text and not successful:
+            await self._connection.log_message(LogType.ERROR, f"data: {text}")
+        await self._connection.post(NotifyDataHaltedPost(reason, text.encode()))
+
+    async def _let_go(self, *, orderly: bool, text: str) -> None:
+        """Give worker, history ring and data connection back; a local mover learns how it ended."""
+        end, self.connection_end = self.connection_end, None
+        worker, self.worker = self.worker, None
+        history, self._history = self._history, None
+        self._pump = None
+        nursery = self._connection.nursery
+        if end is not None and not orderly:
+            end.break_off(Verdict.BROKEN)
+        if end is not None and end.local:
+            self._tell_mover(PeerEnd(orderly=orderly, closed=orderly, text=text))
+        nursery.start_soon(self._give_back, worker, history, end, orderly)
+
+    @staticmethod
+    async def _give_back(
+        worker: Worker | None,
+        history: RingControl | None,
+        end: DataConnection | None,
+        orderly: bool,
+    ) -> None:
+        with trio.CancelScope(shield=True):
+            if history is not None:
+                history.conclude(Verdict.BROKEN)
+            if worker is not None:
+                await worker.stop()
+            if history is not None:
+                history.close()
+        if end is not None:
+            await end.release(orderly=orderly)
+
+    # --- requests that end it
+
+    async def abort(self) -> None:
+        """ABORT: halt now; no effect when halted already."""
+        if self.machine.state is DataState.HALTED:
+            return
+        self._connection.stop_listening("data")
+        await self._break(DataInput.ABORT, "")
+
+    def stop(self) -> None:
+        """STOP: back to IDLE, environment and counters cleared."""
+        self.machine.apply(DataInput.STOP)
+        self.env = []
+        self.path = b""
+        self.result = None
+        self._processed = self.read_offset = self.read_length = 0
+        self.started, self.ended_after_s = 0.0, None
+        self.address = LOCAL
+
+    def listener_lost(self, text: str) -> None:
+        """Nobody can connect any more."""
+        if self.machine.can(DataInput.CONNECTION_LOST):
+            self._connection.nursery.start_soon(self._halt, DataInput.CONNECTION_LOST, text)
+
+    def phase(self) -> DataPhase:
+        """Where the running worker is."""
+        with suppress(ValueError):
+            return DataPhase(self.gauge(DataGauge.PHASE))
+        return DataPhase.IDLE
+
+    async def release(self) -> None:
+        """Let everything go and tell nobody: the connection ends, or a START was refused half way."""
+        end, self.connection_end = self.connection_end, None
+        worker, self.worker = self.worker, None
+        history, self._history = self._history, None
+        if end is not None:
+            end.break_off(Verdict.BROKEN)
+        await self._give_back(worker, history, end, False)
+
+
+def _history_plan(message: Start) -> object | None:
+    return None if isinstance(message, StartRecover) else message.history

@@ -1,0 +1,167 @@
+"""The drives of this node and their leases: one connection at a time has a drive open."""
+
+import os
+from collections.abc import Iterator
+
+import trio
+
+from mover.config import Config, Drive, Library
+from mover.control.inventory import InventoryError, LibraryInventory
+from mover.control.store import Store
+from mover.workers.messages import DriveSpec
+
+
+class DriveBay:
+    """One drive: what is in it and who has it.
+
+    Attributes:
+        session_id: the connection that has it open; None = nobody.
+        ring_bytes: size of the data rings of its jobs.
+    """
+
+    def __init__(self, name: str, ring_bytes: int) -> None:
+        self.name = name
+        self.ring_bytes = ring_bytes
+        self.session_id: int | None = None
+
+    @property
+    def library(self) -> str:
+        """The library it stands in; "" for a drive of its own."""
+        return ""
+
+    @property
+    def barcode(self) -> str:
+        """Of the cartridge in it; "" = none or unknown."""
+        return ""
+
+    @property
+    def path(self) -> str | None:
+        """The cartridge file; None = empty."""
+        raise NotImplementedError
+
+    def write_protected(self) -> bool:
+        """Whether the cartridge in it may not be written."""
+        path = self.path
+        try:
+            return path is not None and not os.stat(path).st_mode & 0o222
+        except FileNotFoundError:
+            return False
+
+    def spec(self) -> DriveSpec:
+        """The drive as its worker needs to know it."""
+        raise NotImplementedError
+
+    async def load(self, barcode: str | None) -> str:
+        """Put a cartridge in; returns its barcode or path. Raises InventoryError."""
+        raise NotImplementedError
+
+    async def unload(self) -> str:
+        """Take the cartridge out; returns its barcode or path. Raises InventoryError."""
+        raise NotImplementedError
+
+    def refuse_while_open(self) -> None:
+        """Raise InventoryError while a connection has the drive open."""
+        if self.session_id is not None:
+            raise InventoryError("busy", f"{self.name} is open in session {self.session_id}")
+
+
+class LibraryDrive(DriveBay):
+    """A drive of a virtual library."""
+
+    def __init__(self, inventory: LibraryInventory, number: int, ring_bytes: int) -> None:
+        super().__init__(f"{inventory.library.name}/drive{number}", ring_bytes)
+        self._inventory = inventory
+        self._number = number
+
+    @property
+    def library(self) -> str:
+        return self._inventory.library.name
+
+    @property
+    def barcode(self) -> str:
+        cartridge = self._inventory.in_drive(self._number)
+        return cartridge.barcode if cartridge is not None else ""
+
+    @property
+    def path(self) -> str | None:
+        cartridge = self._inventory.in_drive(self._number)
+        return cartridge.path if cartridge is not None else None
+
+    def spec(self) -> DriveSpec:
+        library = self._inventory.library
+        return DriveSpec(self.name, self.path, library.cartridge_size, library.early_warning)
+
+    async def load(self, barcode: str | None) -> str:
+        return (await self._inventory.load(self._number, barcode)).barcode
+
+    async def unload(self) -> str:
+        return (await self._inventory.unload(self._number)).barcode
+
+
+class FileDrive(DriveBay):
+    """A virtual drive of its own, whose only cartridge is one file."""
+
+    def __init__(self, drive: Drive, path: str, ring_bytes: int) -> None:
+        super().__init__(drive.name, ring_bytes)
+        self._drive = drive
+        self._path = path
+        self._loaded = True
+
+    @property
+    def path(self) -> str | None:
+        return self._path if self._loaded else None
+
+    def spec(self) -> DriveSpec:
+        return DriveSpec(self.name, self.path, self._drive.cartridge_size, self._drive.early_warning)
+
+    def make_cartridge(self) -> None:
+        """Make the file, empty, when it is not there yet. Raises OSError."""
+        os.close(os.open(self._path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+    async def load(self, barcode: str | None) -> str:
+        if barcode is not None:
+            raise InventoryError("bad-request", f"{self.name} has the one cartridge {self._path} and no barcodes")
+        if self._loaded:
+            raise InventoryError("busy", f"{self.name} already holds {self._path}")
+        self._loaded = True
+        return self._path
+
+    async def unload(self) -> str:
+        if not self._loaded:
+            raise InventoryError("refused", f"{self.name} is empty")
+        self._loaded = False
+        return self._path
+
+
+class Devices:
+    """All libraries and drives of the configuration, in its order."""
+
+    def __init__(self, config: Config, store: Store) -> None:
+        self.libraries = {each.name: LibraryInventory(each, store) for each in config.library}
+        self._bays: dict[str, DriveBay] = {}
+        for library in config.library:
+            for bay in self._library_drives(library, config.limits.ring):
+                self._bays[bay.name] = bay
+        for drive in config.drive:
+            path = drive.virtual_path()
+            assert path is not None, "the configuration is checked for drives of other kinds"
+            self._bays[drive.name] = FileDrive(drive, path, drive.ring or config.limits.ring)
+
+    def _library_drives(self, library: Library, ring_bytes: int) -> Iterator[DriveBay]:
+        for number in range(library.drives):
+            yield LibraryDrive(self.libraries[library.name], number, ring_bytes)
+
+    def __iter__(self) -> Iterator[DriveBay]:
+        return iter(self._bays.values())
+
+    def find(self, name: str) -> DriveBay | None:
+        """The drive of that name."""
+        return self._bays.get(name)
+
+    async def take_inventory(self) -> None:
+        """Look at every library's directory and make the files of drives of their own. Raises OSError."""
+        for inventory in self.libraries.values():
+            await inventory.reconcile()
+        for bay in self:
+            if isinstance(bay, FileDrive):
+                await trio.to_thread.run_sync(bay.make_cartridge)

@@ -1,0 +1,67 @@
+"""The environment of a data operation: what control itself reads of it.
+
+Names are compared case sensitively; of a name given twice the last counts; unknown ones pass through untouched.
+Source: NDMPv4 section 3.5 (environment); backup-env.md sections 1 and 2.
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from mover.control.refusal import Refusal
+from mover.ndmp.enums import ErrorCode
+from mover.ndmp.messages import Pval
+from mover.workers.messages import Pairs
+
+BUTYPE: str = "dump"
+LEVEL_MAX = 9
+
+
+class Environment:
+    """The pairs of a START request."""
+
+    def __init__(self, pairs: Iterable[Pval]) -> None:
+        self.pairs: Pairs = [(pair.name, pair.value) for pair in pairs]
+        self._last = dict(self.pairs)
+
+    def get(self, name: bytes) -> bytes | None:
+        """The value of a variable; None = not given."""
+        return self._last.get(name)
+
+    def flag(self, name: bytes, *, default: bool) -> bool:
+        """A boolean by its first letter: y, t are true, n, f are false."""
+        first = (self.get(name) or b"")[:1].lower()
+        if first in {b"y", b"t"}:
+            return True
+        if first in {b"n", b"f"}:
+            return False
+        return default
+
+    @property
+    def root(self) -> bytes | None:
+        """Root of the backup: FILESYSTEM, else PREFIX."""
+        return self.get(b"FILESYSTEM") or self.get(b"PREFIX") or None
+
+    def history_form(self) -> Literal["dir", "file"] | None:
+        """HIST: which form of file history is wanted; None = none. ``y`` leaves the choice to us: dir."""
+        first = (self.get(b"HIST") or b"n")[:1].lower()
+        if first == b"f":
+            return "file"
+        return "dir" if first in {b"y", b"t", b"d"} else None
+
+    def check_level(self) -> int:
+        """LEVEL as a number. Raises Refusal."""
+        text = self.get(b"LEVEL")
+        if text is None or text == b"":
+            return 0
+        if not text.isdigit() or len(text) > 2 or int(text) > LEVEL_MAX:
+            raise Refusal(
+                ErrorCode.ILLEGAL_ARGS_ERR, f"LEVEL {text.decode('utf-8', 'backslashreplace')[:40]}: expected 0 to 9"
+            )
+        return int(text)
+
+
+def merge(pairs: Pairs, changes: Pairs) -> Pairs:
+    """``pairs`` with the values of ``changes``: replaced where the name is there, else added behind."""
+    replaced = dict(changes)
+    merged = [(name, replaced.pop(name, value)) for name, value in pairs]
+    return merged + list(replaced.items())

@@ -1,0 +1,57 @@
+"""Handlers: one function a request. The table maps a request's struct to it; what is absent is NOT_SUPPORTED.
+
+A handler audits in one order (arguments, states, device), then acts; it returns the reply or raises Refusal or the
+core's IllegalStateError, and then nothing has changed.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from mover.control.handlers import config, connect, data, mover, scsi, tape
+from mover.ndmp import messages as m
+
+# Any: each handler takes its own request; the table pairs them.
+HANDLERS: Final[dict[type[m.Body], Callable[[Any, Any], Awaitable[m.Body]]]] = {
+    m.ConnectClientAuthRequest: connect.client_auth,
+    m.ConnectServerAuthRequest: connect.server_auth,
+    m.ConfigGetHostInfoRequest: config.get_host_info,
+    m.ConfigGetConnectionTypeRequest: config.get_connection_type,
+    m.ConfigGetAuthAttrRequest: config.get_auth_attr,
+    m.ConfigGetButypeAttrRequest: config.get_butype_attr,
+    m.ConfigGetButypeInfoRequest: config.get_butype_info,
+    m.ConfigGetFsInfoRequest: config.get_fs_info,
+    m.ConfigGetTapeInfoRequest: config.get_tape_info,
+    m.ConfigGetScsiInfoRequest: config.get_scsi_info,
+    m.ConfigGetServerInfoRequest: config.get_server_info,
+    m.ConfigGetExtListRequest: config.get_ext_list,
+    m.ConfigSetExtListRequest: config.set_ext_list,
+    m.ScsiOpenRequest: scsi.scsi_open,
+    m.ScsiCloseRequest: scsi.scsi_close,
+    m.ScsiExecuteCdbRequest: scsi.execute_cdb,
+    m.TapeOpenRequest: tape.tape_open,
+    m.TapeCloseRequest: tape.tape_close,
+    m.TapeGetStateRequest: tape.get_state,
+    m.TapeMtioRequest: tape.mtio,
+    m.TapeWriteRequest: tape.write,
+    m.TapeReadRequest: tape.read,
+    m.TapeExecuteCdbRequest: tape.execute_cdb,
+    m.MoverGetStateRequest: mover.get_state,
+    m.MoverSetRecordSizeRequest: mover.set_record_size,
+    m.MoverSetWindowRequest: mover.set_window,
+    m.MoverListenRequest: mover.listen,
+    m.MoverConnectRequest: mover.connect,
+    m.MoverReadRequest: mover.read,
+    m.MoverContinueRequest: mover.continue_,
+    m.MoverCloseRequest: mover.close,
+    m.MoverAbortRequest: mover.abort,
+    m.MoverStopRequest: mover.stop,
+    m.DataGetStateRequest: data.get_state,
+    m.DataListenRequest: data.listen,
+    m.DataConnectRequest: data.connect,
+    m.DataStartBackupRequest: data.start_backup,
+    m.DataStartRecoverRequest: data.start_recover,
+    m.DataStartRecoverFilehistRequest: data.start_recover_filehist,
+    m.DataAbortRequest: data.abort,
+    m.DataGetEnvRequest: data.get_env,
+    m.DataStopRequest: data.stop,
+}

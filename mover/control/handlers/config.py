@@ -1,0 +1,202 @@
+"""CONFIG: what this server is and has. Source: NDMPv4 section 3.2; backup types: messages.md section 5."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import trio
+
+import mover
+from mover.control.environment import BUTYPE
+from mover.control.handlers.connect import offered
+from mover.control.refusal import Refusal
+from mover.ndmp import messages as m
+from mover.ndmp.auth import new_challenge
+from mover.ndmp.enums import (
+    AddressType,
+    AuthType,
+    ButypeAttribute,
+    ErrorCode,
+    FsInfoUnsupported,
+    TapeAttribute,
+)
+
+if TYPE_CHECKING:
+    from mover.control.connection import Connection
+
+VENDOR: Final = b"mover"
+PRODUCT: Final = b"mover NDMP server"
+HOST_ID_FILE: Final = "/etc/machine-id"
+
+DUMP_ATTRIBUTES: Final = (
+    ButypeAttribute.RECOVER_FILELIST
+    | ButypeAttribute.BACKUP_DIRECT
+    | ButypeAttribute.RECOVER_DIRECT
+    | ButypeAttribute.BACKUP_FH_FILE
+    | ButypeAttribute.BACKUP_FH_DIR
+    | ButypeAttribute.RECOVER_FILEHIST
+    | ButypeAttribute.RECOVER_FH_FILE
+    | ButypeAttribute.RECOVER_FH_DIR
+)
+"""What type dump can do: no list of files at backup, no incrementals yet, names are bytes and not UTF-8."""
+
+DUMP_DEFAULTS: Final = ((b"HIST", b"n"), (b"DIRECT", b"n"), (b"RECURSIVE", b"y"), (b"LEVEL", b"0"), (b"UPDATE", b"y"))
+_REMOTE_FILE_SYSTEMS: Final = {"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "fuse.sshfs", "fuse.glusterfs"}
+
+
+async def get_host_info(connection: Connection, request: m.ConfigGetHostInfoRequest) -> m.ConfigGetHostInfoReply:
+    """CONFIG_GET_HOST_INFO."""
+    system = os.uname()
+    return m.ConfigGetHostInfoReply(
+        hostname=connection.config.node.name.encode(),
+        os_type=system.sysname.encode(),
+        os_vers=system.release.encode(),
+        hostid=(await trio.to_thread.run_sync(_host_id)).encode(),
+        auth_type=offered(connection.config),
+    )
+
+
+def _host_id() -> str:
+    try:
+        with open(HOST_ID_FILE, encoding="ascii") as file:
+            return file.read(64).strip()
+    except OSError:
+        return socket.gethostname()  # a host without a machine id is told apart by its name
+
+
+async def get_connection_type(
+    connection: Connection, request: m.ConfigGetConnectionTypeRequest
+) -> m.ConfigGetConnectionTypeReply:
+    """CONFIG_GET_CONNECTION_TYPE, in v2 GET_MOVER_TYPE."""
+    return m.ConfigGetConnectionTypeReply(addr_types=(AddressType.LOCAL, AddressType.TCP))
+
+
+async def get_auth_attr(connection: Connection, request: m.ConfigGetAuthAttrRequest) -> m.ConfigGetAuthAttrReply:
+    """CONFIG_GET_AUTH_ATTR: a new challenge for MD5, good for one login."""
+    if request.auth_type not in offered(connection.config):
+        raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR)
+    match request.auth_type:
+        case AuthType.MD5:
+            connection.challenge = new_challenge()
+            return m.ConfigGetAuthAttrReply(server_attr=m.AuthMd5Attr(connection.challenge))
+        case AuthType.TEXT:
+            return m.ConfigGetAuthAttrReply(server_attr=m.AuthTextAttr())
+        case _:
+            return m.ConfigGetAuthAttrReply()
+
+
+async def get_butype_attr(connection: Connection, request: m.ConfigGetButypeAttrRequest) -> m.ConfigGetButypeAttrReply:
+    """CONFIG_GET_BUTYPE_ATTR (v2)."""
+    if request.name != BUTYPE.encode():
+        raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR)
+    return m.ConfigGetButypeAttrReply(attrs=DUMP_ATTRIBUTES)
+
+
+async def get_butype_info(connection: Connection, request: m.ConfigGetButypeInfoRequest) -> m.ConfigGetButypeInfoReply:
+    """CONFIG_GET_BUTYPE_INFO."""
+    defaults = tuple(m.Pval(name, value) for name, value in DUMP_DEFAULTS)
+    return m.ConfigGetButypeInfoReply(butype_info=(m.ButypeInfo(BUTYPE.encode(), defaults, DUMP_ATTRIBUTES),))
+
+
+async def get_fs_info(connection: Connection, request: m.ConfigGetFsInfoRequest) -> m.ConfigGetFsInfoReply:
+    """CONFIG_GET_FS_INFO: the volumes."""
+    directories = list(connection.config.node.volumes.values())
+    return m.ConfigGetFsInfoReply(fs_info=tuple(await trio.to_thread.run_sync(_fs_infos, directories)))
+
+
+def _fs_infos(directories: list[str]) -> list[m.FsInfo]:
+    mounts = _mounts()
+    return [_fs_info(directory, mounts) for directory in directories]
+
+
+def _mounts() -> list[tuple[str, str, str]]:
+    """Mount point, device and type of every mount."""
+    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:
+        rows = [line.split(" ") for line in file]
+    return [(row[1].replace("\\040", " "), row[0], row[2]) for row in rows if len(row) > 2]
+
+
+def _fs_info(directory: str, mounts: list[tuple[str, str, str]]) -> m.FsInfo:
+    real = os.path.realpath(directory)
+    inside = [mount for mount in mounts if real == mount[0] or real.startswith(mount[0].rstrip("/") + "/")]
+    device, kind = max(inside, key=lambda mount: len(mount[0]))[1:] if inside else ("", "unknown")
+    env = [
+        m.Pval(b"LOCAL", b"n" if kind in _REMOTE_FILE_SYSTEMS else b"y"),
+        m.Pval(b"TYPE", kind.encode()),
+        m.Pval(b"AVAILABLE_BACKUP", BUTYPE.encode()),
+        m.Pval(b"AVAILABLE_RECOVERY", BUTYPE.encode()),
+    ]
+    common = m.FsInfo(
+        fs_type=kind.encode(),
+        fs_logical_device=os.fsencode(directory),
+        fs_physical_device=os.fsencode(device),
+        fs_env=tuple(env),
+    )
+    try:
+        space = os.statvfs(directory)
+    except OSError as error:
+        everything = int(
+            FsInfoUnsupported.TOTAL_SIZE
+            | FsInfoUnsupported.USED_SIZE
+            | FsInfoUnsupported.AVAIL_SIZE
+            | FsInfoUnsupported.TOTAL_INODES
+            | FsInfoUnsupported.USED_INODES
+        )
+        status = f"offline: {error.strerror}".encode()
+        return msgspec.structs.replace(common, unsupported=everything, fs_status=status)
+    inodes = 0 if space.f_files else int(FsInfoUnsupported.TOTAL_INODES | FsInfoUnsupported.USED_INODES)
+    return msgspec.structs.replace(
+        common,
+        unsupported=inodes,
+        total_size=space.f_blocks * space.f_frsize,
+        used_size=(space.f_blocks - space.f_bfree) * space.f_frsize,
+        avail_size=space.f_bavail * space.f_frsize,
+        total_inodes=space.f_files,
+        used_inodes=space.f_files - space.f_ffree,
+        fs_status=b"online",
+    )
+
+
+async def get_tape_info(connection: Connection, request: m.ConfigGetTapeInfoRequest) -> m.ConfigGetTapeInfoReply:
+    """CONFIG_GET_TAPE_INFO: a device a drive; no CDBs are passed through."""
+    attr = TapeAttribute.RAW if connection.version >= 4 else TapeAttribute(0)
+    capability = (m.Pval(b"EXECUTE_CDB", b"n"), m.Pval(b"COMPRESSION", b"1"))
+    return m.ConfigGetTapeInfoReply(
+        tape_info=tuple(
+            m.DeviceInfo(
+                model=b"mover virtual drive",
+                caplist=(m.DeviceCapability(bay.name.encode(), attr, capability),),
+            )
+            for bay in connection.node.devices
+        )
+    )
+
+
+async def get_scsi_info(connection: Connection, request: m.ConfigGetScsiInfoRequest) -> m.ConfigGetScsiInfoReply:
+    """CONFIG_GET_SCSI_INFO: no changers are served."""
+    return m.ConfigGetScsiInfoReply()
+
+
+async def get_server_info(connection: Connection, request: m.ConfigGetServerInfoRequest) -> m.ConfigGetServerInfoReply:
+    """CONFIG_GET_SERVER_INFO; who we are is told only after the login in version 4."""
+    methods = offered(connection.config)
+    if connection.version >= 4 and not connection.protocol.authenticated:
+        return m.ConfigGetServerInfoReply(auth_type=methods)
+    return m.ConfigGetServerInfoReply(
+        vendor_name=VENDOR, product_name=PRODUCT, revision_number=mover.__version__.encode(), auth_type=methods
+    )
+
+
+async def get_ext_list(connection: Connection, request: m.ConfigGetExtListRequest) -> m.ConfigGetExtListReply:
+    """CONFIG_GET_EXT_LIST: no extension is offered."""
+    return m.ConfigGetExtListReply()
+
+
+async def set_ext_list(connection: Connection, request: m.ConfigSetExtListRequest) -> m.ConfigSetExtListReply:
+    """CONFIG_SET_EXT_LIST: only the empty list can be chosen."""
+    if request.ndmp_selected_ext:
+        raise Refusal(ErrorCode.CLASS_NOT_SUPPORTED)
+    return m.ConfigSetExtListReply()

@@ -1,0 +1,284 @@
+"""DATA: data connection, and the start and ends of backups and recovers.
+
+Source: NDMPv4 section 3.5; states.md section 3; backup-env.md.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mover.control import sockets
+from mover.control.data_connection import DataConnection, DataRing, RelayFailed
+from mover.control.environment import BUTYPE, Environment, merge
+from mover.control.handlers.mover import OFFERED, address_type, endpoints
+from mover.control.local import join_local
+from mover.control.recover_names import resolve_names
+from mover.control.refusal import Refusal
+from mover.control.volumes import PlacementError, show
+from mover.ndmp import messages as m
+from mover.ndmp.enums import AddressType, DataOperation, ErrorCode, LogType, MoverMode
+from mover.ndmp.errors import IllegalStateError
+from mover.ndmp.states import DataInput
+from mover.workers.messages import (
+    HistoryPlan,
+    Pairs,
+    Place,
+    StartBackup,
+    StartRecover,
+    StartRecoverFilehist,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    import trio
+
+    from mover.control.connection import Connection
+    from mover.control.data_service import Start
+
+PATHNAME_SEPARATOR = (b"PATHNAME_SEPARATOR", b"/")
+
+
+async def get_state(connection: Connection, request: m.DataGetStateRequest) -> m.DataGetStateReply:
+    """DATA_GET_STATE."""
+    return connection.data.get_state()
+
+
+async def get_env(connection: Connection, request: m.DataGetEnvRequest) -> m.DataGetEnvReply:
+    """DATA_GET_ENV: the pairs of START, some changed, some added."""
+    connection.machines.data.audit(DataInput.GET_ENV)
+    return m.DataGetEnvReply(env=tuple(m.Pval(name, value) for name, value in connection.data.env))
+
+
+async def abort(connection: Connection, request: m.DataAbortRequest) -> m.DataAbortReply:
+    """DATA_ABORT."""
+    connection.machines.data.audit(DataInput.ABORT)
+    await connection.data.abort()
+    return m.DataAbortReply()
+
+
+async def stop(connection: Connection, request: m.DataStopRequest) -> m.DataStopReply:
+    """DATA_STOP."""
+    connection.machines.data.audit(DataInput.STOP)
+    connection.data.stop()
+    return m.DataStopReply()
+
+
+async def listen(connection: Connection, request: m.DataListenRequest) -> m.DataListenReply:
+    """DATA_LISTEN."""
+    if request.addr_type not in OFFERED:
+        raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR)
+    local = request.addr_type == AddressType.LOCAL
+    machines, data = connection.machines, connection.data
+    machines.audit_data(DataInput.LISTEN, local=local)
+    if local:
+        machines.apply_data(DataInput.LISTEN, local=True)
+        return m.DataListenReply()
+
+    async def accepted(sock: trio.socket.SocketType, address: str, port: int) -> None:
+        connection.stop_listening("data")
+        try:
+            await _attach(connection, sock, address, port, DataInput.PEER_CONNECTED)
+        except Refusal as refusal:
+            data.listener_lost(refusal.text or str(refusal))
+        except IllegalStateError:
+            connection.log.info("data connection came too late", peer=address)  # ABORT was quicker
+
+    address, port = await connection.listen("data", accepted, data.listener_lost)
+    machines.apply_data(DataInput.LISTEN, local=False)
+    connected = m.tcp_address(sockets.ip_number(address), port)
+    if connection.version < 4:
+        data.address = connected  # in version 4 the address is that of the peer, from CONNECTED on
+    return m.DataListenReply(data_connection_addr=connected)
+
+
+async def connect(connection: Connection, request: m.DataConnectRequest) -> m.DataConnectReply:
+    """DATA_CONNECT."""
+    kind = address_type(request.addr)
+    if kind not in OFFERED:
+        raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR)
+    machines = connection.machines
+    machines.audit_data(DataInput.CONNECT, local=kind == AddressType.LOCAL)
+    if isinstance(request.addr, m.TcpAddress):
+        sock, address, port = await connection.connect_out(endpoints(request.addr))
+        await _attach(connection, sock, address, port, DataInput.CONNECT)
+    else:
+        await join_local(connection, machines.mover.mode, lambda: machines.apply_data(DataInput.CONNECT, local=True))
+    return m.DataConnectReply()
+
+
+async def _attach(
+    connection: Connection, sock: trio.socket.SocketType, address: str, port: int, signal: DataInput | None
+) -> None:
+    """The TCP data connection stands: a relay watches it until the operation starts."""
+    data = connection.data
+    end = DataConnection(m.tcp_address(sockets.ip_number(address), port), data.on_peer_end)
+    attached = False
+    try:
+        await end.attach(connection.node.supervisor, sock, connection.config.data_connections.peer_timeout_s)
+        if signal is not None:
+            connection.machines.data.apply(signal)
+        data.hold(end)
+        attached = True
+    except RelayFailed as error:
+        raise Refusal(ErrorCode.CONNECT_ERR, str(error)) from error
+    finally:
+        if not attached:
+            await end.release(orderly=False)
+    connection.nursery.start_soon(end.watch)
+
+
+# --- START
+
+
+def _environment(butype: bytes, pairs: tuple[m.Pval, ...]) -> Environment:
+    """Type and environment of a START. Raises Refusal."""
+    if butype != BUTYPE.encode():
+        raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, f"backup type {show(butype[:40])}: this server knows {BUTYPE}")
+    env = Environment(pairs)
+    env.check_level()
+    return env
+
+
+def _place(connection: Connection, path: bytes) -> Place:
+    try:
+        return connection.volumes.place(path)
+    except PlacementError as error:
+        raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, str(error)) from error
+
+
+def _answered_env(connection: Connection, env: Environment) -> Pairs:
+    """The pairs of START and those that every operation adds."""
+    return merge(env.pairs, [PATHNAME_SEPARATOR, (b"NDMP_VERSION", str(connection.version).encode())])
+
+
+async def start_backup(connection: Connection, request: m.DataStartBackupRequest) -> m.DataStartBackupReply:
+    """DATA_START_BACKUP."""
+    _audit_start(connection, MoverMode.READ, request.mover_address)
+    env = _environment(request.butype, request.env)
+    if env.root is None:
+        raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, "the environment names no FILESYSTEM")
+    place = _place(connection, env.root)
+    form = env.history_form()
+    message = StartBackup(
+        butype=BUTYPE,
+        root=place,
+        filesystem=env.root,
+        env=env.pairs,
+        history=HistoryPlan(connection.version, form) if form is not None else None,
+        host=connection.config.node.name,
+    )
+    await _start(connection, message, DataOperation.BACKUP, env, env.root, request.mover_address)
+    if env.check_level() > 0:
+        await connection.log_message(
+            LogType.WARNING, "this server keeps no dump dates yet: the backup is a full one, whatever its LEVEL"
+        )
+    return m.DataStartBackupReply()
+
+
+async def start_recover(connection: Connection, request: m.DataStartRecoverRequest) -> m.DataStartRecoverReply:
+    """DATA_START_RECOVER."""
+    _audit_start(connection, MoverMode.WRITE, request.mover_address)
+    env = _environment(request.butype, request.env)
+    if not request.nlist:
+        raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, "the recover list is empty")
+    try:
+        names = resolve_names(
+            connection.version,
+            request.nlist,
+            env.root,
+            connection.volumes,
+            direct=env.flag(b"DIRECT", default=False),
+        )
+    except PlacementError as error:
+        raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, str(error)) from error
+    message = StartRecover(butype=BUTYPE, names=names, env=env.pairs, recursive=env.flag(b"RECURSIVE", default=True))
+    path = names[0].target.volume + b"/" + names[0].target.path
+    await _start(connection, message, DataOperation.RECOVER, env, path, request.mover_address)
+    return m.DataStartRecoverReply()
+
+
+async def start_recover_filehist(
+    connection: Connection, request: m.DataStartRecoverFilehistRequest
+) -> m.DataStartRecoverFilehistReply:
+    """DATA_START_RECOVER_FILEHIST."""
+    _audit_start(connection, MoverMode.WRITE, None)
+    env = _environment(request.butype, request.env)
+    message = StartRecoverFilehist(
+        butype=BUTYPE, env=env.pairs, history=HistoryPlan(connection.version, env.history_form() or "dir")
+    )
+    await _start(connection, message, DataOperation.RECOVER_FILEHIST, env, env.root or b"", None)
+    return m.DataStartRecoverFilehistReply()
+
+
+def _audit_start(connection: Connection, mode: MoverMode, address: object | None) -> None:
+    """States of a START; version 2 connects with it, so its address is judged here too. Raises Refusal."""
+    machines = connection.machines
+    if connection.version > 2:
+        machines.audit_start(mode)
+        return
+    kind = address_type(address)
+    if kind not in OFFERED:
+        raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR)
+    local = kind == AddressType.LOCAL
+    machines.audit_data(DataInput.START, local=local)
+    if local and machines.mover.mode is not mode:
+        raise Refusal(ErrorCode.ILLEGAL_STATE_ERR)
+
+
+async def _start(
+    connection: Connection,
+    message: Start,
+    operation: DataOperation,
+    env: Environment,
+    path: bytes,
+    address: m.Address | None,
+) -> None:
+    """Have a data worker accept the operation, then move the machine; version 2 makes the connection with it."""
+    data, machines = connection.data, connection.machines
+
+    async def begin() -> None:
+        end = data.connection_end
+        assert end is not None
+        try:
+            if end.ring is None:
+                limits = connection.config.limits
+                end.use_ring(DataRing(limits.ring, limits.record_size_max))
+        except OSError as error:
+            raise Refusal(ErrorCode.UNDEFINED_ERR, f"no data ring: {error.strerror}") from error
+        await data.begin(message, operation, _answered_env(connection, env), path)
+
+    if connection.version > 2:
+        if data.connection_end is None:
+            raise Refusal(ErrorCode.ILLEGAL_STATE_ERR)  # lost in this moment; DATA_HALTED is on its way
+        await begin()
+        machines.data.apply(DataInput.START)
+    elif isinstance(address, m.TcpAddress):
+        await _start_over_tcp_in_version_2(connection, address, begin)
+    else:
+        await join_local(
+            connection, machines.mover.mode, lambda: machines.apply_data(DataInput.START, local=True), begin
+        )
+    data.machine.operation = operation
+    data.work()
+    await data.join_relay("send" if operation is DataOperation.BACKUP else "receive")
+
+
+async def _start_over_tcp_in_version_2(
+    connection: Connection, address: m.TcpAddress, begin: Callable[[], Awaitable[None]]
+) -> None:
+    data = connection.data
+    try:
+        sock, host, port = await connection.connect_out(endpoints(address))
+        await _attach(connection, sock, host, port, None)
+    except Refusal as refusal:
+        # Version 2 has no code for it, and stays IDLE.
+        raise Refusal(ErrorCode.IO_ERR, refusal.text) from refusal
+    begun = False
+    try:
+        await begin()
+        connection.machines.apply_data(DataInput.START, local=False)
+        begun = True
+    finally:
+        if not begun:
+            await data.release()

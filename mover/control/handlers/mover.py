@@ -1,0 +1,206 @@
+"""MOVER: record size, window, data connection, and the mover's start and ends.
+
+Source: NDMPv4 section 3.6; states.md section 4.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from mover.control import sockets
+from mover.control.data_connection import DataConnection, RelayFailed
+from mover.control.local import join_local
+from mover.control.refusal import Refusal
+from mover.ndmp import messages as m
+from mover.ndmp.enums import AddressType, ErrorCode, MoverMode
+from mover.ndmp.states import MoverInput
+from mover.ndmp.window import (
+    check_connection_arguments,
+    check_connection_preconditions,
+    check_continue,
+    check_read,
+    check_record_size,
+    check_window,
+)
+from mover.ring import Verdict
+
+if TYPE_CHECKING:
+    import trio
+
+    from mover.control.connection import Connection
+
+OFFERED: Final = frozenset({int(AddressType.LOCAL), int(AddressType.TCP)})
+
+
+def require(error: ErrorCode) -> None:
+    """Raise Refusal unless the check passed."""
+    if error != ErrorCode.NO_ERR:
+        raise Refusal(error)
+
+
+def address_type(address: object) -> int:
+    """The type of an address; one that cannot be connected to counts as none that is offered."""
+    match address:
+        case m.LocalAddress():
+            return AddressType.LOCAL
+        case m.TcpAddress(endpoints=endpoints) if endpoints:
+            return AddressType.TCP
+        case _:
+            return -1
+
+
+def endpoints(address: m.TcpAddress) -> list[tuple[str, int]]:
+    """Where a TCP address says to connect, best first."""
+    return [(sockets.ip_text(each.ip_addr), each.port) for each in address.endpoints]
+
+
+async def get_state(connection: Connection, request: m.MoverGetStateRequest) -> m.MoverGetStateReply:
+    """MOVER_GET_STATE."""
+    return connection.mover.get_state()
+
+
+async def set_record_size(connection: Connection, request: m.MoverSetRecordSizeRequest) -> m.MoverSetRecordSizeReply:
+    """MOVER_SET_RECORD_SIZE."""
+    require(check_record_size(request.len, maximum=connection.config.limits.record_size_max))
+    connection.machines.mover.audit(MoverInput.SET_RECORD_SIZE)
+    connection.mover.set_record_size(request.len)
+    return m.MoverSetRecordSizeReply()
+
+
+async def set_window(connection: Connection, request: m.MoverSetWindowRequest) -> m.MoverSetWindowReply:
+    """MOVER_SET_WINDOW."""
+    machine, mover = connection.machines.mover, connection.mover
+    machine.audit(MoverInput.SET_WINDOW)
+    require(
+        check_window(connection.version, machine.state, machine.mode, mover.record_size, request.offset, request.length)
+    )
+    mover.set_window(request.offset, request.length)
+    return m.MoverSetWindowReply()
+
+
+def _audit_connection(connection: Connection, signal: MoverInput, mode: int, addr_type: int) -> MoverMode:
+    """Arguments, states, device and preconditions of LISTEN and CONNECT, in this order."""
+    mover = connection.mover
+    require(check_connection_arguments(mode, addr_type, OFFERED))
+    connection.machines.audit_mover(signal, local=addr_type == AddressType.LOCAL)
+    if not connection.tape.is_open:
+        raise Refusal(ErrorCode.DEV_NOT_OPEN_ERR)
+    if MoverMode(mode).writes_tape and not connection.tape.writable:
+        raise Refusal(ErrorCode.PERMISSION_ERR)
+    require(
+        check_connection_preconditions(
+            connection.version, mode, mover.record_size, mover.window_offset, mover.window_length
+        )
+    )
+    return MoverMode(mode)
+
+
+async def listen(connection: Connection, request: m.MoverListenRequest) -> m.MoverListenReply:
+    """MOVER_LISTEN."""
+    mode = _audit_connection(connection, MoverInput.LISTEN, request.mode, request.addr_type)
+    mover, machines = connection.mover, connection.machines
+    if request.addr_type == AddressType.LOCAL:
+        machines.apply_mover(MoverInput.LISTEN, local=True)
+        machines.mover.mode = mode
+        return m.MoverListenReply()
+
+    async def accepted(sock: trio.socket.SocketType, address: str, port: int) -> None:
+        connection.stop_listening("mover")
+        try:
+            await _go(connection, sock, address, port, mode, MoverInput.PEER_CONNECTED)
+        except Refusal as refusal:
+            mover.listener_lost(refusal.text or str(refusal))
+
+    address, port = await connection.listen("mover", accepted, mover.listener_lost)
+    machines.apply_mover(MoverInput.LISTEN, local=False)
+    machines.mover.mode = mode
+    mover.address = m.tcp_address(sockets.ip_number(address), port)
+    return m.MoverListenReply(data_connection_addr=mover.address)
+
+
+async def _go(
+    connection: Connection, sock: trio.socket.SocketType, address: str, port: int, mode: MoverMode, signal: MoverInput
+) -> None:
+    """The TCP data connection stands: relay on one side of a ring, tape worker on the other, mover ACTIVE."""
+    mover = connection.mover
+    end = DataConnection(m.tcp_address(sockets.ip_number(address), port), mover.on_peer_end)
+    started = False
+    try:
+        await end.attach(connection.node.supervisor, sock, connection.config.data_connections.peer_timeout_s)
+        end.use_ring(mover.make_ring())
+        async with mover.changing():
+            connection.machines.mover.audit(signal)  # an ABORT may have come while the relay took the socket
+            mover.hold(end)
+            await mover.start(mode)
+            connection.machines.mover.apply(signal)
+            connection.machines.mover.mode = mode
+            started = True
+    except (RelayFailed, OSError) as error:
+        raise Refusal(ErrorCode.CONNECT_ERR, str(error)) from error
+    finally:
+        if not started:
+            if mover.connection_end is end:
+                mover.connection_end = None
+            end.break_off(Verdict.BROKEN)
+            await end.release(orderly=False)
+    connection.nursery.start_soon(end.watch)
+    await mover.join_relay(mode)
+
+
+async def connect(connection: Connection, request: m.MoverConnectRequest) -> m.MoverConnectReply:
+    """MOVER_CONNECT."""
+    kind = address_type(request.addr)
+    mode = _audit_connection(connection, MoverInput.CONNECT, request.mode, kind)
+    if isinstance(request.addr, m.TcpAddress):
+        sock, address, port = await connection.connect_out(endpoints(request.addr))
+        await _go(connection, sock, address, port, mode, MoverInput.CONNECT)
+    else:
+        await join_local(connection, mode, lambda: connection.machines.apply_mover(MoverInput.CONNECT, local=True))
+    return m.MoverConnectReply()
+
+
+async def read(connection: Connection, request: m.MoverReadRequest) -> m.MoverReadReply:
+    """MOVER_READ."""
+    machine, mover = connection.machines.mover, connection.mover
+    machine.audit(MoverInput.READ)
+    require(check_read(machine.mode, mover.counters().bytes_left, request.offset, request.length))
+    await mover.read(request.offset, request.length)
+    return m.MoverReadReply()
+
+
+async def continue_(connection: Connection, request: m.MoverContinueRequest) -> m.MoverContinueReply:
+    """MOVER_CONTINUE: the same worker or, after a change of drives, another one takes up the ring."""
+    machine, mover = connection.machines.mover, connection.mover
+    machine.audit(MoverInput.CONTINUE)
+    if not connection.tape.is_open:
+        raise Refusal(ErrorCode.DEV_NOT_OPEN_ERR)
+    if machine.mode.writes_tape and not connection.tape.writable:
+        raise Refusal(ErrorCode.PERMISSION_ERR)
+    require(check_continue(connection.version, window_is_new=mover.window_is_new))
+    async with mover.changing():
+        machine.audit(MoverInput.CONTINUE)
+        await mover.start(machine.mode)
+        machine.apply(MoverInput.CONTINUE)
+        mover.has_moved()
+    return m.MoverContinueReply()
+
+
+async def close(connection: Connection, request: m.MoverCloseRequest) -> m.MoverCloseReply:
+    """MOVER_CLOSE: the data connection is closed, the mover HALTED."""
+    connection.machines.mover.audit(MoverInput.CLOSE)
+    await connection.mover.break_off(MoverInput.CLOSE)
+    return m.MoverCloseReply()
+
+
+async def abort(connection: Connection, request: m.MoverAbortRequest) -> m.MoverAbortReply:
+    """MOVER_ABORT: no effect when halted already."""
+    connection.machines.mover.audit(MoverInput.ABORT)
+    await connection.mover.break_off(MoverInput.ABORT)
+    return m.MoverAbortReply()
+
+
+async def stop(connection: Connection, request: m.MoverStopRequest) -> m.MoverStopReply:
+    """MOVER_STOP."""
+    connection.machines.mover.audit(MoverInput.STOP)
+    connection.mover.stop()
+    return m.MoverStopReply()

@@ -1,0 +1,54 @@
+"""The LOCAL data connection: DATA and MOVER of one connection get the two sides of one ring."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mover.control.data_connection import DataConnection
+from mover.control.refusal import Refusal
+from mover.ndmp.enums import ErrorCode, MoverMode
+from mover.ndmp.messages import LOCAL
+from mover.ring import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from mover.control.connection import Connection
+
+
+async def join_local(
+    connection: Connection,
+    mode: MoverMode,
+    move: Callable[[], None],
+    begin: Callable[[], Awaitable[None]] | None = None,
+) -> None:
+    """Make the ring, ``begin`` the data operation (version 2), put the tape worker to work, ``move`` both machines.
+
+    Raises:
+        Refusal: a worker would not, or there is no memory; nothing has changed.
+    """
+    data, mover = connection.data, connection.mover
+    data_end = DataConnection(LOCAL, data.on_peer_end)
+    mover_end = DataConnection(LOCAL, mover.on_peer_end)
+    joined = False
+    try:
+        ring = mover.make_ring()
+        data_end.use_ring(ring)
+        mover_end.use_ring(ring)
+        data.hold(data_end)
+        if begin is not None:
+            await begin()
+        async with mover.changing():
+            mover.hold(mover_end)
+            await mover.start(mode)
+            move()
+            connection.machines.mover.mode = mode
+            joined = True
+    except OSError as error:
+        raise Refusal(ErrorCode.CONNECT_ERR, f"no data ring: {error.strerror}") from error
+    finally:
+        if not joined:
+            mover.connection_end = None
+            mover_end.break_off(Verdict.BROKEN)
+            await mover_end.release(orderly=False)
+            await data.release()

@@ -1,0 +1,404 @@
+"""The MOVER service of a connection: it moves data between the open drive and the data connection.
+
+The machine's states are control's; the work is the tape worker's (``StartMover`` to ``MoverPaused`` or
+``MoverHalted``). A handler that starts the worker holds ``_changing`` until the state says so, so that the worker's
+first event finds it.
+"""
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import trio
+
+from mover.control.data_connection import DataConnection, DataRing, PeerEnd, RelayFailed
+from mover.control.refusal import Refusal
+from mover.control.workers import Worker, WorkerDied, WorkerHung
+from mover.ndmp.enums import (
+    ErrorCode,
+    LogType,
+    MoverHaltReason,
+    MoverMode,
+    MoverPauseReason,
+    MoverState,
+)
+from mover.ndmp.messages import (
+    LOCAL,
+    LocalAddress,
+    MoverGetStateReply,
+    NotifyMoverHaltedPost,
+    NotifyMoverPausedPost,
+    TcpAddress,
+)
+from mover.ndmp.states import MoverInput
+from mover.ndmp.window import effective_window, initial_record_size
+from mover.ring import RingStatistics, TapeGauge, Verdict
+from mover.workers.messages import (
+    Done,
+    MoverHalted,
+    MoverPaused,
+    MoverPosition,
+    ReadStream,
+    Refused,
+    StartMover,
+    StopMover,
+)
+
+if TYPE_CHECKING:
+    from mover.control.connection import Connection
+
+START_DEADLINE_S: Final = 60.0
+TELL_S: Final = 0.7  # how long a halt waits for the worker's own word before it is told without it
+LEAVE_S: Final = 10.0  # how long ABORT and CLOSE wait for the worker to leave the tape alone
+
+_PAUSES: Final[dict[int, MoverInput]] = {
+    MoverPauseReason.EOM: MoverInput.EARLY_WARNING,
+    MoverPauseReason.EOF: MoverInput.FILEMARK,
+    MoverPauseReason.SEEK: MoverInput.OUTSIDE_WINDOW,
+    MoverPauseReason.EOW: MoverInput.WINDOW_FULL,
+    MoverPauseReason.MEDIA_ERROR: MoverInput.MEDIA_ERROR,
+}
+_HALTS: Final[dict[int, MoverInput]] = {
+    MoverHaltReason.CONNECT_CLOSED: MoverInput.CONNECTION_CLOSED,
+    MoverHaltReason.CONNECT_ERROR: MoverInput.CONNECTION_LOST,
+    MoverHaltReason.MEDIA_ERROR: MoverInput.MEDIA_ERROR,
+}
+
+
+class MoverService:
+    """The mover's variables and what it holds.
+
+    Attributes:
+        position: counters as of the last pause or halt; while it runs the ring's gauges are ahead of them.
+        window_offset, window_length: as set; length 0 = none.
+        window_is_new: set since the worker was last put to work.
+    """
+
+    def __init__(self, connection: "Connection") -> None:
+        self._connection = connection
+        self.machine = connection.machines.mover
+        self.connection_end: DataConnection | None = None
+        self.record_size = initial_record_size(connection.version)
+        self.record_size_set = False
+        self.window_offset = 0
+        self.window_length = 0
+        self.window_is_new = True
+        self.position = MoverPosition()
+        self.seek_position = 0
+        self.address: LocalAddress | TcpAddress = LOCAL
+        self._worker: Worker | None = None  # the one that has the ring now
+        self._last_worker: Worker | None = None  # knows where the window began on its drive
+        self._left = trio.Event()
+        self._left.set()
+        self._changing = trio.Lock()
+        self._moved = trio.Event()
+
+    # --- what GET_STATE and status show
+
+    def _gauge(self, gauge: TapeGauge) -> int:
+        assert self.connection_end is not None
+        assert self.connection_end.ring is not None
+        side = "consumer" if self.machine.mode is MoverMode.READ else "producer"
+        return self.connection_end.ring.control.gauge(side, gauge)
+
+    def counters(self) -> MoverPosition:
+        """The counters now."""
+        if self._worker is None or self.connection_end is None:
+            return self.position
+        moved = self._gauge(TapeGauge.BYTES_MOVED)
+        if moved < self.position.bytes_moved:
+            return self.position  # the worker has not published yet
+        return msgspec.structs.replace(
+            self.position,
+            bytes_moved=moved,
+            record_num=self._gauge(TapeGauge.RECORDS),
+            bytes_left=self._gauge(TapeGauge.BYTES_LEFT),
+        )
+
+    def ring_statistics(self) -> RingStatistics | None:
+        """The data ring's counters while the data connection stands."""
+        end = self.connection_end
+        return end.ring.control.statistics() if end is not None and end.ring is not None else None
+
+    def get_state(self) -> MoverGetStateReply:
+        """All variables, as MOVER_GET_STATE tells them."""
+        machine, counters = self.machine, self.counters()
+        return MoverGetStateReply(
+            mode=machine.mode,
+            state=machine.state,
+            pause_reason=machine.pause_reason,
+            halt_reason=machine.halt_reason,
+            record_size=self.record_size,
+            record_num=counters.record_num & 0xFFFF_FFFF,
+            bytes_moved=counters.bytes_moved,
+            seek_position=self.seek_position,
+            bytes_left_to_read=counters.bytes_left,
+            window_offset=self.window_offset,
+            window_length=self.window_length,
+            data_connection_addr=self.address,
+        )
+
+    # --- variables
+
+    def set_record_size(self, size: int) -> None:
+        """A new record size makes the window of version 4 invalid."""
+        self.record_size = size
+        self.record_size_set = True
+        if self._connection.version >= 4:
+            self.window_offset = self.window_length = 0
+
+    def set_window(self, offset: int, length: int) -> None:
+        """The part of the stream that the tape file at hand holds or may hold."""
+        self.window_offset, self.window_length = offset, length
+        self.window_is_new = True
+        self.position = msgspec.structs.replace(
+            self.position,
+            record_num=offset // self.record_size if self.record_size else 0,
+            window_written=0,
+        )
+
+    # --- the data connection
+
+    def hold(self, connection_end: DataConnection) -> None:
+        """The data connection stands."""
+        self.connection_end = connection_end
+        self.address = connection_end.address
+
+    def make_ring(self) -> DataRing:
+        """The data ring, as the open drive wants it. Raises OSError."""
+        bay = self._connection.tape.bay
+        ring_bytes = bay.ring_bytes if bay is not None else self._connection.config.limits.ring
+        return DataRing(ring_bytes, self.record_size)
+
+    def changing(self) -> trio.Lock:
+        """Held by who starts the worker until the machine says ACTIVE."""
+        return self._changing
+
+    async def start(self, mode: MoverMode) -> None:
+        """Put the tape worker to work on the ring. The caller holds ``changing`` and moves the machine.
+
+        Raises:
+            Refusal: it would not, or is gone.
+        """
+        end, worker = self.connection_end, self._connection.tape.worker
+        assert end is not None
+        assert end.ring is not None
+        if worker is None:
+            raise Refusal(ErrorCode.DEV_NOT_OPEN_ERR)
+        offset, length = effective_window(self.window_offset, self.window_length)
+        if self._worker is None and self._left.is_set():
+            self._left = trio.Event()
+        try:
+            reply = await worker.request(
+                StartMover(
+                    mode=mode,
+                    record_size=self.record_size,
+                    window_offset=offset,
+                    window_length=length,
+                    window_is_new=self.window_is_new or worker is not self._last_worker,
+                    position=self.position,
+                    version=self._connection.version,
+                ),
+                end.ring.control.fds,
+                deadline_s=START_DEADLINE_S,
+            )
+        except (WorkerDied, WorkerHung) as error:
+            self._left.set()
+            raise Refusal(ErrorCode.IO_ERR, str(error)) from error
+        if isinstance(reply, Refused):
+            self._left.set()
+            raise Refusal(reply.error, reply.text)
+        assert isinstance(reply, Done), reply
+        self._worker = self._last_worker = worker
+        self.window_is_new = False
+
+    async def join_relay(self, mode: MoverMode) -> None:
+        """Let the relay carry between its socket and the ring; a relay that cannot is a lost connection."""
+        end = self.connection_end
+        assert end is not None
+        try:
+            await end.start("receive" if mode is MoverMode.READ else "send")
+        except RelayFailed as error:
+            await end.conclude_end(PeerEnd(orderly=False, closed=False, text=str(error)))
+
+    async def read(self, offset: int, length: int) -> None:
+        """MOVER_READ, of the DMA or of a local data worker. Raises Refusal."""
+        worker = self._worker
+        if worker is None:
+            raise Refusal(ErrorCode.ILLEGAL_STATE_ERR)
+        try:
+            reply = await worker.request(ReadStream(offset=offset, length=length), deadline_s=START_DEADLINE_S)
+        except (WorkerDied, WorkerHung) as error:
+            raise Refusal(ErrorCode.IO_ERR, str(error)) from error
+        if isinstance(reply, Refused):
+            raise Refusal(reply.error, reply.text)
+        self.seek_position = offset
+
+    async def read_when_active(self, offset: int, length: int) -> None:
+        """What a local data worker wants, held back while the mover is paused. Raises Refusal."""
+        while self.machine.state is MoverState.PAUSED:
+            await self._moved.wait()
+        await self.read(offset, length)
+
+    def has_moved(self) -> None:
+        """The machine's state changed: wake who waits for that."""
+        self._moved.set()
+        self._moved = trio.Event()
+
+    # --- what happens
+
+    async def on_paused(self, event: MoverPaused) -> None:
+        """The worker left the ring and waits for the DMA."""
+        self._leave(event.position)
+        async with self._changing:
+            if self.machine.state is not MoverState.ACTIVE:
+                return
+            signal = _PAUSES.get(event.reason)
+            if signal is MoverInput.EARLY_WARNING and self.machine.mode is MoverMode.WRITE:
+                signal = MoverInput.END_OF_DATA
+            if signal is None:
+                await self._halt(MoverInput.FAILED, f"the tape worker paused with reason {event.reason}")
+                return
+            if signal is MoverInput.MEDIA_ERROR and self._connection.version >= 4:
+                await self._halt(signal, event.text)
+                return
+            self.machine.apply(signal)
+            self.has_moved()
+            self._connection.log.info("mover paused", reason=self.machine.pause_reason.name, text=event.text)
+            await self._connection.post(NotifyMoverPausedPost(self.machine.pause_reason, event.seek_position))
+            end = self.connection_end
+        if end is not None and end.end is not None:
+            await self.on_peer_end(end.end)  # ended meanwhile: a paused mover does not see it in the ring
+
+    async def on_halted(self, event: MoverHalted) -> None:
+        """The worker left the ring for good."""
+        self._leave(event.position)
+        async with self._changing:
+            if self.machine.state is not MoverState.ACTIVE:
+                return
+            signal = _HALTS.get(event.reason, MoverInput.FAILED)
+            if signal is MoverInput.MEDIA_ERROR and self._connection.version < 4:
+                signal = MoverInput.FAILED  # the drive is of no use; versions 2 and 3 have no such halt
+            end = self.connection_end
+            if signal is MoverInput.CONNECTION_CLOSED and self.machine.mode is MoverMode.WRITE and end is not None:
+                # Only the other side knows whether it has all it wants or broke off.
+                with trio.move_on_after(TELL_S):
+                    await end.ended.wait()
+                if end.end is not None and not (end.end.orderly or end.end.closed):
+                    signal = MoverInput.CONNECTION_LOST
+            await self._halt(signal, event.text)
+
+    async def on_tape_lost(self, text: str) -> None:
+        """The tape worker died."""
+        self._leave(self.counters())
+        if self.connection_end is not None:
+            self.connection_end.break_off(Verdict.BROKEN)
+        async with self._changing:
+            if self.machine.can(MoverInput.FAILED):
+                await self._halt(MoverInput.FAILED, text)
+
+    async def on_peer_end(self, end: PeerEnd) -> None:
+        """The other side of the ring ended: relay or local data worker."""
+        state, mode = self.machine.state, self.machine.mode
+        if state not in {MoverState.ACTIVE, MoverState.PAUSED} or self.connection_end is None:
+            return
+        if mode is MoverMode.READ and end.orderly:
+            return  # the stream's end is in the ring, and is written in its turn
+        closed = mode is MoverMode.WRITE and (end.orderly or end.closed)
+        self.connection_end.break_off(Verdict.CLOSED if closed else Verdict.BROKEN)
+        await self._stop_worker(MoverHaltReason.CONNECT_CLOSED if closed else MoverHaltReason.CONNECT_ERROR, TELL_S)
+        async with self._changing:
+            signal = MoverInput.CONNECTION_CLOSED if closed else MoverInput.CONNECTION_LOST
+            if self.machine.can(signal):
+                await self._halt(signal, end.text)
+
+    def _leave(self, position: MoverPosition) -> None:
+        self.position = position
+        self._worker = None
+        self._left.set()
+
+    async def _stop_worker(self, reason: MoverHaltReason, wait_s: float) -> None:
+        worker = self._worker
+        if worker is None:
+            return
+        with suppress(WorkerDied, WorkerHung):  # its listener tells of it
+            await worker.tell(StopMover(reason=reason))
+        with trio.move_on_after(wait_s):
+            await self._left.wait()
+
+    async def _halt(self, signal: MoverInput, text: str) -> None:
+        """Move to HALTED, let go of the data connection, tell the DMA."""
+        if not self.machine.apply(signal):
+            return
+        reason = self.machine.halt_reason
+        self.has_moved()
+        orderly = reason is MoverHaltReason.CONNECT_CLOSED
+        self._connection.log.info("mover halted", reason=reason.name, text=text)
+        self._hang_up(orderly=orderly, text=f"the mover halted: {reason.name}" + (f" ({text})" if text else ""))
+        if text and not orderly:
+            await self._connection.log_message(LogType.ERROR, f"mover: {text}")
+        await self._connection.post(NotifyMoverHaltedPost(reason, text.encode()))
+
+    def _hang_up(self, *, orderly: bool, text: str) -> None:
+        end, self.connection_end = self.connection_end, None
+        if end is None:
+            return
+        if not orderly:
+            end.break_off(Verdict.BROKEN)
+        self._connection.nursery.start_soon(self._let_go, end, orderly)
+        if end.local:
+            self._tell_data(PeerEnd(orderly=orderly, closed=orderly, text=text))
+
+    def _tell_data(self, end: PeerEnd) -> None:
+        """The local data operation's connection has ended with us; the first word counts."""
+        other = self._connection.data.connection_end
+        if other is not None and other.local:
+            self._connection.nursery.start_soon(other.conclude_end, end)
+
+    @staticmethod
+    async def _let_go(end: DataConnection, orderly: bool) -> None:
+        await end.release(orderly=orderly)
+
+    # --- requests that end it
+
+    async def break_off(self, signal: MoverInput) -> None:
+        """ABORT or CLOSE: halt now, and wait until the tape is left alone."""
+        if not self.machine.apply(signal):
+            return
+        closed = signal is MoverInput.CLOSE
+        reason = self.machine.halt_reason
+        self.has_moved()
+        self._connection.stop_listening("mover")
+        end, self.connection_end = self.connection_end, None
+        if end is not None:
+            end.break_off(Verdict.CLOSED if closed else Verdict.BROKEN)
+        await self._stop_worker(reason, LEAVE_S)
+        if end is not None:
+            self._connection.nursery.start_soon(self._let_go, end, False)
+            if end.local:
+                self._tell_data(PeerEnd(orderly=False, closed=closed, text=f"the mover halted: {reason.name}"))
+        await self._connection.post(NotifyMoverHaltedPost(reason, b""))
+
+    def stop(self) -> None:
+        """STOP: back to IDLE, counters cleared."""
+        self.machine.apply(MoverInput.STOP)
+        self.has_moved()
+        self.position = MoverPosition()
+        self.seek_position = 0
+        self.window_offset = self.window_length = 0
+        self.window_is_new = True
+        self.address = LOCAL
+
+    def listener_lost(self, text: str) -> None:
+        """Nobody can connect any more."""
+        if self.machine.can(MoverInput.CONNECTION_LOST):
+            self._connection.nursery.start_soon(self._halt, MoverInput.CONNECTION_LOST, text)
+
+    async def release(self) -> None:
+        """The connection ends: nothing is told, everything is let go."""
+        end, self.connection_end = self.connection_end, None
+        if end is not None:
+            end.break_off(Verdict.BROKEN)
+        await self._stop_worker(MoverHaltReason.ABORTED, TELL_S)
+        if end is not None:
+            await end.release(orderly=False)

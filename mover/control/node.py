@@ -1,0 +1,35 @@
+"""What all connections of a control process share."""
+
+import itertools
+import time
+from typing import TYPE_CHECKING
+
+from mover.config import Config
+from mover.control.drives import Devices
+from mover.control.workers import Supervisor
+
+if TYPE_CHECKING:
+    from mover.control.connection import Connection
+
+
+class Node:
+    """This server.
+
+    Attributes:
+        config: as read last; a connection keeps the one it began with.
+        connections: the NDMP connections by session id.
+        stopping: no new connections.
+    """
+
+    def __init__(self, config: Config, supervisor: Supervisor, devices: Devices) -> None:
+        self.config = config
+        self.supervisor = supervisor
+        self.devices = devices
+        self.connections: dict[int, Connection] = {}
+        self.stopping = False
+        self.started = time.time()
+        self._session_ids = itertools.count(1)
+
+    def next_session_id(self) -> int:
+        """A number that no other connection of this process has had."""
+        return next(self._session_ids)

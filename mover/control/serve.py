@@ -1,0 +1,305 @@
+"""`mover serve`: the control process from its first socket to its last worker."""
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final, NamedTuple
+
+import msgspec
+import structlog
+import trio
+
+from mover.config import Config, ConfigError, Lif, load_config
+from mover.control.admin_server import AdminServer
+from mover.control.connection import Connection
+from mover.control.drives import Devices
+from mover.control.logs import configure_logs
+from mover.control.node import Node
+from mover.control.store import Store, open_store
+from mover.control.workers import open_supervisor
+from mover.ndmp.server import ServerProtocol
+
+BACKLOG: Final = 128
+ACCEPT_RETRY_S: Final = 0.2
+DRAIN_LOOK_S: Final = 0.1
+CLOSE_S: Final = 20.0  # after grace_s, until everything is stopped by force
+# What a running server cannot change; compared at SIGHUP.
+_FIXED: Final = ("lif", "library", "drive", "changer", "tls")
+_FIXED_NODE: Final = ("state_directory", "admin_socket", "log_format", "metrics")
+
+log = structlog.get_logger()
+
+
+class StartError(Exception):
+    """The server cannot start; one line that names the thing and what is wrong with it."""
+
+
+class Listener(NamedTuple):
+    """An open LIF."""
+
+    lif: Lif
+    socket: trio.socket.SocketType
+
+    @property
+    def port(self) -> int:
+        return int(self.socket.getsockname()[1])
+
+
+def run(config: Config, path: str | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit status.
+
+    Args:
+        path: the file that SIGHUP reads again; None = SIGHUP changes nothing.
+    """
+    configure_logs(config.node.log_format)
+    try:
+        return trio.run(_serve, config, path)
+    except StartError as error:
+        print(f"mover serve: {error}", file=sys.stderr)
+        return 1
+
+
+async def _serve(config: Config, path: str | None) -> int:
+    # Watched before anything is open: a signal that comes early ends us in order.
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async with AsyncExitStack() as stack:
+            listeners = [await stack.enter_async_context(_open_lif(lif)) for lif in config.lif]
+            store = await stack.enter_async_context(_store(config.node.state_directory))
+            devices = Devices(config, store)
+            try:
+                await devices.take_inventory()
+            except OSError as error:
+                raise StartError(f"{error.filename}: {error.strerror}") from error
+            admin_socket = await stack.enter_async_context(_open_admin_socket(config.node.admin_socket))
+            supervisor = await stack.enter_async_context(open_supervisor(config.limits.spares))
+            node = Node(config, supervisor, devices)
+            async with trio.open_nursery() as nursery:
+                admin = AdminServer(node)
+                nursery.start_soon(admin.serve, admin_socket)
+                accepting = trio.CancelScope()
+                connections = await nursery.start(_own_connections, node, listeners, accepting)
+                _announce(config, listeners)
+                await _obey(signals, node, path, accepting)
+                connections.cancel()
+                admin.close()
+                nursery.cancel_scope.cancel()
+    log.info("stopped")
+    return 0
+
+
+# --- sockets
+
+
+@asynccontextmanager
+async def _open_lif(lif: Lif) -> AsyncIterator[Listener]:
+    family = socket.AF_INET6 if ":" in lif.address else socket.AF_INET
+    with trio.socket.socket(family, socket.SOCK_STREAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            await sock.bind((lif.address, lif.port))
+            sock.listen(BACKLOG)
+        except OSError as error:
+            raise StartError(f"lif {lif.name}: {lif.address} port {lif.port}: {error.strerror}") from error
+        yield Listener(lif, sock)
+
+
+@asynccontextmanager
+async def _store(directory: str) -> AsyncIterator[Store]:
+    try:
+        opened = open_store(directory)
+        store = await opened.__aenter__()
+    except (OSError, sqlite3.Error) as error:
+        raise StartError(f"state directory {directory}: {error}") from error
+    try:
+        yield store
+    finally:
+        await opened.__aexit__(None, None, None)
+
+
+@asynccontextmanager
+async def _open_admin_socket(path: str) -> AsyncIterator[trio.socket.SocketType]:
+    sock = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with sock:
+        try:
+            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+            _remove_stale(path)
+            await sock.bind(path)
+            # Nobody can connect before listen(), so the mode is right from the first moment that counts.
+            os.chmod(path, 0o600)
+            sock.listen(BACKLOG)
+        except OSError as error:
+            raise StartError(f"admin socket {path}: {error.strerror or error}") from error
+        try:
+            yield sock
+        finally:
+            os.unlink(path)
+
+
+def _remove_stale(path: str) -> None:
+    """Remove the socket file of a server that is gone. Raises StartError for one that lives."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(path)
+        except FileNotFoundError:
+            return
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+    raise StartError(f"admin socket {path}: another mover serve answers there")
+
+
+# --- connections
+
+
+async def _own_connections(
+    node: Node,
+    listeners: list[Listener],
+    accepting: trio.CancelScope,
+    task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Accept on every LIF until ``accepting`` is cancelled; own the connections until the reported scope is."""
+    async with trio.open_nursery() as nursery:
+        task_status.started(nursery.cancel_scope)
+
+        async def accept(listener: Listener) -> None:
+            while True:
+                try:
+                    sock, _ = await listener.socket.accept()
+                except OSError as error:
+                    # Too many files, or a peer that went away: the next one may do better.
+                    log.warning("no connection accepted", lif=listener.lif.name, error=error.strerror)
+                    await trio.sleep(ACCEPT_RETRY_S)
+                    continue
+                nursery.start_soon(_begin, node, sock)
+
+        with accepting:
+            async with trio.open_nursery() as acceptors:
+                for listener in listeners:
+                    acceptors.start_soon(accept, listener)
+        await trio.sleep_forever()
+
+
+async def _begin(node: Node, sock: trio.socket.SocketType) -> None:
+    if node.stopping or len(node.connections) >= node.config.limits.sessions:
+        reason = b"shutting down" if node.stopping else b"too many sessions"
+        log.warning("connection refused", reason=reason.decode())
+        with sock, trio.move_on_after(1):
+            try:
+                await sock.send(ServerProtocol().refuse(reason))
+            except OSError as error:
+                log.debug("refusal not sent", error=error.strerror)
+        return
+    try:
+        connection = Connection(node, trio.SocketStream(sock))
+    except OSError as error:  # gone before it was served
+        log.debug("connection lost at once", error=error.strerror)
+        sock.close()
+        return
+    await connection.run()
+
+
+# --- signals
+
+
+async def _obey(signals: AsyncIterator[int], node: Node, path: str | None, accepting: trio.CancelScope) -> None:
+    """Until it is time to go: SIGHUP reads the configuration, SIGTERM and SIGINT stop, a second one at once."""
+    async for number in signals:
+        if number == signal.SIGHUP:
+            await _reload(node, path)
+            continue
+        break
+    log.info("stopping", grace_s=node.config.node.grace_s, connections=len(node.connections))
+    _notify("STOPPING=1")
+    node.stopping = True
+    accepting.cancel()
+    async with trio.open_nursery() as nursery:
+
+        async def again() -> None:
+            async for number in signals:
+                if number != signal.SIGHUP:
+                    log.warning("stopping at once")
+                    nursery.cancel_scope.cancel()
+
+        nursery.start_soon(again)
+        await _drain(node)
+        nursery.cancel_scope.cancel()
+
+
+async def _drain(node: Node) -> None:
+    """Tell every DMA, give jobs their grace, then end what is left."""
+    connections = list(node.connections.values())
+    async with trio.open_nursery() as nursery:
+        for connection in connections:
+            nursery.start_soon(connection.shut_down, "the server is shutting down")
+    with trio.move_on_after(node.config.node.grace_s):
+        # A loop, because "working" is a question to many objects, asked rarely
+        while any(connection.is_working() for connection in node.connections.values()):  # noqa: ASYNC110
+            await trio.sleep(DRAIN_LOOK_S)
+    for connection in list(node.connections.values()):
+        connection.end()
+    with trio.move_on_after(CLOSE_S):
+        for connection in list(node.connections.values()):
+            await connection.gone.wait()
+
+
+async def _reload(node: Node, path: str | None) -> None:
+    if path is None:
+        log.warning("no configuration file to read again")
+        return
+    try:
+        config = await trio.to_thread.run_sync(load_config, path)
+    except ConfigError as error:
+        log.error("configuration not taken", error=str(error))
+        return
+    before = node.config
+    changed = [name for name in _FIXED if getattr(config, name) != getattr(before, name)]
+    changed += [f"node.{name}" for name in _FIXED_NODE if getattr(config.node, name) != getattr(before.node, name)]
+    if config.limits.spares != before.limits.spares:
+        changed.append("limits.spares")
+    if changed:
+        log.warning("these need a restart", keys=changed)
+    node.config = msgspec.structs.replace(
+        config,
+        **{name: getattr(before, name) for name in _FIXED},
+        node=msgspec.structs.replace(config.node, **{name: getattr(before.node, name) for name in _FIXED_NODE}),
+    )
+    log.info("configuration read again", path=path)
+
+
+# --- who is told
+
+
+def _announce(config: Config, listeners: list[Listener]) -> None:
+    """The ready line, and systemd."""
+    ready = {
+        "ready": True,
+        "pid": os.getpid(),
+        "lifs": [
+            {"name": each.lif.name, "address": each.lif.address, "port": each.port, "secure_port": None}
+            for each in listeners
+        ],
+        "admin_socket": config.node.admin_socket,
+        "metrics": None,
+    }
+    print(json.dumps(ready), flush=True)
+    _notify("READY=1")
+
+
+def _notify(state: str) -> None:
+    """Tell systemd, if it started us."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        try:
+            sock.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
+        except OSError as error:
+            log.warning("systemd was not told", state=state, error=error.strerror)

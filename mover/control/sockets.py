@@ -1,0 +1,138 @@
+"""Sockets of control: options of control connections, data listeners within the port range, outgoing connections.
+
+A peer that vanished is found by keepalive while nothing is in flight, and by :func:`is_dead` while something is.
+Not by TCP_USER_TIMEOUT: Linux counts with it also the time for which a living peer keeps its receive window shut, and
+a DMA that does not read file history for a while must find its job waiting, not its connection gone.
+"""
+
+import ipaddress
+import random
+import socket
+import struct
+from collections.abc import Iterable
+from typing import Final
+
+import psutil
+import trio
+
+from mover.config import Config
+
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+_PORT_TRIES: Final = 200
+_PROBES_LOST: Final = 3
+_TCP_INFO_BYTES: Final = 104
+# struct tcp_info of linux/tcp.h: eight bytes, then u32 words
+_INFO_PROBES: Final = 3
+_INFO_UNACKED: Final = 8 + 4 * 4
+_INFO_LAST_ACK: Final = 8 + 12 * 4
+
+
+def set_control_options(sock: trio.socket.SocketType, peer_timeout_s: int) -> None:
+    """No delay for replies, and probes to a peer that is silent."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, peer_timeout_s // 3))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, peer_timeout_s // 6))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
+
+
+def is_dead(sock: trio.socket.SocketType, peer_timeout_s: int) -> bool:
+    """Whether bytes or window probes have gone unanswered for the peer's time."""
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    probes = info[_INFO_PROBES]
+    (unacked,) = struct.unpack_from("=I", info, _INFO_UNACKED)
+    (last_ack_ms,) = struct.unpack_from("=I", info, _INFO_LAST_ACK)
+    return (unacked > 0 or probes >= _PROBES_LOST) and last_ack_ms >= peer_timeout_s * 1000
+
+
+def lan_networks(addresses: Iterable[str]) -> list[IpNetwork]:
+    """The networks that these local addresses stand in, from the interfaces' netmasks."""
+    wanted = {ipaddress.ip_address(address) for address in addresses}
+    found: list[IpNetwork] = []
+    for entries in psutil.net_if_addrs().values():
+        for entry in entries:
+            if entry.family not in {socket.AF_INET, socket.AF_INET6} or not entry.netmask:
+                continue
+            address = ipaddress.ip_address(entry.address.partition("%")[0])
+            # A LIF on the unspecified address stands in every network of the host.
+            if address in wanted or any(each.is_unspecified and each.version == address.version for each in wanted):
+                bits = int(ipaddress.ip_address(entry.netmask)).bit_count()
+                found.append(ipaddress.ip_network((address, bits), strict=False))
+    return found
+
+
+class AllowList:
+    """Who may connect in to a data listener, and where CONNECT may go."""
+
+    def __init__(self, config: Config) -> None:
+        self._networks: list[IpNetwork] = list(config.data_connections.networks())
+        if config.data_connections.allows_lan():
+            self._networks += lan_networks(lif.address for lif in config.lif)
+
+    def allows(self, address: str) -> bool:
+        """Whether the address lies in an allowed network."""
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+        mapped = getattr(parsed, "ipv4_mapped", None)
+        if mapped is not None:
+            parsed = mapped
+        return any(parsed in network for network in self._networks)
+
+
+async def open_data_listener(address: str, first_port: int, last_port: int) -> trio.socket.SocketType:
+    """A listening socket on the address, within the port range; (0, 0) = any port.
+
+    Raises:
+        OSError: no port is free, or the address is not ours.
+    """
+    if first_port == 0:
+        ports: list[int] = [0]
+    else:
+        count = last_port - first_port + 1
+        # Any start: two servers of one host with the same range rarely try the same port at once.
+        start = random.randrange(count)  # noqa: S311 - spreads load, guards nothing
+        ports = [first_port + (start + step) % count for step in range(min(count, _PORT_TRIES))]
+    failure = OSError(f"no port of {first_port}-{last_port} is free")
+    for port in ports:
+        sock = trio.socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            await sock.bind((address, port))
+            sock.listen(1)
+        except OSError as error:
+            sock.close()
+            failure = error
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    raise failure
+
+
+async def connect_data(address: str, port: int, timeout_s: float) -> trio.socket.SocketType:
+    """A connected socket.
+
+    Raises:
+        OSError: refused, unreachable, or not connected in time.
+    """
+    sock = trio.socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        with trio.move_on_after(timeout_s) as scope:
+            await sock.connect((address, port))
+    except BaseException:
+        sock.close()
+        raise
+    if scope.cancelled_caught:
+        sock.close()
+        raise TimeoutError(f"not connected within {timeout_s:g} s")
+    return sock
+
+
+def ip_number(address: str) -> int:
+    """An IPv4 address as NDMP's number."""
+    return int(ipaddress.IPv4Address(address))
+
+
+def ip_text(number: int) -> str:
+    """NDMP's number as an IPv4 address."""
+    return str(ipaddress.IPv4Address(number))

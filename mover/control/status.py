@@ -1,0 +1,169 @@
+"""What `mover status` shows of a connection: ONTAP's fields, then mover's own.
+
+Source: contract.md, `status`/`probe` fields.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+import psutil
+
+from mover.admin.messages import Bottleneck, SessionStatus, WorkerStatus
+from mover.control.environment import BUTYPE
+from mover.control.sockets import ip_text
+from mover.control.volumes import show
+from mover.ndmp.enums import DataOperation, DataState, MoverMode, MoverState, TapeMode
+from mover.ndmp.messages import LocalAddress, TcpAddress
+from mover.ring import DataPhase
+
+if TYPE_CHECKING:
+    from mover.control.connection import Connection
+    from mover.control.workers import Worker
+
+HALF_FULL: Final = 0.5
+FIRST_LOOK_S: Final = 0.1
+_MODES: Final = {TapeMode.READ: "read", TapeMode.RDWR: "read-write", TapeMode.RAW: "raw"}
+_BACKUP_MODES: Final = {
+    DataOperation.BACKUP: BUTYPE,
+    DataOperation.RECOVER: BUTYPE,
+    DataOperation.RECOVER_FILEHIST: BUTYPE,
+}
+
+
+class WorkerFigures:
+    """CPU, memory and I/O of worker processes; one psutil process is kept each, because CPU needs two looks."""
+
+    def __init__(self) -> None:
+        self._processes: dict[int, psutil.Process] = {}
+
+    def read(self, workers: list[Worker]) -> dict[int, WorkerStatus]:
+        """The figures now, by pid; a worker that is gone is left out. Blocks: call it off the trio thread."""
+        if self._look_first(workers):
+            time.sleep(FIRST_LOOK_S)
+        found: dict[int, WorkerStatus] = {}
+        for worker in workers:
+            process = self._processes.get(worker.pid)
+            if process is None:
+                continue
+            try:
+                with process.oneshot():
+                    counters = process.io_counters()
+                    found[worker.pid] = WorkerStatus(
+                        pid=worker.pid,
+                        kind=worker.kind,
+                        cpu_percent=process.cpu_percent(),
+                        rss_bytes=process.memory_info().rss,
+                        read_bytes=counters.read_chars,
+                        write_bytes=counters.write_chars,
+                    )
+            except psutil.Error:
+                del self._processes[worker.pid]  # gone
+        return found
+
+    def _look_first(self, workers: list[Worker]) -> bool:
+        """Begin to count for workers not seen before; whether there were any."""
+        for pid in self._processes.keys() - {worker.pid for worker in workers}:
+            del self._processes[pid]
+        new = [worker for worker in workers if worker.pid not in self._processes]
+        for worker in new:
+            try:
+                process = psutil.Process(worker.pid)
+                process.cpu_percent()
+            except psutil.Error:
+                continue
+            self._processes[worker.pid] = process
+        return bool(new)
+
+
+def _address(address: LocalAddress | TcpAddress) -> tuple[str, str, int | None]:
+    match address:
+        case TcpAddress(endpoints=(first, *_)):
+            return "tcp", ip_text(first.ip_addr), first.port
+        case _:
+            return "local", "", None
+
+
+def _bottleneck(connection: Connection) -> Bottleneck:
+    """What a running job waits for, read from the rings."""
+    data, mover = connection.data, connection.mover
+    ring = data.ring_statistics() or mover.ring_statistics()
+    running = DataState.ACTIVE is connection.machines.data.state or MoverState.ACTIVE is connection.machines.mover.state
+    if ring is None or not running:
+        return "idle"
+    if data.phase() is DataPhase.SCAN:
+        return "scan"
+    history = data.history_statistics()
+    if history is not None and history.waiting == "full":
+        return "file-history"
+    end = data.connection_end or mover.connection_end
+    remote = end is not None and not end.local
+    reads_stream = connection.machines.data.operation is not DataOperation.BACKUP
+    on_tape_host = data.connection_end is None
+    if ring.waiting == "full":  # the consumer is slow
+        if on_tape_host:
+            return "tape" if connection.machines.mover.mode is MoverMode.READ else "network"
+        return "ring-full" if reads_stream else "network" if remote else "tape"
+    if ring.waiting == "empty":  # the producer is slow
+        if on_tape_host:
+            return "network" if connection.machines.mover.mode is MoverMode.READ else "tape"
+        return ("network" if remote else "tape") if reads_stream else "read"
+    return "ring-full" if ring.fill_ratio > HALF_FULL else "ring-empty"
+
+
+def session_status(connection: Connection, figures: dict[int, WorkerStatus]) -> SessionStatus:
+    """Every field of one connection."""
+    common = {
+        "session_id": connection.session_id,
+        "ndmp_version": connection.version,
+        "session_authorized": connection.protocol.authenticated,
+        "eff_host": connection.local_address,
+        "client_addr": connection.peer_address,
+        "client_port": connection.peer_port,
+        "node": connection.config.node.name,
+        "source_addr": connection.local_address,
+        "workers": [figures[worker.pid] for worker in connection.workers() if worker.pid in figures],
+    }
+    if not connection.services_open:
+        return SessionStatus(**common)
+    data, mover, tape = connection.data.get_state(), connection.mover.get_state(), connection.tape
+    machines = connection.machines
+    data_type, data_address, data_port = _address(connection.data.address)
+    mover_type, mover_address, mover_port = _address(connection.mover.address)
+    ring = connection.data.ring_statistics() or connection.mover.ring_statistics()
+    return SessionStatus(
+        data_state=machines.data.state.name,
+        data_operation=machines.data.operation.name,
+        data_halt_reason=machines.data.halt_reason.name,
+        data_con_addr_type=data_type,
+        data_con_addr=data_address,
+        data_con_port=data_port,
+        data_bytes_processed=data.bytes_processed,
+        mover_state=machines.mover.state.name,
+        mover_mode=machines.mover.mode.name,
+        mover_pause_reason=machines.mover.pause_reason.name,
+        mover_halt_reason=machines.mover.halt_reason.name,
+        mover_record_size=mover.record_size,
+        mover_record_num=mover.record_num,
+        mover_bytes_moved=mover.bytes_moved,
+        mover_seek_position=mover.seek_position,
+        mover_bytes_left_to_read=mover.bytes_left_to_read,
+        mover_window_offset=mover.window_offset,
+        mover_window_length=mover.window_length,
+        mover_position=mover.record_num * mover.record_size,
+        mover_setrecordsize_flag=connection.mover.record_size_set,
+        mover_setwindow_flag=mover.window_length != 0,
+        mover_con_addr_type=mover_type,
+        mover_con_addr=mover_address,
+        mover_con_port=mover_port,
+        tape_device=tape.bay.name if tape.bay is not None else "",
+        tape_modes=_MODES[tape.mode] if tape.bay is not None else "",
+        is_secure_control_connection=False,
+        data_backup_mode=_BACKUP_MODES.get(machines.data.operation, ""),
+        data_path=show(connection.data.path),
+        elapsed_seconds=round(connection.data.elapsed_s() or time.monotonic() - connection.started, 3),
+        bottleneck=_bottleneck(connection),
+        ring_fill_percent=round(100 * ring.fill_ratio, 1) if ring is not None else 0.0,
+        **common,
+    )
