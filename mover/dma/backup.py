@@ -74,7 +74,7 @@ class _Backup:
                     await job.abort()  # before the sink goes: history may come until the data service has halted
                     raise
             status, message = "successful", ""
-        except trio.Cancelled:
+        except (trio.Cancelled, KeyboardInterrupt):
             status, message = "aborted", "cancelled"
             raise
         except DmaError as error:

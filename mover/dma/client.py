@@ -153,6 +153,7 @@ class Client:
 
     # ---- reading
 
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C is for the job's own task, whose clean-up needs this one
     async def read(self, scope: trio.CancelScope) -> None:
         """Read until the connection ends or `scope` is cancelled; the task of `open_client`."""
         with scope:
@@ -170,7 +171,9 @@ class Client:
                 self._fail("the connection is closed")
             except PeerError as error:
                 self._fail(f"the server breaks the protocol: {error}")
-        self._ended.set()
+            finally:
+                self._fail("nobody reads from the server any more")
+                self._ended.set()
 
     async def _take(self, event: object) -> None:
         match event:

@@ -42,6 +42,7 @@ class HistorySink:
         with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await self._send.send(post)
 
+    @trio.lowlevel.enable_ki_protection  # as `Client.read`
     async def store(self) -> None:
         """Store what is put until `finish`."""
         # Shielded: what a cancelled job saw so far is kept, and the reading task must never wait in vain.

@@ -48,6 +48,8 @@ SETTLE_S: Final = 120.0
 """How long one machine may go on without moving a byte after the other has halted."""
 ABORT_S: Final = 15.0
 """How long the clean-up after a failure may take."""
+HALT_S: Final = 5.0
+"""How long an aborted machine may take to halt."""
 RATE_SAMPLES: Final = 10
 
 
@@ -241,43 +243,52 @@ class RunningJob:
         self._aborted = True
         with trio.move_on_after(ABORT_S, shield=True) as scope:
             self.phase = "abort"
-            await self._try("data service", self._end_data())
-            await self._try("mover", self._end_mover())
-            await self._try("drive", self.close_tape())
+            await self._try("data service", self._abort_data)
+            await self._try("mover", self._abort_mover)
+            await self._try("data service", self._stop_data)
+            await self._try("mover", self._stop_mover)
+            await self._try("drive", self.close_tape)
         if scope.cancelled_caught:
             self.events.note(f"the servers did not end the job within {ABORT_S:g} s; closing the connections ends it")
 
-    async def _try(self, what: str, ending: Awaitable[None]) -> None:
+    async def _try(self, what: str, step: Callable[[], Awaitable[None]]) -> None:
+        """One step of the clean-up: its failure is noted and keeps no other step from being tried."""
         try:
-            await ending
+            await step()
         except DmaError as error:
             self.events.note(f"while ending the {what}: {error}")
 
-    async def _end_data(self) -> None:
-        if self.data.failure is not None:
-            return  # the server ends what a lost connection had begun
-        state = (await self.data.call(DataGetStateRequest(), DataGetStateReply)).state
-        if state in {DataState.LISTEN, DataState.CONNECTED, DataState.ACTIVE}:
-            with contextlib.suppress(NdmpError):  # it may have halted by itself just now
+    async def _data_state(self) -> int:
+        return (await self.data.call(DataGetStateRequest(), DataGetStateReply)).state
+
+    async def _mover_state(self) -> int:
+        return (await self.tape.call(MoverGetStateRequest(), MoverGetStateReply)).state
+
+    async def _abort_data(self) -> None:
+        # A lost connection needs no abort: the server ends what it had begun.
+        if self.data.failure is None and await self._data_state() not in {DataState.IDLE, DataState.HALTED}:
+            with contextlib.suppress(NdmpError):  # halted just now, or a server that aborts ACTIVE only (NDMJOB)
                 await self.data.call(DataAbortRequest(), DataAbortReply)
-        while state not in {DataState.HALTED, DataState.IDLE}:
-            await self.events.changed(0.02)
-            state = (await self.data.call(DataGetStateRequest(), DataGetStateReply)).state
-        if state == DataState.HALTED:
+
+    async def _abort_mover(self) -> None:
+        if self.tape.failure is None and await self._mover_state() not in {MoverState.IDLE, MoverState.HALTED}:
+            with contextlib.suppress(NdmpError):  # halted just now
+                await self.tape.call(MoverAbortRequest(), MoverAbortReply)
+
+    async def _stop_data(self) -> None:
+        if self.data.failure is None and await self._halts(self._data_state, DataState.ACTIVE, DataState.HALTED):
             await self.data.call(DataStopRequest(), DataStopReply)
 
-    async def _end_mover(self) -> None:
-        if self.tape.failure is not None:
-            return
-        state = (await self.tape.call(MoverGetStateRequest(), MoverGetStateReply)).state
-        if state in {MoverState.LISTEN, MoverState.ACTIVE, MoverState.PAUSED}:
-            with contextlib.suppress(NdmpError):  # it may have halted by itself just now
-                await self.tape.call(MoverAbortRequest(), MoverAbortReply)
-        while state not in {MoverState.HALTED, MoverState.IDLE}:
-            await self.events.changed(0.02)
-            state = (await self.tape.call(MoverGetStateRequest(), MoverGetStateReply)).state
-        if state == MoverState.HALTED:
+    async def _stop_mover(self) -> None:
+        if self.tape.failure is None and await self._halts(self._mover_state, MoverState.ACTIVE, MoverState.HALTED):
             await self.tape.call(MoverStopRequest(), MoverStopReply)
+
+    async def _halts(self, ask: Callable[[], Awaitable[int]], active: int, halted: int) -> bool:
+        """Whether a machine is HALTED, once it has left ACTIVE or the time for that is over."""
+        deadline = trio.current_time() + HALT_S
+        while (state := await ask()) == active and trio.current_time() < deadline:
+            await self.events.changed(0.02)
+        return state == halted
 
 
 @contextlib.asynccontextmanager
