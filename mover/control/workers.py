@@ -127,8 +127,8 @@ class Worker:
         async with self._asking:
             sender, receiver = trio.open_memory_channel[Reply](1)
             with trio.move_on_after(deadline_s):
+                self._waiting.append(sender)  # first: the reply may come while the send still returns to us
                 await self._send(message, descriptors)
-                self._waiting.append(sender)
                 if self.gone.is_set():
                     sender.close()
                 try:
