@@ -70,8 +70,8 @@ class _Backup:
                 job.events.history = sink
                 try:
                     await self._write()
-                except BaseException:
-                    await job.abort()  # before the sink goes: history may come until the data service has halted
+                except BaseException as error:
+                    await job.abort(error)  # before the sink goes: history may come until the data service has halted
                     raise
             status, message = "successful", ""
         except (trio.Cancelled, KeyboardInterrupt):

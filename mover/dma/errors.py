@@ -71,6 +71,10 @@ class NdmpError(DmaError):
         text = f"{message}: {error_name(code)}: {self.meaning}"
         super().__init__(f"{text} ({detail})" if detail else text)
 
+    def explain(self, reason: str) -> None:
+        """Add what the server logged about it."""
+        self.args = (one_line(f"{self}: {reason}"),)
+
 
 class JobError(DmaError):
     """A job did not reach its good end."""

@@ -236,7 +236,7 @@ class RunningJob:
             self.tape_open = False
             await self.tape.call(TapeCloseRequest(), TapeCloseReply, detail=self.session.drive)
 
-    async def abort(self) -> None:
+    async def abort(self, cause: BaseException) -> None:
         """End whatever still runs, once and in bounded time; what cannot be ended is noted in the log."""
         if self._aborted:
             return
@@ -250,6 +250,9 @@ class RunningJob:
             await self._try("drive", self.close_tape)
         if scope.cancelled_caught:
             self.events.note(f"the servers did not end the job within {ABORT_S:g} s; closing the connections ends it")
+        reason = self.events.last_error()  # a log message about a refusal follows its reply
+        if reason and isinstance(cause, NdmpError):
+            cause.explain(reason)
 
     async def _try(self, what: str, step: Callable[[], Awaitable[None]]) -> None:
         """One step of the clean-up: its failure is noted and keeps no other step from being tried."""
@@ -322,6 +325,6 @@ async def open_job(session: Session, progress: ProgressSink | None, log: LogSink
         job = RunningJob(session, data, tape, events, progress)
         try:
             yield job
-        except BaseException:
-            await job.abort()
+        except BaseException as error:
+            await job.abort(error)
             raise

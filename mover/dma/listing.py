@@ -89,13 +89,10 @@ async def _from_tape(
                 job.events.history = sink
                 try:
                     await read_tape(job, options.tape_file, options.record_size, _start(options))
-                except NdmpError as error:
-                    await job.abort()
-                    if error.code == ErrorCode.NOT_SUPPORTED_ERR:
+                except BaseException as error:
+                    await job.abort(error)  # before the sink goes, as in a backup
+                    if isinstance(error, NdmpError) and error.code == ErrorCode.NOT_SUPPORTED_ERR:
                         raise JobError(f"{options.data} cannot list a tape of type {options.butype}") from error
-                    raise
-                except BaseException:
-                    await job.abort()  # before the sink goes, as in a backup
                     raise
             wanted = matcher(pattern)
             return await trio.to_thread.run_sync(

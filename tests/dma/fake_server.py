@@ -52,6 +52,8 @@ class World:
     """Bytes that a recover wants; None: as many as `stream` has."""
     refuse: dict[MessageCode, ErrorCode] = field(default_factory=dict)
     refuse_in_header: dict[MessageCode, ErrorCode] = field(default_factory=dict)
+    logged_refusal: m.Body | None = None
+    """Sent behind each reply with an error."""
     silent: set[MessageCode] = field(default_factory=set)
     hang_up: set[MessageCode] = field(default_factory=set)
     early_warning: bool = False
@@ -135,6 +137,8 @@ class FakeSession:
             reply = ErrorCode.ILLEGAL_STATE_ERR
         if isinstance(reply, ErrorCode):
             await self.send(self.protocol.reply_error(request, reply))
+            if world.logged_refusal is not None:
+                await self.post(world.logged_refusal)
         else:
             await self.send(self.protocol.reply(request, reply))
         for action in self.after:

@@ -119,7 +119,7 @@ async def test_its_mover_and_data_service_meet(server: Server, tape: Path, versi
             await open_drive(job, write=True)
             await join_services(job, MoverMode.READ, 8192)
             assert (await job.poll()).mover.state == MoverState.ACTIVE
-            await job.abort()
+            await job.abort(JobError("a test"))
             states = await job.poll()
             # It aborts a data service that is ACTIVE and no other; the end of the connection ends this one.
             assert str(states) == "DATA CONNECTED, MOVER IDLE"
