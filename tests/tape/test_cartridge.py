@@ -1,0 +1,270 @@
+"""Cartridge files: the format, torn tails, markers, the index, protection, and a file system that is full."""
+
+import errno
+import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mover.tape.cartridge import PREALLOCATED_BYTES, Cartridge, CartridgeError, create
+from mover.tape.codes import Error
+from tests.tape import tap
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    cartridge = tmp_path / "a.tap"
+    create(str(cartridge))
+    return cartridge
+
+
+@pytest.fixture
+def file_size_limit() -> Iterator[int]:
+    """No file of this process may grow beyond this: what a full file system looks like to a write."""
+    limit = 100_000
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    yield limit
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def append(cartridge: Cartridge, *items: bytes | None) -> None:
+    cartridge.cut(cartridge.map.marks, cartridge.map.last.records)
+    for item in items:
+        if item is None:
+            assert cartridge.append_marks(1) == (1, None)
+        else:
+            assert cartridge.append_records(memoryview(item), len(item)) == (1, None)
+
+
+def contents(cartridge: Cartridge) -> tap.Tape:
+    """Everything on it, read record by record at the places of the map."""
+    tape: tap.Tape = []
+    for number, file in enumerate(cartridge.map.files):
+        if number:
+            tape.append(tap.MARK)
+        for block in range(file.records):
+            buffer = bytearray(70_000)
+            length = cartridge.read_record(number, block, memoryview(buffer))
+            tape.append(bytes(buffer[:length]))
+    return tape
+
+
+def opened(path: Path, *, writable: bool = True) -> Cartridge:
+    return Cartridge(str(path), writable=writable)
+
+
+tapes = st.lists(st.none() | st.binary(min_size=1, max_size=40), max_size=12)
+
+
+@settings(max_examples=100, deadline=None)
+@given(tapes)
+def test_what_is_written_is_what_the_format_says(tmp_path_factory: pytest.TempPathFactory, tape: tap.Tape) -> None:
+    path = tmp_path_factory.mktemp("tape") / "a.tap"
+    create(str(path))
+    cartridge = opened(path)
+    append(cartridge, *tape)
+    cartridge.close((0, 0), "drive")
+    assert tap.read(path) == tape
+    for indexed in (True, False):
+        if not indexed:
+            os.unlink(f"{path}.idx")
+        cartridge = opened(path, writable=False)
+        assert (cartridge.kept is not None) is indexed
+        assert contents(cartridge) == tape
+        cartridge.abandon()
+
+
+def test_many_records_in_one_call(path: Path) -> None:
+    """More than one call of writev and readv takes (IOV_MAX), with the pad byte of odd records."""
+    for size in (3, 4):
+        data = os.urandom(size * 2000)
+        cartridge = opened(path)
+        cartridge.cut(0, 0)
+        assert cartridge.append_records(memoryview(data), size) == (2000, None)
+        assert tap.read(path) == [data[at : at + size] for at in range(0, len(data), size)]
+        found = bytearray(len(data))
+        done = 0
+        while done < 2000:
+            count = cartridge.read_run(0, done, memoryview(found)[done * size :], size)
+            assert count
+            done += count
+        assert bytes(found) == data
+        cartridge.abandon()
+
+
+@pytest.mark.parametrize("tape", [[b"abc", None, b"defg"], [b"abcd"], [None, b"x" * 9]])
+def test_a_tail_torn_at_any_byte_is_cut_back_to_whole_records(tmp_path: Path, tape: tap.Tape) -> None:
+    whole = tap.build(tape)
+    ends = {len(tap.build(tape[:count])): count for count in range(len(tape) + 1)}
+    for size in range(len(whole) + 1):
+        path = tmp_path / f"{size}.tap"
+        path.write_bytes(whole[:size])
+        kept = tape[: ends[max(end for end in ends if end <= size)]]
+        reader = opened(path, writable=False)
+        assert contents(reader) == kept
+        assert bool(reader.warning) is (size not in ends)
+        reader.close((0, 0), "drive")
+        assert path.stat().st_size == size
+        writer = opened(path)
+        assert bool(writer.warning) is (size not in ends)
+        assert contents(writer) == kept
+        append(writer, b"next")
+        writer.close((0, 0), "drive")
+        assert tap.read(path) == [*kept, b"next"]
+
+
+def test_gaps_and_end_of_medium_and_bad_records_are_known(path: Path) -> None:
+    gap, end = b"\xfe\xff\xff\xff", b"\xff\xff\xff\xff"
+    bad = b"\x04\0\0\x80" + b"evil" + b"\x04\0\0\x80"
+    path.write_bytes(
+        tap.build([b"ab"]) + gap + tap.build([b"cd"]) + bad + gap + tap.build([None, b"ef"]) + end + b"junk"
+    )
+    cartridge = opened(path)
+    assert [file.records for file in cartridge.map.files] == [3, 1]
+    buffer = memoryview(bytearray(10))
+    assert [cartridge.read_record(0, block, buffer) for block in (0, 1)] == [2, 2]
+    assert bytes(buffer[:2]) == b"cd"
+    with pytest.raises(CartridgeError, match="bad record at byte 24") as caught:
+        cartridge.read_record(0, 2, buffer)
+    assert caught.value.error == Error.IO
+    append(cartridge, b"gh")
+    assert contents_of_file(cartridge, 1) == [b"ef", b"gh"]
+    cartridge.abandon()
+
+
+def contents_of_file(cartridge: Cartridge, number: int) -> list[bytes]:
+    records = []
+    for block in range(cartridge.map.files[number].records):
+        buffer = bytearray(100)
+        records.append(bytes(buffer[: cartridge.read_record(number, block, memoryview(buffer))]))
+    return records
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        b"\xff\xff\xfe\xff" + b"x" * 20,
+        b"\x04\0\0\x10" + b"x" * 20,
+        b"\x04\0\0\0abcd\x05\0\0\0",
+        b"\0\0\0\x0f" + b"x" * 20,
+    ],
+    ids=["half gap", "private record", "length words differ", "absurd length"],
+)
+def test_what_is_not_understood_ends_the_tape_and_is_left_alone(path: Path, tail: bytes) -> None:
+    path.write_bytes(tap.build([b"ab"]) + tail)
+    cartridge = opened(path)
+    assert "byte 10" in cartridge.map.damage
+    assert cartridge.map.damage in cartridge.warning
+    assert contents(cartridge) == [b"ab"]
+    cartridge.close((0, 0), "drive")
+    assert path.read_bytes() == tap.build([b"ab"]) + tail
+    assert not Path(f"{path}.idx").exists()
+
+
+def test_a_file_that_is_no_cartridge_is_not_cut(path: Path) -> None:
+    text = b"An important letter that somebody named wrongly.\n" * 100
+    path.write_bytes(text)
+    opened(path).close((0, 0), "drive")
+    assert path.read_bytes() == text
+
+
+def test_the_index_of_another_state_is_not_believed(path: Path) -> None:
+    cartridge = opened(path)
+    append(cartridge, b"ab", None)
+    cartridge.close((1, 0), "drive")
+    cartridge = opened(path)
+    assert cartridge.kept is not None
+    assert (cartridge.kept.position, cartridge.kept.holder) == ((1, 0), "drive")
+    cartridge.abandon()
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    cartridge = opened(path)
+    assert cartridge.kept is None
+    cartridge.close((0, 0), "drive")
+    index = Path(f"{path}.idx")
+    whole = index.read_bytes()
+    for at in range(0, len(whole), 7):
+        index.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        cartridge = opened(path, writable=False)
+        assert cartridge.kept is None
+        cartridge.abandon()
+
+
+def test_the_index_goes_before_the_first_change(path: Path) -> None:
+    cartridge = opened(path)
+    append(cartridge, b"ab")
+    cartridge.close((0, 0), "drive")
+    assert Path(f"{path}.idx").exists()
+    cartridge = opened(path)
+    cartridge.cut(0, 0)
+    assert not Path(f"{path}.idx").exists()
+    cartridge.abandon()
+
+
+def test_one_drive_at_a_time(path: Path) -> None:
+    first = opened(path, writable=False)
+    with pytest.raises(CartridgeError, match="in use") as caught:
+        opened(path)
+    assert caught.value.error == Error.DEVICE_BUSY
+    first.abandon()
+    opened(path).abandon()
+
+
+def test_no_write_permission_bit_protects_even_from_root(path: Path) -> None:
+    path.chmod(0o444)
+    with pytest.raises(CartridgeError, match="write protected") as caught:
+        opened(path)
+    assert caught.value.error == Error.WRITE_PROTECT
+    cartridge = opened(path, writable=False)
+    assert cartridge.write_protected
+    cartridge.abandon()
+
+
+@pytest.mark.parametrize(("name", "error"), [("none.tap", Error.NO_TAPE_LOADED), (".", Error.IO)])
+def test_what_is_no_file(tmp_path: Path, name: str, error: Error) -> None:
+    with pytest.raises(CartridgeError, match=str(tmp_path)) as caught:
+        opened(tmp_path / name)
+    assert caught.value.error == error
+
+
+def test_a_full_file_system_keeps_whole_records(path: Path, file_size_limit: int) -> None:
+    cartridge = opened(path)
+    cartridge.cut(0, 0)
+    data = os.urandom(200_000)
+    written, failure = cartridge.append_records(memoryview(data), 10_000)
+    assert failure is not None
+    assert failure.errno == errno.EFBIG
+    assert written == file_size_limit // 10_008
+    assert cartridge.append_marks(1) == (1, None)
+    cartridge.close((0, 0), "drive")
+    assert tap.read(path) == [*(data[at * 10_000 : (at + 1) * 10_000] for at in range(written)), None]
+
+
+def test_reserved_space_is_given_back_and_never_seen(path: Path) -> None:
+    cartridge = opened(path)
+    append(cartridge, b"ab")
+    assert path.stat().st_size == 10
+    cartridge.close((0, 0), "drive")
+    assert path.stat().st_blocks * 512 < PREALLOCATED_BYTES
+
+
+def test_a_cartridge_that_changed_under_us_is_an_error_not_a_wrong_record(path: Path) -> None:
+    cartridge = opened(path)
+    append(cartridge, b"abcd", b"efgh", b"ijkl")
+    data = bytearray(path.read_bytes())
+    data[12] ^= 1
+    path.write_bytes(data)
+    buffer = memoryview(bytearray(12))
+    with pytest.raises(CartridgeError, match="file was changed"):
+        cartridge.read_run(0, 0, buffer, 4)
+    with pytest.raises(CartridgeError, match="file was changed"):
+        cartridge.read_record(0, 1, buffer)
+    path.write_bytes(b"")
+    with pytest.raises(CartridgeError, match="file was changed"):
+        cartridge.read_record(0, 0, buffer)
+    cartridge.abandon()

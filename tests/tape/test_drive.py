@@ -1,0 +1,433 @@
+"""The contract of a drive: a tape is a list of records and marks, and every motion and transfer agrees with that."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from mover.tape.cartridge import CartridgeError, create
+from mover.tape.codes import Error, TapeFlag, TapeMode
+from mover.tape.drive import Condition, Drive, Outcome, Position
+from mover.tape.virtual import VirtualDrive
+from mover.workers.messages import DriveSpec
+from tests.tape import tap
+
+BIG = 1 << 40
+
+
+def virtual(
+    path: Path,
+    mode: TapeMode = TapeMode.RDWR,
+    *,
+    capacity: int = BIG,
+    early_warning: int = 0,
+    implicit_filemark: bool = True,
+    loading: str = "",
+) -> VirtualDrive:
+    spec = DriveSpec("vtl0/drive0", str(path), capacity, early_warning, loading)
+    return VirtualDrive(spec, mode, implicit_filemark=implicit_filemark)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    cartridge = tmp_path / "a.tap"
+    create(str(cartridge))
+    return cartridge
+
+
+def write(drive: Drive, *records: bytes) -> None:
+    for record in records:
+        assert drive.write_records(memoryview(record), len(record)) == Outcome(1)
+
+
+def read(drive: Drive, size: int = 1000, *, crosses: bool = False) -> tuple[bytes, Condition]:
+    buffer = bytearray(size)
+    outcome = drive.read_record(memoryview(buffer), crosses_filemark=crosses)
+    return bytes(buffer[: outcome.done]), outcome.condition
+
+
+class DriveAgainstList(RuleBasedStateMachine):
+    """A drive beside a list of records and marks with an index into it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = Path(tempfile.mkdtemp(prefix="mover-drive-"))
+        self.path = self.directory / "a.tap"
+        create(str(self.path))
+        self.tape: tap.Tape = []
+        self.at = 0
+        self.mark_due = False
+        self.drive = virtual(self.path)
+
+    def teardown(self) -> None:
+        self.drive.close(force=True)
+        shutil.rmtree(self.directory)
+
+    @rule(size=st.sampled_from([1, 2, 7, 64]), count=st.integers(1, 5), fill=st.integers(0, 255))
+    def write_records(self, size: int, count: int, fill: int) -> None:
+        records = [bytes([(fill + number) % 256]) * size for number in range(count)]
+        assert self.drive.write_records(memoryview(b"".join(records)), size) == Outcome(count)
+        self.tape[self.at :] = records
+        self.at += count
+        self.mark_due = True
+
+    @rule(count=st.integers(0, 3))
+    def write_filemarks(self, count: int) -> None:
+        assert self.drive.write_filemarks(count) == Outcome(count)
+        if count:
+            self.tape[self.at :] = [tap.MARK] * count
+            self.at += count
+            self.mark_due = False
+
+    def ahead(self) -> tuple[Condition, bytes]:
+        if self.at == len(self.tape):
+            return Condition.END_OF_DATA, b""
+        item = self.tape[self.at]
+        return (Condition.FILEMARK, b"") if item is None else (Condition.NONE, item)
+
+    @rule(size=st.sampled_from([1, 7, 100]), crosses=st.booleans())
+    def read_record(self, size: int, crosses: bool) -> None:
+        condition, record = self.ahead()
+        buffer = bytearray(size)
+        outcome = self.drive.read_record(memoryview(buffer), crosses_filemark=crosses)
+        assert outcome == Outcome(min(size, len(record)), condition, record_length=len(record))
+        assert buffer[: outcome.done] == record[:size]
+        if condition is Condition.NONE or (condition is Condition.FILEMARK and crosses):
+            self.at += 1
+
+    @rule(size=st.sampled_from([1, 2, 7, 64]), room=st.integers(1, 4))
+    def read_records(self, size: int, room: int) -> None:
+        run: list[bytes] = []
+        for item in self.tape[self.at : self.at + room]:
+            if item is None or len(item) != size:
+                break
+            run.append(item)
+        condition, _ = self.ahead()
+        buffer = bytearray(size * room)
+        outcome = self.drive.read_records(memoryview(buffer), size)
+        assert (outcome.done, outcome.condition) == (len(run), condition)
+        assert bytes(buffer[: len(run) * size]) == b"".join(run)
+        self.at += len(run)
+
+    @rule(count=st.integers(0, 4))
+    def forward_space_files(self, count: int) -> None:
+        done, at = 0, self.at
+        while done < count and tap.MARK in self.tape[at:]:
+            at = self.tape.index(tap.MARK, at) + 1
+            done += 1
+        if done < count:
+            at = len(self.tape)
+        outcome = self.drive.space_files(count)
+        assert outcome == Outcome(done, Condition.NONE if done == count else Condition.END_OF_DATA)
+        self.at = at
+
+    @rule(count=st.integers(1, 4))
+    def backward_space_files(self, count: int) -> None:
+        done, at = 0, self.at
+        while done < count and tap.MARK in self.tape[:at]:
+            at = max(place for place in range(at) if self.tape[place] is None)
+            done += 1
+        if done < count:
+            at = 0
+        outcome = self.drive.space_files(-count)
+        assert outcome == Outcome(done, Condition.NONE if done == count else Condition.BEGINNING)
+        self.at = at
+
+    @rule(count=st.integers(0, 6), crosses=st.booleans())
+    def forward_space_records(self, count: int, crosses: bool) -> None:
+        done, condition = 0, Condition.NONE
+        while done < count and condition is Condition.NONE:
+            condition, _ = self.ahead()
+            if condition is Condition.NONE:
+                done += 1
+                self.at += 1
+        if condition is Condition.FILEMARK and crosses:
+            self.at += 1
+        assert self.drive.space_records(count, crosses_filemark=crosses) == Outcome(done, condition)
+
+    @rule(count=st.integers(1, 6), crosses=st.booleans())
+    def backward_space_records(self, count: int, crosses: bool) -> None:
+        done, condition = 0, Condition.NONE
+        while done < count and condition is Condition.NONE:
+            if self.at == 0:
+                condition = Condition.BEGINNING
+            elif self.tape[self.at - 1] is None:
+                condition = Condition.FILEMARK
+            else:
+                done += 1
+                self.at -= 1
+        if condition is Condition.FILEMARK and crosses:
+            self.at -= 1
+        assert self.drive.space_records(-count, crosses_filemark=crosses) == Outcome(done, condition)
+
+    def implicit_mark(self) -> None:
+        if self.mark_due:
+            if self.at == len(self.tape):
+                self.at += 1
+            self.tape.append(tap.MARK)
+            self.mark_due = False
+
+    @rule()
+    def rewind(self) -> None:
+        assert self.drive.rewind() == Outcome(0)
+        self.implicit_mark()
+        self.at = 0
+
+    @rule(index_lost=st.booleans())
+    def close_and_open(self, index_lost: bool) -> None:
+        assert self.drive.close(force=False) == Outcome(0)
+        self.implicit_mark()
+        if index_lost:
+            Path(f"{self.path}.idx").unlink()
+            self.at = 0
+        self.drive = virtual(self.path)
+
+    @invariant()
+    def stands_where_the_list_says(self) -> None:
+        before = self.tape[: self.at]
+        marks = before.count(tap.MARK)
+        records = len(before) - max((place + 1 for place, item in enumerate(before) if item is None), default=0)
+        assert self.drive.position() == Position(marks, records)
+        assert self.drive.state().position.blockno in {records, None}
+        assert tap.read(self.path) == self.tape
+
+
+TestDriveAgainstList = DriveAgainstList.TestCase
+TestDriveAgainstList.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+
+
+# --- early warning and end of medium ---------------------------------------------------------------------------
+
+
+def test_early_warning_once_then_writes_to_the_end(path: Path) -> None:
+    """Records of 100 bytes take 108; early warning begins behind 500, the medium ends at 1000."""
+    drive = virtual(path, capacity=1000, early_warning=500)
+    records = memoryview(bytes(1000))
+    assert drive.write_records(records, 100) == Outcome(5, Condition.EARLY_WARNING)
+    assert drive.write_filemarks(1) == Outcome(1)
+    outcome = drive.write_records(records, 100)
+    assert (outcome.done, outcome.condition, outcome.error) == (4, Condition.FAILED, Error.IO)
+    assert drive.state().flags & TapeFlag.ERROR
+    assert drive.write_filemarks(3) == Outcome(3)
+    assert drive.state().space_remain == 1000 - 9 * 108 - 4 * 4
+    assert not drive.state().flags & TapeFlag.ERROR
+    drive.close(force=False)
+    assert tap.read(path) == [bytes(100)] * 5 + [None] + [bytes(100)] * 4 + [None] * 3
+
+
+def test_the_record_that_crosses_succeeds_and_the_next_one_warns(path: Path) -> None:
+    drive = virtual(path, capacity=1000, early_warning=500)
+    for _ in range(5):
+        write(drive, bytes(100))
+    assert drive.write_records(memoryview(bytes(100)), 100) == Outcome(0, Condition.EARLY_WARNING)
+    write(drive, bytes(100))
+    drive.rewind()
+    write(drive, *[bytes(100)] * 5)
+    assert drive.write_records(memoryview(bytes(100)), 100).condition is Condition.EARLY_WARNING
+    drive.close(force=False)
+
+
+def test_marks_stop_at_the_end_of_the_medium(path: Path) -> None:
+    drive = virtual(path, capacity=20, implicit_filemark=True)
+    write(drive, b"abcd")
+    outcome = drive.write_filemarks(5)
+    assert (outcome.done, outcome.error) == (2, Error.IO)
+    assert drive.position() == Position(2, 0)
+    drive.close(force=False)
+
+
+def test_a_close_that_fails_leaves_the_drive_open_once(path: Path) -> None:
+    drive = virtual(path, capacity=12)
+    write(drive, b"abcd")
+    assert drive.close(force=False).error == Error.IO
+    assert drive.position() == Position(0, 1)
+    assert drive.close(force=True) == Outcome(0)
+    assert tap.read(path) == [b"abcd"]
+
+
+# --- the implicit filemark -------------------------------------------------------------------------------------
+
+
+def test_the_implicit_mark_comes_behind_the_data_wherever_the_tape_stands(path: Path) -> None:
+    drive = virtual(path)
+    write(drive, b"a", b"b")
+    assert drive.space_records(-1, crosses_filemark=False) == Outcome(1)
+    drive.close(force=False)
+    drive = virtual(path)
+    assert drive.position() == Position(0, 1)
+    assert read(drive) == (b"b", Condition.NONE)
+    drive.close(force=False)
+    assert tap.read(path) == [b"a", b"b", None]
+
+
+def test_without_the_rule_there_is_no_mark(path: Path) -> None:
+    drive = virtual(path, implicit_filemark=False)
+    write(drive, b"a")
+    drive.rewind()
+    drive.close(force=False)
+    assert tap.read(path) == [b"a"]
+
+
+# --- opening and refusals --------------------------------------------------------------------------------------
+
+
+def test_another_loading_begins_at_bot(path: Path) -> None:
+    drive = virtual(path, loading="1")
+    write(drive, b"a", b"b")
+    drive.close(force=False)
+    for loading, position in (("1", Position(1, 0)), ("2", Position(0, 0))):
+        drive = virtual(path, loading=loading)
+        assert drive.position() == position
+        drive.close(force=False)
+
+
+def test_modes(path: Path) -> None:
+    reader = virtual(path, TapeMode.READ)
+    assert reader.write_records(memoryview(b"a"), 1).error == Error.PERMISSION
+    assert reader.write_filemarks(1).error == Error.PERMISSION
+    reader.close(force=False)
+    path.chmod(0o444)
+    with pytest.raises(CartridgeError) as caught:
+        virtual(path)
+    assert caught.value.error == Error.WRITE_PROTECT
+    raw = virtual(path, TapeMode.RAW)
+    assert raw.write_protected
+    assert raw.state().flags == TapeFlag.NOREWIND | TapeFlag.WR_PROT
+    assert raw.write_records(memoryview(b"a"), 1).error == Error.WRITE_PROTECT
+    assert raw.write_filemarks(1).error == Error.WRITE_PROTECT
+    raw.close(force=False)
+
+
+def test_an_empty_drive() -> None:
+    spec = DriveSpec("vtl0/drive0", None, BIG, 0)
+    with pytest.raises(CartridgeError) as caught:
+        VirtualDrive(spec, TapeMode.RDWR, implicit_filemark=True)
+    assert caught.value.error == Error.NO_TAPE_LOADED
+    drive = VirtualDrive(spec, TapeMode.RAW, implicit_filemark=True)
+    refusals = [drive.rewind(), drive.unload(), drive.test_ready(), drive.space_files(1), drive.write_filemarks(1)]
+    assert [outcome.error for outcome in refusals] == [Error.NO_TAPE_LOADED] * 5
+    assert drive.position() == Position(None, None)
+    assert drive.close(force=False) == Outcome(0)
+
+
+def test_after_unload_the_tape_is_gone_and_free(path: Path) -> None:
+    drive = virtual(path)
+    write(drive, b"a")
+    assert drive.unload() == Outcome(0)
+    assert drive.test_ready().error == Error.NO_TAPE_LOADED
+    other = virtual(path)
+    assert other.position() == Position(0, 0)
+    other.close(force=False)
+    assert drive.close(force=False) == Outcome(0)
+    assert tap.read(path) == [b"a", None]
+
+
+def test_damage_is_a_read_error_and_can_be_written_over(path: Path) -> None:
+    path.write_bytes(tap.build([b"ab"]) + b"\x04\0\0\x10" + b"x" * 20)
+    drive = virtual(path)
+    assert drive.space_records(5, crosses_filemark=False)[:3] == (1, Condition.FAILED, Error.IO)
+    assert drive.read_record(memoryview(bytearray(9)), crosses_filemark=False).error == Error.IO
+    assert drive.space_files(1).error == Error.IO
+    write(drive, b"cd")
+    drive.close(force=False)
+    assert tap.read(path) == [b"ab", b"cd", None]
+
+
+# --- what test-tape of ndmjob insists on (states.md 5.9) --------------------------------------------------------
+
+
+def test_nj_layout_of_one_record_and_a_mark(path: Path) -> None:
+    drive = virtual(path)
+    write(drive, bytes(1024))
+    assert drive.write_filemarks(1) == Outcome(1)
+    drive.rewind()
+    for size, count in ((1024, 1024), (2048, 1024), (512, 512)):
+        drive.rewind()
+        record, condition = read(drive, size)
+        assert (len(record), condition) == (count, Condition.NONE)
+        assert [read(drive, size)[1] for _ in range(2)] == [Condition.FILEMARK] * 2
+    drive.close(force=False)
+
+
+def test_nj_residuals_at_the_beginning(path: Path) -> None:
+    drive = virtual(path)
+    assert drive.space_records(-100, crosses_filemark=False) == Outcome(0, Condition.BEGINNING)
+    assert drive.space_files(-100) == Outcome(0, Condition.BEGINNING)
+    drive.write_filemarks(1)
+    assert drive.space_files(-100) == Outcome(1, Condition.BEGINNING)
+    assert drive.space_files(100) == Outcome(1, Condition.END_OF_DATA)
+    assert [read(drive)[1] for _ in range(2)] == [Condition.END_OF_DATA] * 2
+    drive.close(force=False)
+
+
+def test_nj_record_without_a_mark(path: Path) -> None:
+    drive = virtual(path)
+    drive.rewind()
+    write(drive, bytes(512))
+    assert drive.space_records(-100, crosses_filemark=False).done == 1
+    assert [drive.space_records(100, crosses_filemark=False).done for _ in range(2)] == [1, 0]
+    assert drive.space_files(100).done == 0
+    drive.close(force=False)
+
+
+SERIES = [(1, 512), (100, 1024), (1, 512), (100, 139), (1, 512), (99, 10240), (1, 512), (3, 32768), (1, 512)]
+
+
+def block(number: int, size: int) -> bytes:
+    return bytes([number % 251]) * size
+
+
+@pytest.mark.parametrize("crosses", [False, True], ids=["version 4", "versions 2 and 3"])
+def test_nj_series(path: Path, crosses: bool) -> None:
+    drive = virtual(path)
+    for number, (records, size) in enumerate(SERIES):
+        for record in range(records):
+            write(drive, block(record, size))
+            assert drive.state().position == Position(number, record + 1)
+        assert drive.write_filemarks(1) == Outcome(1)
+        assert drive.state().position == Position(number + 1, 0)
+    drive.rewind()
+    drive.close(force=False)
+
+    drive = virtual(path, TapeMode.READ)
+    for number, (records, size) in enumerate(SERIES):
+        for record in range(records):
+            assert read(drive, size, crosses=crosses) == (block(record, size), Condition.NONE)
+            assert drive.state().position == Position(number, record + 1)
+        assert read(drive, size, crosses=crosses) == (b"", Condition.FILEMARK)
+        if not crosses:
+            assert drive.state().position == Position(number, None)
+            assert drive.space_files(1) == Outcome(1)
+        assert drive.state().position == Position(number + 1, 0)
+    drive.rewind()
+
+    for number, (records, size) in enumerate(SERIES):
+        drive.rewind()
+        assert drive.space_files(number) == Outcome(number)
+        assert drive.state().position == Position(number, 0)
+        assert drive.space_records(1_000_000, crosses_filemark=crosses) == Outcome(records, Condition.FILEMARK)
+        if crosses:
+            assert drive.state().position == Position(number + 1, 0)
+            assert drive.space_files(-1) == Outcome(1)
+            assert drive.state().position == Position(number, None)
+        else:
+            assert drive.state().position == Position(number, records)
+        end = Condition.FILEMARK if number else Condition.BEGINNING
+        assert drive.space_records(-1_000_000, crosses_filemark=crosses) == Outcome(records, end)
+        if crosses and number:
+            assert drive.state().position == Position(number - 1, None)
+            assert drive.space_files(1) == Outcome(1)
+        assert drive.state().position == Position(number, 0)
+        assert drive.space_records(0, crosses_filemark=crosses) == Outcome(0)
+        half = records // 2
+        assert drive.space_records(half, crosses_filemark=crosses) == Outcome(half)
+        assert read(drive, size) == (block(half, size), Condition.NONE)
+        if half:
+            assert drive.space_records(-2, crosses_filemark=crosses) == Outcome(2)
+            assert drive.state().position == Position(number, half - 1)
+            assert read(drive, size) == (block(half - 1, size), Condition.NONE)
+    drive.close(force=False)
