@@ -107,6 +107,11 @@ class RunningJob:
     def elapsed_s(self) -> float:
         return trio.current_time() - self.started
 
+    @property
+    def still_s(self) -> float:
+        """How long no byte has moved, as far as polls can tell."""
+        return trio.current_time() - self._moved_at
+
     # ---- progress
 
     def enter(self, phase: str) -> None:
@@ -203,7 +208,7 @@ class RunningJob:
                 states = await self.poll()
                 next_poll = trio.current_time() + POLL_S
                 halted = events.data_halt or events.mover_halt
-                if halted and trio.current_time() - self._moved_at > SETTLE_S:
+                if halted and self.still_s > SETTLE_S:
                     raise JobError(f"{self.outcome()}, the other side does not end ({states})")
             await attend()
             if events.data_halt is None or events.mover_halt is None:

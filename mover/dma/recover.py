@@ -53,6 +53,8 @@ from mover.ndmp.messages import (
     RecoverName,
 )
 
+DRAIN_S: Final = 2.0
+"""How long the data service may stand still behind a mover that has read everything, before the mover is closed."""
 CLOSE_GRACE_S: Final = 10.0
 """How long a mover may take to halt by itself when it does not take MOVER_CLOSE."""
 
@@ -228,7 +230,9 @@ class _Reading:
         if events.mover_pause is not None and events.mover_halt is None:
             await self._pause(events.mover_pause.reason)
             events.mover_pause = None
-        if events.data_halt is not None and events.mover_halt is None and not self._closed:
+        # What the mover has read may still be on its way: a data service that goes on is left to it.
+        drained = self._ran_out and self.job.still_s >= DRAIN_S
+        if (events.data_halt is not None or drained) and events.mover_halt is None:
             await self._close()
 
     async def _read(self, wanted: NotifyDataReadPost) -> None:
@@ -255,7 +259,6 @@ class _Reading:
         mover = await self.job.tape.call(MoverGetStateRequest(), MoverGetStateReply)
         self._ran_out = f"tape file {self.tape_file} ended ({reason_name(MoverPauseReason, reason)}) after "
         self._ran_out += f"{mover.bytes_moved} bytes, the data service wanted more"
-        await self._close()
 
     async def _close(self) -> None:
         if self._closed:

@@ -29,6 +29,12 @@ C = MessageCode
 DEADLINE_S = 20
 
 
+@pytest.fixture(autouse=True)
+def _no_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scripted data service has everything at once."""
+    monkeypatch.setattr("mover.dma.recover.DRAIN_S", 0.0)
+
+
 @pytest.fixture
 def world() -> World:
     return World(history=small_history(), env=(m.Pval(b"DUMP_DATE", b"17"),))
