@@ -15,7 +15,7 @@ import trio
 from mover.control.rings import make_data_ring
 from mover.control.workers import Supervisor, Worker, WorkerDied, WorkerHung, describe_exit
 from mover.ndmp.messages import LOCAL, LocalAddress, TcpAddress
-from mover.ring import RingControl, Verdict
+from mover.ring import Kind, Producer, RingClosed, RingControl, Verdict
 from mover.workers.messages import AttachConnection, ConnectionLost, Done, LogLine, RelayFinished, StartRelay
 
 RELAY_DEADLINE_S: Final = 10.0
@@ -161,6 +161,19 @@ class DataConnection:
         """End the ring for both its sides; the first verdict stays."""
         if self.ring is not None:
             self.ring.control.conclude(verdict)
+
+    async def end_stream(self) -> None:
+        """Append the end of the stream behind what the tape worker, which has left the ring, put there."""
+        assert self.ring is not None
+        producer = Producer(self.ring.control.duplicate())
+        try:
+            while producer.try_reserve() is None:
+                await trio.lowlevel.wait_readable(producer.fileno())
+            producer.commit(0, Kind.END)
+        except RingClosed:
+            log.debug("the ring was ended before its stream")
+        finally:
+            producer.detach()
 
     async def release(self, *, orderly: bool) -> None:
         """Give up relay and ring; after an orderly end the relay may finish what it has to say to its peer."""

@@ -362,22 +362,38 @@ class MoverService:
     # --- requests that end it
 
     async def break_off(self, signal: MoverInput) -> None:
-        """ABORT or CLOSE: halt now, and wait until the tape is left alone."""
+        """ABORT or CLOSE: halt now, and wait until the tape is left alone.
+
+        CLOSE of a mover that reads tape is the end of a stream: what it put into the ring still arrives
+        (states.md 4.2). Every other such end breaks the data connection.
+        """
+        mode = self.machine.mode
         if not self.machine.apply(signal):
             return
-        closed = signal is MoverInput.CLOSE
         reason = self.machine.halt_reason
         self.has_moved()
         self._connection.stop_listening("mover")
         end, self.connection_end = self.connection_end, None
-        if end is not None:
-            end.break_off(Verdict.CLOSED if closed else Verdict.BROKEN)
+        delivers = signal is MoverInput.CLOSE and mode is MoverMode.WRITE
+        if end is not None and not delivers:
+            end.break_off(Verdict.CLOSED if signal is MoverInput.CLOSE else Verdict.BROKEN)
         await self._stop_worker(reason, LEAVE_S)
         if end is not None:
-            self._connection.nursery.start_soon(self._let_go, end, False)
-            if end.local:
-                self._tell_data(PeerEnd(orderly=False, closed=closed, text=f"the mover halted: {reason.name}"))
+            if delivers and self._left.is_set():
+                self._connection.nursery.start_soon(self._end_stream, end)
+            else:
+                end.break_off(Verdict.BROKEN)
+                self._connection.nursery.start_soon(self._let_go, end, False)
+                if end.local:
+                    self._tell_data(PeerEnd(orderly=False, closed=False, text=f"the mover halted: {reason.name}"))
         await self._connection.post(NotifyMoverHaltedPost(reason, b""))
+
+    @staticmethod
+    async def _end_stream(end: DataConnection) -> None:
+        try:
+            await end.end_stream()
+        finally:
+            await end.release(orderly=True)
 
     def stop(self) -> None:
         """STOP: back to IDLE, counters cleared."""
