@@ -1,0 +1,122 @@
+"""Cartridges read with no server: what is on them, and a stream cut out without its padding."""
+
+from pathlib import Path
+
+import pytest
+
+from mover.tape.cartridge import Cartridge
+from mover.tape.offline import Contents, Extracted, OfflineError, TapeFileContents, create, extract, list_files
+from tests.tape import tap
+
+LABEL = b"##ndmjob -m TAPE01\n".ljust(512, b"\0")
+
+
+def header(kind: int, order: str = "little") -> bytes:
+    """A dump header: type at 0, magic at 24, and a last byte that is zero as in every real one."""
+    words = [kind, 1, 0, 1, 7, 2, 60012, 99]
+    return b"".join(word.to_bytes(4, "little" if order == "little" else "big") for word in words).ljust(1024, b"\0")
+
+
+def dump(kilobytes: int, ends: int, order: str = "little") -> bytes:
+    return header(1, order) + b"\x55" * 1024 * kilobytes + bytes(1024) + header(5, order) * ends
+
+
+def records(data: bytes, size: int) -> tap.Tape:
+    return [data[at : at + size].ljust(size, b"\0") for at in range(0, len(data), size)]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "a.tap"
+
+
+def test_what_is_on_a_cartridge(path: Path) -> None:
+    archive = bytes(257) + b"ustar\0" + bytes(2000)
+    path.write_bytes(
+        tap.build(
+            [
+                *[LABEL, None],
+                *[*records(dump(100, 3), 10_240), None],
+                *[*records(archive, 10_240), None],
+                *[b"anything", b"else", None],
+                *[None, *records(dump(3, 1, "big"), 2048), None, None],
+            ]
+        )
+    )
+    assert list_files(str(path)) == Contents(
+        [
+            TapeFileContents(0, 1, 512, 512, "label", "TAPE01"),
+            TapeFileContents(1, 11, 112_640, 10_240, "dump", ""),
+            TapeFileContents(2, 1, 10_240, 10_240, "tar", ""),
+            TapeFileContents(3, 2, 12, 8, "unknown", ""),
+            TapeFileContents(4, 0, 0, 0, "empty", ""),
+            TapeFileContents(5, 3, 6144, 2048, "dump", ""),
+        ],
+        "",
+    )
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+@pytest.mark.parametrize("record_size", [512, 1000, 1024, 3072, 10_240, 65_536, 2_000_000])
+@pytest.mark.parametrize("ends", [1, 5])
+def test_a_dump_ends_behind_its_last_end_record(
+    path: Path, tmp_path: Path, order: str, record_size: int, ends: int
+) -> None:
+    stream = dump(150, ends, order)
+    path.write_bytes(tap.build([LABEL, None, *records(stream, record_size), None]))
+    output = tmp_path / "out"
+    assert extract(str(path), str(output)) == Extracted(1, "dump", len(stream), "")
+    assert output.read_bytes() == stream
+
+
+def test_whole_records_of_zeros_behind_the_end(path: Path, tmp_path: Path) -> None:
+    stream = dump(5, 1)
+    path.write_bytes(tap.build([*records(stream, 1024), *[bytes(1024)] * 3, None]))
+    assert extract(str(path), str(tmp_path / "out")).bytes == len(stream)
+
+
+def test_a_dump_without_an_end_is_not_cut(path: Path, tmp_path: Path) -> None:
+    stream = header(1) + bytes(9 * 1024)
+    path.write_bytes(tap.build(records(stream, 10_240)))
+    assert extract(str(path), str(tmp_path / "out")).bytes == len(stream)
+
+
+def test_a_named_tape_file(path: Path, tmp_path: Path) -> None:
+    path.write_bytes(tap.build([LABEL, None, b"one", b"three", b"x" * 3_000_000]))
+    output = tmp_path / "out"
+    assert extract(str(path), str(output), 1).bytes == 3_000_008
+    assert output.read_bytes() == b"onethree" + b"x" * 3_000_000
+    for number in (2, -1):
+        with pytest.raises(OfflineError, match=f"no tape file {number}"):
+            extract(str(path), str(output), number)
+    with pytest.raises(OfflineError, match="no tape file holds a stream"):
+        extract(str(path), str(output))
+
+
+def test_errors_are_one_line(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(OfflineError, match="does not exist"):
+        list_files(str(path))
+    create(str(path))
+    assert list_files(str(path)) == Contents([], "")
+    path.write_bytes(tap.build(records(dump(1, 1), 1024)))
+    with pytest.raises(OfflineError, match="No such file"):
+        extract(str(path), str(tmp_path / "none" / "out"))
+    with pytest.raises(FileExistsError):
+        create(str(path))
+
+
+def test_a_torn_end_is_warned_of_and_left_alone(path: Path, tmp_path: Path) -> None:
+    data = tap.build([*records(dump(1, 1), 1024), b"torn"])[:-1]
+    path.write_bytes(data)
+    assert "is torn" in list_files(str(path)).warning
+    assert "is torn" in extract(str(path), str(tmp_path / "out")).warning
+    assert path.read_bytes() == data
+
+
+def test_a_cartridge_in_a_drive_can_be_looked_at(path: Path) -> None:
+    create(str(path))
+    holder = Cartridge(str(path), writable=True)
+    holder.cut(0, 0)
+    holder.append_records(memoryview(LABEL), 512)
+    assert [file.kind for file in list_files(str(path)).files] == ["label"]
+    holder.abandon()
