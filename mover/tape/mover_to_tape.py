@@ -69,6 +69,7 @@ class ToTape(Mover):
                         return event
                 for _ in range(len(held) + 1):
                     ring.release()
+                ring.finish()  # a relay on the other side holds its connection until this word
                 return self._halted(HaltReason.CONNECT_CLOSED, "")
             if kind != Kind.DATA:
                 return self._halted(HaltReason.CONNECT_ERROR, "the stream was broken off by its producer")
