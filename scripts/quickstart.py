@@ -36,8 +36,9 @@ LEFT_OUT_OF_THE_CHECKOUT = (".venv", ".git")
 DRIVE = "vtl0/drive0"
 RECORD_SIZE = "256KiB"
 SHOWN = 20  # skipped entries and differences named on the terminal; the rest are in a file
-SAMPLE_S = 0.1
+SAMPLE_S = (0.02, 0.25)  # often at first, since a small job is over soon
 PLACE_BYTES_MAX = 60  # the admin socket lies below, and a unix socket's address has 107
+STARTING = "starting"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -56,6 +57,7 @@ class Usage(NamedTuple):
     shared_bytes: int
     read_bytes: int  # by read and write calls; what goes through a socket's send and recv is not in it
     written_bytes: int
+    had_work: bool  # a worker maps shared memory when it gets work, a spare has none
 
 
 class Sampler:
@@ -76,7 +78,8 @@ class Sampler:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._ended.wait(SAMPLE_S):
+        began = time.monotonic()
+        while not self._ended.wait(min(max(SAMPLE_S[0], (time.monotonic() - began) / 50), SAMPLE_S[1])):
             for name, server in self._servers.items():
                 for process in server.processes():
                     with contextlib.suppress(psutil.Error):
@@ -86,10 +89,11 @@ class Sampler:
         with process.oneshot():
             cpu, memory, io = process.cpu_times(), process.memory_info(), process.io_counters()
             before = self.usages.get(process)
-            if before is None:
+            if before is None or before.kind == STARTING:
                 kind = "control" if process.pid == server.pid else worker_kind(process.cmdline())
             else:
                 kind = before.kind
+            had_work = kind == "control" or (before is not None and before.had_work) or maps_shared_memory(process.pid)
         self.usages[process] = Usage(
             name,
             kind,
@@ -99,13 +103,22 @@ class Sampler:
             max(memory.shared, before.shared_bytes if before else 0),
             io.read_chars,
             io.write_chars,
+            had_work,
         )
 
 
 def worker_kind(command: list[str]) -> str:
     """The kind of a worker, which is started as `python -I -m mover.KIND`."""
     module = next((word for word in command if word.startswith("mover.")), "")
-    return module.removeprefix("mover.") or "starting"
+    return module.removeprefix("mover.") or STARTING
+
+
+def maps_shared_memory(pid: int) -> bool:
+    """Whether a process has a ring or a record memory; False when it is gone."""
+    try:
+        return "memfd:" in Path(f"/proc/{pid}/maps").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def say(text: str = "") -> None:
@@ -150,12 +163,8 @@ def walk(root: bytes) -> Iterator[tuple[bytes, os.stat_result, bool]]:
                 waiting += [name if path == b"." else path + b"/" + name for name in sorted(os.listdir(full))]
 
 
-def reason_to_skip(path: bytes, status: os.stat_result, groups: set[int], unsupported: set[str]) -> str | None:
-    """Why an ordinary user (uid not 0) cannot have an entry backed up and made again exactly; None: it can.
-
-    Args:
-        unsupported: prefixes of attributes that the scratch directory's file system refuses.
-    """
+def reason_to_skip(path: bytes, status: os.stat_result, groups: set[int], scratch: Path) -> str | None:
+    """Why an entry cannot be backed up and made again exactly in the scratch directory; None: it can."""
     kind = stat.S_IFMT(status.st_mode)
     if os.geteuid() != 0:
         if kind in {stat.S_IFCHR, stat.S_IFBLK}:
@@ -171,33 +180,20 @@ def reason_to_skip(path: bytes, status: os.stat_result, groups: set[int], unsupp
         names = os.listxattr(path, follow_symlinks=False)
     except OSError:
         return None  # the file system has none
-    for name in names:
-        if os.geteuid() != 0 and name.startswith("security."):
-            return f"has the attribute {name}, which only root may set"
-        if any(name.startswith(prefix) for prefix in unsupported):
-            return f"has the attribute {name}, which the file system of the scratch directory refuses"
+    return refused_attribute(path, names, scratch, directory=stat.S_ISDIR(status.st_mode)) if names else None
+
+
+def refused_attribute(path: bytes, names: list[str], scratch: Path, *, directory: bool) -> str | None:
+    """Which attribute cannot be set in the scratch directory, by rights or by its file system, found by trying."""
+    with (tempfile.TemporaryDirectory if directory else tempfile.NamedTemporaryFile)(dir=scratch) as made:
+        probe = made if isinstance(made, str) else made.name
+        for name in names:
+            value = os.getxattr(path, name, follow_symlinks=False)
+            try:
+                os.setxattr(probe, name, value)
+            except OSError as error:
+                return f"attribute {name} cannot be set in {scratch}: {error.strerror}"
     return None
-
-
-def refused_attributes(scratch: Path) -> set[str]:
-    """Prefixes of attributes that cannot be set in a directory."""
-    probes = {
-        "user.": ("user.mover.probe", b"x"),
-        # an ACL that says no more than mode 0700: version 2; owner rwx, group and others nothing
-        "system.posix_acl_": (
-            "system.posix_acl_default",
-            bytes.fromhex("02000000 01000700ffffffff 04000000ffffffff 20000000ffffffff"),
-        ),
-    }
-    refused = set()
-    for prefix, (name, value) in probes.items():
-        probe = tempfile.mkdtemp(dir=scratch)
-        try:
-            os.setxattr(probe, name, value)
-        except OSError:
-            refused.add(prefix)
-        os.rmdir(probe)
-    return refused
 
 
 class Source:
@@ -212,7 +208,6 @@ class Source:
         self._mounted: set[bytes] = set()
         root = os.fsencode(directory)
         groups = {os.getegid(), *os.getgroups()}
-        unsupported = refused_attributes(scratch)
         for path, status, here in walk(root):
             if self.is_left_out(path):
                 continue
@@ -223,7 +218,7 @@ class Source:
             if not here:
                 self._mounted.add(path)
                 self.skipped[path] = "on another file system"
-            elif reason := reason_to_skip(full, status, groups, unsupported):
+            elif reason := reason_to_skip(full, status, groups, scratch):
                 self.skipped[path] = reason
 
     def is_left_out(self, path: bytes) -> bool:
@@ -328,19 +323,20 @@ class Quickstart:
         """Both jobs by the built-in DMA, as an operator would type them."""
         exclude = ["--env", f"EXCLUDE={','.join(self.source.exclude)}"] if self.source.exclude else []
         self.dma("backup", str(self.source.directory), "--record-size", RECORD_SIZE, "--overwrite", *exclude)
-        self.dma("recover", "--destination", str(self.recovered))
+        # Entries to be skipped may fail a recover: the comparison is the judge then.
+        self.dma("recover", "--destination", str(self.recovered), may_fail=bool(self.source.skipped))
 
-    def dma(self, command: str, *arguments: str) -> None:
+    def dma(self, command: str, *arguments: str, may_fail: bool = False) -> None:
         """Runs a command of the built-in DMA, its progress going to our output.
 
         Raises:
-            QuickstartError: it failed; it has said why.
+            QuickstartError: it failed, and may not; it has said why.
         """
         line = [
             command,
             *arguments,
-            "--data", self.data_server.address,
-            *(["--tape", self.tape_server.address] if self.three_way else []),
+            "--host", self.data_server.address,
+            *(["--tape-host", self.tape_server.address] if self.three_way else []),
             "--drive", DRIVE,
             "--user", self.login.user,
             "--password-file", str(self.password_file),
@@ -348,7 +344,7 @@ class Quickstart:
         ]  # fmt: skip
         say(f"$ mover {shlex.join(line)}")
         result = subprocess.run([*mover_command(), *line], stdin=subprocess.DEVNULL, check=False)
-        if result.returncode != 0:
+        if result.returncode != 0 and not may_fail:
             raise QuickstartError(f"mover {command} failed (see above)")
 
     def cartridge(self) -> Path:
@@ -427,17 +423,14 @@ class Quickstart:
 
 def statistics(usages: list[Usage], elapsed_s: float) -> None:
     """The table of processes; spare workers that never got work are only counted."""
-    idle = [
-        usage for usage in usages if usage.kind != "control" and usage.cpu_s < 0.01 * elapsed_s and not moved(usage)
-    ]
+    worked = [usage for usage in usages if usage.had_work]
     columns = ["server", "process", "pid", "CPU s", "CPU %", "RSS MiB", "of it shared", "read MiB", "written MiB"]
     rows = [columns]
-    for usage in sorted(usages, key=lambda each: (each.server, each.kind, each.pid)):
-        if usage not in idle:
-            numbers = [usage.rss_bytes, usage.shared_bytes, usage.read_bytes, usage.written_bytes]
-            share = f"{usage.cpu_s / elapsed_s * 100:.0f}"
-            cells = [usage.server, usage.kind, str(usage.pid), f"{usage.cpu_s:.2f}", share]
-            rows.append(cells + [mebibytes(number) for number in numbers])
+    for usage in sorted(worked, key=lambda each: (each.server, each.kind, each.pid)):
+        numbers = [usage.rss_bytes, usage.shared_bytes, usage.read_bytes, usage.written_bytes]
+        share = f"{usage.cpu_s / elapsed_s * 100:.0f}"
+        cells = [usage.server, usage.kind, str(usage.pid), f"{usage.cpu_s:.2f}", share]
+        rows.append(cells + [mebibytes(number) for number in numbers])
     widths = [max(len(row[column]) for row in rows) for column in range(len(columns))]
     say()
     say(f"processes, over {elapsed_s:.1f} s (read and written by file calls, not over sockets):")
@@ -447,13 +440,8 @@ def statistics(usages: list[Usage], elapsed_s: float) -> None:
             for n, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         say("  " + "  ".join(cells).rstrip())
-    if idle:
-        say(f"  and {len(idle)} spare workers that had nothing to do")
-
-
-def moved(usage: Usage) -> bool:
-    """Whether a worker has read or written more than its own start takes."""
-    return usage.shared_bytes > 16 << 20 or usage.written_bytes > 64 << 10
+    if len(usages) > len(worked):
+        say(f"  and {len(usages) - len(worked)} spare workers that had nothing to do")
 
 
 def remove_tree(path: Path) -> None:
