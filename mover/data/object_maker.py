@@ -84,7 +84,10 @@ class ObjectMaker:
         return current
 
     def begin(self, header: Header, entries: range) -> Unfinished | None:
-        """Make a wanted object and take the records of its first header; None when it cannot be made."""
+        """Make a wanted object; None when it cannot be made.
+
+        Of its records only a symbolic link's are taken: ``add_data`` must follow for the others.
+        """
         inode = header.inode
         kind = stat.S_IFMT(inode.mode)
         target = b""
@@ -102,10 +105,6 @@ class ObjectMaker:
         if problem:
             for entry in entries:
                 self._fail(entry, problem)
-        if current is not None and kind == stat.S_IFREG:
-            self.add_data(current, header)
-        elif kind != stat.S_IFLNK:
-            self._reader.skip(header.data_records)
         return current
 
     def _fail(self, entry: int, why: str) -> None:
@@ -153,9 +152,9 @@ class ObjectMaker:
 
     # --- content -------------------------------------------------------------------------------------------
 
-    def add_data(self, current: Unfinished, header: Header) -> None:
+    def add_data(self, current: Unfinished | None, header: Header) -> None:
         """Write the records that a header describes; after a failure they are only stepped over."""
-        if current.fd < 0 or current.damaged:
+        if current is None or current.fd < 0 or current.damaged:
             # Behind a lost header the place of what follows is not known.
             self._reader.skip(header.data_records)
             return

@@ -1,8 +1,9 @@
 """The head of a dump stream: its maps and its directories, kept as they lie in the stream until they are wanted."""
 
 import struct
-from typing import Final
+from typing import Final, NamedTuple
 
+from mover.data.beneath import is_plain_name
 from mover.data.dump_format import (
     DIRECTORY_CHUNK_BYTES,
     EXTENSION_MORE_XATTR,
@@ -48,19 +49,18 @@ class Catalogue:
         self._entry = struct.Struct("<IHBB" if first.little_endian else ">IHBB")
 
     def contains(self, inumber: int) -> bool:
-        """Whether this inode should be in the stream; when that is not known, yes for a full dump alone."""
-        if self.contained:
-            return bit_is_set(self.contained, inumber)
-        return self.first.level == 0
+        """Whether this inode should be in the stream; yes when that is not known."""
+        return not self.contained or bit_is_set(self.contained, inumber)
 
-    def names(self, inumber: int) -> tuple[list[Name], int]:
-        """The entries of a directory without "." and "..", and how many chunks of it are damaged."""
+    def names(self, inumber: int) -> "Names":
+        """The entries of a directory without "." and ".."."""
         record = self.directories[inumber]
         data = bytes(record.data)
         end = min(len(data), record.inode.size)
         unpack = self._entry.unpack_from
         names: list[Name] = []
         append = names.append
+        refused: list[bytes] = []
         damaged = 0
         at = 0
         while at + 8 <= end:
@@ -72,13 +72,22 @@ class Catalogue:
                 continue
             if child:
                 name = data[at + 8 : at + 8 + name_length]
-                # "." and ".." stand for the directory itself and one above; as any other inode they are hostile.
-                if (name == b"." and child == inumber) or (name == b".." and child in self.directories):
-                    at += length
-                    continue
-                append((child, kind, name))
+                if b"/" in name or b"\0" in name or (name_length < 3 and not is_plain_name(name)):
+                    # "." and ".." stand for the directory itself and one above; as any other inode they are hostile.
+                    if not ((name == b"." and child == inumber) or (name == b".." and child in self.directories)):
+                        refused.append(name)
+                else:
+                    append((child, kind, name))
             at += length
-        return names, damaged
+        return Names(names, refused, damaged)
+
+
+class Names(NamedTuple):
+    """What a directory holds: usable names, refused ones, and the number of damaged chunks."""
+
+    entries: list[Name]
+    refused: list[bytes]
+    damaged: int
 
 
 def read_attributes(reader: RecordReader, header: Header, path: bytes, report: Report) -> list[Attribute]:

@@ -7,6 +7,7 @@ every header, but adds up only 41 words: the other 215 are mostly those of the h
 """
 
 import os
+import stat
 import struct
 from bisect import bisect_left
 from typing import Final
@@ -142,10 +143,13 @@ class FileRecoverer:
             self._report.error(target.path(self._plan.names[first]), "comes twice in the stream: the first was kept")
             self._reader.skip(header.data_records)
             return
+        # The stream may end in the middle of it: first an object is under way, then its content is read.
+        self._current = self._objects.begin(header, range(first, last))
         self._done[first:last] = b"\1" * (last - first)
         self.remaining -= last - first
         self._last, self._cursor = first, last
-        self._current = self._objects.begin(header, range(first, last))
+        if not stat.S_ISLNK(header.inode.mode):
+            self._objects.add_data(self._current, header)
 
     # --- the fast path -------------------------------------------------------------------------------------
 

@@ -50,7 +50,7 @@ class HistoryRecoverer:
         while stack:
             inumber, above = stack.pop()
             elements = [encode(b".", inumber, inumber), encode(b"..", above, inumber)]
-            for child, _, name in catalogue.names(inumber)[0]:
+            for child, _, name in catalogue.names(inumber).entries:
                 elements.append(encode(name, child, inumber))
                 if child in directories and child not in seen:
                     seen.add(child)

@@ -5,10 +5,12 @@ the order of the stream, so that the reading loop walks along them and needs no 
 bytes a name.
 """
 
+import operator
 from array import array
+from itertools import islice
 from typing import Final
 
-from mover.data.beneath import components, is_plain_name
+from mover.data.beneath import components
 from mover.data.dump_format import DT_DIRECTORY, ROOT_INUMBER
 from mover.data.recover_catalogue import Catalogue, DirectoryRecord
 from mover.data.recover_report import Report, Request, Status
@@ -97,10 +99,11 @@ class Plan:
     def sort(self) -> None:
         """Bring the entries into the order of the stream."""
         inumbers, places, names = self.inumbers, self.places, self.names
-        order = sorted(range(len(inumbers)), key=inumbers.__getitem__)
-        self.inumbers = array("Q", [inumbers[at] for at in order])
-        self.places = array("I", [places[at] for at in order])
-        self.names = [names[at] for at in order]
+        if not all(map(operator.le, inumbers, islice(inumbers, 1, None))):
+            order = sorted(range(len(inumbers)), key=inumbers.__getitem__)
+            self.inumbers = array("Q", [inumbers[at] for at in order])
+            self.places = array("I", [places[at] for at in order])
+            self.names = [names[at] for at in order]
         self.inumbers.append(BEYOND)
         self.places.append(0)
         self.names.append(b"")
@@ -162,33 +165,35 @@ class _Lookup:
         if children is None:
             if len(self._names) >= _LOOKUPS:
                 self._names.pop(next(iter(self._names)))
-            children = {name: child for child, _, name in self._catalogue.names(inumber)[0]}
+            children = {name: child for child, _, name in self._catalogue.names(inumber).entries}
             self._names[inumber] = children
         return children
 
 
 def _add_contents(plan: Plan, catalogue: Catalogue, top: Target, report: Report) -> None:
     """Note everything below a directory."""
-    directories, contains, request = catalogue.directories, catalogue.contains, top.request
+    directories, request = catalogue.directories, top.request
+    # Catalogue.contains in place: it is asked for every name of the dump.
+    contained, mapped = catalogue.contained, len(catalogue.contained)
     seen = {top.inumber}
     stack = [top]
     while stack:
         target = stack.pop()
-        entries, damaged = catalogue.names(target.inumber)
+        entries, refused, damaged = catalogue.names(target.inumber)
+        for name in refused:
+            report.error(target.path(), f"the name {name!r} in the dump is not allowed", request)
         if damaged:
             report.error(target.path(), f"{damaged} damaged pieces of the directory: names are missing", request)
         add_inumber, add_place, add_name = plan.inumbers.append, plan.places.append, plan.names.append
         index = target.index
         for inumber, kind, name in entries:
-            if not is_plain_name(name):
-                report.error(target.path(), f"the name {name!r} in the dump is not allowed", request)
-            elif inumber in directories:
+            if inumber in directories:
                 if inumber in seen:
                     report.error(target.path(name), "the dump names this directory in two places", request)
-                    continue
-                seen.add(inumber)
-                stack.append(plan.add_target(request, target, name, inumber, directories[inumber]))
-            elif not contains(inumber):
+                else:
+                    seen.add(inumber)
+                    stack.append(plan.add_target(request, target, name, inumber, directories[inumber]))
+            elif contained and ((at := (inumber - 1) >> 3) >= mapped or not contained[at] >> ((inumber - 1) & 7) & 1):
                 continue  # not changed since the base of an incremental dump
             elif kind == DT_DIRECTORY:
                 report.error(target.path(name), "the directory is named in the dump but not in it", request)
