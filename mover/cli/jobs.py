@@ -92,7 +92,7 @@ def backup(
     rate = f", {size(result.bytes_processed / result.elapsed_s)}/s" if result.elapsed_s > 0 else ""
     click.echo(
         f"job {result.job}: {size(result.bytes_processed)} in {duration(result.elapsed_s)}{rate}, "
-        f"{result.files} names, tape file {result.tape_file}, {len(result.warnings)} warnings"
+        f"{result.files} names, tape file {result.tape_file}, warnings: {len(result.warnings)}"
     )
 
 
@@ -132,9 +132,10 @@ def recover(
         for failed in result.failed:
             name = printable(failed.name.decode("utf-8", "surrogateescape"))
             click.echo(f"not recovered: {name}: {failed.status}", err=True)
+        what = f"{result.recovered} of {result.requested} names" if names or renames else "everything"
         click.echo(
-            f"{size(result.bytes_processed)} in {duration(result.elapsed_s)}, {result.recovered} of "
-            f"{result.requested} names recovered, {len(result.warnings)} warnings"
+            f"{what} recovered, {size(result.bytes_processed)} in {duration(result.elapsed_s)}, "
+            f"warnings: {len(result.warnings)}"
         )
     if result.failed:
         click.get_current_context().exit(1)

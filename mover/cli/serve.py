@@ -1,5 +1,7 @@
 """`mover serve`: the only command that is a control process itself."""
 
+import os
+
 import click
 
 from mover.cli.control_process import CONFIG_DEFAULT
@@ -33,4 +35,4 @@ def serve(context: click.Context, path: str) -> None:
         raise Failure(f"{path}: {'; '.join(wrong)}")
     from mover.control.serve import run
 
-    context.exit(run(config, path))
+    context.exit(run(config, os.path.abspath(path)))

@@ -4,6 +4,7 @@ Each ``parse_`` function takes what TOML gave and returns the value, or raises V
 the sentence "expected ...".
 """
 
+import hmac
 import ipaddress
 import re
 from typing import Any, Final, NamedTuple  # Any: TOML values before they are checked
@@ -34,6 +35,12 @@ class Secret:
 
     def __bool__(self) -> bool:
         return bool(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and hmac.compare_digest(self._value.encode(), other._value.encode())
+
+    def __hash__(self) -> int:
+        return hash(self._value)
 
     def __repr__(self) -> str:
         return "Secret(...)"

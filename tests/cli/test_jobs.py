@@ -92,7 +92,7 @@ def test_backup_tells_the_dma_only_what_was_given(mover: Run, told: Said, login:
     assert result.exit_code == 0
     credentials = Credentials("u", "geheim")
     assert told == [BackupOptions(data=Server("h"), credentials=credentials, drive="vtl0/drive0", filesystem="/srv")]
-    assert result.stdout == ("job 3: 3.0 MiB in 0:00:02, 1.5 MiB/s, 7 names, tape file 1, 1 warnings\n")
+    assert result.stdout == ("job 3: 3.0 MiB in 0:00:02, 1.5 MiB/s, 7 names, tape file 1, warnings: 1\n")
     assert result.stderr.splitlines() == [
         "connecting",
         "transferring, 1.0 MiB of 4.0 MiB, 5 names, 1.0 MiB/s, 0:00:03 to go",
@@ -129,7 +129,7 @@ def test_recover_names_what_failed_and_fails(mover: Run, told: Said, login: list
             names=["x", "y"], renames=[("a", "b")], job=3,
         )
     ]  # fmt: skip
-    assert (result.exit_code, result.stdout) == (1, "100 B in 0:01:01, 1 of 2 names recovered, 0 warnings\n")
+    assert (result.exit_code, result.stdout) == (1, "1 of 2 names recovered, 100 B in 0:01:01, warnings: 0\n")
     assert result.stderr.splitlines()[-1] == r"not recovered: a\n\udcff: FAILED_NOT_FOUND"
 
 

@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+import pytest
+
+import mover.control.serve as control
+from mover.config import Config, load_config
 from tests.cli.conftest import Run
 
 
@@ -29,3 +33,19 @@ def test_missing_directories_are_one_line_and_status_1(mover: Run, tmp_path: Pat
         f"mover: {config}: node.volumes.a: {tmp_path}/a: no such directory; "
         f"node.volumes.b: {tmp_path}/b: no such directory\n"
     )
+
+
+def test_the_server_gets_the_config_and_the_path_to_read_again(
+    mover: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mover.toml").write_text(f'[node]\nstate_directory = "{tmp_path}"\nadmin_socket = "{tmp_path}/a.sock"\n')
+    given: list[tuple[Config, str | None]] = []
+
+    def run(config: Config, path: str | None = None) -> int:
+        given.append((config, path))
+        return 1
+
+    monkeypatch.setattr(control, "run", run)
+    assert mover("serve", "--config", "mover.toml").exit_code == 1
+    assert given == [(load_config("mover.toml"), f"{tmp_path}/mover.toml")]

@@ -1,6 +1,7 @@
 """Reading the file: every table, every kind of mistake and the exact line it gets."""
 
 import os
+import pickle
 import re
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mover.config import Config, ConfigError, Lif, PortRange, load_config, parse_config
+from mover.config import Config, ConfigError, Lif, PortRange, Secret, load_config, parse_config
 
 WHOLE = """
 [node]
@@ -221,6 +222,13 @@ def test_a_wrong_password_is_not_shown(value: str) -> None:
     assert failure(f"[[user]]\nname='u'\npassword={value}") == (
         "mover.toml: user[0].password: expected a non-empty string, got a value that is not shown"
     )
+
+
+def test_secrets_compare_by_value_and_are_not_pickled() -> None:
+    assert Secret("a") == Secret("a") != Secret("b")
+    assert len({Secret("a"), Secret("a")}) == 1
+    with pytest.raises(TypeError, match="not to be pickled"):
+        pickle.dumps(Secret("a"))
 
 
 def test_a_password_is_in_no_repr() -> None:
