@@ -158,8 +158,8 @@ class _Job:
         return f"the recover ended by an error of its own: {type(error).__name__}: {error}"
 
     def _end(self, requests: list[Request], reason: HaltReason, text: str) -> None:
+        self._reader.close()
         offset = self._reader.offset
-        self._reader.release_slot()
         self._consumer.finish()
         self._report.finish(requests, reason, text, offset)
 

@@ -126,6 +126,13 @@ class RecordReader:
             self._slot = None
             self._consumer.release()
 
+    def close(self) -> None:
+        """Give everything back; no record can be read any more."""
+        self._base += self.pos
+        self.view.release()
+        self.view, self.pos, self.end = memoryview(b""), 0, 0
+        self.release_slot()
+
     def take(self, records: int) -> memoryview:
         """The next of ``records`` records, as many as lie in one piece; the view is good until the next call.
 
