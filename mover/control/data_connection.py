@@ -141,7 +141,7 @@ class DataConnection:
                     case LogLine():
                         log.info("relay", pid=relay.pid, text=event.text.decode("utf-8", "backslashreplace"))
                     case _:
-                        log.error("unexpected event of a relay", pid=relay.pid, event=type(event).__name__)
+                        log.error("unexpected event of a relay", pid=relay.pid, message=type(event).__name__)
         except trio.ClosedResourceError:
             return  # stopped by us
         await self.conclude_end(

@@ -226,7 +226,7 @@ class DataService:
                     case DataFinished():
                         await self._complete(event)
                     case _:
-                        self._connection.log.error("unexpected event of a data worker", event=type(event).__name__)
+                        self._connection.log.error("unexpected event of a data worker", message=type(event).__name__)
         except trio.ClosedResourceError:
             return  # stopped by us
         if self.result is None and worker is self.worker:

@@ -130,7 +130,7 @@ class TapeService:
                     case MoverHalted():
                         await self._connection.mover.on_halted(event)
                     case _:
-                        self._connection.log.error("unexpected event of a tape worker", event=type(event).__name__)
+                        self._connection.log.error("unexpected event of a tape worker", message=type(event).__name__)
         except trio.ClosedResourceError:
             return  # closed by us
         if worker is self.worker:

@@ -188,7 +188,7 @@ class Worker:
             try:
                 await self._event_sender.send(message)
             except trio.BrokenResourceError:
-                log.debug("event of a worker nobody listens to", kind=self.kind, event=type(message).__name__)
+                log.debug("event of a worker nobody listens to", kind=self.kind, message=type(message).__name__)
         elif self._waiting:
             self._waiting.popleft().send_nowait(message)
         else:
