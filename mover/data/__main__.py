@@ -1,4 +1,4 @@
-"""The data worker: ``python -I -m mover.data FD``. Everything is imported before the first message, for a warm spare."""
+"""The data worker: ``python -I -m mover.data FD``. All is imported before the first message, for a warm spare."""
 
 import sys
 

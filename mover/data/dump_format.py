@@ -321,30 +321,38 @@ _ENTRY_LITTLE: Final = struct.Struct("<IHBB")
 _ENTRY_BIG: Final = struct.Struct(">IHBB")
 
 
-def pack_directory(entries: Iterable[tuple[int, int, bytes]]) -> bytearray:
+# The whole of an entry by the length of its name: NUL and pad included.
+_NAMED_ENTRIES: Final = tuple(
+    struct.Struct(f"<IHBB{((length + 12) & ~3) - 8}s") for length in range(NAME_BYTES_MAX + 1)
+)  # fmt: skip
+
+
+def pack_directory(entries: Iterable[tuple[int, int, bytes]]) -> bytes:
     """The data of a directory: entries (inumber, type, name) in the order given, ``.`` and ``..`` included.
 
     No entry crosses a 1024-byte chunk; the last of each chunk reaches to its end.
     """
-    data = bytearray()
-    pack = _ENTRY_LITTLE.pack
-    chunk_end = DIRECTORY_CHUNK_BYTES
-    last = -1  # offset of the last entry
+    parts: list[bytes] = []
+    add, forms = parts.append, _NAMED_ENTRIES
+    used = last = 0  # bytes of the chunk, and of its last entry
     for inumber, entry_type, name in entries:
-        length = (len(name) + 12) & ~3  # 8 + name + NUL, rounded up to 4
-        at = len(data)
-        if at + length > chunk_end:
-            data[last + 4 : last + 6] = (chunk_end - last).to_bytes(2, "little")
-            data += bytes(chunk_end - at)
-            chunk_end += DIRECTORY_CHUNK_BYTES
-        last = len(data)
-        data += pack(inumber, length, entry_type, len(name))
-        data += name
-        data += bytes(length - 8 - len(name))
-    if last >= 0:
-        data[last + 4 : last + 6] = (chunk_end - last).to_bytes(2, "little")
-        data += bytes(chunk_end - len(data))
-    return data
+        form = forms[len(name)]
+        length = form.size
+        if used + length > DIRECTORY_CHUNK_BYTES:
+            _stretch(parts, last, DIRECTORY_CHUNK_BYTES - used)
+            used = 0
+        add(form.pack(inumber, length, entry_type, len(name), name))
+        used += length
+        last = length
+    if parts:
+        _stretch(parts, last, DIRECTORY_CHUNK_BYTES - used)
+    return b"".join(parts)
+
+
+def _stretch(parts: list[bytes], last: int, room: int) -> None:
+    """Let the last entry of a chunk, of ``last`` bytes, reach to the chunk's end."""
+    entry = parts[-1]
+    parts[-1] = entry[:4] + (last + room).to_bytes(2, "little") + entry[6:] + bytes(room)
 
 
 def parse_directory(

@@ -57,7 +57,7 @@ class Outcome(NamedTuple):
         ]
 
 
-class _Reader(threading.Thread):
+class Reader(threading.Thread):
     """Drains a ring from a thread."""
 
     def __init__(self, ring: RingControl) -> None:
@@ -84,7 +84,7 @@ class _Rings:
     def __init__(self, slot_bytes: int, slots: int, history: HistoryPlan | None, history_slot_bytes: int) -> None:
         self.data = RingControl(slot_bytes, slots)
         self.history = RingControl(history_slot_bytes, 4) if history is not None else None
-        self.readers = [_Reader(ring) for ring in self.all]
+        self.readers = [Reader(ring) for ring in self.all]
 
     @property
     def all(self) -> list[RingControl]:
@@ -92,9 +92,9 @@ class _Rings:
 
     def outcome(self, messages: list[FromWorker]) -> Outcome:
         """Ends the readers that have not met an in-band end and gathers what came."""
-        if isinstance(messages[-1], DataFinished) and messages[-1].reason == 1:
+        if isinstance(messages[-1], DataFinished) and messages[-1].reason in {1, 3}:
             self.readers[0].join(DEADLINE_S)
-            assert self.readers[0].end == Kind.END
+            assert self.readers[0].end == (Kind.END if messages[-1].reason == 1 else Kind.FAILED)
         gauges = {gauge: self.data.gauge("producer", gauge) for gauge in DataGauge}
         if self.history is not None:
             statistics = self.history.statistics()

@@ -1,0 +1,332 @@
+"""A backup of a tree with every kind of entry, read by a parser of the tests' own; history; environment."""
+
+import errno
+import os
+import resource
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from mover.data.xattr_blob import decode, decode_private
+from mover.ring import DataGauge, Kind
+from mover.workers.messages import HistoryPlan
+from tests.data import fh_reader
+from tests.data.backup_runner import FILESYSTEM, Outcome, backup_here, request
+from tests.data.dump_reader import Dump, Object, parse
+from tests.support.trees import make_tree
+
+ILLEGAL_ARGS = 9
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("backup") / "tree"
+    make_tree(root, wide=300, depth=12, huge_sparse=False, large_xattrs=True, sub_microsecond=True)
+    # Beyond 32 bits of seconds, and before 1970, where the file system lets us.
+    for name, time_ns in ((b"late", 2**32 * 10**9 + 123_456_789), (b"early", -(10**9) - 1)):
+        path = os.fsencode(root / "sizes") + b"/" + name
+        with open(path, "xb") as file:
+            file.write(name)
+        os.utime(path, ns=(time_ns, time_ns))
+    return root
+
+
+@pytest.fixture(scope="module", params=[1 << 20, 64_007, 5_000], ids=["1 MiB", "64,007", "5,000"])
+def whole(request: pytest.FixtureRequest, tree: Path) -> Outcome:
+    return backup_tree(tree, slot_bytes=request.param)
+
+
+def backup_tree(tree: Path, *, slot_bytes: int = 1 << 20, history: HistoryPlan | None = None) -> Outcome:
+    return backup_here(request(tree.parent, path=os.fsencode(tree.name), history=history), slot_bytes=slot_bytes)
+
+
+def found(tree: Path) -> dict[bytes, os.stat_result]:
+    """Path relative to the root -> status, as find lists it."""
+    output = subprocess.run(["find", tree, "-printf", "%P\\0"], check=True, capture_output=True).stdout
+    root = os.fsencode(tree)
+    return {path: os.lstat(root + b"/" + path if path else root) for path in output.split(b"\0")[:-1]}
+
+
+def content(path: bytes, status: os.stat_result) -> bytes:
+    if stat.S_ISREG(status.st_mode):
+        with open(path, "rb") as file:
+            return file.read()
+    return os.readlink(path) if stat.S_ISLNK(status.st_mode) else b""
+
+
+def attributes(path: bytes) -> dict[bytes, bytes]:
+    try:
+        names = os.listxattr(path, follow_symlinks=False)
+    except OSError as error:
+        if error.errno != errno.ENOTSUP:
+            raise
+        return {}
+    return {os.fsencode(name): os.getxattr(path, name, follow_symlinks=False) for name in names}
+
+
+def stored_attributes(item: Object) -> dict[bytes, bytes]:
+    stored = [pair for kind, blob in item.blobs for pair in (decode(blob) if kind == 3 else decode_private(blob))]
+    assert len(dict(stored)) == len(stored)
+    return dict(stored)
+
+
+def test_every_entry_is_in_the_stream_as_it_is_on_disk(tree: Path, whole: Outcome) -> None:
+    dump, root = parse(whole.stream), os.fsencode(tree)
+    entries = found(tree)
+    numbers = dump.tree()
+    assert numbers.keys() == entries.keys()
+    assert dump.objects.keys() == set(numbers.values()) == dump.dumped == dump.used
+    for path, status in entries.items():
+        item = dump.objects[numbers[path]]
+        place = root + b"/" + path
+        assert (item.mode, item.uid, item.gid) == (status.st_mode, status.st_uid, status.st_gid), path
+        assert item.times[1:] == (status.st_mtime_ns, status.st_ctime_ns), path
+        assert stored_attributes(item) == attributes(place), path
+        if not stat.S_ISDIR(status.st_mode):
+            assert (item.nlink, item.device) == (status.st_nlink, status.st_rdev), path
+            assert item.data == content(place, status), path
+            assert item.size == len(item.data)
+
+
+def test_names_of_one_inode_share_its_number(tree: Path, whole: Outcome) -> None:
+    numbers = parse(whole.stream).tree()
+    by_inode: dict[int, set[int]] = {}
+    for path, status in found(tree).items():
+        by_inode.setdefault(status.st_ino, set()).add(numbers[path])
+    assert all(len(shared) == 1 for shared in by_inode.values())
+    assert len({numbers[name] for name in (b"links/hard-1", b"links/elsewhere/hard-3", b"zz-hard-4")}) == 1
+
+
+def test_holes_are_left_out(tree: Path, whole: Outcome) -> None:
+    dump = parse(whole.stream)
+    numbers = dump.tree()
+    assert dump.objects[numbers[b"sparse/hole-only"]].holes == list(range(586))
+    assert set(range(100)) <= set(dump.objects[numbers[b"sparse/hole-first"]].holes)
+    assert dump.objects[numbers[b"sizes/zeros-written"]].holes == []
+
+
+def test_the_figures_are_those_of_the_tree(tree: Path, whole: Outcome) -> None:
+    entries = found(tree)
+    directories = sum(stat.S_ISDIR(status.st_mode) for status in entries.values())
+    inodes = len({status.st_ino for status in entries.values()})
+    finished = whole.finished
+    assert (finished.reason, finished.text, finished.errors) == (1, "", 0)
+    assert (finished.directories, finished.files) == (directories, inodes - directories)
+    sizes = {status.st_ino: status.st_size for status in entries.values() if stat.S_ISREG(status.st_mode)}
+    assert finished.file_bytes == sum(sizes.values())
+    assert finished.stream_bytes == len(whole.stream) == whole.gauges[DataGauge.STREAM_BYTES]
+    assert whole.gauges[DataGauge.TOTAL_ENTRIES] == inodes
+    assert whole.gauges[DataGauge.FILES] == inodes - directories
+    assert whole.end == Kind.END
+    assert len(whole.lines()) == 1
+
+
+def test_the_label_names_host_and_path(whole: Outcome) -> None:
+    tape = parse(whole.stream).tape
+    assert tape[696:760].rstrip(b"\0") == FILESYSTEM
+    assert tape[824:888].rstrip(b"\0") == b"files1"
+
+
+# --- history -------------------------------------------------------------------------------------------------
+
+
+def history(outcome: Outcome, dump: Dump) -> tuple[list[fh_reader.Name], dict[int, fh_reader.Attributes]]:
+    """All directory entries in order, and nodes; no node before its first name, offsets are those of the headers."""
+    names: list[fh_reader.Name] = []
+    nodes: dict[int, fh_reader.Attributes] = {}
+    for kind, body in outcome.posts:
+        for element in fh_reader.elements(kind, body):
+            if isinstance(element, fh_reader.Name):
+                names.append(element)
+            else:
+                assert element.node in {name.node for name in names}
+                assert element.node not in nodes
+                assert dump.objects[element.node].offset == element.fh_info
+                nodes[element.node] = element
+    return names, nodes
+
+
+@pytest.mark.parametrize("version", [2, 3, 4])
+def test_history_by_node_follows_its_rules(tree: Path, version: int) -> None:
+    outcome = backup_tree(tree, history=HistoryPlan(version, "dir"))
+    dump = parse(outcome.stream)
+    names, nodes = history(outcome, dump)
+    assert [kind for kind, _ in outcome.posts if kind not in ({0x701, 0x702} if version == 2 else {0x704, 0x705})] == []
+    assert names[:2] == [(b".", 2, 2), (b"..", 2, 2)]
+    # Each directory: its ".", its "..", all its entries, and nothing of another one in between.
+    paths: dict[bytes, int] = {}
+    own: dict[int, bytes] = {2: b""}
+    parents = {2: 2}
+    for before, name in zip([None, *names], names, strict=False):
+        if name.name == b".":
+            assert name.node == name.parent
+        elif name.name == b"..":
+            assert before == (b".", name.parent, name.parent)
+            assert name.node == parents[name.parent]
+        else:
+            assert before is not None
+            assert before.parent == name.parent
+            path = own[name.parent] + b"/" + name.name if own[name.parent] else name.name
+            paths[path] = name.node
+            if stat.S_ISDIR(dump.objects[name.node].mode):
+                own[name.node] = path
+                parents[name.node] = name.parent
+    entries = found(tree)
+    assert {**paths, b"": 2} == dump.tree()
+    assert paths.keys() | {b""} == entries.keys()
+    assert nodes.keys() == dump.objects.keys()
+    types = {0o04: 0, 0o01: 1, 0o02: 2, 0o06: 3, 0o10: 4, 0o12: 5, 0o14: 6}
+    for path, status in entries.items():
+        node = nodes[paths.get(path, 2)]
+        assert node.ftype == types[status.st_mode >> 12]
+        assert (node.owner, node.group, node.fattr) == (status.st_uid, status.st_gid, status.st_mode & 0o7777)
+        assert node.mtime == min(max(int(status.st_mtime_ns // 10**9), 0), 2**32 - 1)
+        assert node.size == (status.st_size if stat.S_ISREG(status.st_mode) else 0)
+        if version != 2 and not stat.S_ISDIR(status.st_mode):
+            assert node.links == status.st_nlink
+    assert outcome.finished.history_entries == len(names) + len(nodes)
+
+
+@pytest.mark.parametrize("version", [2, 4])
+def test_history_by_path_names_every_path_once(tree: Path, version: int) -> None:
+    outcome = backup_tree(tree, history=HistoryPlan(version, "file"))
+    dump = parse(outcome.stream)
+    numbers = dump.tree()
+    paths: dict[bytes, fh_reader.Attributes] = {}
+    for kind, body in outcome.posts:
+        assert kind == (fh_reader.ADD_UNIX_PATH if version == 2 else fh_reader.ADD_FILE)
+        for element in fh_reader.elements(kind, body):
+            assert isinstance(element, fh_reader.Attributes)
+            assert element.path[:1] == b"/"
+            assert element.path[1:] not in paths
+            paths[element.path[1:]] = element
+    assert paths.keys() == found(tree).keys()
+    for path, element in paths.items():
+        assert element.fh_info == dump.objects[numbers[path]].offset
+        assert element.node == (0 if version == 2 else numbers[path])
+
+
+def test_history_goes_into_slots_smaller_than_what_is_gathered(tree: Path) -> None:
+    message = request(tree, history=HistoryPlan(4, "dir"))
+    outcome = backup_here(message, history_slot_bytes=1024)
+    assert max(len(body) for _, body in outcome.posts) <= 1024
+    _, nodes = history(outcome, parse(outcome.stream))
+    assert nodes.keys() == parse(outcome.stream).objects.keys()
+
+
+# --- what a request may ask for ------------------------------------------------------------------------------
+
+
+def test_names_left_out(tree: Path) -> None:
+    outcome = backup_here(request(tree, env=[(b"EXCLUDE", b"links,*-one,/names/--,deep/level-00")]))
+    expected = {
+        path
+        for path in found(tree)
+        if not (
+            path.split(b"/")[0] == b"links"
+            or path.endswith(b"-one")
+            or path == b"names/--"
+            or (path + b"/").startswith(b"deep/level-00/")
+        )
+    }
+    assert parse(outcome.stream).tree().keys() == expected
+
+
+def test_a_level_without_a_base_is_a_full_backup_and_says_so(tree: Path) -> None:
+    outcome = backup_here(request(tree / "deep", env=[(b"LEVEL", b"3")]))
+    assert "full backup" in outcome.lines(3)[0]
+    assert outcome.finished.env == [(b"PATHNAME_SEPARATOR", b"/")]
+    assert parse(outcome.stream).tape[692:696] == bytes(4)
+
+
+def test_a_token_is_returned_when_asked_for(tree: Path) -> None:
+    outcome = backup_here(request(tree / "deep", env=[(b"BASE_DATE", b"0")]))
+    date = int.from_bytes(parse(outcome.stream).tape[4:8], "little")
+    assert outcome.finished.env[1:] == [(b"DUMP_DATE", b"%d" % date)]
+    assert outcome.lines(3) == []
+
+
+@pytest.mark.parametrize("env", [(b"LEVEL", b"12"), (b"EXCLUDE", b"a*b"), (b"BASE_DATE", b"yesterday")])
+def test_values_that_cannot_be_meant_are_refused(tree: Path, env: tuple[bytes, bytes]) -> None:
+    outcome = backup_here(request(tree, env=[env]))
+    assert outcome.refused.error == ILLEGAL_ARGS
+    assert env[0].decode() in outcome.refused.text
+    assert outcome.stream == b""
+
+
+@pytest.mark.parametrize("path", [b"no/such/place", b"file", b"link", b"link/tree", b"..", b"tree/../.."])
+def test_roots_that_are_no_directory_below_the_volume_are_refused(tmp_path: Path, path: bytes) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("/")
+    refused = backup_here(request(tmp_path, path=path)).refused
+    assert refused.error == ILLEGAL_ARGS
+    assert FILESYSTEM.decode() in refused.text
+
+
+def test_another_backup_type_is_refused(tmp_path: Path) -> None:
+    assert "'tar'" in backup_here(request(tmp_path, butype="tar")).refused.text
+
+
+def test_an_empty_directory_is_a_backup(tmp_path: Path) -> None:
+    dump = parse(backup_here(request(tmp_path), slot_bytes=1000).stream)
+    assert dump.tree() == {b"": 2}
+    assert dump.dumped == {2}
+
+
+def test_what_is_mounted_inside_stays_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mounted").mkdir()
+    (tmp_path / "mounted" / "inside").touch()
+    mounted = (tmp_path / "mounted").stat().st_ino
+    fstat = os.fstat
+
+    def elsewhere(fd: int) -> object:
+        status = fstat(fd)
+        if status.st_ino != mounted:
+            return status
+        fields = {name: getattr(status, name) for name in dir(status) if name.startswith("st_")}
+        return SimpleNamespace(**{**fields, "st_dev": status.st_dev + 1})
+
+    monkeypatch.setattr(os, "fstat", elsewhere)
+    outcome = backup_here(request(tmp_path))
+    assert parse(outcome.stream).tree().keys() == {b"", b"mounted"}
+    assert outcome.lines(3) == ["/export/data/mounted: is on another file system: backed up as an empty directory"]
+    assert outcome.finished.errors == 0
+
+
+@pytest.fixture
+def deep(tmp_path: Path) -> Iterator[Path]:
+    """3,000 directories inside each other, each with a file and a second directory beside the next one."""
+    top = tmp_path / "deep"
+    top.mkdir()
+    fd = os.open(top, os.O_RDONLY)
+    for level in range(3000):
+        os.mkdir("next", dir_fd=fd)
+        os.mkdir("beside", dir_fd=fd)
+        os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
+        below = os.open("next", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+        assert level >= 0
+    os.close(fd)
+    yield top
+    # pytest's own removal recurses.
+    subprocess.run(["rm", "-rf", top], check=True)
+
+
+@pytest.mark.slow
+def test_depth_costs_neither_stack_nor_descriptors(deep: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    in_use = len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (in_use + 110, hard))
+    try:
+        outcome = backup_here(request(deep, history=HistoryPlan(4, "file")), history_slot_bytes=1 << 18)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (outcome.finished.directories, outcome.finished.files) == (6001, 3000)
+    assert (outcome.finished.errors, outcome.finished.history_entries) == (0, 9001)
+    assert len(parse(outcome.stream).objects) == 9001

@@ -1,0 +1,370 @@
+"""What goes wrong with single objects while a backup runs, and with the backup itself."""
+
+import errno
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mover.data import backup_report
+from mover.data.backup_files import FilePhase
+from mover.data.dump_format import EXTENSION_MORE_XATTR
+from mover.data.scan import Scanner
+from mover.data.xattr_blob import decode_private
+from mover.ring import Consumer, DataGauge, Kind, RingControl, Verdict
+from mover.workers.messages import DataFinished, Done, HistoryPlan
+from tests.data.backup_runner import Reader, backup_here, request, worker
+from tests.data.dump_reader import Dump, parse
+from tests.support.processes import settle
+
+WARNING, ERROR = 3, 2
+
+
+def change_after_scan(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
+    """Do something to the tree when everything is numbered and no file is read yet."""
+    run = FilePhase.run
+
+    def changed(phase: FilePhase) -> None:
+        change()
+        run(phase)
+
+    monkeypatch.setattr(FilePhase, "run", changed)
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, function: str, name: bytes, error: int) -> None:
+    """Let a function of os fail for one name."""
+    original: Callable[..., object] = getattr(os, function)
+
+    def refusing(path: object, *arguments: object, **keywords: object) -> object:
+        if path in {name, os.fsdecode(name)}:
+            raise OSError(error, os.strerror(error))
+        return original(path, *arguments, **keywords)
+
+    monkeypatch.setattr(os, function, refusing)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A few files; a small and a large one that tests do something to."""
+    for number in range(5):
+        (tmp_path / f"before-{number}").write_bytes(b"x" * 1000 * number)
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "other").write_bytes(b"other")
+    (tmp_path / "small").write_bytes(b"s" * 3000)
+    (tmp_path / "large").write_bytes(b"l" * 3_000_000)
+    return tmp_path
+
+
+def content(dump: Dump, path: bytes) -> bytes | None:
+    item = dump.objects.get(dump.tree()[path])
+    return item.data if item is not None else None
+
+
+@pytest.mark.parametrize(("name", "size", "left"), [("small", 3000, 1500), ("small", 3000, 0), ("large", 3_000_000, 1)])
+def test_a_file_that_shrinks_is_filled_with_zeros(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, name: str, size: int, left: int
+) -> None:
+    letter = name[:1].encode()
+    inode = (tree / name).stat().st_ino
+
+    def shrinking(function: Callable[..., int]) -> Callable[..., int]:
+        def read(fd: int, *arguments: object) -> int:
+            if os.fstat(fd).st_ino == inode:
+                os.truncate(tree / name, left)
+            return function(fd, *arguments)
+
+        return read
+
+    monkeypatch.setattr(os, "readv", shrinking(os.readv))
+    monkeypatch.setattr(os, "preadv", shrinking(os.preadv))
+    outcome = backup_here(request(tree))
+    dump = parse(outcome.stream)
+    assert content(dump, name.encode()) == letter * left + bytes(size - left)
+    (line,) = outcome.lines(WARNING)
+    assert line == f"/export/data/{name}: shrank while it was read: its last {size - left} bytes are zeros"
+    assert (outcome.finished.reason, outcome.finished.errors) == (1, 1)
+    assert len(dump.objects) == 10
+
+
+@pytest.mark.parametrize(("name", "size"), [("small", 3000), ("large", 3_000_000)])
+def test_a_file_that_grows_is_cut(tree: Path, monkeypatch: pytest.MonkeyPatch, name: str, size: int) -> None:
+    path, inode, grown = tree / name, (tree / name).stat().st_ino, False
+
+    def growing(function: Callable[..., int]) -> Callable[..., int]:
+        def read(fd: int, *arguments: object) -> int:
+            nonlocal grown
+            if not grown and os.fstat(fd).st_ino == inode:
+                grown = True
+                with path.open("ab") as file:
+                    file.write(b"+" * 5000)
+            return function(fd, *arguments)
+
+        return read
+
+    monkeypatch.setattr(os, "readv", growing(os.readv))
+    monkeypatch.setattr(os, "preadv", growing(os.preadv))
+    outcome = backup_here(request(tree))
+    assert content(parse(outcome.stream), name.encode()) == name[:1].encode() * size
+    assert outcome.lines(WARNING) == [f"/export/data/{name}: grew while it was read: cut at the size it had"]
+    assert outcome.finished.errors == 0
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EIO])
+def test_a_file_that_cannot_be_opened_is_left_out(tree: Path, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+    refuse(monkeypatch, "open", b"small", error)
+    outcome = backup_here(request(tree, history=HistoryPlan(4, "dir")))
+    dump = parse(outcome.stream)
+    assert b"small" in dump.tree()
+    assert content(dump, b"small") is None
+    assert outcome.lines(ERROR) == [
+        f"/export/data/small: left out: {os.strerror(error)} ({errno.errorcode[error]})"
+    ]  # fmt: skip
+    assert (outcome.finished.reason, outcome.finished.errors, outcome.finished.files) == (1, 1, 7)
+    assert outcome.finished.text == "1 objects were left out or are not whole"
+    assert outcome.gauges[DataGauge.ERRORS] == 1
+
+
+def test_the_owner_s_quiet_open_is_not_a_condition(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_file = os.open
+
+    def not_owner(path: object, flags: int, *arguments: int, **keywords: int) -> int:
+        if flags & os.O_NOATIME:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        return open_file(path, flags, *arguments, **keywords)  # type: ignore[arg-type]  # passed through
+
+    monkeypatch.setattr(os, "open", not_owner)
+    outcome = backup_here(request(tree))
+    assert outcome.finished.errors == 0
+    assert content(parse(outcome.stream), b"small") == b"s" * 3000
+
+
+@pytest.mark.parametrize("name", [b"small", b"large"])
+def test_a_file_that_cannot_be_read(tree: Path, monkeypatch: pytest.MonkeyPatch, name: bytes) -> None:
+    inode = (tree / name.decode()).stat().st_ino
+
+    def failing(function: Callable[..., int]) -> Callable[..., int]:
+        def read(fd: int, *arguments: object) -> int:
+            if os.fstat(fd).st_ino == inode:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return function(fd, *arguments)
+
+        return read
+
+    monkeypatch.setattr(os, "readv", failing(os.readv))
+    monkeypatch.setattr(os, "preadv", failing(os.preadv))
+    outcome = backup_here(request(tree))
+    # A large one has its header out before the first read: its place is filled.
+    assert content(parse(outcome.stream), name) == (None if name == b"small" else bytes(3_000_000))
+    (line,) = outcome.lines(ERROR)
+    assert "EIO" in line
+    assert outcome.finished.errors == 1
+
+
+def test_a_file_that_vanishes_is_left_out(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change_after_scan(monkeypatch, (tree / "small").unlink)
+    outcome = backup_here(request(tree))
+    assert content(parse(outcome.stream), b"small") is None
+    assert outcome.lines(ERROR) == ["/export/data/small: left out: No such file or directory (ENOENT)"]
+
+
+def test_an_inode_whose_first_name_vanishes_is_read_by_another(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.link(tree / "small", tree / "below" / "again")
+    names = {tree / "small": b"small", tree / "below" / "again": b"below/again"}
+
+    # The root's entries have the lower numbers, so this is the name it would be read by.
+    change_after_scan(monkeypatch, (tree / "small").unlink)
+    outcome = backup_here(request(tree, history=HistoryPlan(4, "file")))
+    dump = parse(outcome.stream)
+    for name in names.values():
+        assert content(dump, name) == b"s" * 3000
+    assert outcome.lines(WARNING) == [
+        "/export/data/small: read by another of its names: No such file or directory (ENOENT)"
+    ]
+    assert outcome.finished.errors == 0
+
+
+def test_a_directory_that_vanishes_after_the_scan_loses_its_entries(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_after_scan(monkeypatch, lambda: subprocess.run(["rm", "-r", tree / "below"], check=True))
+    outcome = backup_here(request(tree))
+    assert outcome.lines(ERROR) == ["/export/data/below/other: left out: No such file or directory (ENOENT)"]
+    assert b"below/other" in parse(outcome.stream).tree()
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EMFILE])
+def test_a_directory_that_cannot_be_opened_is_empty(tree: Path, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+    refuse(monkeypatch, "open", b"below", error)
+    outcome = backup_here(request(tree, history=HistoryPlan(4, "dir")))
+    dump = parse(outcome.stream)
+    assert dump.tree().keys() >= {b"below", b"small"}
+    assert b"below/other" not in dump.tree()
+    (line,) = outcome.lines(ERROR)
+    assert line.startswith("/export/data/below: backed up as an empty directory: ")
+
+
+def test_a_directory_that_vanishes_during_the_scan_is_not_listed(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listing = Scanner._list
+
+    def vanishing(scanner: Scanner, ordinal: int, fd: int) -> list[tuple[int, str, int]]:
+        children = listing(scanner, ordinal, fd)
+        if ordinal == 0:
+            subprocess.run(["rm", "-r", tree / "below"], check=True)
+        return children
+
+    monkeypatch.setattr(Scanner, "_list", vanishing)
+    outcome = backup_here(request(tree, history=HistoryPlan(4, "dir")))
+    dump = parse(outcome.stream)
+    assert {b"small", b"large"} < dump.tree().keys()
+    assert b"below" not in dump.tree()
+    assert outcome.lines(ERROR) == ["/export/data/below: left out: No such file or directory (ENOENT)"]
+    assert (outcome.finished.errors, outcome.finished.directories) == (1, 1)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "directory", "symlink"])
+def test_a_file_that_becomes_something_else_is_left_out(tree: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    def change() -> None:
+        (tree / "small").unlink()
+        if kind == "fifo":
+            os.mkfifo(tree / "small")
+        elif kind == "directory":
+            (tree / "small").mkdir()
+        else:
+            (tree / "small").symlink_to("large")
+
+    change_after_scan(monkeypatch, change)
+    outcome = backup_here(request(tree))
+    assert content(parse(outcome.stream), b"small") is None
+    (line,) = outcome.lines(ERROR)
+    assert line.startswith("/export/data/small: left out: ")
+
+
+def test_a_symlink_that_becomes_a_file_is_left_out(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tree / "link").symlink_to("small")
+
+    def change() -> None:
+        (tree / "link").unlink()
+        (tree / "link").touch()
+
+    change_after_scan(monkeypatch, change)
+    outcome = backup_here(request(tree))
+    assert content(parse(outcome.stream), b"link") is None
+    assert outcome.finished.errors == 1
+
+
+def test_attributes_of_any_size_are_kept(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    big = {f"user.big{number}": bytes([number]) * 65_000 for number in range(20)}
+    inode = (tree / "small").stat().st_ino
+
+    def names(target: object, **_: bool) -> list[str]:
+        return list(big) if isinstance(target, int) and os.fstat(target).st_ino == inode else []
+
+    monkeypatch.setattr(os, "listxattr", names)
+    monkeypatch.setattr(os, "getxattr", lambda _, name, **__: big[name])
+    dump = parse(backup_here(request(tree)).stream)
+    item = dump.objects[dump.tree()[b"small"]]
+    assert {kind for kind, _ in item.blobs} == {EXTENSION_MORE_XATTR}
+    found = dict(pair for _, blob in item.blobs for pair in decode_private(blob))
+    assert found == {name.encode(): value for name, value in big.items()}
+
+
+def test_attributes_that_cannot_be_read_are_reported(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inode = (tree / "small").stat().st_ino
+
+    def names(target: object, **_: bool) -> list[str]:
+        return ["user.a", "user.gone"] if isinstance(target, int) and os.fstat(target).st_ino == inode else []
+
+    def value(_: object, name: str, **__: bool) -> bytes:
+        code = errno.ENODATA if name == "user.gone" else errno.EACCES
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "listxattr", names)
+    monkeypatch.setattr(os, "getxattr", value)
+    outcome = backup_here(request(tree))
+    assert outcome.lines(ERROR) == [
+        "/export/data/small: attribute 'user.a' left out: Permission denied (EACCES)"
+    ]  # fmt: skip
+    assert content(parse(outcome.stream), b"small") == b"s" * 3000
+
+
+def test_a_file_system_without_attributes_is_no_error(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object, **__: bool) -> list[str]:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr(os, "listxattr", none)
+    outcome = backup_here(request(tree))
+    assert outcome.finished.errors == 0
+    assert content(parse(outcome.stream), b"small") == b"s" * 3000
+
+
+def test_lines_about_single_objects_are_bounded(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backup_report, "LOG_LINES_MAX", 2)
+    for number in range(5):
+        refuse(monkeypatch, "open", b"before-%d" % number, errno.EACCES)
+    outcome = backup_here(request(tree))
+    assert outcome.finished.errors == 5
+    assert len(outcome.lines(ERROR)) == 2
+    assert outcome.lines(WARNING) == ["3 further lines about single objects were not sent"]
+
+
+# --- the backup itself ---------------------------------------------------------------------------------------
+
+
+def test_an_internal_failure_ends_in_band_and_with_one_line(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> None:
+        raise RuntimeError("planted")
+
+    change_after_scan(monkeypatch, broken)
+    outcome = backup_here(request(tree))
+    assert outcome.end == Kind.FAILED
+    assert (outcome.finished.reason, outcome.finished.text) == (3, "the backup failed: RuntimeError: planted")
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verdict", [Verdict.BROKEN, Verdict.CLOSED])
+def test_a_ring_that_ends_ends_the_backup(tree: Path, verdict: Verdict) -> None:
+    """A real worker that waits for room is woken by control's verdict."""
+    ring = RingControl(4096, 2)
+    with worker() as data_worker, Consumer(ring.duplicate()) as consumer:
+        data_worker.send(request(tree), list(ring.fds))
+        assert isinstance(data_worker.receive(), Done)
+        consumer.peek().view.release()
+        ring.conclude(verdict)
+        finished = data_worker.receive()
+        assert isinstance(finished, DataFinished)
+        assert finished.reason == 4
+        assert verdict.name.lower() in finished.text
+    ring.close()
+
+
+def test_a_worker_leaves_when_control_is_gone(tree: Path) -> None:
+    ring = RingControl(4096, 2)
+    with worker() as data_worker:
+        data_worker.send(request(tree), list(ring.fds))
+        assert isinstance(data_worker.receive(), Done)
+    assert data_worker.process.returncode == 3
+    ring.close()
+
+
+def test_waiting_for_history_is_counted(tree: Path) -> None:
+    for number in range(300):
+        (tree / f"entry-{number}").touch()
+    data, history = RingControl(1 << 20, 8), RingControl(1024, 2)
+    reader = Reader(history)
+    with worker() as data_worker:
+        data_worker.send(request(tree, history=HistoryPlan(4, "dir")), [*data.fds, *history.fds])
+        assert isinstance(data_worker.receive(), Done)
+        settle(lambda: history.statistics().waiting == "full", "the worker waits for room")
+        reader.start()
+        while not isinstance(message := data_worker.receive(), DataFinished):
+            pass
+        assert message.reason == 1
+        assert data.gauge("producer", DataGauge.HISTORY_WAIT_NS) > 0
+    history.conclude(Verdict.CLOSED)
+    reader.join()
+    history.close()
+    data.close()
