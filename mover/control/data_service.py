@@ -70,6 +70,7 @@ class DataService:
         env: of the operation, as GET_ENV tells it.
         path: what is backed up or recovered, for status.
         result: the worker's last word; None before.
+        report_names: LOG_FILE is sent; not where the recover list was empty, since each entry gets one post.
     """
 
     def __init__(self, connection: "Connection") -> None:
@@ -83,6 +84,7 @@ class DataService:
         self.read_offset = 0
         self.read_length = 0
         self.result: DataFinished | None = None
+        self.report_names = True
         self.started = 0.0
         self.ended_after_s: float | None = None
         self._finished = trio.Event()
@@ -220,7 +222,8 @@ class DataService:
                     case LogLine():
                         await self._connection.log_line(event)
                     case FileRecovered():
-                        await self._connection.post(LogFilePost(event.name, event.status))
+                        if self.report_names:
+                            await self._connection.post(LogFilePost(event.name, event.status))
                     case WantData():
                         await self._want(event)
                     case DataFinished():

@@ -103,7 +103,7 @@ class MessageCode(IntEnum):
     # 0x408 is DATA_CONTINUE of version 1
     DATA_LISTEN = 0x409  # v3 on
     DATA_CONNECT = 0x40A  # v3 on
-    DATA_START_RECOVER_FILEHIST = 0x40B  # v4
+    DATA_START_RECOVER_FILEHIST = 0x40B  # v4; v2 and v3 as an extension of NDMJOB
     # 0x500 is NOTIFY_PAUSED of version 1
     NOTIFY_DATA_HALTED = 0x501
     NOTIFY_CONNECTION_STATUS = 0x502  # first message of every connection

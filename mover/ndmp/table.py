@@ -72,7 +72,8 @@ _REQUESTS: Final[tuple[tuple[str, str, str, type[m.Body], type[m.Body]], ...]] =
     ("DATA_STOP", "234", "", m.DataStopRequest, m.DataStopReply),
     ("DATA_LISTEN", "34", "", m.DataListenRequest, m.DataListenReply),
     ("DATA_CONNECT", "34", "", m.DataConnectRequest, m.DataConnectReply),
-    ("DATA_START_RECOVER_FILEHIST", "4", "", m.DataStartRecoverFilehistRequest, m.DataStartRecoverFilehistReply),
+    # v2, v3: an extension of NDMJOB, which lists a tape by it (messages.md section 1)
+    ("DATA_START_RECOVER_FILEHIST", "234", "", m.DataStartRecoverFilehistRequest, m.DataStartRecoverFilehistReply),
     ("MOVER_GET_STATE", "234", "", m.MoverGetStateRequest, m.MoverGetStateReply),
     ("MOVER_LISTEN", "234", "", m.MoverListenRequest, m.MoverListenReply),
     ("MOVER_CONTINUE", "234", "", m.MoverContinueRequest, m.MoverContinueReply),

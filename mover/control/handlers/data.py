@@ -180,12 +180,10 @@ async def start_recover(connection: Connection, request: m.DataStartRecoverReque
     """DATA_START_RECOVER."""
     _audit_start(connection, MoverMode.WRITE, request.mover_address)
     env = _environment(request.butype, request.env)
-    if not request.nlist:
-        raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, "the recover list is empty")
     try:
         names = resolve_names(
             connection.version,
-            request.nlist,
+            request.nlist or [whole_image(env)],
             env.root,
             connection.volumes,
             direct=env.flag(b"DIRECT", default=False),
@@ -193,21 +191,34 @@ async def start_recover(connection: Connection, request: m.DataStartRecoverReque
     except PlacementError as error:
         raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, str(error)) from error
     message = StartRecover(butype=BUTYPE, names=names, env=env.pairs, recursive=env.flag(b"RECURSIVE", default=True))
+    connection.data.report_names = bool(request.nlist)
     path = names[0].target.volume + b"/" + names[0].target.path
     await _start(connection, message, DataOperation.RECOVER, env, path, request.mover_address)
     return m.DataStartRecoverReply()
+
+
+def whole_image(env: Environment) -> m.RecoverName:
+    """What an empty recover list stands for: everything, to where PREFIX says, else back to FILESYSTEM.
+
+    Deviates: version 4 demands an entry (section 3.5.3); NDMJOB's client sends none for a whole recover, in every
+    version, with the destination in PREFIX.
+    """
+    destination = env.get(b"PREFIX") or env.root
+    if not destination:
+        raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, "the recover list is empty, and the environment names no destination")
+    return m.RecoverName(b"", destination, name=b"")
 
 
 async def start_recover_filehist(
     connection: Connection, request: m.DataStartRecoverFilehistRequest
 ) -> m.DataStartRecoverFilehistReply:
     """DATA_START_RECOVER_FILEHIST."""
-    _audit_start(connection, MoverMode.WRITE, None)
+    _audit_start(connection, MoverMode.WRITE, request.mover_address)
     env = _environment(request.butype, request.env)
     message = StartRecoverFilehist(
         butype=BUTYPE, env=env.pairs, history=HistoryPlan(connection.version, env.history_form() or "dir")
     )
-    await _start(connection, message, DataOperation.RECOVER_FILEHIST, env, env.root or b"", None)
+    await _start(connection, message, DataOperation.RECOVER_FILEHIST, env, env.root or b"", request.mover_address)
     return m.DataStartRecoverFilehistReply()
 
 

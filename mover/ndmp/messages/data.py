@@ -64,11 +64,12 @@ class DataStartRecoverReply(Body, frozen=True):
 
 
 class DataStartRecoverFilehistRequest(Body, frozen=True):
-    """Make file history out of a backup stream (v4)."""
+    """Make file history out of a backup stream (v4; v2 and v3 as an extension of NDMJOB)."""
 
     env: tuple[Pval, ...]
     nlist: tuple[RecoverName, ...]
     butype: String
+    mover_address: Address | None = None  # v2 only, always there
 
 
 class DataStartRecoverFilehistReply(Body, frozen=True):
