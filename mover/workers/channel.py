@@ -146,7 +146,10 @@ class Channel:
                 except msgspec.DecodeError as error:
                     raise ChannelBroken(f"control sent no message of ours: {error}") from error
                 return message
-            data, ancillary, flags, _ = self.socket.recvmsg(_CHUNK, ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
+            try:
+                data, ancillary, flags, _ = self.socket.recvmsg(_CHUNK, ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
+            except OSError as error:  # a reset: control closed with our words unread
+                raise ChannelBroken(f"control is gone: {error.strerror}") from error
             self._descriptors += receive_descriptors(ancillary, flags)
             if not data:
                 raise ChannelBroken("control closed the control socket")
