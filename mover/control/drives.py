@@ -1,6 +1,7 @@
 """The drives of this node and their leases: one connection at a time has a drive open."""
 
 import os
+import secrets
 from collections.abc import Iterator
 
 import trio
@@ -17,12 +18,15 @@ class DriveBay:
     Attributes:
         session_id: the connection that has it open; None = nobody.
         ring_bytes: size of the data rings of its jobs.
+        loading: names the present loading: a cartridge that is loaded anew stands at BOT, one that is only closed
+            and opened again stands where it stood. A restart of the server counts as a loading.
     """
 
     def __init__(self, name: str, ring_bytes: int) -> None:
         self.name = name
         self.ring_bytes = ring_bytes
         self.session_id: int | None = None
+        self.loading = secrets.token_hex(8)
 
     @property
     def library(self) -> str:
@@ -89,10 +93,12 @@ class LibraryDrive(DriveBay):
 
     def spec(self) -> DriveSpec:
         library = self._inventory.library
-        return DriveSpec(self.name, self.path, library.cartridge_size, library.early_warning)
+        return DriveSpec(self.name, self.path, library.cartridge_size, library.early_warning, self.loading)
 
     async def load(self, barcode: str | None) -> str:
-        return (await self._inventory.load(self._number, barcode)).barcode
+        barcode = (await self._inventory.load(self._number, barcode)).barcode
+        self.loading = secrets.token_hex(8)
+        return barcode
 
     async def unload(self) -> str:
         return (await self._inventory.unload(self._number)).barcode
@@ -112,7 +118,7 @@ class FileDrive(DriveBay):
         return self._path if self._loaded else None
 
     def spec(self) -> DriveSpec:
-        return DriveSpec(self.name, self.path, self._drive.cartridge_size, self._drive.early_warning)
+        return DriveSpec(self.name, self.path, self._drive.cartridge_size, self._drive.early_warning, self.loading)
 
     def make_cartridge(self) -> None:
         """Make the file, empty, when it is not there yet. Raises OSError."""
@@ -124,6 +130,7 @@ class FileDrive(DriveBay):
         if self._loaded:
             raise InventoryError("busy", f"{self.name} already holds {self._path}")
         self._loaded = True
+        self.loading = secrets.token_hex(8)
         return self._path
 
     async def unload(self) -> str:
