@@ -99,13 +99,15 @@ class _Backup:
 
     def _begin(self) -> int:
         options, job = self.options, self.job
+        data_server, filesystem = str(options.data), os.fsencode(options.filesystem)
+        job.expected_bytes = self.catalogue.earlier_bytes(data_server, filesystem, options.level)
         return self.catalogue.begin_job(
-            data_server=str(options.data),
+            data_server=data_server,
             tape_server=str(options.tape or options.data),
             drive=one_line(options.drive),
             record_size=options.record_size,
             butype=one_line(options.butype),
-            filesystem=os.fsencode(options.filesystem),
+            filesystem=filesystem,
             protocol_version=job.data.version,
         )
 

@@ -195,6 +195,16 @@ class Catalogue:
             )
         return _job(row)
 
+    def earlier_bytes(self, data_server: str, filesystem: bytes, level: int) -> int | None:
+        """Size of the newest good backup of the same kind, for an estimate; None without one."""
+        with self._errors():
+            row = self._connection.execute(
+                "SELECT bytes FROM job WHERE status = 'successful' AND data_server = ? AND filesystem = ? AND EXISTS "
+                "(SELECT 1 FROM env WHERE env.job = job.job AND name = ? AND value = ?) ORDER BY job DESC LIMIT 1",
+                (data_server, filesystem, b"LEVEL", b"%d" % level),
+            ).fetchone()
+        return _unsigned(row[0]) if row else None
+
     def env(self, job: int) -> list[tuple[bytes, bytes]]:
         """The environment that a job's GET_ENV returned."""
         with self._errors():

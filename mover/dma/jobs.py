@@ -78,6 +78,7 @@ class RunningJob:
         data, tape: the control connections; one and the same for a LOCAL job.
         tape_open: whether TAPE_CLOSE is due.
         phase: of the progress.
+        expected_bytes: estimate of the stream for a server that makes none; None without one.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class RunningJob:
         self.events = events
         self.tape_open = False
         self.phase = "connect"
+        self.expected_bytes: int | None = None
         self.started = trio.current_time()
         self._progress = progress
         self._states: States | None = None
@@ -131,10 +133,12 @@ class RunningJob:
         total = eta = None
         if not state.unsupported & DataUnsupported.EST_BYTES_REMAIN and state.est_bytes_remain:
             total = state.bytes_processed + state.est_bytes_remain
-            if rate > 0:
-                eta = state.est_bytes_remain / rate
+        elif self.expected_bytes is not None and self.expected_bytes >= state.bytes_processed:
+            total = self.expected_bytes
         if not state.unsupported & DataUnsupported.EST_TIME_REMAIN and state.est_time_remain:
             eta = float(state.est_time_remain)
+        elif total is not None and rate > 0:
+            eta = (total - state.bytes_processed) / rate
         self._progress(Progress(self.phase, state.bytes_processed, total, files, rate, eta, str(self._states)))
 
     def _rate(self) -> float:

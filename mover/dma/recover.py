@@ -89,6 +89,8 @@ async def run_recover(
     async with open_job(options, progress, log) as job:
         if image.job is not None and image.job.status != "successful":
             job.events.note(f"job {image.job.job} is {image.job.status}: its image may be incomplete")
+        if image.job is not None and not (options.names or options.renames):
+            job.expected_bytes = image.job.bytes_processed
         nlist = recover_list(job.data.version, options, image, entries)
         env = recover_env(options, image, direct=any(name.fh_info != UNKNOWN_U64 for name in nlist))
 

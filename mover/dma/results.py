@@ -13,7 +13,7 @@ class Progress(msgspec.Struct, frozen=True):
     bytes_processed: int = 0
     """Stream bytes that the data service has processed."""
     total_bytes: int | None = None
-    """Estimate of all stream bytes, None if the server does not say."""
+    """Estimate of all stream bytes: the server's, else from an earlier backup or the catalogue; None without any."""
     files: int = 0
     """Names seen in the file history; 0 without history."""
     rate_bytes_s: float = 0.0

@@ -54,6 +54,7 @@ class World:
     refuse_in_header: dict[MessageCode, ErrorCode] = field(default_factory=dict)
     logged_refusal: m.Body | None = None
     """Sent behind each reply with an error."""
+    estimates: bool = True
     silent: set[MessageCode] = field(default_factory=set)
     hang_up: set[MessageCode] = field(default_factory=set)
     early_warning: bool = False
@@ -159,6 +160,7 @@ class FakeSession:
             case m.DataGetStateRequest():
                 data = self.machines.data
                 return m.DataGetStateReply(
+                    unsupported=0 if self.world.estimates else 3,
                     operation=data.operation,
                     state=data.state,
                     halt_reason=data.halt_reason,

@@ -137,6 +137,18 @@ async def test_appends_behind_the_last_file(world: World, server: Server, tmp_pa
     assert (result.job, result.tape_file, len(world.tape), world.marks) == (4, 0, 1, 1)
 
 
+async def test_an_earlier_backup_is_the_estimate(world: World, server: Server, tmp_path: Path) -> None:
+    world.estimates = False
+    for expected in ({None}, {None, 5000}):
+        seen: list[Progress] = []
+        with trio.fail_after(DEADLINE_S):
+            await run_backup(options(server, tmp_path), progress=seen.append)
+        assert {progress.total_bytes for progress in seen} == expected
+    with trio.fail_after(DEADLINE_S):
+        await run_backup(options(server, tmp_path, level=1), progress=seen.append)
+    assert seen[-1].total_bytes is None
+
+
 async def test_an_unfinished_file_gets_a_filemark(world: World, server: Server, tmp_path: Path) -> None:
     world.tape = [[b"whole"], [b"torn"]]
     world.marks = 1
