@@ -8,6 +8,7 @@ is handled, posts wait in order. Everything the connection owns is let go in ``_
 
 from __future__ import annotations
 
+import select
 import socket
 import time
 from contextlib import suppress
@@ -42,8 +43,39 @@ CHUNKS_QUEUED: Final = 8
 UNAUTHENTICATED_BYTES_MAX: Final = 64 * 1024  # of one message, before a login
 DISCARDED_MAX: Final = 16  # messages in a row that get no answer
 WATCH_S: Final = 1.0
+SETTLE_S: Final = 10.0  # how long a DATA or MOVER request waits for a data connection that is being accepted
 RELEASE_S: Final = 930.0  # the longest CloseDrive and a little
 _GATED: Final = (0x04, 0x0A)  # DATA and MOVER requests cause posts
+
+
+class _Arrival:
+    """A data connection listener and how far it is with what arrives there.
+
+    The peer's CONNECT is answered as soon as the kernels have shaken hands, so the DMA's next request may be here
+    before we have accepted: it must find the connection made.
+    """
+
+    def __init__(self, listener: trio.socket.SocketType) -> None:
+        self._listener = listener
+        self._step = trio.Event()
+        self.taking = False
+        self.over = False
+
+    def pending(self) -> bool:
+        """Whether somebody has connected and is not dealt with yet."""
+        if self.over:
+            return False
+        return self.taking or bool(select.select([self._listener.fileno()], [], [], 0)[0])
+
+    def stepped(self, *, over: bool) -> None:
+        """One arrival is dealt with: refused, or taken over."""
+        self.over = over
+        self._step.set()
+        self._step = trio.Event()
+
+    async def settle(self) -> None:
+        while self.pending():
+            await self._step.wait()
 
 
 class Connection:
@@ -84,6 +116,7 @@ class Connection:
         self._busy = False
         self._discarded = 0
         self._listening: dict[str, trio.CancelScope] = {}
+        self._arrivals: set[_Arrival] = set()
         self.local_address, self.local_port = stream.socket.getsockname()[:2]
         self.peer_address, self.peer_port = stream.socket.getpeername()[:2]
 
@@ -253,6 +286,9 @@ class Connection:
         if not self.services_open:
             self._open_services()
         if request.code >> 8 in _GATED:
+            with trio.move_on_after(SETTLE_S):
+                for arrival in list(self._arrivals):
+                    await arrival.settle()
             self._gate = trio.Event()
         try:
             reply = await self._handle(request)
@@ -370,6 +406,7 @@ class Connection:
             raise Refusal(ErrorCode.CONNECT_ERR, f"no data connection listener on {address}: {error}") from error
         port = listener.getsockname()[1]
         scope = self._listening[owner] = trio.CancelScope()
+        arrival = _Arrival(listener)
 
         async def accept() -> None:
             with listener, scope:
@@ -377,9 +414,11 @@ class Connection:
                     while True:
                         sock, peer = await listener.accept()
                         if self.allow.allows(peer[0]):
+                            arrival.taking = True
                             break
                         self.log.warning("data connection refused", peer=peer[0])
                         sock.close()
+                        arrival.stepped(over=False)
                 except OSError as error:
                     lost(f"the data connection listener failed: {error.strerror}")
                     return
@@ -388,7 +427,15 @@ class Connection:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             await accepted(sock, peer[0], peer[1])
 
-        self.nursery.start_soon(accept)
+        async def own() -> None:
+            self._arrivals.add(arrival)
+            try:
+                await accept()
+            finally:
+                self._arrivals.discard(arrival)
+                arrival.stepped(over=True)
+
+        self.nursery.start_soon(own)
         return address, port
 
     def stop_listening(self, owner: str) -> None:

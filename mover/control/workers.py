@@ -303,7 +303,8 @@ class Supervisor:
             if worker in self._spares[worker.kind]:
                 self._spares[worker.kind].remove(worker)
                 self._wanted.set()
-                log.warning("spare worker ended", kind=worker.kind, pid=worker.pid, exit=worker.exit_status)
+                if worker.exit_status != 0:  # 0 = its socket was closed, which only the supervisor does
+                    log.warning("spare worker ended", kind=worker.kind, pid=worker.pid, exit=worker.exit_status)
 
 
 @asynccontextmanager

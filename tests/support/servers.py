@@ -68,6 +68,8 @@ def write_config(
     cartridge_size: str = "100GiB",
     early_warning: str = "16MiB",
     authtype: Sequence[str] = ("challenge", "plaintext"),
+    address: str = "127.0.0.1",
+    data_connections: str = "",
     extra: str = "",
 ) -> Path:
     """Writes a configuration on loopback with any free port, everything it keeps below `directory`.
@@ -75,6 +77,8 @@ def write_config(
     Args:
         volumes: name -> directory.
         drives: drives of the virtual library vtl0; 0 = no library.
+        address: of the only LIF.
+        data_connections: TOML to append to the section of that name.
         extra: TOML to append.
 
     Raises:
@@ -92,9 +96,10 @@ def write_config(
         *(f"{_toml(name)} = {_toml(path)}" for name, path in (volumes or {}).items()),
         "[data_connections]",
         'port_range = "all"',
+        data_connections,
         "[[lif]]",
-        'name = "loopback"',
-        'address = "127.0.0.1"',
+        'name = "only"',
+        f"address = {_toml(address)}",
         "port = 0",
         "[[user]]",
         f"name = {_toml(login.user)}",
@@ -131,14 +136,17 @@ class Server:
     Attributes:
         config, log: its configuration file and its log.
         ready: its ready line.
+
+    Args:
+        prefix: a command that runs the server, for example in another network namespace.
     """
 
-    def __init__(self, config: Path, *, timeout_s: float = READY_TIMEOUT_S) -> None:
+    def __init__(self, config: Path, *, timeout_s: float = READY_TIMEOUT_S, prefix: Sequence[str] = ()) -> None:
         self.config = config
         self.log = config.with_name("server.log")
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
-                [*mover_command(), "serve", "--config", str(config)],
+                [*prefix, *mover_command(), "serve", "--config", str(config)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -210,6 +218,12 @@ class Server:
             wrong.append(f"mover serve ended with status {self._process.returncode}")
         if wrong:
             raise ServerError(f"{'; '.join(wrong)} (see {self.log})")
+
+    def reap_killed(self) -> None:
+        """Wait for a control process that the test itself has killed; stop has nothing left to do then."""
+        self._process.wait(STOP_TIMEOUT_S)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
     def command(self, *arguments: str) -> list[str]:
         """A command line of `mover` that talks to this server's admin socket."""
