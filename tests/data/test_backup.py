@@ -330,3 +330,60 @@ def test_depth_costs_neither_stack_nor_descriptors(deep: Path) -> None:
     assert (outcome.finished.directories, outcome.finished.files) == (6001, 3000)
     assert (outcome.finished.errors, outcome.finished.history_entries) == (0, 9001)
     assert len(parse(outcome.stream).objects) == 9001
+
+
+def test_equal_numbers_on_different_devices_are_no_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An overlay can list the same number for files of two of its layers."""
+    for name in ("one", "two", "three"):
+        (tmp_path / name).write_text(name)
+    os.link(tmp_path / "three", tmp_path / "third")
+    os.link(tmp_path / "one", tmp_path / "first")
+    look = os.stat
+    device = iter(range(100))
+
+    def apart(name: bytes, **keywords: int) -> object:
+        status = look(name, **keywords)  # type: ignore[arg-type]  # passed through
+        fields = {field: getattr(status, field) for field in dir(status) if field.startswith("st_")}
+        return SimpleNamespace(**{**fields, "st_dev": next(device) if name in {b"one", b"first"} else 0})
+
+    monkeypatch.setattr(os, "stat", apart)
+    numbers = parse(backup_here(request(tmp_path)).stream).tree()
+    assert numbers[b"three"] == numbers[b"third"]
+    assert len(set(numbers.values())) == len(numbers) - 1
+
+
+def test_the_size_of_a_whole_file_system_is_estimated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(bytes(5000))
+    assert backup_here(request(tmp_path)).gauges[DataGauge.TOTAL_BYTES] == 0
+    look = os.stat
+
+    def mounted(path: object, **keywords: int) -> object:
+        status = look(path, **keywords)  # type: ignore[arg-type]  # passed through
+        return SimpleNamespace(st_dev=status.st_dev + 1) if path == ".." else status
+
+    monkeypatch.setattr(os, "stat", mounted)
+    usage = SimpleNamespace(f_blocks=100, f_bfree=60, f_frsize=4096)
+    monkeypatch.setattr(os, "statvfs", lambda _: usage)
+    assert backup_here(request(tmp_path)).gauges[DataGauge.TOTAL_BYTES] == 40 * 4096 + 2 * 1024
+
+
+@pytest.mark.parametrize(
+    "extents",
+    [
+        [(500_000, 700_000)],
+        [(0, 1), (524_287, 2), (1_048_576, 600_000)],
+        [(524_288, 524_288)],
+        [(600_000, 10), (600_500, 10)],
+    ],
+)
+def test_data_that_reaches_over_a_header_s_span(tmp_path: Path, extents: list[tuple[int, int]]) -> None:
+    path = tmp_path / "sparse"
+    with path.open("xb") as file:
+        for offset, length in extents:
+            file.seek(offset)
+            file.write(bytes(range(1, 256)) * (length // 255 + 1))
+        file.truncate(2_000_000)
+    dump = parse(backup_here(request(tmp_path)).stream)
+    item = dump.objects[dump.tree()[b"sparse"]]
+    assert item.data == path.read_bytes()
+    assert item.holes
