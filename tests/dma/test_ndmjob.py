@@ -2,15 +2,26 @@
 
 import socket
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import trio
 
-from mover.dma import BackupOptions, Credentials, JobError, LoginError, NdmpError, Server, run_backup
+from mover.dma import (
+    BackupOptions,
+    Credentials,
+    JobError,
+    LoginError,
+    NdmpError,
+    RecoverOptions,
+    Server,
+    run_backup,
+    run_recover,
+)
 from mover.dma.catalogue import Catalogue
 from mover.dma.client import open_client
+from mover.dma.compare import compare_trees
 from mover.dma.drive import go_to_end, go_to_file, mtio, open_drive
 from mover.dma.jobs import open_job
 from mover.dma.options import Session
@@ -26,6 +37,9 @@ from mover.ndmp.messages import (
     TapeWriteRequest,
 )
 from tests.support import peers
+from tests.support.servers import Login, write_config
+from tests.support.servers import Server as Serve
+from tests.support.trees import make_tree
 
 pytestmark = pytest.mark.peer("ndmjob")
 
@@ -144,3 +158,39 @@ async def test_a_backup_it_cannot_do_is_cleaned_up(server: Server, tape: Path, t
         assert catalogue.job(number).status == "failed"
         assert [line for line in catalogue.log(number) if line.kind == "dma"] == []
         catalogue.close()
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Server]:
+    """A real data server with a tree in its volume `source`."""
+    directory = tmp_path / "serve"
+    (directory / "target").mkdir(parents=True)
+    make_tree(directory / "source", wide=50, depth=5, huge_sparse=False)
+    volumes = {name: directory / name for name in ("source", "target")}
+    with Serve(write_config(directory, Login("ndmp", "ndmp"), volumes=volumes)) as running:
+        host, _, port = running.address.rpartition(":")
+        yield Server(host, int(port))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("version", "data_listens"), [(2, False), (3, False), (3, True), (4, False), (4, True)])
+async def test_our_data_service_and_its_drive(
+    server: Server, serve: Server, tape: Path, tmp_path: Path, version: int, *, data_listens: bool
+) -> None:
+    source, target = tmp_path / "serve" / "source", tmp_path / "serve" / "target"
+    common: dict[str, object] = {
+        "data": serve,
+        "tape": server,
+        "credentials": LOGIN,
+        "drive": str(tape),
+        "max_version": version,
+        "data_listens": data_listens,
+        "catalogue": tmp_path / "catalogue.sqlite",
+    }
+    with trio.fail_after(60):
+        for number in (0, 1):
+            backup = await run_backup(BackupOptions(**common, filesystem=str(source)))  # type: ignore[arg-type] # as named
+            assert (backup.tape_file, backup.warnings) == (number, [])
+        recover = await run_recover(RecoverOptions(**common, destination=str(target)))  # type: ignore[arg-type] # as named
+    assert (recover.tape_file, recover.failed, recover.warnings) == (1, [], [])
+    assert compare_trees(source, target).differences == []
