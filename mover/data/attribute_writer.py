@@ -4,8 +4,10 @@ chown clears setuid bits and capabilities, an ACL changes the mode's group bits:
 What this user may not set is counted and named once a kind; a file that did not get its owner gets no setuid bit.
 """
 
+import contextlib
 import errno
 import os
+import stat
 from collections.abc import Sequence
 from typing import Final
 
@@ -50,6 +52,10 @@ class AttributeWriter:
             for name in _ACLS:
                 if name not in wanted:
                     self._remove(fd, name, path, request)
+        if attributes and self.uid and not inode.mode & stat.S_IWUSR:
+            # user.* wants write permission; the mode is set last. A user who may not do this may not set attributes.
+            with contextlib.suppress(PermissionError):
+                os.fchmod(fd, stat.S_IRUSR | stat.S_IWUSR)
         for name, value in attributes:
             try:
                 os.setxattr(fd, name, value)

@@ -24,8 +24,6 @@ S_IFMT: Final = 0o170000
 S_IFDIR: Final = 0o040000
 MAP_BYTES_MAX: Final = 64 << 20  # of 512 million inodes; a longer map is not kept
 
-Name = tuple[int, int, bytes]  # inode number, type (a DT number, 0 = not known), name
-
 
 class DirectoryRecord:
     """A directory as it came: its inode, the raw data of its entries and its extended attributes."""
@@ -52,23 +50,36 @@ class Catalogue:
         """Whether this inode should be in the stream; yes when that is not known."""
         return not self.contained or bit_is_set(self.contained, inumber)
 
+    def contains_all(self, inumbers: list[int]) -> bool:
+        """Whether certainly all of these should be in the stream; quick, and False where only a closer look tells."""
+        if not self.contained:
+            return True
+        low, high = min(inumbers), max(inumbers)
+        if high - low > 16 * len(inumbers):
+            return False
+        first, last = (low - 1) >> 3, (high - 1) >> 3
+        return last < len(self.contained) and self.contained.count(0xFF, first, last + 1) == last + 1 - first
+
     def names(self, inumber: int) -> "Names":
         """The entries of a directory without "." and ".."."""
         record = self.directories[inumber]
+        assert DIRECTORY_CHUNK_BYTES == 1 << 10
         data = bytes(record.data)
         end = min(len(data), record.inode.size)
         unpack = self._entry.unpack_from
-        names: list[Name] = []
-        append = names.append
+        inumbers: list[int] = []
+        kinds: list[int] = []
+        names: list[bytes] = []
+        add_inumber, add_kind, add_name = inumbers.append, kinds.append, names.append
         refused: list[bytes] = []
         damaged = 0
         at = 0
         while at + 8 <= end:
             child, length, kind, name_length = unpack(data, at)
-            rest = DIRECTORY_CHUNK_BYTES - at % DIRECTORY_CHUNK_BYTES
-            if length < 8 or length & 3 or length > rest or 8 + name_length > length:
+            following = at + length
+            if length < 8 or length & 3 or 8 + name_length > length or at >> 10 != (following - 1) >> 10:
                 damaged += 1
-                at += rest
+                at = (at // DIRECTORY_CHUNK_BYTES + 1) * DIRECTORY_CHUNK_BYTES
                 continue
             if child:
                 name = data[at + 8 : at + 8 + name_length]
@@ -77,15 +88,24 @@ class Catalogue:
                     if not ((name == b"." and child == inumber) or (name == b".." and child in self.directories)):
                         refused.append(name)
                 else:
-                    append((child, kind, name))
-            at += length
-        return Names(names, refused, damaged)
+                    add_inumber(child)
+                    add_kind(kind)
+                    add_name(name)
+            at = following
+        return Names(inumbers, kinds, names, refused, damaged)
 
 
 class Names(NamedTuple):
-    """What a directory holds: usable names, refused ones, and the number of damaged chunks."""
+    """What a directory holds: inode numbers, types (DT numbers, 0 = not known) and names, side by side.
 
-    entries: list[Name]
+    Attributes:
+        refused: names that cannot be used.
+        damaged: number of chunks that were skipped.
+    """
+
+    inumbers: list[int]
+    kinds: list[int]
+    names: list[bytes]
     refused: list[bytes]
     damaged: int
 

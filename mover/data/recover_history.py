@@ -49,8 +49,9 @@ class HistoryRecoverer:
         stack = [(ROOT_INUMBER, ROOT_INUMBER)] if ROOT_INUMBER in directories else []
         while stack:
             inumber, above = stack.pop()
+            names = catalogue.names(inumber)
             elements = [encode(b".", inumber, inumber), encode(b"..", above, inumber)]
-            for child, _, name in catalogue.names(inumber).entries:
+            for child, name in zip(names.inumbers, names.names, strict=True):
                 elements.append(encode(name, child, inumber))
                 if child in directories and child not in seen:
                     seen.add(child)

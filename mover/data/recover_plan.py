@@ -165,7 +165,8 @@ class _Lookup:
         if children is None:
             if len(self._names) >= _LOOKUPS:
                 self._names.pop(next(iter(self._names)))
-            children = {name: child for child, _, name in self._catalogue.names(inumber).entries}
+            names = self._catalogue.names(inumber)
+            children = dict(zip(names.names, names.inumbers, strict=True))
             self._names[inumber] = children
         return children
 
@@ -173,31 +174,35 @@ class _Lookup:
 def _add_contents(plan: Plan, catalogue: Catalogue, top: Target, report: Report) -> None:
     """Note everything below a directory."""
     directories, request = catalogue.directories, top.request
-    # Catalogue.contains in place: it is asked for every name of the dump.
-    contained, mapped = catalogue.contained, len(catalogue.contained)
     seen = {top.inumber}
     stack = [top]
     while stack:
         target = stack.pop()
-        entries, refused, damaged = catalogue.names(target.inumber)
-        for name in refused:
+        found = catalogue.names(target.inumber)
+        for name in found.refused:
             report.error(target.path(), f"the name {name!r} in the dump is not allowed", request)
-        if damaged:
-            report.error(target.path(), f"{damaged} damaged pieces of the directory: names are missing", request)
-        add_inumber, add_place, add_name = plan.inumbers.append, plan.places.append, plan.names.append
-        index = target.index
-        for inumber, kind, name in entries:
+        if found.damaged:
+            report.error(target.path(), f"{found.damaged} damaged pieces of the directory: names are missing", request)
+        if (
+            found.inumbers
+            and DT_DIRECTORY not in found.kinds
+            and directories.keys().isdisjoint(found.inumbers)
+            and catalogue.contains_all(found.inumbers)
+        ):
+            plan.inumbers.extend(found.inumbers)
+            plan.places.extend([target.index] * len(found.inumbers))
+            plan.names += found.names
+            continue
+        for inumber, kind, name in zip(found.inumbers, found.kinds, found.names, strict=True):
             if inumber in directories:
                 if inumber in seen:
                     report.error(target.path(name), "the dump names this directory in two places", request)
                 else:
                     seen.add(inumber)
                     stack.append(plan.add_target(request, target, name, inumber, directories[inumber]))
-            elif contained and ((at := (inumber - 1) >> 3) >= mapped or not contained[at] >> ((inumber - 1) & 7) & 1):
+            elif not catalogue.contains(inumber):
                 continue  # not changed since the base of an incremental dump
             elif kind == DT_DIRECTORY:
                 report.error(target.path(name), "the directory is named in the dump but not in it", request)
             else:
-                add_inumber(inumber)
-                add_place(index)
-                add_name(name)
+                plan.add_entry(inumber, target, name)
