@@ -85,7 +85,7 @@ class DataConnections(_Table, frozen=True, kw_only=True):
         allow: networks that may connect in and that CONNECT may reach; "lan" = the LIFs' own networks.
         connect_timeout_s: for a CONNECT of ours.
         peer_timeout_s: after so long without a sign the peer of a control or data connection is dead
-            (keepalive and TCP_USER_TIMEOUT).
+            (keepalive, and bytes that stay unacknowledged).
     """
 
     port_range: PortRange = values.PortRange(18600, 18699)

@@ -30,6 +30,7 @@ from mover.ndmp.errors import FramingError, NdmpError, PeerError
 from mover.ndmp.messages import Body, LogMessagePost
 from mover.ndmp.server import Answered, Discarded, Request, ServerProtocol
 from mover.ndmp.states import SessionMachines
+from mover.workers.peer import is_gone
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -184,7 +185,7 @@ class Connection:
             if limits.idle_timeout_s and not self.is_working() and now - self._last_request > limits.idle_timeout_s:
                 self.log.info("idle for too long", seconds=limits.idle_timeout_s)
                 break
-            if sockets.is_dead(self._stream.socket, peer_timeout_s):
+            if is_gone(self._stream.socket, peer_timeout_s):
                 self.log.warning("peer does not answer", seconds=peer_timeout_s)
                 break
         self._serving.cancel()

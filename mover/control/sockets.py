@@ -1,14 +1,8 @@
-"""Sockets of control: options of control connections, data listeners within the port range, outgoing connections.
-
-A peer that vanished is found by keepalive while nothing is in flight, and by :func:`is_dead` while something is.
-Not by TCP_USER_TIMEOUT: Linux counts with it also the time for which a living peer keeps its receive window shut, and
-a DMA that does not read file history for a while must find its job waiting, not its connection gone.
-"""
+"""Sockets of control: options of control connections, data listeners within the port range, outgoing connections."""
 
 import ipaddress
 import random
 import socket
-import struct
 from collections.abc import Iterable
 from typing import Final
 
@@ -16,33 +10,16 @@ import psutil
 import trio
 
 from mover.config import Config
+from mover.workers.peer import set_keepalive
 
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 _PORT_TRIES: Final = 200
-_PROBES_LOST: Final = 3
-_TCP_INFO_BYTES: Final = 104
-# struct tcp_info of linux/tcp.h: eight bytes, then u32 words
-_INFO_PROBES: Final = 3
-_INFO_UNACKED: Final = 8 + 4 * 4
-_INFO_LAST_ACK: Final = 8 + 12 * 4
 
 
 def set_control_options(sock: trio.socket.SocketType, peer_timeout_s: int) -> None:
     """No delay for replies, and probes to a peer that is silent."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, peer_timeout_s // 3))
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, peer_timeout_s // 6))
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
-
-
-def is_dead(sock: trio.socket.SocketType, peer_timeout_s: int) -> bool:
-    """Whether bytes or window probes have gone unanswered for the peer's time."""
-    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-    probes = info[_INFO_PROBES]
-    (unacked,) = struct.unpack_from("=I", info, _INFO_UNACKED)
-    (last_ack_ms,) = struct.unpack_from("=I", info, _INFO_LAST_ACK)
-    return (unacked > 0 or probes >= _PROBES_LOST) and last_ack_ms >= peer_timeout_s * 1000
+    set_keepalive(sock, peer_timeout_s)
 
 
 def lan_networks(addresses: Iterable[str]) -> list[IpNetwork]:

@@ -7,6 +7,7 @@ close. Waits watch the socket, the control socket and the ring's eventfd togethe
 triggered, because it is readable as long as credits lie in it.
 """
 
+import errno
 import fcntl
 import select
 import socket
@@ -19,10 +20,12 @@ from typing import Final
 from mover.ring import Consumer, Kind, Producer, RelayGauge, RingClosed
 from mover.workers.channel import Channel
 from mover.workers.messages import RelayFinished
+from mover.workers.peer import is_gone, set_keepalive
 
 RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 CLOSE_IN_ORDER: Final = struct.pack("ii", 0, 0)
 FILL_WAIT_S: Final = 0.002  # how long a part-filled slot waits for more before it goes on its way
+PEER_LOOK_S: Final = 1.0  # how often a wait looks whether the peer is still there
 DRAIN_S: Final = 30.0  # how long an orderly close waits for a peer that neither closes nor acknowledges
 
 
@@ -33,15 +36,13 @@ class Connection:
         self.socket = socket.socket(fileno=fd)
         self.socket.setblocking(True)  # O_NONBLOCK travels with a descriptor that came from an event loop
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        seconds = max(1, int(peer_timeout_s))
-        for option, value in (
-            (socket.TCP_KEEPIDLE, max(1, seconds // 3)),
-            (socket.TCP_KEEPINTVL, max(1, seconds // 6)),
-            (socket.TCP_KEEPCNT, 4),
-            (socket.TCP_USER_TIMEOUT, int(peer_timeout_s * 1000)),
-        ):
-            self.socket.setsockopt(socket.IPPROTO_TCP, option, value)
+        self._peer_timeout_s = peer_timeout_s
+        set_keepalive(self.socket, peer_timeout_s)
+
+    def check_peer(self) -> None:
+        """Raise OSError for a peer that has left bytes or probes unanswered for too long."""
+        if is_gone(self.socket, self._peer_timeout_s):
+            raise TimeoutError(errno.ETIMEDOUT, f"the peer does not answer for {self._peer_timeout_s:g} s")
 
     def unacknowledged(self) -> int:
         """Bytes in the send queue that the peer's kernel has not acknowledged."""
@@ -60,6 +61,7 @@ class _Waiter:
 
     def __init__(self, channel: Channel, connection: Connection, eventfd: int) -> None:
         self._epoll = select.epoll()
+        self._peer = connection
         self._connection = connection.socket.fileno()
         self._channel = channel
         self._epoll.register(channel.fileno(), select.EPOLLIN)
@@ -71,9 +73,13 @@ class _Waiter:
 
         Raises:
             ChannelBroken: control is gone or wants this relay gone.
+            OSError: the peer is gone.
         """
         self._epoll.modify(self._connection, events)
-        ready = self._epoll.poll(-1 if timeout_s is None else timeout_s)
+        ready = self._epoll.poll(PEER_LOOK_S if timeout_s is None else timeout_s)
+        while timeout_s is None and not ready:
+            self._peer.check_peer()
+            ready = self._epoll.poll(PEER_LOOK_S)
         for fd, _ in ready:
             if fd == self._channel.fileno():
                 # Nothing may be asked of a relay that carries: this can only be the end of the control socket.
@@ -154,7 +160,7 @@ def _close_after_send(channel: Channel, connection: Connection) -> None:
     """The orderly end of a sender: FIN, then wait until the peer closes, or has acknowledged all and stays silent.
 
     The peer is waited for as long as it lives: a mover that waits for its next cartridge keeps the connection for
-    hours, and TCP_USER_TIMEOUT ends the wait for one that is gone.
+    hours, and check_peer ends the wait for one that is gone.
     """
     sock = connection.socket
     sock.shutdown(socket.SHUT_WR)
@@ -170,6 +176,8 @@ def _close_after_send(channel: Channel, connection: Connection) -> None:
                 break
         elif connection.unacknowledged() == 0:
             break
+        else:
+            connection.check_peer()
     connection.close_in_order()
 
 
