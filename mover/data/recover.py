@@ -175,7 +175,7 @@ class _Job:
             return HaltReason.INTERNAL_ERROR, str(refused)
         plan = make_plan(catalogue, requests, report, recursive=recursive)
         reason, text = HaltReason.SUCCESSFUL, ""
-        recoverer = FileRecoverer(reader, plan, writer, report)
+        recoverer = FileRecoverer(reader, plan, writer, report, self._channel.fileno())
         try:
             writer.make_directories(plan.targets)
             report.phase = DataPhase.FILES

@@ -8,7 +8,6 @@ every header, but adds up only 41 words: the other 215 are mostly those of the h
 
 import os
 import stat
-import struct
 from bisect import bisect_left
 from typing import Final
 
@@ -26,16 +25,17 @@ from mover.data.dump_format import (
     Header,
     Inode,
     RecordType,
+    parse_header,
 )
 from mover.data.object_maker import FILE_FLAGS, ObjectMaker, Unfinished
 from mover.data.recover_catalogue import read_attributes
+from mover.data.recover_helper import EXTENSION_BYTE, HEAD, SHARE, TAIL, WORTH_ENTRIES, Shared
 from mover.data.recover_plan import BEYOND, Plan
 from mover.data.recover_report import LOG_WARNING, Report
 from mover.data.recover_stream import RecordReader, is_map
 from mover.data.tree_writer import TreeWriter, remove
+from mover.ring import Consumer
 
-_HEAD: Final = struct.Struct("<41I")
-_TAIL: Final = struct.Struct("<215I")
 _INODE: Final = int(RecordType.INODE)
 _ADDR: Final = int(RecordType.ADDR)
 _U32: Final = 0xFFFF_FFFF
@@ -49,7 +49,10 @@ class FileRecoverer:
         remaining: entries of the plan that have not come yet.
     """
 
-    def __init__(self, reader: RecordReader, plan: Plan, writer: TreeWriter, report: Report) -> None:
+    def __init__(
+        self, reader: RecordReader, plan: Plan, writer: TreeWriter, report: Report, private_fd: int = -1
+    ) -> None:
+        """Args: private_fd: the control socket, which a helper must not keep; -1 = work without a helper."""
         self._reader = reader
         self._plan = plan
         self._writer = writer
@@ -59,6 +62,9 @@ class FileRecoverer:
         self._cursor = 0
         self._last = -1
         self._current: Unfinished | None = None
+        self._private_fd = private_fd
+        self._shared: Shared | None = None
+        self._left: list[tuple[int, int, int]] = []  # left to the helper: offset in the slot, entry, size
         self.remaining = len(plan.names) - 1
 
     def path_at_hand(self) -> bytes:
@@ -73,11 +79,15 @@ class FileRecoverer:
             StreamBroken, StreamRefused: as the reader does; call ``abandon`` then.
             DestinationLost: writing makes no sense any more.
         """
-        if self._reader.little_endian:
-            self._run_little_endian()
-        else:
+        if not self._reader.little_endian:
             while self.step():
                 pass
+            return
+        self._start_helper()
+        try:
+            self._run_little_endian()
+        finally:
+            self._stop_helper()
 
     def abandon(self) -> None:
         """The stream ended too early: what was being made is incomplete."""
@@ -151,6 +161,55 @@ class FileRecoverer:
         if not stat.S_ISLNK(header.inode.mode):
             self._objects.add_data(self._current, header)
 
+    # --- the helper ----------------------------------------------------------------------------------------
+
+    def _start_helper(self) -> None:
+        """Share the work with a second process where there is much of it and a second processor."""
+        if self._private_fd < 0 or self.remaining < WORTH_ENTRIES or len(os.sched_getaffinity(0)) < 2:
+            return
+        reader, source = self._reader, self._reader.source
+        assert isinstance(source, Consumer)
+        slot = reader.slot_at_hand()
+        try:
+            shared = Shared(reader, source, self._plan, self._writer, self._private_fd, self._make_left, slot)
+        except OSError as error:
+            self._report.log(LOG_WARNING, f"without a second writer: {error.strerror}".encode())
+            return
+        self._shared = reader.source = shared
+
+    def _stop_helper(self) -> None:
+        shared = self._shared
+        if shared is None:
+            return
+        try:
+            shared.settle()
+        finally:
+            self._shared = None
+            self._reader.source = shared.consumer
+            shared.close()
+
+    def _make_left(self, slot: memoryview) -> None:
+        """Count what the helper has made of a slot, and make the rest."""
+        left, self._left = self._left, []
+        shared, report, reader = self._shared, self._report, self._reader
+        assert shared is not None
+        made = shared.made
+        for at, entry, size in left:
+            if made[entry]:
+                report.files += 1
+                report.file_bytes += size
+                continue
+            with slot[at : at + RECORD_BYTES + -(-size // RECORD_BYTES) * RECORD_BYTES] as records:
+                before = reader.revisit(records)
+                try:
+                    header = parse_header(reader.take(1))
+                    current = self._objects.begin(header, range(entry, entry + 1))
+                    self._objects.add_data(current, header)
+                    if current is not None:
+                        self._objects.finish(current)
+                finally:
+                    reader.resume(before)
+
     # --- the fast path -------------------------------------------------------------------------------------
 
     def _adopt(self, at: int, words: tuple[int, ...], marked: bool, fd: int) -> Unfinished:
@@ -169,7 +228,7 @@ class FileRecoverer:
     def _run_little_endian(self) -> None:
         reader, plan, report, writer = self._reader, self._plan, self._report, self._writer
         inumbers, places, names, targets, done = plan.inumbers, plan.places, plan.names, plan.targets, self._done
-        unpack, unpack_tail = _HEAD.unpack_from, _TAIL.unpack
+        unpack, unpack_tail = HEAD.unpack_from, TAIL.unpack
         open_file, write, set_times, close = os.open, os.write, os.utime, os.close
         uid, gid = writer.attributes.uid, writer.attributes.gid
         view, pos, end = reader.view, reader.pos, reader.end
@@ -179,6 +238,8 @@ class FileRecoverer:
         fd, fd_marked = -1, False  # the file made last; its attributes may follow
         fd_words: tuple[int, ...] = ()
         made = made_bytes = 0
+        shared = self._shared
+        left, view_at = self._left, reader.view_at
         try:
             while True:
                 if pos == end:
@@ -189,6 +250,9 @@ class FileRecoverer:
                     self._last = cursor - 1
                     reader.more()
                     view, pos, end = reader.view, 0, reader.end
+                    left, view_at = self._left, reader.view_at
+                    if shared is not None and not shared.alive:
+                        shared = None
                 words = unpack(view, pos)
                 new_tail = bytes(view[pos + OFFSET_ADDR : pos + RECORD_BYTES])
                 if new_tail != tail:
@@ -237,6 +301,19 @@ class FileRecoverer:
                             and not (marked and words[39])
                             and not done[cursor]
                         ):
+                            if (
+                                shared is not None
+                                and cursor & SHARE
+                                and after < end
+                                and not view[after + EXTENSION_BYTE] & 0x80
+                                and not targets[places[cursor]].inherits
+                            ):
+                                left.append((view_at + pos, cursor, size))
+                                done[cursor] = 1
+                                self.remaining -= 1
+                                cursor += 1
+                                pos = after
+                                continue
                             if places[cursor] != place:
                                 place = places[cursor]
                                 target = targets[place]
@@ -282,6 +359,7 @@ class FileRecoverer:
                             reader.pos = body
                             reader.skip(records)
                             view, pos, end = reader.view, reader.pos, reader.end
+                            left, view_at = self._left, reader.view_at
                         continue
                 elif fd >= 0:
                     if good and not plain and words[5] == fd_words[5]:
@@ -298,6 +376,7 @@ class FileRecoverer:
                     return
                 cursor = self._cursor
                 view, pos, end = reader.view, reader.pos, reader.end
+                left, view_at = self._left, reader.view_at
                 place = -1  # its descriptor may be closed by now
         finally:
             if fd >= 0:

@@ -1,7 +1,7 @@
 """Reads a dump stream from the ring as records of 1024 bytes, in place wherever a record lies in one slot."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from mover.data.dump_format import (
     HEADER_RECORDS_MAX,
@@ -11,7 +11,7 @@ from mover.data.dump_format import (
     RecordType,
     parse_header,
 )
-from mover.ring import Consumer, Kind, RingClosed, Verdict
+from mover.ring import Entry, Kind, RingClosed, Verdict
 
 ALL_ONES: Final = 2**64 - 1  # WantData's length: to the end of the stream
 _MAPS: Final = frozenset({RecordType.BITS, RecordType.CLRI})
@@ -26,6 +26,14 @@ class StreamRefused(Exception):  # noqa: N818 - a decision about the whole strea
     """The stream is none that can be recovered; the text says why, in one line."""
 
 
+class Source(Protocol):
+    """Where entries come from: a ring's Consumer, or one that does more beside it."""
+
+    def peek(self) -> Entry: ...
+
+    def release(self) -> None: ...
+
+
 class RecordReader:
     """Whole records out of ring entries of any length.
 
@@ -34,7 +42,7 @@ class RecordReader:
     copied, no other byte is.
 
     Args:
-        consumer: the ring's side, read from its next entry on.
+        source: the ring's side, read from its next entry on; it may be replaced between two entries.
         skipped: called after a resynchronisation with the number of records skipped, the position in bytes of the
             first of them, why, and whether all were zeros.
         on_slot: called whenever a slot is finished, to publish gauges.
@@ -42,7 +50,7 @@ class RecordReader:
 
     def __init__(
         self,
-        consumer: Consumer,
+        source: Source,
         skipped: Callable[[int, int, str, bool], None],
         on_slot: Callable[[], None],
     ) -> None:
@@ -53,11 +61,12 @@ class RecordReader:
         self.date = 0
         self.skips = 0  # resynchronisations so far
         self._base = 0  # stream offset of view[0]
-        self._consumer = consumer
+        self.source = source
         self._skipped = skipped
-        self._on_slot = on_slot
+        self.on_slot = on_slot
         self._slot: memoryview | None = None
         self._slot_pos = 0
+        self.view_at = 0  # where view lies in its slot; of no meaning for a record that straddles two
         self._straddler = bytearray(RECORD_BYTES)
         self._straddled = 0
         # restore accepts streams whose c_tapea is not the position, so do we; but where it is, it proves a header.
@@ -86,6 +95,7 @@ class RecordReader:
             if not self._straddled and left >= RECORD_BYTES:
                 whole = left // RECORD_BYTES * RECORD_BYTES
                 self.view = slot[self._slot_pos : self._slot_pos + whole]
+                self.view_at = self._slot_pos
                 self._slot_pos += whole
                 break
             if left:
@@ -103,7 +113,7 @@ class RecordReader:
 
     def _next_slot(self) -> None:
         try:
-            slot, kind = self._consumer.peek()
+            slot, kind = self.source.peek()
         except RingClosed as closed:
             ended = "was broken" if closed.verdict is Verdict.BROKEN else "was closed"
             raise StreamBroken(f"the data connection {ended} after {self._base} bytes") from closed
@@ -113,18 +123,22 @@ class RecordReader:
             self._slot, self._slot_pos = slot, 0
             return
         slot.release()
-        self._consumer.release()
+        self.source.release()
         if kind == Kind.END:
             raise StreamBroken(f"the stream ends after {self._base + self._straddled} bytes, before the dump's end")
         raise StreamBroken(f"the other side failed after {self._base + self._straddled} bytes of the stream")
 
     def release_slot(self) -> None:
         """Give the slot at hand back; its views must not be used any more."""
-        self._on_slot()
+        self.on_slot()
         if self._slot is not None:
             self._slot.release()
             self._slot = None
-            self._consumer.release()
+            self.source.release()
+
+    def slot_at_hand(self) -> memoryview | None:
+        """A view of the slot that was taken and not given back."""
+        return self._slot[:] if self._slot is not None else None
 
     def close(self) -> None:
         """Give everything back; no record can be read any more."""
@@ -132,6 +146,16 @@ class RecordReader:
         self.view.release()
         self.view, self.pos, self.end = memoryview(b""), 0, 0
         self.release_slot()
+
+    def revisit(self, records: memoryview) -> tuple[memoryview, int, int]:
+        """Read these records next, whatever comes after them; returns what ``resume`` wants."""
+        before = self.view, self.pos, self.end
+        self.view, self.pos, self.end = records, 0, len(records)
+        return before
+
+    def resume(self, before: tuple[memoryview, int, int]) -> None:
+        """Go on where ``revisit`` left off."""
+        self.view, self.pos, self.end = before
 
     def take(self, records: int) -> memoryview:
         """The next of ``records`` records, as many as lie in one piece; the view is good until the next call.

@@ -426,6 +426,10 @@ class Consumer(_Side):
         self._next += 1
         return Entry(self._ring.slot_views[slot][:length], kind)
 
+    def follow(self) -> Entry:
+        """In a forked copy of this side, which owns nothing: the next entry that the original has peeked and holds."""
+        return self._entry()
+
     def release(self) -> None:
         """Give the oldest peeked entry's slot back; its view must not be used any more."""
         words = self._words

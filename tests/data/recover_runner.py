@@ -226,6 +226,9 @@ class _Here(Channel):
         self.messages: list[FromWorker] = []
         self._fds = fds
 
+    def fileno(self) -> int:
+        return -1  # no helper is forked off the tests' process
+
     def send(self, message: FromWorker) -> None:
         self.messages.append(message)
 

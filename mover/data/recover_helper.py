@@ -1,0 +1,265 @@
+"""A second writer for small files: a forked copy of the worker that reads the same slots and makes its share of them.
+
+Theory of operation: both processes step over every header of every slot, which is cheap, and decide by the same rule
+(:data:`SHARE`, see the loop here and the one in :mod:`mover.data.recover_files`) whose a file is. The helper only
+makes what is simple, marks what it has made in shared memory, and says nothing else. Over a socket pair the worker
+tells it of each slot it has taken, and it tells when it is through with one; only then the worker looks at the marks,
+makes what is missing by itself, with all its reporting, and gives the slot back. So a helper that fails, stops at the
+first thing it does not like, or dies, costs time and nothing else.
+"""
+
+import mmap
+import os
+import socket
+import struct
+import sys
+import traceback
+from bisect import bisect_left
+from collections.abc import Callable
+from typing import Final
+
+from mover.data.dump_format import (
+    CHECKSUM,
+    EXTENSION_NONE,
+    FLAG_EXTENSION,
+    HEADER_RECORDS_MAX,
+    MAGIC,
+    OFFSET_ADDR,
+    OFFSET_FLAGS,
+    OFFSET_SPARE,
+    RECORD_BYTES,
+    TIME_MARK,
+    RecordType,
+)
+from mover.data.object_maker import FILE_FLAGS
+from mover.data.recover_plan import Plan
+from mover.data.recover_stream import RecordReader, StreamBroken
+from mover.data.tree_writer import TreeWriter, remove
+from mover.ring import Consumer, Entry
+
+SHARE: Final = 64  # the helper has every second run of so many entries: those with this bit in their index
+EXTENSION_BYTE: Final = OFFSET_FLAGS + 1  # of a little-endian header; its highest bit is FLAG_EXTENSION
+WORTH_ENTRIES: Final = 2_000  # below that the fork costs more than it gains
+_TAKEN: Final = b"+"
+_THROUGH: Final = b"-"
+_U32: Final = 0xFFFF_FFFF
+_BILLION: Final = 1_000_000_000
+HEAD: Final = struct.Struct("<41I")
+TAIL: Final = struct.Struct("<215I")
+
+
+class _Following:
+    """The helper's source: the slots that the worker has told of."""
+
+    def __init__(self, consumer: Consumer, sock: socket.socket) -> None:
+        self._consumer = consumer
+        self._socket = sock
+
+    def peek(self) -> Entry:
+        if self._socket.recv(1) != _TAKEN:
+            os._exit(0)  # the worker has all it wants, or is gone
+        return self._consumer.follow()
+
+    def release(self) -> None:
+        self._socket.sendall(_THROUGH)
+
+
+class Shared:
+    """The worker's side of the pair: a source that waits for the helper before a slot goes back.
+
+    Args:
+        redo: called with a slot's bytes, once the helper is through with it.
+    """
+
+    def __init__(
+        self,
+        reader: RecordReader,
+        consumer: Consumer,
+        plan: Plan,
+        writer: TreeWriter,
+        private_fd: int,
+        redo: Callable[[memoryview], None],
+        slot: memoryview | None,
+    ) -> None:
+        """Fork the helper. private_fd: what it must not hold, the control socket. slot: the one at hand, if any.
+
+        Raises:
+            OSError: no memory, no process; nothing has happened then.
+        """
+        self.made = mmap.mmap(-1, len(plan.names))
+        self.consumer = consumer
+        self._redo = redo
+        self._slot = slot
+        self._alive = True
+        self._socket, theirs = socket.socketpair()
+        sys.stderr.flush()
+        try:
+            self._process = os.fork()
+        except OSError:
+            self._socket.close()
+            theirs.close()
+            raise
+        if not self._process:
+            self._socket.close()
+            _be_the_helper(reader, consumer, plan, writer, private_fd, theirs, self.made)
+        theirs.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether files may be left to the helper."""
+        return self._alive
+
+    def peek(self) -> Entry:
+        entry = self.consumer.peek()
+        self._slot = entry.view[:]
+        if self._alive:
+            try:
+                self._socket.sendall(_TAKEN)
+            except OSError:
+                self._alive = False
+        return entry
+
+    def release(self) -> None:
+        self.settle()
+        self.consumer.release()
+
+    def settle(self) -> None:
+        """Wait until the helper is through with the slot at hand, and make what it has not made."""
+        slot, self._slot = self._slot, None
+        if slot is None:
+            return
+        if self._alive:
+            try:
+                self._alive = self._socket.recv(1) == _THROUGH
+            except OSError:
+                self._alive = False
+        with slot:
+            self._redo(slot)
+
+    def close(self) -> None:
+        """Let the helper go."""
+        self._socket.close()
+        os.waitpid(self._process, 0)
+        self.made.close()
+
+
+def _be_the_helper(
+    reader: RecordReader,
+    consumer: Consumer,
+    plan: Plan,
+    writer: TreeWriter,
+    private_fd: int,
+    sock: socket.socket,
+    made: mmap.mmap,
+) -> None:
+    """Never returns."""
+    status = 1
+    try:
+        # With the control socket open here, control would not see at once that the worker died.
+        os.close(private_fd)
+        reader.source = _Following(consumer, sock)
+        reader.on_slot = _nothing
+        _make_share(reader, plan, writer, made)
+        status = 0
+    except (StreamBroken, BrokenPipeError):
+        status = 0  # the worker meets the same and reports it, or is gone
+    except Exception:  # noqa: BLE001 - nothing of the copied worker may run on
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
+def _nothing() -> None:
+    """The worker publishes the gauges."""
+
+
+def _make_share(reader: RecordReader, plan: Plan, writer: TreeWriter, made: mmap.mmap) -> None:
+    """Make this process's share of the simple files; returns at the first header that is not in order, or the END."""
+    inumbers, places, names, targets = plan.inumbers, plan.places, plan.names, plan.targets
+    unpack, unpack_tail = HEAD.unpack_from, TAIL.unpack
+    open_file, write, set_times, close = os.open, os.write, os.utime, os.close
+    uid, gid = writer.attributes.uid, writer.attributes.gid
+    cursor = 0
+    place, directory = -1, -1
+    tail, tail_sum, present, extends, marked = b"", 0, 0, False, False
+    while True:
+        if reader.pos == reader.end:
+            reader.more()
+        view, pos, end = reader.view, reader.pos, reader.end
+        words = unpack(view, pos)
+        new_tail = bytes(view[pos + OFFSET_ADDR : pos + RECORD_BYTES])
+        if new_tail != tail:
+            tail = new_tail
+            tail_sum = sum(unpack_tail(tail))
+            present = tail.find(b"\0", 0, HEADER_RECORDS_MAX)
+            if present < 0:
+                present = HEADER_RECORDS_MAX
+            flags_at = OFFSET_FLAGS - OFFSET_ADDR
+            flags = int.from_bytes(tail[flags_at : flags_at + 4], "little")
+            extends = bool(flags & FLAG_EXTENSION) and tail[flags_at + 12 : flags_at + 16] != EXTENSION_NONE.to_bytes(4)
+            spare_at = OFFSET_SPARE - OFFSET_ADDR
+            marked = tail[spare_at : spare_at + 8] == TIME_MARK
+        if (sum(words) + tail_sum) & _U32 != CHECKSUM or words[6] != MAGIC:
+            return  # what follows is the worker's to judge
+        record_type, inumber, records = words[0], words[5], words[40]
+        body = pos + RECORD_BYTES
+        if record_type in {RecordType.INODE, RecordType.ADDR}:
+            if records > HEADER_RECORDS_MAX:
+                return
+            after = body + (records << 10)
+            size = words[10] | words[11] << 32
+            if record_type == RecordType.INODE and not extends:
+                if inumber > inumbers[cursor]:
+                    cursor = bisect_left(inumbers, inumber, cursor)
+                # The same conditions as in the worker's loop: what it leaves here and is not made is made there late.
+                if (
+                    inumber == inumbers[cursor]
+                    and cursor & SHARE
+                    and words[8] & 0o177000 == 0o100000
+                    and words[36] == uid
+                    and words[37] == gid
+                    and inumbers[cursor + 1] != inumber
+                    and records <= present
+                    and 0 <= (records << 10) - size < RECORD_BYTES
+                    and after < end
+                    and not view[after + EXTENSION_BYTE] & 0x80
+                    and not (marked and words[39])
+                    and not targets[places[cursor]].inherits
+                ):
+                    low = words[38] if marked else 0
+                    try:
+                        if places[cursor] != place:
+                            place = -1
+                            directory = writer.descriptor(targets[places[cursor]])
+                            place = places[cursor]
+                        fd = open_file(names[cursor], FILE_FLAGS, words[8] & 0o777, dir_fd=directory)
+                    except OSError:
+                        fd = -1  # the worker meets it again, and reports it
+                    if fd >= 0:
+                        whole = False
+                        try:
+                            whole = not size or write(fd, view[body : body + size]) == size
+                            set_times(
+                                fd,
+                                ns=(
+                                    words[12] * _BILLION + words[13] * 1000 + (low & 0x3FF),
+                                    words[14] * _BILLION + words[15] * 1000 + (low >> 10 & 0x3FF),
+                                ),
+                            )
+                        except OSError:
+                            whole = False
+                        close(fd)
+                        if whole:
+                            made[cursor] = 1
+                        else:
+                            remove(directory, names[cursor])
+                    cursor += 1
+                    reader.pos = after
+                    continue
+            if records > present and not extends:
+                records -= tail.count(0, 0, records)
+        elif record_type not in {RecordType.BITS, RecordType.CLRI}:
+            return
+        reader.pos = body
+        reader.skip(records)

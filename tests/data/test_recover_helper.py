@@ -1,0 +1,111 @@
+"""The second writer of a recover: many small files come back whole whatever becomes of it."""
+
+import os
+import signal
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from mover.dma.compare import compare_trees
+from tests.data import recover_runner
+from tests.data.backup_runner import backup_here, request
+from tests.data.recover_runner import name, recover
+from tests.support.trees import make_small_files
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two processors"),
+]
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small files in the main, and enough else between them."""
+    root = tmp_path_factory.mktemp("helper") / "tree"
+    make_small_files(root, files=4_000, size=3_000, directories=7)
+    for number in range(0, 4_000, 97):
+        path = root / f"directory-{number % 7:03d}" / f"file-{number:05d}"
+        match number // 97 % 5:
+            case 0:
+                os.setxattr(path, "user.a", b"b")
+            case 1:
+                path.chmod(0o4755)
+            case 2:
+                path.write_bytes(b"large" * 100_000)
+            case 3:
+                os.link(path, path.with_name(path.name + "-again"))
+            case _:
+                os.truncate(path, 500_000)
+    for number in range(0, 4_000, 3):
+        os.utime(root / f"directory-{number % 7:03d}" / f"file-{number:05d}", ns=(number, number * 1_000_003))
+    return root
+
+
+@pytest.fixture(scope="module")
+def stream(tree: Path) -> bytes:
+    return backup_here(request(tree)).stream
+
+
+@pytest.mark.parametrize(("lengths", "slot_bytes"), [(1 << 20, 1 << 20), ([40_000, 7], 1 << 16)])
+def test_everything_comes_back(
+    tree: Path, stream: bytes, tmp_path: Path, lengths: int | list[int], slot_bytes: int
+) -> None:
+    outcome = recover(stream, [name(tmp_path, below=b"again")], lengths=lengths, slot_bytes=slot_bytes)
+    assert (outcome.finished.reason, outcome.finished.errors, outcome.stderr) == (1, 0, b"")
+    assert outcome.finished.files == sum(len(files) for _, _, files in os.walk(tree))
+    assert list(map(str, compare_trees(tree, tmp_path / "again", time_granularity_ns=1).differences)) == []
+    # A second time over what is there, so that every file exists.
+    again = recover(stream, [name(tmp_path, below=b"again")], lengths=lengths, slot_bytes=slot_bytes)
+    assert again.finished == outcome.finished
+    assert list(map(str, compare_trees(tree, tmp_path / "again", time_granularity_ns=1).differences)) == []
+
+
+def test_a_helper_that_is_killed_costs_nothing(tree: Path, stream: bytes, tmp_path: Path) -> None:
+    killed = threading.Event()
+
+    class Stream(bytes):
+        """Waits in the middle until the helper has been killed."""
+
+        def __getitem__(self, at: slice) -> bytes:  # type: ignore[override]  # only slices are asked for
+            if at.start >= len(stream) // 2:
+                assert killed.wait(recover_runner.DEADLINE_S)
+            return bytes(self)[at]
+
+    def kill() -> None:
+        while not killed.is_set():
+            for process in Path("/proc").glob("[0-9]*"):
+                try:
+                    parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+                    arguments = (process / "cmdline").read_bytes()
+                    grandparent = int((Path("/proc") / str(parent) / "stat").read_text().rpartition(")")[2].split()[1])
+                except (OSError, IndexError):
+                    continue
+                if grandparent == os.getpid() and b"recover.start" in arguments:
+                    os.kill(int(process.name), signal.SIGKILL)
+                    killed.set()
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    outcome = recover(Stream(stream), [name(tmp_path, below=b"again")], lengths=100_000, slot_bytes=1 << 17)
+    thread.join(recover_runner.DEADLINE_S)
+    assert killed.is_set()
+    assert (outcome.finished.reason, outcome.finished.errors) == (1, 0)
+    assert list(map(str, compare_trees(tree, tmp_path / "again", time_granularity_ns=1).differences)) == []
+
+
+def test_a_broken_stream_is_reported_once(tree: Path, stream: bytes, tmp_path: Path) -> None:
+    outcome = recover(stream[: len(stream) // 2], [name(tmp_path, below=b"again")])
+    assert outcome.finished.reason == 4
+    assert outcome.stderr == b""
+    there = [path for path in (tmp_path / "again").rglob("*") if stat.S_ISREG(path.stat().st_mode)]
+    assert len(there) == outcome.finished.files
+    damaged = bytearray(stream)
+    for at in range(len(stream) // 3, len(stream) // 3 + 40_000, 512):
+        damaged[at] ^= 0xFF
+    outcome = recover(bytes(damaged), [name(tmp_path, below=b"third")])
+    assert outcome.finished.reason == 1
+    assert outcome.finished.errors > 5
+    there = [path for path in (tmp_path / "third").rglob("*") if stat.S_ISREG(path.stat().st_mode)]
+    assert len(there) == outcome.finished.files
