@@ -15,7 +15,7 @@ from mover.data.recover_catalogue import read_catalogue
 from mover.data.recover_files import FileRecoverer
 from mover.data.recover_history import HistoryRecoverer
 from mover.data.recover_plan import Plan, make_plan
-from mover.data.recover_report import LOG_ERROR, LOG_NORMAL, LOG_WARNING, HaltReason, Report, Request, Status
+from mover.data.recover_report import LOG_ERROR, LOG_WARNING, HaltReason, Report, Request, Status
 from mover.data.recover_stream import ALL_ONES, RecordReader, StreamBroken, StreamRefused
 from mover.data.tree_writer import DestinationLost, TreeWriter
 from mover.ring import Consumer, DataPhase, Producer, RingClosed, RingFds
@@ -49,6 +49,7 @@ def start(channel: Channel, message: StartRecover | StartRecoverFilehist) -> Non
             _check_names(message)
             volumes = _open_volumes(message, opened)
         consumer = Consumer(RingFds(*fds[:_RING_FDS]))
+        producer = Producer(RingFds(*fds[_RING_FDS:])) if isinstance(message, StartRecoverFilehist) else None
     except (_Wrong, ValueError, OSError) as error:
         for fd in opened:
             os.close(fd)
@@ -61,7 +62,8 @@ def start(channel: Channel, message: StartRecover | StartRecoverFilehist) -> Non
         if isinstance(message, StartRecover):
             job.recover(message, volumes)
         else:
-            job.filehist(message, RingFds(*fds[_RING_FDS:]))
+            assert producer is not None
+            job.filehist(message, producer)
 
 
 def _check_names(message: StartRecover) -> None:
@@ -125,15 +127,13 @@ class _Job:
             _fail_all(requests)
         finally:
             writer.close()
-        if reason is not HaltReason.SUCCESSFUL:
-            self._report.log(LOG_ERROR, text.encode("utf-8", "surrogateescape"))
         self._end(requests, reason, text)
 
-    def filehist(self, message: StartRecoverFilehist, history: RingFds) -> None:
+    def filehist(self, message: StartRecoverFilehist, history: Producer) -> None:
         """Send the history that a backup of this stream would have sent."""
         reason, text = HaltReason.INTERNAL_ERROR, ""
-        with Producer(history) as producer:
-            sender = HistorySender(message.history, producer, self._consumer.gauges)
+        with history:
+            sender = HistorySender(message.history, history, self._consumer.gauges)
             try:
                 HistoryRecoverer(self._reader, self._report, sender).run()
                 reason, text = HaltReason.SUCCESSFUL, "the history of the whole dump was sent"
@@ -147,8 +147,6 @@ class _Job:
                 raise
             except Exception as error:  # noqa: BLE001 - as above
                 text = self._unexpected(error)
-            if reason is not HaltReason.SUCCESSFUL:
-                self._report.log(LOG_ERROR, text.encode("utf-8", "surrogateescape"))
             self._report.history_entries = sender.entries
             self._end([], reason, text)
 
@@ -197,7 +195,6 @@ class _Job:
             return HaltReason.INTERNAL_ERROR, str(lost)
         if reason is HaltReason.SUCCESSFUL:
             text = f"{report.directories} directories and {report.files} files recovered, {report.errors} errors"
-            report.log(LOG_NORMAL, text.encode())
         return reason, text
 
     def _note_missing(self, entries: list[int], plan: Plan, *, ended: bool) -> None:

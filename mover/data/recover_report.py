@@ -128,22 +128,26 @@ class Report:
         self.log(LOG_ERROR, text.encode("utf-8", "surrogateescape"))
 
     def left_out(self, what: str, path: bytes, why: Exception) -> None:
-        """A property that this user or this file system cannot set: named once a kind, counted always."""
+        """What this user or this file system does not allow: named once a kind, counted always, no error."""
         count = self._left_out.get(what, 0)
         self._left_out[what] = count + 1
         if not count:
-            line = f": {what} not set: {reason_of(why)}; further ones are only counted"
+            line = f": {what} left out: {reason_of(why)} (further ones are only counted)"
             self.log(LOG_WARNING, path + line.encode())
 
     def finish(self, requests: list[Request], reason: HaltReason, text: str, stream_bytes: int) -> None:
-        """Report every entry of the list, the summary lines and the end."""
+        """Report every entry of the list, the summary lines and the end; these lines are never too many."""
         send = self._channel.send
         for request in requests:
             send(FileRecovered(request.name.reported, request.status))
         for what, count in self._left_out.items():
-            send(LogLine(LOG_WARNING, f"{what} not set on {count} entries".encode()))
+            send(LogLine(LOG_WARNING, f"{what} left out {count} times".encode()))
         if self._not_logged:
             send(LogLine(LOG_WARNING, f"{self._not_logged} further lines were not sent".encode()))
+        if reason is HaltReason.SUCCESSFUL:
+            send(LogLine(LOG_NORMAL, text.encode()))
+        else:
+            send(LogLine(LOG_ERROR, text.encode("utf-8", "surrogateescape")))
         self.phase = DataPhase.FINISH
         self.publish(stream_bytes)
         send(
