@@ -144,8 +144,13 @@ def recover(
     user: int | None = None,
     filehist: HistoryPlan | None = None,
     butype: str = "dump",
+    ended: threading.Event | None = None,
 ) -> Outcome:
-    """Recover ``names`` from ``stream``; ``user``: run the worker as this user and group.
+    """Recover ``names`` from ``stream``.
+
+    Args:
+        user: run the worker as this user and group.
+        ended: set when the control socket has ended.
 
     Raises:
         WasRefused: the worker answered with Refused.
@@ -202,6 +207,8 @@ def recover(
                     raise AssertionError(other)
     finally:
         ours.close()
+        if ended is not None:
+            ended.set()
         if history is not None:
             history.conclude(Verdict.CLOSED) if finished is None else None
         _, stderr = worker.communicate(timeout=DEADLINE_S)

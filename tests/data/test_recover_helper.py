@@ -4,6 +4,7 @@ import os
 import signal
 import stat
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,23 @@ def test_everything_comes_back(
     assert list(map(str, compare_trees(tree, tmp_path / "again", time_granularity_ns=1).differences)) == []
 
 
+def find_helper() -> tuple[int, int]:
+    """Waits for a worker with its helper; the numbers of both processes."""
+    while True:
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                arguments = (process / "cmdline").read_bytes()
+                parent = _parent(int(process.name))
+                if b"recover.start" in arguments and _parent(parent) == os.getpid():
+                    return parent, int(process.name)
+            except (OSError, IndexError):
+                continue  # gone in the meantime
+
+
+def _parent(number: int) -> int:
+    return int(Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def test_a_helper_that_is_killed_costs_nothing(tree: Path, stream: bytes, tmp_path: Path) -> None:
     killed = threading.Event()
 
@@ -74,17 +92,8 @@ def test_a_helper_that_is_killed_costs_nothing(tree: Path, stream: bytes, tmp_pa
             return bytes(self)[at]
 
     def kill() -> None:
-        while not killed.is_set():
-            for process in Path("/proc").glob("[0-9]*"):
-                try:
-                    parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
-                    arguments = (process / "cmdline").read_bytes()
-                    grandparent = int((Path("/proc") / str(parent) / "stat").read_text().rpartition(")")[2].split()[1])
-                except (OSError, IndexError):
-                    continue
-                if grandparent == os.getpid() and b"recover.start" in arguments:
-                    os.kill(int(process.name), signal.SIGKILL)
-                    killed.set()
+        os.kill(find_helper()[1], signal.SIGKILL)
+        killed.set()
 
     thread = threading.Thread(target=kill, daemon=True)
     thread.start()
@@ -93,6 +102,43 @@ def test_a_helper_that_is_killed_costs_nothing(tree: Path, stream: bytes, tmp_pa
     assert killed.is_set()
     assert (outcome.finished.reason, outcome.finished.errors) == (1, 0)
     assert list(map(str, compare_trees(tree, tmp_path / "again", time_granularity_ns=1).differences)) == []
+
+
+def test_a_helper_leaves_with_its_worker(stream: bytes, tmp_path: Path) -> None:
+    helper: list[int] = []
+    killed = threading.Event()
+
+    class Stream(bytes):
+        """Waits in the middle until the worker has been killed."""
+
+        def __getitem__(self, at: slice) -> bytes:  # type: ignore[override]  # only slices are asked for
+            if at.start >= len(stream) // 2:
+                assert killed.wait(recover_runner.DEADLINE_S)
+            return bytes(self)[at]
+
+    def kill() -> None:
+        worker, number = find_helper()
+        helper.append(number)
+        os.kill(worker, signal.SIGKILL)
+
+    def gone(number: int) -> bool:
+        try:
+            return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except FileNotFoundError:
+            return True
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    try:
+        # The control socket ends at once: the helper does not hold it.
+        with pytest.raises(AssertionError, match="None"):
+            recover(Stream(stream), [name(tmp_path)], lengths=100_000, slot_bytes=1 << 17, ended=killed)
+    finally:
+        killed.set()
+        thread.join(recover_runner.DEADLINE_S)
+    deadline = time.monotonic() + recover_runner.DEADLINE_S
+    while not gone(helper[0]):
+        assert time.monotonic() < deadline
 
 
 def test_a_broken_stream_is_reported_once(tree: Path, stream: bytes, tmp_path: Path) -> None:
