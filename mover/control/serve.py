@@ -24,9 +24,11 @@ from mover.control.store import Store, open_store
 from mover.control.workers import open_supervisor
 from mover.ndmp.server import ServerProtocol
 
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 BACKLOG: Final = 128
 ACCEPT_RETRY_S: Final = 0.2
 DRAIN_LOOK_S: Final = 0.1
+SIGNALS_DRAIN_S: Final = 0.01
 CLOSE_S: Final = 20.0  # after grace_s, until everything is stopped by force
 # What a running server cannot change; compared at SIGHUP.
 _FIXED: Final = ("lif", "library", "drive", "changer", "tls")
@@ -62,11 +64,14 @@ def run(config: Config, path: str | None = None) -> int:
     except StartError as error:
         print(f"mover serve: {error}", file=sys.stderr)
         return 1
+    finally:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # everything is down: one more asks for nothing
 
 
 async def _serve(config: Config, path: str | None) -> int:
     # Watched before anything is open: a signal that comes early ends us in order.
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+    with trio.open_signal_receiver(*SIGNALS) as signals:
         async with AsyncExitStack() as stack:
             listeners = [await stack.enter_async_context(_open_lif(lif)) for lif in config.lif]
             store = await stack.enter_async_context(_store(config.node.state_directory))
@@ -88,6 +93,10 @@ async def _serve(config: Config, path: str | None) -> int:
                 connections.cancel()
                 admin.close()
                 nursery.cancel_scope.cancel()
+        # What came meanwhile is answered by our going; the receiver would hand it on to the default handler.
+        with trio.move_on_after(SIGNALS_DRAIN_S):
+            async for _ in signals:
+                pass
     log.info("stopped")
     return 0
 

@@ -7,8 +7,6 @@ died are delivered before its event channel ends, so the last words are never lo
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
@@ -19,6 +17,7 @@ import msgspec
 import structlog
 import trio
 
+from mover.control.templates import GRACE_S, ForkedProcess, Template
 from mover.workers.channel import (
     ANCILLARY_BYTES,
     ChannelBroken,
@@ -45,7 +44,6 @@ from mover.workers.messages import (
 
 WorkerKind = Literal["data", "tape", "relay"]
 KINDS: Final[tuple[WorkerKind, ...]] = ("data", "tape", "relay")
-GRACE_S: Final = 2.0
 EVENTS_BUFFERED: Final = 1024  # past it the worker waits in its send; its replies come behind its events
 _CHUNK: Final = 65_536
 _EVENTS: Final = (
@@ -80,7 +78,7 @@ class WorkerHung(Exception):  # noqa: N818 - named for what happened
 def describe_exit(status: int | None) -> str:
     """An exit status in words: ``exit 3``, ``signal SIGKILL``."""
     if status is None:
-        return "still ending"
+        return "status unknown"
     if status >= 0:
         return f"exit {status}"
     try:
@@ -97,7 +95,7 @@ class Worker:
         exit_status: None while it runs; negative = killed by that signal.
     """
 
-    def __init__(self, kind: WorkerKind, process: trio.Process, connection: trio.socket.SocketType) -> None:
+    def __init__(self, kind: WorkerKind, process: ForkedProcess, connection: trio.socket.SocketType) -> None:
         self.kind: WorkerKind = kind
         self.pid = process.pid
         self.started = time.monotonic()
@@ -115,7 +113,7 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        return not self.gone.is_set() and self._process.returncode is None
+        return not self.gone.is_set() and not self._process.ended
 
     async def request(self, message: ToWorker, descriptors: Sequence[int] = (), *, deadline_s: float) -> Reply:
         """Ask, and wait for the one reply.
@@ -197,13 +195,12 @@ class Worker:
     async def _reap(self) -> None:
         """Close the socket, wait the grace period, kill, wait; safe to call again."""
         self._socket.close()
-        if self.exit_status is None:
-            with trio.move_on_after(GRACE_S):
-                await self._process.wait()
-            if self._process.returncode is None:
-                self._process.kill()
-                await self._process.wait()
-            self.exit_status = self._process.returncode
+        with trio.move_on_after(GRACE_S):
+            await self._process.wait()
+        if not self._process.ended:
+            self._process.kill()
+        await self._process.wait()
+        self.exit_status = self._process.exit_status
         self.gone.set()
         for sender in self._waiting:
             sender.close()
@@ -212,8 +209,7 @@ class Worker:
 
     def kill(self) -> None:
         """SIGKILL, now."""
-        if self._process.returncode is None:
-            self._process.kill()
+        self._process.kill()
 
     async def stop(self) -> None:
         """End the worker: its socket closes, which it takes as the sign to leave; killed after the grace period.
@@ -233,8 +229,9 @@ class Worker:
 class Supervisor:
     """Starts workers, keeps warm spares, and owns every process until it is reaped."""
 
-    def __init__(self, nursery: trio.Nursery, spares: int) -> None:
+    def __init__(self, nursery: trio.Nursery, templates: dict[WorkerKind, Template], spares: int) -> None:
         self._nursery = nursery
+        self._templates = templates
         self._target = spares
         self._spares: dict[WorkerKind, deque[Worker]] = {kind: deque() for kind in KINDS}
         self._wanted = trio.Event()
@@ -262,7 +259,12 @@ class Supervisor:
             self._wanted.set()
 
     async def keep_spares(self) -> None:
-        """Refill the spares, one process at a time, never before somebody who waits."""
+        """Make the templates warm, then refill the spares one at a time, never before somebody who waits."""
+        for template in self._templates.values():
+            try:
+                await template.start()
+            except OSError as error:
+                log.error("no template for workers", kind=template.kind, error=str(error))
         while True:
             self._wanted = trio.Event()
             short = [kind for kind in KINDS if len(self._spares[kind]) < self._target]
@@ -281,12 +283,7 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                process = await trio.lowlevel.open_process(
-                    [sys.executable, "-I", "-m", f"mover.{kind}", str(theirs.fileno())],
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                )
+                process = await self._templates[kind].fork(theirs)
             except BaseException:
                 ours.close()
                 raise
@@ -310,11 +307,16 @@ class Supervisor:
 @asynccontextmanager
 async def open_supervisor(spares: int) -> AsyncIterator[Supervisor]:
     """A supervisor with ``spares`` warm workers of each kind; on exit every worker is stopped and reaped."""
-    async with trio.open_nursery() as nursery:
-        supervisor = Supervisor(nursery, spares)
-        if spares:
-            nursery.start_soon(supervisor.keep_spares)
+    async with trio.open_nursery() as outer:
+        templates = {kind: Template(kind, outer) for kind in KINDS}
         try:
-            yield supervisor
+            async with trio.open_nursery() as nursery:
+                supervisor = Supervisor(nursery, templates, spares)
+                nursery.start_soon(supervisor.keep_spares)
+                try:
+                    yield supervisor
+                finally:
+                    nursery.cancel_scope.cancel()
         finally:
-            nursery.cancel_scope.cancel()
+            for template in templates.values():
+                template.close()

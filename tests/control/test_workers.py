@@ -3,6 +3,7 @@
 import os
 import signal
 
+import psutil
 import pytest
 import trio
 
@@ -71,9 +72,43 @@ async def test_a_hung_worker_is_found_by_its_deadline() -> None:
             assert worker.exit_status == -signal.SIGKILL
 
 
+async def test_a_template_that_died_is_replaced() -> None:
+    with trio.fail_after(20):
+        async with open_supervisor(0) as supervisor:
+            first = await supervisor.take("relay")
+            parent = psutil.Process(first.pid).parent()
+            assert parent is not None
+            assert "--template" in parent.cmdline()
+            parent.kill()
+            parent.wait(10)
+            assert isinstance(await first.request(GetDriveState(), deadline_s=10), Refused)
+            while True:
+                try:
+                    second = await supervisor.take("relay")
+                    break
+                except OSError:
+                    await trio.sleep(0.01)  # its end has not been noticed yet
+            assert isinstance(await second.request(GetDriveState(), deadline_s=10), Refused)
+            await first.stop()
+            assert first.exit_status is None
+            await second.stop()
+            assert second.exit_status == 3
+
+
+async def test_a_template_holds_nothing_that_a_worker_could_inherit() -> None:
+    with trio.fail_after(20):
+        async with open_supervisor(0) as supervisor:
+            workers = [await supervisor.take("data") for _ in range(3)]
+            for worker in workers:
+                await worker.request(GetDriveState(), deadline_s=10)
+                held = [os.readlink(f"/proc/{worker.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{worker.pid}/fd")]
+                assert sum(name.startswith("socket:") for name in held) == 1
+                assert len(held) <= 4  # and the three standard ones
+
+
 def test_exit_statuses_in_words() -> None:
     assert [describe_exit(status) for status in (None, 3, -9, -200)] == [
-        "still ending",
+        "status unknown",
         "exit 3",
         "signal SIGKILL",
         "signal 200",

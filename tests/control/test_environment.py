@@ -1,0 +1,61 @@
+"""The environment of a START as control reads it."""
+
+import pytest
+
+from mover.control.environment import Environment, merge
+from mover.control.refusal import Refusal
+from mover.ndmp.enums import ErrorCode
+from mover.ndmp.messages import Pval
+
+
+def environment(*pairs: tuple[bytes, bytes]) -> Environment:
+    return Environment(Pval(name, value) for name, value in pairs)
+
+
+def test_the_last_of_a_name_counts_and_all_are_kept() -> None:
+    env = environment((b"EXCLUDE", b"a"), (b"X", b"1"), (b"EXCLUDE", b"b"))
+    assert env.get(b"EXCLUDE") == b"b"
+    assert env.get(b"exclude") is None
+    assert env.pairs == [(b"EXCLUDE", b"a"), (b"X", b"1"), (b"EXCLUDE", b"b")]
+
+
+@pytest.mark.parametrize(
+    ("value", "form"),
+    [
+        (b"n", None), (b"N", None), (b"", None), (b"?", None),
+        (b"y", "dir"), (b"Y", "dir"), (b"d", "dir"), (b"f", "file"), (b"F", "file"),
+    ],
+)  # fmt: skip
+def test_hist_names_the_form_of_history(value: bytes, form: str | None) -> None:
+    assert environment((b"HIST", value)).history_form() == form
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(b"y", True), (b"TRUE", True), (b"n", False), (b"False", False), (b"?", True), (b"", True)]
+)
+def test_booleans_go_by_their_first_letter(value: bytes, expected: bool) -> None:
+    assert environment((b"RECURSIVE", value)).flag(b"RECURSIVE", default=True) is expected
+
+
+def test_filesystem_comes_before_prefix() -> None:
+    assert environment((b"PREFIX", b"/p"), (b"FILESYSTEM", b"/f")).root == b"/f"
+    assert environment((b"PREFIX", b"/p")).root == b"/p"
+    assert environment((b"FILESYSTEM", b"")).root is None
+
+
+@pytest.mark.parametrize(("value", "level"), [(b"", 0), (b"0", 0), (b"9", 9)])
+def test_a_level_is_a_digit(value: bytes, level: int) -> None:
+    assert environment((b"LEVEL", value)).check_level() == level
+
+
+@pytest.mark.parametrize("value", [b"10", b"-1", b"x", b"1x", b"\xb2", b"9" * 4000])
+def test_any_other_level_is_refused(value: bytes) -> None:
+    with pytest.raises(Refusal) as caught:
+        environment((b"LEVEL", value)).check_level()
+    assert caught.value.error is ErrorCode.ILLEGAL_ARGS_ERR
+
+
+def test_merge_replaces_in_place_and_adds_behind() -> None:
+    assert merge([(b"A", b"1"), (b"B", b"2")], [(b"C", b"3"), (b"A", b"4")]) == [
+        (b"A", b"4"), (b"B", b"2"), (b"C", b"3"),
+    ]  # fmt: skip

@@ -1,0 +1,138 @@
+"""Cartridges, drives and their leases over a real database and directory."""
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from mover.config import Config, Drive, Library
+from mover.control.drives import Devices, FileDrive
+from mover.control.inventory import InventoryError, LibraryInventory
+from mover.control.store import Location, open_store
+
+
+@asynccontextmanager
+async def inventory(tmp_path: Path, slots: int = 3, drives: int = 2) -> AsyncIterator[LibraryInventory]:
+    directory = tmp_path / "tapes"
+    directory.mkdir(exist_ok=True)
+    library = Library(name="vtl0", directory=str(directory), slots=slots, drives=drives)
+    with trio.fail_after(10):
+        async with open_store(str(tmp_path / "state")) as store:
+            found = LibraryInventory(library, store)
+            await found.reconcile()
+            yield found
+
+
+def places(found: LibraryInventory) -> dict[str, Location]:
+    return {barcode: cartridge.where for barcode, cartridge in found.cartridges.items()}
+
+
+async def test_what_moved_is_there_after_a_restart(tmp_path: Path) -> None:
+    async with inventory(tmp_path) as found:
+        assert await found.create(None, 2) == ["VTL00001", "VTL00002"]
+        assert (await found.load(1, "VTL00002")).path == str(tmp_path / "tapes" / "VTL00002.tap")
+    async with inventory(tmp_path) as found:
+        assert places(found) == {"VTL00001": Location("slot", 0), "VTL00002": Location("drive", 1)}
+        assert (await found.unload(1)).barcode == "VTL00002"
+        assert places(found)["VTL00002"] == Location("slot", 1)
+
+
+async def test_files_and_places_are_reconciled(tmp_path: Path) -> None:
+    async with inventory(tmp_path) as found:
+        await found.create("GONE", 1)
+        await found.create("KEPT", 1)
+    (tmp_path / "tapes" / "GONE.tap").unlink()
+    (tmp_path / "tapes" / "NEW.tap").touch()
+    (tmp_path / "tapes" / "no barcode.tap").touch()
+    (tmp_path / "tapes" / "other.txt").touch()
+    async with inventory(tmp_path) as found:
+        assert places(found) == {"KEPT": Location("slot", 1), "NEW": Location("slot", 0)}
+
+
+async def test_a_smaller_library_moves_what_no_longer_fits(tmp_path: Path) -> None:
+    async with inventory(tmp_path) as found:
+        await found.create(None, 3)
+        await found.load(1, "VTL00003")
+    async with inventory(tmp_path, slots=2, drives=1) as found:
+        assert places(found) == {"VTL00001": Location("slot", 0), "VTL00002": Location("slot", 1)}
+
+
+async def test_load_takes_the_first_empty_cartridge_and_makes_one_where_there_is_none(tmp_path: Path) -> None:
+    async with inventory(tmp_path) as found:
+        await found.create(None, 1)
+        (tmp_path / "tapes" / "VTL00001.tap").write_bytes(b"\0\0\0\0")
+        assert (await found.load(0, None)).barcode == "VTL00002"
+        await found.unload(0)
+        assert (await found.load(0, None)).barcode == "VTL00002"
+
+
+REFUSED: list[tuple[str, str, Callable[[LibraryInventory], Awaitable[object]]]] = [
+    ("busy", "vtl0/drive0 already holds A", lambda found: found.load(0, "B")),
+    ("not-found", "vtl0 has no cartridge X", lambda found: found.load(1, "X")),
+    ("busy", "A is in vtl0/drive0", lambda found: found.load(1, "A")),
+    ("refused", "vtl0/drive1 is empty", lambda found: found.unload(1)),
+    ("refused", "vtl0 has 1 free slots, 2 wanted", lambda found: found.create(None, 2)),
+    ("bad-request", "one barcode names one cartridge", lambda found: found.create("Y", 2)),
+    (
+        "bad-request",
+        "'../x' is no barcode: letters, digits and _ . -, at most 32 characters",
+        lambda found: found.create("../x", 1),
+    ),
+    ("refused", "{directory}/B.tap exists already", lambda found: found.create("B", 1)),
+]
+
+
+@pytest.mark.parametrize(("code", "text", "step"), REFUSED)
+async def test_what_cannot_be_is_refused(
+    tmp_path: Path, code: str, text: str, step: Callable[[LibraryInventory], Awaitable[object]]
+) -> None:
+    async with inventory(tmp_path) as found:
+        for barcode in ("A", "B", "C"):
+            await found.create(barcode, 1)
+        await found.load(0, "A")
+        before = places(found)
+        with pytest.raises(InventoryError) as caught:
+            await step(found)
+        assert (caught.value.code, str(caught.value)) == (code, text.format(directory=tmp_path / "tapes"))
+        assert places(found) == before
+
+
+async def test_the_drives_of_a_configuration(tmp_path: Path) -> None:
+    (tmp_path / "tapes").mkdir()
+    own = tmp_path / "own.tap"
+    config = Config(
+        library=[Library(name="vtl0", directory=str(tmp_path / "tapes"))],
+        drive=[Drive(name="nst0", device=f"virtual:{own}", ring=1 << 24)],
+    )
+    with trio.fail_after(10):
+        async with open_store(str(tmp_path / "state")) as store:
+            devices = Devices(config, store)
+            await devices.take_inventory()
+            assert [bay.name for bay in devices] == ["vtl0/drive0", "vtl0/drive1", "nst0"]
+            assert devices.find("nst1") is None
+            drive = devices.find("nst0")
+            assert isinstance(drive, FileDrive)
+            assert (drive.path, drive.ring_bytes, drive.barcode) == (str(own), 1 << 24, "")
+            assert own.stat().st_size == 0
+            loading = drive.spec().loading
+            await drive.unload()
+            assert drive.path is None
+            with pytest.raises(InventoryError, match="no barcodes"):
+                await drive.load("A")
+            await drive.load(None)
+            assert drive.spec().loading != loading
+            drive.session_id = 7
+            with pytest.raises(InventoryError, match="open in session 7"):
+                drive.refuse_while_open()
+
+
+async def test_a_cartridge_without_write_bits_is_protected(tmp_path: Path) -> None:
+    async with inventory(tmp_path) as found:
+        await found.create("A", 1)
+        assert not found.cartridges["A"].write_protected()
+        os.chmod(tmp_path / "tapes" / "A.tap", 0o400)
+        assert found.cartridges["A"].write_protected()
+        assert (await found.load(0, None)).barcode != "A"  # no scratch cartridge

@@ -1,0 +1,76 @@
+"""Every row of the reference's recover list rules: what each version's fields mean."""
+
+import pytest
+
+from mover.control.recover_names import resolve_names
+from mover.control.volumes import PlacementError, Volumes
+from mover.ndmp.messages import RecoverName
+from mover.workers.messages import Place
+
+VOLUMES = Volumes({"vol": "/vol", "home": "/home"})
+ROOT = b"/vol/v3"
+UNKNOWN = 2**64 - 1
+
+# version, original_path, destination, name, path to take, absolute target
+ROWS = [
+    # version 2: dest is the complete target
+    (2, b"a/b", b"/vol/x", b"", b"a/b", b"/vol/x"),
+    (2, b"/a/b", b"/vol/x/b", b"", b"a/b", b"/vol/x/b"),
+    (2, b"a", b"", b"", b"a", b"/vol/v3/a"),
+    # version 3: a directory to recover into, and a new last component
+    (3, b"a/b", b"/vol/x", b"", b"a/b", b"/vol/x/a/b"),
+    (3, b"", b"/vol/x", b"", b"", b"/vol/x"),
+    (3, b"a/b", b"", b"", b"a/b", b"/vol/v3/a/b"),
+    (3, b"a/b", b"/vol/x", b"c", b"a/b", b"/vol/x/c"),
+    (3, b"a/b", b"/vol/x", b"c/d", b"a/b", b"/vol/x/c/d"),  # separators in new_name
+    (3, b"a/b", b"", b"/vol/y/full", b"a/b", b"/vol/y/full"),  # what NDMJOB's client sends for another name
+    # version 4: the destination is the target, or with a name its directory; the table of section 4.3
+    (4, b"", b"/vol/v3", b"", b"", b"/vol/v3"),
+    (4, b"", b"/vol", b"v3", b"", b"/vol/v3"),
+    (4, b"/u/t", b"/vol/v1/u/t.old", b"", b"u/t", b"/vol/v1/u/t.old"),
+    (4, b"/u/t", b"/vol/v1/u", b"t.old", b"u/t", b"/vol/v1/u/t.old"),
+    (4, b"/log", b"/vol/v3/rec", b"log", b"log", b"/vol/v3/rec/log"),
+    # section 4.4: everything is /, . and empty alike; separators in front or not
+    (4, b"/", b"/home/x", b"", b"", b"/home/x"),
+    (4, b".", b"/home/x", b"", b"", b"/home/x"),
+    (4, b"./a//b/", b"/home/x/", b"", b"a/b", b"/home/x"),
+]
+
+
+@pytest.mark.parametrize(("version", "original", "destination", "name", "take", "target"), ROWS)
+def test_a_row_of_the_reference(
+    version: int, original: bytes, destination: bytes, name: bytes, take: bytes, target: bytes
+) -> None:
+    (resolved,) = resolve_names(version, [RecoverName(original, destination, name)], ROOT, VOLUMES, direct=False)
+    assert resolved.original == take
+    assert resolved.target == VOLUMES.place(target)
+    assert resolved.reported == original
+    assert (resolved.node, resolved.fh_info) == (UNKNOWN, UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (RecoverName(b"../x", b"/vol/x"), "../x: a path may not climb with .."),
+        (RecoverName(b"a\0b", b"/vol/x"), "a\\x00b: a path may not hold a NUL"),
+        (RecoverName(b"a", b"/etc"), "/etc: outside every volume of this server"),
+        (RecoverName(b"a", b"/vol/../etc"), "/vol/../etc: a path may not climb with .."),
+        (RecoverName(b"a", b"/vol", b"../etc"), "/vol/../etc: a path may not climb with .."),
+    ],
+)
+def test_a_name_that_leads_out_is_refused(name: RecoverName, text: str) -> None:
+    with pytest.raises(PlacementError) as caught:
+        resolve_names(4, [RecoverName(b"ok", b"/vol/ok"), name], ROOT, VOLUMES, direct=False)
+    assert str(caught.value) == text
+
+
+def test_without_destination_and_root_there_is_no_target() -> None:
+    with pytest.raises(PlacementError, match="no destination"):
+        resolve_names(3, [RecoverName(b"a", b"")], None, VOLUMES, direct=False)
+
+
+@pytest.mark.parametrize(("direct", "kept"), [(False, UNKNOWN), (True, 0)])
+def test_fh_info_of_zero_is_unknown_unless_direct(direct: bool, kept: int) -> None:
+    (resolved,) = resolve_names(4, [RecoverName(b"a", b"/vol/a", fh_info=0, node=7)], ROOT, VOLUMES, direct=direct)
+    assert (resolved.node, resolved.fh_info) == (7, kept)
+    assert resolved.target == Place(b"/vol", b"a")

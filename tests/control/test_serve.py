@@ -1,0 +1,183 @@
+"""`mover serve` as a process: what it needs to start, how it stops, what it reads again, what operators see."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from mover.ndmp.enums import ConnectionStatusReason, ErrorCode
+from mover.ndmp.messages import (
+    ConnectClientAuthRequest,
+    DataGetStateRequest,
+    NotifyConnectionStatusPost,
+    TapeOpenRequest,
+)
+from mover.ndmp.messages.common import AuthText
+from tests.control.conftest import LOGIN
+from tests.support.ndmp_client import NdmpClient
+from tests.support.servers import Login, Server, ServerError, mover_command, write_config
+
+DEADLINE_S = 20.0
+
+
+def serve(config: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*mover_command(), "serve", "--config", str(config)],
+        capture_output=True, text=True, timeout=DEADLINE_S, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def children(pid: int) -> list[int]:
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+        return [int(child) for child in file.read().split()]
+
+
+def answering_pid(server: Server) -> object:
+    """Who answers at a server's admin socket."""
+    document = server.ask("version")["server"]
+    assert isinstance(document, dict)
+    return document["pid"]
+
+
+@pytest.fixture
+def own(directory: Path) -> Path:
+    """A directory of the test's own."""
+    path = directory / "own"
+    path.mkdir(exist_ok=True)
+    return path
+
+
+def test_a_port_in_use_is_one_line_and_leaves_nothing(own: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        config = write_config(own, LOGIN)
+        config.write_text(config.read_text().replace("port = 0", f"port = {port}"))
+        done = serve(config)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"mover serve: lif only: 127.0.0.1 port {port}: Address already in use\n"
+    assert not (own / "admin.sock").exists()
+
+
+def test_a_second_server_on_the_same_admin_socket_is_refused(server: Server, own: Path) -> None:
+    config = write_config(own, LOGIN)
+    admin = server.ready.admin_socket
+    config.write_text(config.read_text().replace(str(own / "admin.sock"), admin))
+    done = serve(config)
+    assert done.returncode == 1
+    assert done.stderr == f"mover serve: admin socket {admin}: another mover serve answers there\n"
+    assert answering_pid(server) == server.pid
+
+
+def test_a_stale_admin_socket_is_replaced_and_is_for_the_owner_only(own: Path) -> None:
+    path = own / "admin.sock"
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    with Server(write_config(own, LOGIN)) as running:
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert answering_pid(running) == running.pid
+    assert not path.exists()
+
+
+def test_systemd_is_told(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(own / "notify"))
+        systemd.settimeout(DEADLINE_S)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(own / "notify"))
+        with Server(write_config(own, LOGIN)):
+            assert systemd.recv(100) == b"READY=1"
+        assert systemd.recv(100) == b"STOPPING=1"
+
+
+def test_sigterm_tells_every_dma(own: Path) -> None:
+    with Server(write_config(own, LOGIN)) as running, NdmpClient(running.address, login=LOGIN) as client:
+        os.kill(running.pid, signal.SIGTERM)
+        post = client.wait_until(
+            lambda seen: (
+                isinstance(seen.body, NotifyConnectionStatusPost)
+                and seen.body.reason == ConnectionStatusReason.SHUTDOWN
+            ),
+            "SHUTDOWN",
+        )
+        assert isinstance(post.body, NotifyConnectionStatusPost)
+        assert post.body.text_reason == b"the server is shutting down"
+        while client.socket.recv(65536):
+            pass
+
+
+def test_sighup_takes_new_users_and_keeps_what_is_wrong_out(own: Path) -> None:
+    config = write_config(own, LOGIN)
+    good = config.read_text()
+    with Server(config) as running:
+
+        def reload(text: str, logged: str) -> None:
+            seen = running.log.read_text().count(logged)
+            config.write_text(text)
+            os.kill(running.pid, signal.SIGHUP)
+            deadline = time.monotonic() + DEADLINE_S
+            while running.log.read_text().count(logged) == seen:
+                assert time.monotonic() < deadline, f"not logged: {logged}"
+                time.sleep(0.01)
+
+        other = Login("other", "another secret")
+        reload(good.replace(LOGIN.user, other.user).replace(LOGIN.password, other.password), "configuration read again")
+        with NdmpClient(running.address, login=other) as client:
+            client.ok(DataGetStateRequest())
+        with NdmpClient(running.address) as client:
+            old = AuthText(LOGIN.user.encode(), LOGIN.password.encode())
+            assert client.error(ConnectClientAuthRequest(old)) == ErrorCode.NOT_AUTHORIZED_ERR
+        reload("nonsense", "configuration not taken")
+        reload(good.replace('name = "only"', 'name = "renamed"'), "these need a restart")
+        with NdmpClient(running.address, login=LOGIN) as client:
+            client.ok(DataGetStateRequest())
+
+
+def test_operators_see_and_end_a_session(server: Server) -> None:
+    server.ask("tape", "load", "vtl0/drive1")
+    with NdmpClient(server.address, login=LOGIN) as client:
+        client.ok(TapeOpenRequest(b"vtl0/drive1", 1))
+        document = server.ask("status")
+        sessions = document["sessions"]
+        assert isinstance(sessions, list)
+        (session,) = [each for each in sessions if each["tape-device"] == "vtl0/drive1"]
+        assert session["session-authorized"] is True
+        assert session["ndmp-version"] == 4
+        assert session["data-state"] == "IDLE"
+        assert session["client-port"] == client.socket.getsockname()[1]
+        assert [worker["kind"] for worker in session["workers"]] == ["tape"]
+        assert session["workers"][0]["rss-bytes"] > 0
+        with pytest.raises(ServerError, match="open in session"):
+            server.ask("tape", "unload", "vtl0/drive1")
+        with NdmpClient(server.address, login=LOGIN) as other:
+            assert other.error(TapeOpenRequest(b"vtl0/drive1", 0)) == ErrorCode.DEVICE_BUSY_ERR
+        server.ask("kill", "--session-id", str(session["session-id"]))
+        client.wait_until(
+            lambda seen: (
+                isinstance(seen.body, NotifyConnectionStatusPost)
+                and seen.body.reason == ConnectionStatusReason.SHUTDOWN
+            ),
+            "SHUTDOWN",
+        )
+        while client.socket.recv(65536):
+            pass
+    server.ask("tape", "unload", "vtl0/drive1")
+    with pytest.raises(ServerError, match="no session 999"):
+        server.ask("kill", "--session-id", "999")
+
+
+def test_a_second_signal_stops_at_once(own: Path) -> None:
+    config = write_config(own, LOGIN)
+    config.write_text(config.read_text().replace("grace_s = 2", "grace_s = 600"))
+    running = Server(config)
+    try:
+        workers = children(running.pid)
+        os.kill(running.pid, signal.SIGTERM)
+        os.kill(running.pid, signal.SIGINT)
+    finally:
+        running.stop()
+    for pid in workers:
+        assert not os.path.exists(f"/proc/{pid}")
