@@ -20,4 +20,4 @@ def handle(channel: Channel, message: ToWorker) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv, handle))
+    sys.exit(run("data", sys.argv, handle))

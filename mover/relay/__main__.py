@@ -72,4 +72,4 @@ class Relay:
 
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv, Relay().handle))
+    sys.exit(run("relay", sys.argv, Relay().handle))

@@ -6,4 +6,4 @@ from mover.tape.worker import TapeWorker
 from mover.workers.frame import run
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv, TapeWorker().handle))
+    sys.exit(run("tape", sys.argv, TapeWorker().handle))

@@ -1,9 +1,10 @@
 """The frame around every worker's main loop: start, wait for work, leave when control does.
 
-A worker is spawned as ``python -I -m mover.<room> FD`` where FD is its control socket. As a spare it is single
-threaded and waits for its first message. It leaves when the control socket closes, also while its main loop is
-stuck in a system call: a watcher thread polls for the hang-up alone (events=0 consumes nothing). PR_SET_PDEATHSIG
-would fire when the spawning *thread* ends, and control spawns from pool threads.
+``python -I -m mover.<room> --template FD`` is what control spawns, one of each kind: it forks the workers (see
+:mod:`mover.workers.template`). ``python -I -m mover.<room> FD`` is a single worker whose control socket is FD. As a
+spare it is single threaded and waits for its first message. It leaves when the control socket closes, also while its
+main loop is stuck in a system call: a watcher thread polls for the hang-up alone (events=0 consumes nothing).
+PR_SET_PDEATHSIG would fire when the spawning *thread* ends, and control spawns from pool threads.
 """
 
 import ctypes
@@ -16,9 +17,11 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from mover.workers import template
 from mover.workers.channel import Channel, ChannelBroken
 from mover.workers.messages import ToWorker
 
+PR_SET_NAME: Final = 15
 PR_SET_NO_NEW_PRIVS: Final = 38
 EXIT_CONTROL_GONE: Final = 3
 Handler = Callable[[Channel, ToWorker], None]
@@ -34,25 +37,41 @@ def _watch(fd: int) -> None:
             os._exit(EXIT_CONTROL_GONE)
 
 
+def _name_process(name: str) -> None:
+    """What ``ps`` and ``top`` show: mover-data, mover-tape-tpl."""
+    ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+
+
 def _forbid_new_privileges() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_NO_NEW_PRIVS)")
 
 
-def run(argv: list[str], handler: Handler) -> int:
-    """Serve control's messages with ``handler`` until control closes the socket; returns the exit status.
+def run(kind: str, argv: list[str], handler: Handler) -> int:
+    """The main program of worker room ``kind``: a template, or one worker; returns the exit status."""
+    match argv[1:]:
+        case ["--template", fd] if fd.isdigit():
+            _name_process(f"mover-{kind}-tpl")
+            return template.serve(int(fd), lambda worker_fd: _work(kind, worker_fd, handler))
+        case [fd] if fd.isdigit():
+            return _work(kind, int(fd), handler)
+        case _:
+            print(f"usage: {argv[0]} [--template] FD (workers are started by mover serve)", file=sys.stderr)
+            return 2
+
+
+def _work(kind: str, fd: int, handler: Handler) -> int:
+    """Serve control's messages with ``handler`` until control closes the socket.
 
     The first message is awaited single threaded (a spare); then rights are dropped and the watcher starts.
     """
-    if len(argv) != 2 or not argv[1].isdigit():
-        print(f"usage: {argv[0]} FD (workers are started by mover serve)", file=sys.stderr)
-        return 2
+    _name_process(f"mover-{kind}")
     faulthandler.enable()
     # Control decides when to stop, also when a terminal sends its ^C to the whole process group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.umask(0)
-    channel = Channel(int(argv[1]))
+    channel = Channel(fd)
     os.set_inheritable(channel.fileno(), False)
     watcher: threading.Thread | None = None
     try:

@@ -98,7 +98,7 @@ async def test_a_template_that_died_is_replaced() -> None:
 async def test_a_template_holds_nothing_that_a_worker_could_inherit() -> None:
     with trio.fail_after(20):
         async with open_supervisor(0) as supervisor:
-            workers = [await supervisor.take("data") for _ in range(3)]
+            workers = [await supervisor.take("relay") for _ in range(3)]
             for worker in workers:
                 await worker.request(GetDriveState(), deadline_s=10)
                 held = [os.readlink(f"/proc/{worker.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{worker.pid}/fd")]

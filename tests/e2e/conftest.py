@@ -10,6 +10,7 @@ import pytest
 from tests.support.processes import settle
 from tests.support.servers import Login, Server, write_config
 
+TEMPLATES = 3  # one of each kind of worker
 SPARES = 6  # limits.spares of each kind, by default two
 
 MakeServer = Callable[..., Server]
@@ -37,7 +38,7 @@ def make_server(shm: Path, login: Login) -> Iterator[MakeServer]:
         volumes = {"shm": shm}
         server = Server(write_config(shm / name, login, volumes=volumes, drives=drives, **options))  # type: ignore[arg-type]  # passed through
         running.append(server)
-        settle(lambda: len(server.processes()) == 1 + SPARES, "all spares up")
+        settle(lambda: len(server.processes()) == 1 + TEMPLATES + SPARES, "all spares up")
         if load:
             for number in range(drives):
                 server.ask("tape", "load", f"vtl0/drive{number}")

@@ -1,0 +1,82 @@
+"""A template process: a worker's interpreter with everything imported, which forks a worker in a millisecond or two.
+
+A cold worker costs 40 to 100 ms of processor time, nearly all of it imports; ten jobs that start at once would wait
+for each other. The template is single threaded, opens nothing but its own socket to control, and does nothing but
+fork and reap; so what a worker inherits is code. It leaves when control closes its socket; the workers do so by
+themselves, each by its own socket.
+
+The conversation, one kind of record each way. Control sends one byte with one descriptor, the new worker's control
+socket. The template answers FORKED with the pid, in order, and says EXITED with pid and status when it has reaped a
+worker; until then the pid cannot be anybody else's.
+"""
+
+import gc
+import os
+import select
+import signal
+import socket
+import struct
+from collections.abc import Callable
+from types import FrameType
+from typing import Final
+
+from mover.workers.channel import ANCILLARY_BYTES, receive_descriptors
+
+RECORD: Final = struct.Struct("<Bii")  # kind, pid, status as os.waitstatus_to_exitcode gives it
+FORKED: Final = 1
+EXITED: Final = 2
+FAILED: Final = 3  # no fork; status is the errno
+
+
+def _wake(_number: int, _frame: FrameType | None) -> None:
+    """SIGCHLD: the wake-up descriptor says it all."""
+
+
+def serve(control_fd: int, work: Callable[[int], int]) -> int:
+    """Fork workers for control until it closes the socket; ``work(fd)`` is a worker's whole life."""
+    control = socket.socket(fileno=control_fd)
+    control.set_inheritable(False)
+    woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, _wake)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.freeze()  # the imported objects stay in pages that all workers share
+    poller = select.poll()
+    poller.register(control, select.POLLIN)
+    poller.register(woken, select.POLLIN)
+    while True:
+        ready = dict(poller.poll())
+        if control.fileno() in ready:
+            data, ancillary, flags, _ = control.recvmsg(1, ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
+            descriptors = receive_descriptors(ancillary, flags)
+            if not data:
+                return 0
+            (worker_fd,) = descriptors
+            try:
+                pid = os.fork()
+            except OSError as error:
+                control.sendall(RECORD.pack(FAILED, 0, error.errno or 0))
+            else:
+                if pid == 0:
+                    signal.set_wakeup_fd(-1)
+                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                    control.close()
+                    os.close(woken)
+                    os.close(wake)
+                    return work(worker_fd)
+                control.sendall(RECORD.pack(FORKED, pid, 0))
+            os.close(worker_fd)
+        if woken in ready:
+            os.read(woken, 4096)
+            _reap(control)
+
+
+def _reap(control: socket.socket) -> None:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        control.sendall(RECORD.pack(EXITED, pid, os.waitstatus_to_exitcode(status)))
