@@ -33,7 +33,7 @@ def _wake(_number: int, _frame: FrameType | None) -> None:
 
 
 def serve(control_fd: int, work: Callable[[int], int]) -> int:
-    """Fork workers for control until it closes the socket; ``work(fd)`` is a worker's whole life."""
+    """Fork workers for control until it is gone; ``work(fd)`` is a worker's whole life."""
     control = socket.socket(fileno=control_fd)
     control.set_inheritable(False)
     woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -44,31 +44,48 @@ def serve(control_fd: int, work: Callable[[int], int]) -> int:
     poller = select.poll()
     poller.register(control, select.POLLIN)
     poller.register(woken, select.POLLIN)
-    while True:
-        ready = dict(poller.poll())
-        if control.fileno() in ready:
-            data, ancillary, flags, _ = control.recvmsg(1, ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
-            descriptors = receive_descriptors(ancillary, flags)
-            if not data:
-                return 0
-            (worker_fd,) = descriptors
-            try:
-                pid = os.fork()
-            except OSError as error:
-                control.sendall(RECORD.pack(FAILED, 0, error.errno or 0))
-            else:
-                if pid == 0:
-                    signal.set_wakeup_fd(-1)
-                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                    control.close()
-                    os.close(woken)
-                    os.close(wake)
-                    return work(worker_fd)
-                control.sendall(RECORD.pack(FORKED, pid, 0))
-            os.close(worker_fd)
-        if woken in ready:
-            os.read(woken, 4096)
-            _reap(control)
+    try:
+        while True:
+            ready = dict(poller.poll())
+            if control.fileno() in ready:
+                worker_fd = _fork(control)
+                if worker_fd is not None:
+                    break
+            if woken in ready:
+                os.read(woken, 4096)
+                _reap(control)
+    except (ConnectionError, EOFError):
+        return 0  # control closed its end, or was killed
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    control.close()
+    os.close(woken)
+    os.close(wake)
+    return work(worker_fd)
+
+
+def _fork(control: socket.socket) -> int | None:
+    """Take one request. Returns the worker's descriptor in the worker, None in the template.
+
+    Raises:
+        EOFError, ConnectionError: control is gone.
+    """
+    data, ancillary, flags, _ = control.recvmsg(1, ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
+    descriptors = receive_descriptors(ancillary, flags)
+    if not data:
+        raise EOFError
+    (worker_fd,) = descriptors
+    try:
+        pid = os.fork()
+    except OSError as error:
+        answer = RECORD.pack(FAILED, 0, error.errno or 0)
+    else:
+        if pid == 0:
+            return worker_fd
+        answer = RECORD.pack(FORKED, pid, 0)
+    os.close(worker_fd)
+    control.sendall(answer)
+    return None
 
 
 def _reap(control: socket.socket) -> None:
