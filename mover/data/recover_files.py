@@ -9,6 +9,7 @@ every header, but adds up only 41 words: the other 215 are mostly those of the h
 import os
 import stat
 from bisect import bisect_left
+from mmap import mmap
 from typing import Final
 
 from mover.data.dump_format import (
@@ -29,7 +30,7 @@ from mover.data.dump_format import (
 )
 from mover.data.object_maker import FILE_FLAGS, ObjectMaker, Unfinished
 from mover.data.recover_catalogue import read_attributes
-from mover.data.recover_helper import EXTENSION_BYTE, HEAD, SHARE, TAIL, WORTH_ENTRIES, Shared
+from mover.data.recover_helper import EXTENSION_BYTE, HEAD, SHARE, TAIL, WORTH_ENTRIES, Left, Shared
 from mover.data.recover_plan import BEYOND, Plan
 from mover.data.recover_report import LOG_WARNING, Report
 from mover.data.recover_stream import RecordReader, is_map
@@ -64,7 +65,6 @@ class FileRecoverer:
         self._current: Unfinished | None = None
         self._private_fd = private_fd
         self._shared: Shared | None = None
-        self._left: list[tuple[int, int, int]] = []  # left to the helper: offset in the slot, entry, size
         self.remaining = len(plan.names) - 1
 
     def path_at_hand(self) -> bytes:
@@ -169,31 +169,24 @@ class FileRecoverer:
             return
         reader, source = self._reader, self._reader.source
         assert isinstance(source, Consumer)
-        slot = reader.slot_at_hand()
         try:
-            shared = Shared(reader, source, self._plan, self._writer, self._private_fd, self._make_left, slot)
+            shared = Shared(reader, source, self._plan, self._writer, self._private_fd, self._settle)
         except OSError as error:
             self._report.log(LOG_WARNING, f"without a second writer: {error.strerror}".encode())
             return
         self._shared = reader.source = shared
 
     def _stop_helper(self) -> None:
-        shared = self._shared
-        if shared is None:
-            return
-        try:
-            shared.settle()
-        finally:
-            self._shared = None
-            self._reader.source = shared.consumer
-            shared.close()
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            try:
+                shared.finish()
+            finally:
+                self._reader.source = shared.consumer
 
-    def _make_left(self, slot: memoryview) -> None:
+    def _settle(self, slot: memoryview, left: list[Left], made: mmap) -> None:
         """Count what the helper has made of a slot, and make the rest."""
-        left, self._left = self._left, []
-        shared, report, reader = self._shared, self._report, self._reader
-        assert shared is not None
-        made = shared.made
+        report, reader = self._report, self._reader
         for at, entry, size in left:
             if made[entry]:
                 report.files += 1
@@ -239,7 +232,8 @@ class FileRecoverer:
         fd_words: tuple[int, ...] = ()
         made = made_bytes = 0
         shared = self._shared
-        left, view_at = self._left, reader.view_at
+        left: list[Left] = shared.left if shared is not None else []
+        view_at = reader.view_at
         try:
             while True:
                 if pos == end:
@@ -250,9 +244,11 @@ class FileRecoverer:
                     self._last = cursor - 1
                     reader.more()
                     view, pos, end = reader.view, 0, reader.end
-                    left, view_at = self._left, reader.view_at
-                    if shared is not None and not shared.alive:
-                        shared = None
+                    view_at = reader.view_at
+                    if shared is not None:
+                        left = shared.left
+                        if not shared.alive:
+                            shared = None
                 words = unpack(view, pos)
                 new_tail = bytes(view[pos + OFFSET_ADDR : pos + RECORD_BYTES])
                 if new_tail != tail:
@@ -359,7 +355,9 @@ class FileRecoverer:
                             reader.pos = body
                             reader.skip(records)
                             view, pos, end = reader.view, reader.pos, reader.end
-                            left, view_at = self._left, reader.view_at
+                            view_at = reader.view_at
+                            if shared is not None:
+                                left = shared.left
                         continue
                 elif fd >= 0:
                     if good and not plain and words[5] == fd_words[5]:
@@ -376,7 +374,9 @@ class FileRecoverer:
                     return
                 cursor = self._cursor
                 view, pos, end = reader.view, reader.pos, reader.end
-                left, view_at = self._left, reader.view_at
+                view_at = reader.view_at
+                if shared is not None:
+                    left = shared.left
                 place = -1  # its descriptor may be closed by now
         finally:
             if fd >= 0:

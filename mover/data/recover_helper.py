@@ -15,8 +15,9 @@ import struct
 import sys
 import traceback
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from mover.data.dump_format import (
     CHECKSUM,
@@ -40,6 +41,7 @@ from mover.ring import Consumer, Entry
 SHARE: Final = 64  # the helper has every second run of so many entries: those with this bit in their index
 EXTENSION_BYTE: Final = OFFSET_FLAGS + 1  # of a little-endian header; its highest bit is FLAG_EXTENSION
 WORTH_ENTRIES: Final = 2_000  # below that the fork costs more than it gains
+_HELD_SLOTS_MAX: Final = 3
 _TAKEN: Final = b"+"
 _THROUGH: Final = b"-"
 _U32: Final = 0xFFFF_FFFF
@@ -64,11 +66,22 @@ class _Following:
         self._socket.sendall(_THROUGH)
 
 
-class Shared:
-    """The worker's side of the pair: a source that waits for the helper before a slot goes back.
+Left = tuple[int, int, int]  # a file left to the helper: offset of its header in the slot, entry of the plan, size
 
-    Args:
-        redo: called with a slot's bytes, once the helper is through with it.
+
+class _Held(NamedTuple):
+    """A slot that the worker is through with and the helper perhaps not."""
+
+    slot: memoryview
+    left: list[Left]
+
+
+class Shared:
+    """The worker's side of the pair: a source that gives a slot back only when the helper is through with it, too.
+
+    Attributes:
+        alive: whether files may be left to the helper.
+        left: those of the slot at hand.
     """
 
     def __init__(
@@ -78,19 +91,25 @@ class Shared:
         plan: Plan,
         writer: TreeWriter,
         private_fd: int,
-        redo: Callable[[memoryview], None],
-        slot: memoryview | None,
+        settle: Callable[[memoryview, list[Left], mmap.mmap], None],
     ) -> None:
-        """Fork the helper. private_fd: what it must not hold, the control socket. slot: the one at hand, if any.
+        """Fork the helper.
+
+        Args:
+            private_fd: what it must not hold, the control socket.
+            settle: called with a slot, the files left in it and the marks of those made, when the helper is through.
 
         Raises:
             OSError: no memory, no process; nothing has happened then.
         """
-        self.made = mmap.mmap(-1, len(plan.names))
         self.consumer = consumer
-        self._redo = redo
-        self._slot = slot
-        self._alive = True
+        self.alive = True
+        self.left: list[Left] = []
+        self._made = mmap.mmap(-1, len(plan.names))
+        self._settle_slot = settle
+        self._slot = reader.slot_at_hand()
+        self._held: deque[_Held] = deque()
+        self._held_max = min(_HELD_SLOTS_MAX, consumer.slots // 4)
         self._socket, theirs = socket.socketpair()
         sys.stderr.flush()
         try:
@@ -101,46 +120,60 @@ class Shared:
             raise
         if not self._process:
             self._socket.close()
-            _be_the_helper(reader, consumer, plan, writer, private_fd, theirs, self.made)
+            _be_the_helper(reader, consumer, plan, writer, private_fd, theirs, self._made)
         theirs.close()
-
-    @property
-    def alive(self) -> bool:
-        """Whether files may be left to the helper."""
-        return self._alive
 
     def peek(self) -> Entry:
         entry = self.consumer.peek()
         self._slot = entry.view[:]
-        if self._alive:
+        if self.alive:
             try:
                 self._socket.sendall(_TAKEN)
             except OSError:
-                self._alive = False
+                self.alive = False
         return entry
 
     def release(self) -> None:
-        self.settle()
-        self.consumer.release()
+        """Hold the slot at hand, so that neither process waits for the other at every slot; give the oldest back."""
+        self._hold()
+        while len(self._held) > self._held_max:
+            self._settle()
+            self.consumer.release()
 
-    def settle(self) -> None:
-        """Wait until the helper is through with the slot at hand, and make what it has not made."""
+    def finish(self) -> None:
+        """Settle everything, give all slots back but the one at hand, and let the helper go.
+
+        Raises:
+            DestinationLost: as the making of objects does.
+        """
+        at_hand = self._slot is not None
+        self._hold()
+        try:
+            while self._held:
+                self._settle()
+                if self._held or not at_hand:
+                    self.consumer.release()
+        finally:
+            self._socket.close()
+            os.waitpid(self._process, 0)
+            self._made.close()
+
+    def _hold(self) -> None:
         slot, self._slot = self._slot, None
-        if slot is None:
-            return
-        if self._alive:
-            try:
-                self._alive = self._socket.recv(1) == _THROUGH
-            except OSError:
-                self._alive = False
-        with slot:
-            self._redo(slot)
+        if slot is not None:
+            self._held.append(_Held(slot, self.left))
+            self.left = []
 
-    def close(self) -> None:
-        """Let the helper go."""
-        self._socket.close()
-        os.waitpid(self._process, 0)
-        self.made.close()
+    def _settle(self) -> None:
+        """Wait until the helper is through with the oldest slot."""
+        slot, left = self._held.popleft()
+        if self.alive:
+            try:
+                self.alive = self._socket.recv(1) == _THROUGH
+            except OSError:
+                self.alive = False
+        with slot:
+            self._settle_slot(slot, left, self._made)
 
 
 def _be_the_helper(
