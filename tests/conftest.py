@@ -37,7 +37,7 @@ def _missing_peers(item: pytest.Item) -> str:
     for marker in item.iter_markers("peer"):
         wanted |= set(marker.args or peers.ALL)
     missing = sorted(program for program in wanted if peers.find(program) is None)
-    return f"real peer not installed: {', '.join(missing)}" if missing else ""
+    return f"real peer not installed or not usable: {', '.join(missing)}" if missing else ""
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -21,8 +21,8 @@ def test_planted():
 @pytest.mark.parametrize(
     ("ci", "status", "line"),
     [
-        ("true", 1, "real peer not installed: no-such-program"),
-        ("", 0, "SKIPPED [1] test_planted.py:4: real peer not installed: no-such-program"),
+        ("true", 1, "real peer not installed or not usable: no-such-program"),
+        ("", 0, "SKIPPED [1] test_planted.py:4: real peer not installed or not usable: no-such-program"),
     ],
 )
 def test_a_missing_peer(ci: str, status: int, line: str, tmp_path: Path, checkout: Path) -> None:

@@ -1,19 +1,30 @@
 """Finds the programs that nobody here wrote and that tests check mover against."""
 
+import functools
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 # Where Debian puts what is not on an ordinary user's PATH.
 _MORE_DIRECTORIES = ("/usr/sbin", "/sbin", "/usr/lib/amanda")
+_SCRIPTS = Path(__file__).resolve().parent.parent / "peers"
 # What a bare `peer` marker stands for.
 ALL = ("restore", "dump", "ndmjob", "strace")
 
 
+@functools.cache
 def find(program: str) -> Path | None:
-    """The program's path, or None where it is not installed."""
+    """The program's path, or None where it is not installed or does not start.
+
+    A script of this name in tests/peers takes the program's place.
+    """
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_MORE_DIRECTORIES))
     found = shutil.which(program, path=path)
+    script = _SCRIPTS / program
+    if found is not None and script.exists():
+        result = subprocess.run([script, "-v"], stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False)
+        return script if result.returncode == 0 else None
     return Path(found) if found else None
 
 
