@@ -37,7 +37,7 @@ if sys.argv[2] != "-":
     os.setgroups([])
     os.setgid(int(sys.argv[2]))
     os.setuid(int(sys.argv[2]))
-sys.exit(run(["worker", sys.argv[1]], recover.start))
+sys.exit(run("data", ["worker", sys.argv[1]], recover.start))
 """
 ALL_ONES = 2**64 - 1
 
