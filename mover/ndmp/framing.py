@@ -30,8 +30,7 @@ class RecordReader:
     def __init__(self, limit: int = RECORD_LIMIT) -> None:
         self._limit = limit
         self._buffer = bytearray()
-        self._fragments: list[bytes] = []
-        self._length = 0  # of the fragments so far
+        self._begun: bytearray | None = None  # a message's fragments so far, joined: a million may have a byte each
         self._empty = 0  # fragments without bytes so far
         self._broken: str | None = None
 
@@ -42,7 +41,7 @@ class RecordReader:
     @property
     def inside_record(self) -> bool:
         """Whether a message has begun and not ended; the end of the connection now is broken framing."""
-        return bool(self._buffer or self._fragments)
+        return bool(self._buffer) or self._begun is not None
 
     def next_record(self) -> bytes | None:
         """The next message, or None when more bytes are needed.
@@ -55,7 +54,8 @@ class RecordReader:
         while len(self._buffer) >= 4:
             (word,) = _MARK.unpack_from(self._buffer)
             length = word & _LENGTH
-            if self._length + length > self._limit:
+            before = 0 if self._begun is None else len(self._begun)
+            if before + length > self._limit:
                 raise self._break(f"message of over {self._limit} bytes (a fragment of {length})")
             if len(self._buffer) < 4 + length:
                 return None
@@ -63,23 +63,24 @@ class RecordReader:
                 self._empty += 1
                 if self._empty > EMPTY_FRAGMENTS_MAX:
                     raise self._break(f"over {EMPTY_FRAGMENTS_MAX} empty fragments in one message")
-            with memoryview(self._buffer) as view:
-                fragment = bytes(view[4 : 4 + length])
+            record: bytes | None = None
+            with memoryview(self._buffer) as view, view[4 : 4 + length] as fragment:
+                if word & _LAST and self._begun is None:
+                    record = bytes(fragment)
+                else:
+                    self._begun = bytearray() if self._begun is None else self._begun
+                    self._begun += fragment
+                    if word & _LAST:
+                        record = bytes(self._begun)
             del self._buffer[: 4 + length]
-            if word & _LAST and not self._fragments:
+            if record is not None:
+                self._begun = None
                 self._empty = 0
-                return fragment
-            self._fragments.append(fragment)
-            self._length += length
-            if word & _LAST:
-                record = b"".join(self._fragments)
-                self._fragments.clear()
-                self._length = self._empty = 0
                 return record
         return None
 
     def _break(self, reason: str) -> FramingError:
         self._broken = reason
         self._buffer.clear()
-        self._fragments.clear()
+        self._begun = None
         return FramingError(reason)

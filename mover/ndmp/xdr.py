@@ -9,7 +9,7 @@ Source: RFC 4506; NDMPv4 section 2.3.
 import struct
 from functools import cache
 from inspect import isclass
-from typing import Annotated, Any, Protocol, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -19,6 +19,8 @@ from mover.ndmp.xdr_types import Arms, FixedOpaque, Integer, UnknownArm, Variabl
 T = TypeVar("T", bound=msgspec.Struct)
 _U32 = struct.Struct(">I")
 _I32 = struct.Struct(">i")
+ELEMENTS_MAX: Final = 1 << 16
+"""Most elements of an array: six times the longest name list known; decoding them takes a good part of a second."""
 _PADS = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 
@@ -109,7 +111,7 @@ class _ArrayForm:
             raise XdrDecodeError(f"count at {offset} ends behind the record of {len(data)} bytes")
         (count,) = _U32.unpack_from(data, offset)
         offset += 4
-        if count * max(self._element.minimum, 4) > len(data) - offset:
+        if count > ELEMENTS_MAX or count * max(self._element.minimum, 4) > len(data) - offset:
             raise XdrDecodeError(f"{count} elements announced, {len(data) - offset} bytes are left")
         items = []
         decode = self._element.decode

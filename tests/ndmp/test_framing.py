@@ -1,6 +1,7 @@
 """Record marking: fragments of any cut, bounds, hopeless streams."""
 
 import struct
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -87,3 +88,19 @@ def test_empty_fragments_are_taken_up_to_a_bound() -> None:
     reader.feed(empty * (EMPTY_FRAGMENTS_MAX + 1))
     with pytest.raises(FramingError, match="empty fragments"):
         reader.next_record()
+
+
+def test_a_message_of_tiny_fragments_takes_its_length_in_memory_and_not_many_times_it() -> None:
+    reader = RecordReader()
+    piece = fragment(b"x", last=False) * 1000
+    tracemalloc.start()
+    try:
+        for _ in range(100):
+            reader.feed(piece)
+            assert reader.next_record() is None
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 200_000
+    reader.feed(fragment(b"", last=True))
+    assert reader.next_record() == b"x" * 100_000

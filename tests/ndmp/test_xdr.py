@@ -127,6 +127,9 @@ def test_counts_are_checked_against_what_is_left_before_allocating() -> None:
     with pytest.raises(XdrDecodeError, match="9 elements announced, 64 bytes"):
         xdr.decode(Pairs, struct.pack(">I", 9) + bytes(64))
     assert len(xdr.decode(Pairs, struct.pack(">I", 8) + bytes(64)).pairs) == 8
+    many = struct.pack(">I", xdr.ELEMENTS_MAX + 1) + bytes(8 * (xdr.ELEMENTS_MAX + 1))
+    with pytest.raises(XdrDecodeError, match="65537 elements announced"):
+        xdr.decode(Pairs, many)
     with pytest.raises(XdrDecodeError, match="4294967295 bytes announced"):
         xdr.decode(TapeOpenRequest, huge + bytes(64))
 
