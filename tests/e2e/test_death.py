@@ -156,6 +156,13 @@ def expected(victim: str) -> tuple[DataHaltReason, MoverHaltReason]:
     return DataHaltReason.CONNECT_ERROR, MoverHaltReason.CONNECT_ERROR
 
 
+def is_zombie(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def check_clean(server: Server) -> None:
     """No zombie, and no process that still has a ring."""
     settle(lambda: zombies(server) == [], "no zombie")
@@ -182,7 +189,8 @@ def test_a_killed_control_takes_its_workers_along_and_starts_again(
             family = [psutil.Process(pid) for kind in ("data", "tape", "relay") for pid in workers(killed, kind)]
             os.kill(killed.pid, signal.SIGKILL)
             _, alive = psutil.wait_procs(family, timeout=2)
-            assert alive == []
+            # A dead orphan is init's to reap, and some inits take their time.
+            assert [process for process in alive if not is_zombie(process)] == []
         killed.reap_killed()
         if data is not tape:
             data.stop()
