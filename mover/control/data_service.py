@@ -2,9 +2,9 @@
 
 Theory of operation. The worker is told the place, the environment and its rings, and answers Done before it works.
 Its words come in order (log lines, recovered names, wanted pieces of the stream, the end), and each is passed on in
-that order. The operation has ended well only when the worker says so, file history is drained to the DMA, and a TCP
-data connection has carried the stream's end; then, and once, NOTIFY_DATA_HALTED is posted. Whatever ends it earlier
-moves the machine first and clears up afterwards, so that late words find HALTED and change nothing.
+that order. The operation has ended well only when the worker says so, file history is drained to the DMA, and in a
+backup a TCP data connection has carried the stream's end; then, and once, NOTIFY_DATA_HALTED is posted. Whatever
+ends it earlier moves the machine first and clears up afterwards, so that late words find HALTED and change nothing.
 """
 
 import time
@@ -260,18 +260,15 @@ class DataService:
         successful = event.reason == DataHaltReason.SUCCESSFUL
         signal = _ENDS.get(event.reason, DataInput.FAILED)
         text = event.text
-        if end is not None and end.local:
-            self._tell_mover(PeerEnd(orderly=successful, closed=successful, text=text))
+        if end is not None and not successful:
+            end.break_off(Verdict.BROKEN)
         if self._pump is not None:
             self._pump.finish()
             await self._pump.done.wait()
-        if end is not None and not end.local:
-            if not successful:
-                end.break_off(Verdict.BROKEN)
-            else:
-                await end.ended.wait()  # ABORT, which stops this task's worker, is the way out for a DMA that gives up
-                if end.end is not None and not end.end.orderly:
-                    signal, text = DataInput.CONNECTION_LOST, end.end.text
+        if end is not None and not end.local and successful and self.machine.operation is DataOperation.BACKUP:
+            await end.ended.wait()  # ABORT, which stops this task's worker, is the way out for a DMA that gives up
+            if end.end is not None and not end.end.orderly:
+                signal, text = DataInput.CONNECTION_LOST, end.end.text
         if self.machine.can(signal) and self.machine.state is DataState.ACTIVE:
             await self._halt(signal, text)
 
@@ -334,6 +331,9 @@ class DataService:
             end.break_off(Verdict.BROKEN)
         if end is not None and end.local:
             self._tell_mover(PeerEnd(orderly=orderly, closed=orderly, text=text))
+        elif end is not None and orderly and self.machine.operation is not DataOperation.BACKUP:
+            # Only now: NDMJOB's client gives a recover up when it finds the mover HALTED and DATA not.
+            end.want_no_more()
         nursery.start_soon(self._give_back, worker, history, end, orderly)
 
     @staticmethod

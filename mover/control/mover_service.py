@@ -373,6 +373,7 @@ class MoverService:
         reason = self.machine.halt_reason
         self.has_moved()
         self._connection.stop_listening("mover")
+        self._connection.log.info("mover halted", reason=reason.name, by=signal.value)
         end, self.connection_end = self.connection_end, None
         delivers = signal is MoverInput.CLOSE and mode is MoverMode.WRITE
         if end is not None and not delivers:

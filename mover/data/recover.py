@@ -157,9 +157,8 @@ class _Job:
 
     def _end(self, requests: list[Request], reason: HaltReason, text: str) -> None:
         self._reader.close()
-        offset = self._reader.offset
-        self._consumer.finish()
-        self._report.finish(requests, reason, text, offset)
+        # Control ends the ring: the data operation is to be HALTED before the mover hears that nothing more is wanted.
+        self._report.finish(requests, reason, text, self._reader.offset)
 
     def _recover(self, requests: list[Request], writer: TreeWriter, *, recursive: bool) -> tuple[HaltReason, str]:
         reader, report = self._reader, self._report
