@@ -4,8 +4,10 @@ The door of this room: a producer ``reserve``s and ``commit``s, a consumer ``pee
 creates rings (:class:`RingControl`), reads their counters and ends them. See :mod:`mover.ring.ring`.
 """
 
+from mover.ring.control import RingControl, RingStatistics
 from mover.ring.layout import DataGauge, DataPhase, Kind, RelayGauge, TapeGauge, Verdict
-from mover.ring.ring import Consumer, Entry, Producer, RingClosed, RingControl, RingFds, RingStatistics
+from mover.ring.mapping import RingFds
+from mover.ring.ring import Consumer, Entry, Producer, RingClosed
 
 __all__ = [
     "Consumer",

@@ -25,8 +25,6 @@ but not committed goes back with ``detach``.
 Who writes which word: see :mod:`mover.ring.layout`. Counters wrap never in practice (64 bits).
 """
 
-import fcntl
-import mmap
 import os
 import select
 import time
@@ -37,28 +35,19 @@ from typing import NamedTuple, Self
 from mover.ring.layout import (
     CONSUMER_NOTE,
     GAUGES,
-    MAGIC,
     NOTE_BYTES,
-    PAGE,
     PRODUCER_NOTE,
-    QUEUE_ENTRY_BYTES,
-    QUEUE_OFFSET,
-    SLOT_BYTES_MAX,
-    SLOTS_MAX,
     W_CONSUMER,
     W_CONSUMER_GAUGES,
-    W_DATA_OFFSET,
-    W_MAGIC,
     W_PRODUCER,
     W_PRODUCER_GAUGES,
-    W_SLOT_BYTES,
-    W_SLOTS,
     W_VERDICT,
     ConsumerWord,
     Kind,
     ProducerWord,
     Verdict,
 )
+from mover.ring.mapping import Mapping, RingFds
 
 _APPENDED = W_PRODUCER + ProducerWord.APPENDED
 _FREE_TAKEN = W_PRODUCER + ProducerWord.FREE_TAKEN
@@ -68,9 +57,6 @@ _RELEASED = W_CONSUMER + ConsumerWord.RELEASED
 _BYTES_OUT = W_CONSUMER + ConsumerWord.BYTES
 _CURSOR = W_CONSUMER + ConsumerWord.CURSOR
 _CLOSED = W_CONSUMER + ConsumerWord.CLOSED
-
-F_ADD_SEALS = 1033
-F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW = 1, 2, 4
 
 
 class RingClosed(Exception):  # noqa: N818 - an end, not always an error
@@ -87,105 +73,11 @@ class RingClosed(Exception):  # noqa: N818 - an end, not always an error
         self.by_consumer = by_consumer
 
 
-class RingFds(NamedTuple):
-    """The descriptors of one ring, in the order in which they travel."""
-
-    memory: int
-    free: int
-    filled: int
-
-
 class Entry(NamedTuple):
     """One queue entry: a view of its bytes (good until released) and its kind."""
 
     view: memoryview
     kind: int
-
-
-class RingStatistics(NamedTuple):
-    """A moment of a ring: sizes in bytes, times in nanoseconds, a wait under way included."""
-
-    slot_bytes: int
-    slots: int
-    entries_in: int
-    entries_out: int
-    bytes_in: int
-    bytes_out: int
-    times_full: int
-    times_empty: int
-    waited_full_ns: int
-    waited_empty_ns: int
-    fill_ratio: float
-    waiting: str  # "full", "empty" or ""
-
-
-def _data_offset(slots: int) -> int:
-    end = QUEUE_OFFSET + slots * (QUEUE_ENTRY_BYTES + 4)
-    return (end + PAGE - 1) // PAGE * PAGE
-
-
-class _Mapping:
-    """A mapped ring: its words, queues and slots, and the descriptors it came from (owned)."""
-
-    def __init__(self, fds: RingFds, *, header_only: bool = False) -> None:
-        self.fds = fds
-        size = os.fstat(fds.memory).st_size
-        if size < PAGE:
-            raise ValueError(f"ring of {size} bytes: smaller than its header")
-        self._views: list[memoryview] = []
-        self._map = mmap.mmap(fds.memory, PAGE)
-        self.words = self._view("Q")
-        slot_bytes, slots = self.words[W_SLOT_BYTES], self.words[W_SLOTS]
-        offset = self.words[W_DATA_OFFSET]
-        if (
-            self.words[W_MAGIC] != MAGIC
-            or not 0 < slots <= SLOTS_MAX
-            or not 0 < slot_bytes <= SLOT_BYTES_MAX
-            or offset != _data_offset(slots)
-            or offset + slots * slot_bytes > size
-        ):
-            self.close_map()
-            raise ValueError(f"not a ring: {slots} slots of {slot_bytes} bytes in {size} bytes")
-        self.slot_bytes, self.slots = slot_bytes, slots
-        if header_only:
-            return
-        self.close_map()
-        self._map = mmap.mmap(fds.memory, size)
-        self.words = self._view("Q", 0, PAGE)
-        self.queue = self._view("I", QUEUE_OFFSET, slots * QUEUE_ENTRY_BYTES)
-        self.freed = self._view("I", QUEUE_OFFSET + slots * QUEUE_ENTRY_BYTES, slots * 4)
-        self.slot_views = [self._view("B", offset + slot * slot_bytes, slot_bytes) for slot in range(slots)]
-        self.note_views = {where: self._view("B", where, NOTE_BYTES) for where in (PRODUCER_NOTE, CONSUMER_NOTE)}
-
-    def _view(self, form: str, offset: int = 0, size: int = PAGE) -> memoryview:
-        whole = memoryview(self._map)
-        part = whole[offset : offset + size]
-        self._views += [whole, part]
-        if form == "B":
-            return part
-        cast = part.cast(form)  # type: ignore[call-overload]  # typeshed wants a literal
-        self._views.append(cast)
-        return cast  # type: ignore[no-any-return]  # follows from the line above
-
-    def close_map(self) -> None:
-        """Unmap; views that a caller still holds keep the memory until they go."""
-        for view in reversed(self._views):
-            try:
-                view.release()
-            except BufferError:
-                continue  # a slice of it is still held: the garbage collector frees it with the slice
-        self._views.clear()
-        try:
-            self._map.close()
-        except BufferError:
-            return  # the same: unmapped when the last view goes
-
-    def close_fds(self) -> None:
-        for fd in self.fds:
-            os.close(fd)
-
-    def verdict(self) -> Verdict:
-        return Verdict(self.words[W_VERDICT])
 
 
 def _try_credit(fd: int) -> bool:
@@ -212,7 +104,7 @@ class _Side:
         gauge_base: int,
         note: int,
     ) -> None:
-        self._ring = _Mapping(fds)
+        self._ring = Mapping(fds)
         self._words = self._ring.words
         self.slot_bytes = self._ring.slot_bytes
         self.slots = self._ring.slots
@@ -482,127 +374,3 @@ class Consumer(_Side):
         """Tell the producer that nothing more is wanted: its next call raises RingClosed(CLOSED)."""
         self._words[_CLOSED] = 1
         os.eventfd_write(self._ring.fds.free, 1)
-
-
-class RingControl:
-    """Control's hold on a ring: creates it, hands its descriptors out, reads its counters, ends it.
-
-    Args:
-        slot_bytes: size of a slot; a multiple of the mover record size keeps records whole.
-        slots: their number.
-        name: shows in /proc/PID/maps.
-
-    Raises:
-        OSError: no memory or no descriptors; nothing is left open.
-    """
-
-    def __init__(self, slot_bytes: int, slots: int, name: str = "mover-ring") -> None:
-        if not 0 < slot_bytes <= SLOT_BYTES_MAX or not 0 < slots <= SLOTS_MAX:
-            raise ValueError(f"a ring of {slots} slots of {slot_bytes} bytes")
-        opened: list[int] = []
-        try:
-            memory = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-            opened.append(memory)
-            offset = _data_offset(slots)
-            os.ftruncate(memory, offset + slots * slot_bytes)
-            fcntl.fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
-            flags = os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE
-            opened.append(os.eventfd(slots, flags))
-            opened.append(os.eventfd(0, flags))
-            with mmap.mmap(memory, offset) as header:
-                words = memoryview(header).cast("Q")
-                numbers = memoryview(header).cast("I")
-                words[W_MAGIC] = MAGIC
-                words[W_SLOT_BYTES] = slot_bytes
-                words[W_SLOTS] = slots
-                words[W_DATA_OFFSET] = offset
-                first = (QUEUE_OFFSET + slots * QUEUE_ENTRY_BYTES) // 4
-                for slot in range(slots):
-                    numbers[first + slot] = slot
-                words.release()
-                numbers.release()
-            self._ring = _Mapping(RingFds(*opened), header_only=True)
-        except BaseException:
-            for fd in opened:
-                os.close(fd)
-            raise
-        self._words = self._ring.words
-        self._concluded = False
-        self._last: RingStatistics | None = None
-        self._last_gauges: tuple[list[int], list[int]] = ([0] * GAUGES, [0] * GAUGES)
-
-    @property
-    def fds(self) -> RingFds:
-        """The descriptors to send to a worker; they stay owned here."""
-        return self._ring.fds
-
-    def duplicate(self) -> RingFds:
-        """The same ring for a side in this process: descriptors of its own."""
-        return RingFds(*(os.dup(fd) for fd in self._ring.fds))
-
-    def conclude(self, verdict: Verdict) -> None:
-        """Write the verdict and wake both sides; the first verdict stays."""
-        if self._concluded or self._last is not None:
-            return
-        self._concluded = True
-        self._words[W_VERDICT] = verdict
-        os.eventfd_write(self._ring.fds.free, 1)
-        os.eventfd_write(self._ring.fds.filled, 1)
-
-    def gauge(self, side: str, index: int) -> int:
-        """A gauge of the "producer" or "consumer"."""
-        if self._last is not None:
-            return self._last_gauges[side == "consumer"][index]
-        base = W_CONSUMER_GAUGES if side == "consumer" else W_PRODUCER_GAUGES
-        return int(self._words[base + index])
-
-    def note(self, side: str) -> bytes:
-        """The text that a side published last, for example the path being read."""
-        if self._last is not None:
-            return b""
-        at = CONSUMER_NOTE if side == "consumer" else PRODUCER_NOTE
-        raw = bytes(self._words.cast("B")[at : at + NOTE_BYTES])
-        return raw[2 : 2 + min(int.from_bytes(raw[:2], "little"), NOTE_BYTES - 2)]
-
-    def statistics(self) -> RingStatistics:
-        """The counters now, or as they were when the ring was closed."""
-        if self._last is not None:
-            return self._last
-        words = self._words
-        now = time.monotonic_ns()
-
-        def side(base: int) -> tuple[int, int, bool]:
-            times = words[base + ProducerWord.TIMES_FULL]
-            waited = words[base + ProducerWord.WAITED_FULL_NS]
-            since = words[base + ProducerWord.WAITING_SINCE_NS]
-            return times, waited + (max(0, now - since) if since else 0), bool(since)
-
-        times_full, waited_full, is_full = side(W_PRODUCER)
-        times_empty, waited_empty, is_empty = side(W_CONSUMER)
-        released, appended = words[_RELEASED], words[_APPENDED]
-        return RingStatistics(
-            slot_bytes=self._ring.slot_bytes,
-            slots=self._ring.slots,
-            entries_in=appended,
-            entries_out=released,
-            bytes_in=words[_BYTES_IN],
-            bytes_out=words[_BYTES_OUT],
-            times_full=times_full,
-            times_empty=times_empty,
-            waited_full_ns=waited_full,
-            waited_empty_ns=waited_empty,
-            fill_ratio=max(0, appended - released) / self._ring.slots,
-            waiting="full" if is_full else "empty" if is_empty else "",
-        )
-
-    def close(self) -> None:
-        """Unmap and close; the last counters stay readable. Calling it again does nothing."""
-        if self._last is not None:
-            return
-        gauges = (
-            [int(self._words[W_PRODUCER_GAUGES + index]) for index in range(GAUGES)],
-            [int(self._words[W_CONSUMER_GAUGES + index]) for index in range(GAUGES)],
-        )
-        self._last, self._last_gauges = self.statistics(), gauges
-        self._ring.close_map()
-        self._ring.close_fds()
