@@ -410,9 +410,11 @@ def test_as_an_ordinary_user_owners_and_devices_are_left_out_once_named(tmp_path
     volume = tmp_path / "volume"
     volume.mkdir()
     volume.chmod(0o777)
-    for parent in [tmp_path, *tmp_path.parents][:4]:
-        if parent.stat().st_uid == 0 and not parent.stat().st_mode & 1:
-            parent.chmod(parent.stat().st_mode | 0o755)
+    for directory in [tmp_path, *tmp_path.parents]:
+        if "pytest" in directory.as_posix():
+            directory.chmod(0o755)  # made by pytest for root alone
+        elif not directory.stat().st_mode & stat.S_IXOTH:
+            pytest.skip(f"others may not pass {directory}")
     outcome = recover(writer.end(), [name(volume, below=b"out")], user=65534)
     out = volume / "out"
     assert listing(out) == {"a", "b", "secret", "mine"}
