@@ -181,6 +181,8 @@ class DataService:
             accepted = True
         except (OSError, WorkerDied, WorkerHung) as error:
             raise Refusal(ErrorCode.UNDEFINED_ERR, str(error)) from error
+        except ValueError as error:  # its names, each beside its destination, do not fit into a worker message
+            raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, str(error)) from error
         finally:
             if not accepted:
                 with trio.CancelScope(shield=True):

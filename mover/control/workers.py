@@ -125,8 +125,7 @@ class Worker:
         async with self._asking:
             sender, receiver = trio.open_memory_channel[Reply](1)
             with trio.move_on_after(deadline_s):
-                self._waiting.append(sender)  # first: the reply may come while the send still returns to us
-                await self._send(message, descriptors)
+                await self._send(message, descriptors, sender)
                 if self.gone.is_set():
                     sender.close()
                 try:
@@ -141,11 +140,17 @@ class Worker:
         Raises:
             WorkerDied: it is gone.
         """
-        await self._send(message, descriptors)
+        await self._send(message, descriptors, None)
 
-    async def _send(self, message: ToWorker, descriptors: Sequence[int]) -> None:
+    async def _send(
+        self, message: ToWorker, descriptors: Sequence[int], reply_to: trio.MemorySendChannel[Reply] | None
+    ) -> None:
         data = pack(message)
         async with self._sending:
+            # In line for the reply before the send, which it may overtake, and behind the last point where a caller
+            # that is cancelled leaves: one in line for a reply that never comes would get somebody else's.
+            if reply_to is not None:
+                self._waiting.append(reply_to)
             try:
                 # Descriptors go with the first bytes; a message once begun is sent whole or the worker is lost.
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + GRACE_S):

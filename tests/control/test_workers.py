@@ -72,6 +72,25 @@ async def test_a_hung_worker_is_found_by_its_deadline() -> None:
             assert worker.exit_status == -signal.SIGKILL
 
 
+@pytest.mark.parametrize("ticks", range(5))
+async def test_a_request_that_is_cancelled_does_not_take_the_next_reply(ticks: int) -> None:
+    with trio.fail_after(20):
+        async with open_supervisor(0) as supervisor:
+            worker = await supervisor.take("relay")
+
+            async def ask(scope: trio.CancelScope) -> None:
+                with scope:
+                    await worker.request(GetDriveState(), deadline_s=10)
+
+            async with trio.open_nursery() as nursery:
+                scope = trio.CancelScope()
+                nursery.start_soon(ask, scope)
+                for _ in range(ticks):
+                    await trio.lowlevel.checkpoint()
+                scope.cancel()
+            assert isinstance(await worker.request(GetDriveState(), deadline_s=5), Refused)
+
+
 async def test_a_template_that_died_is_replaced() -> None:
     with trio.fail_after(20):
         async with open_supervisor(0) as supervisor:
