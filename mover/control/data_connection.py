@@ -15,7 +15,7 @@ import trio
 from mover.control.rings import make_data_ring
 from mover.control.workers import Supervisor, Worker, WorkerDied, WorkerHung, describe_exit
 from mover.ndmp.messages import LOCAL, LocalAddress, TcpAddress
-from mover.ring import Consumer, Kind, Producer, RingClosed, RingControl, Verdict
+from mover.ring import Kind, Producer, RingClosed, RingControl, Verdict
 from mover.workers.messages import AttachConnection, ConnectionLost, Done, LogLine, RelayFinished, StartRelay
 
 RELAY_DEADLINE_S: Final = 10.0
@@ -79,6 +79,7 @@ class DataConnection:
         self.end: PeerEnd | None = None
         self.ended = trio.Event()
         self._on_end = on_end
+        self._started = False  # the relay is in the ring, or was
         self._released = False
 
     @property
@@ -126,6 +127,7 @@ class DataConnection:
             raise RelayFailed(str(error)) from error
         if not isinstance(reply, Done):
             raise RelayFailed(str(reply))
+        self._started = True
 
     async def watch(self) -> None:
         """Listen to the relay until it is gone; a task of the connection's nursery."""
@@ -175,20 +177,13 @@ class DataConnection:
         finally:
             producer.detach()
 
-    def want_no_more(self) -> None:
-        """Tell the producer, for the data worker that has all it wants, that the rest is not needed."""
-        assert self.ring is not None
-        consumer = Consumer(self.ring.control.duplicate())
-        consumer.finish()
-        consumer.close()
-
     async def release(self, *, orderly: bool) -> None:
         """Give up relay and ring; after an orderly end the relay may finish what it has to say to its peer."""
         if self._released:
             return
         self._released = True
         try:
-            if self.relay is not None and self.end is None:
+            if self._started and self.end is None:  # a relay that is not in the ring has nothing to finish
                 with trio.move_on_after(ORDERLY_END_S if orderly else OTHER_END_S):
                     await self.ended.wait()
         finally:
