@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.processes import settle
 from tests.support.servers import Login, Server, write_config
+from tests.support.trees import make_large_file
 
 TEMPLATES = 3  # one of each kind of worker
 SPARES = 6  # limits.spares of each kind, by default two
@@ -54,6 +55,25 @@ def make_server(shm: Path, login: Login) -> Iterator[MakeServer]:
 def local(make_server: MakeServer) -> Server:
     """One server with a loaded drive."""
     return make_server("server")
+
+
+@pytest.fixture(scope="module")
+def shared_shm() -> Iterator[Path]:
+    """As ``shm``, one a module; ``source`` in it is more than ring and sockets hold: nobody reads, nothing ends."""
+    directory = Path(tempfile.mkdtemp(prefix="mover-e2e-", dir="/dev/shm"))
+    (directory / "source").mkdir()
+    make_large_file(directory / "source" / "large", size=48 << 20)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="module")
+def shared(shared_shm: Path, login: Login) -> Iterator[Server]:
+    """One server with a loaded drive for a module of many short dialogues; each has to leave it as it was."""
+    config = write_config(shared_shm / "server", login, volumes={"shm": shared_shm}, drives=1)
+    with Server(config) as server:
+        server.ask("tape", "load", "vtl0/drive0")
+        yield server
 
 
 @pytest.fixture(params=["local", "three-way"])
