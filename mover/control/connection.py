@@ -57,7 +57,8 @@ class _Arrival:
     """
 
     def __init__(self, listener: trio.socket.SocketType) -> None:
-        self._listener = listener
+        self._poll = select.poll()
+        self._poll.register(listener.fileno(), select.POLLIN)
         self._step = trio.Event()
         self.taking = False
         self.over = False
@@ -66,7 +67,7 @@ class _Arrival:
         """Whether somebody has connected and is not dealt with yet."""
         if self.over:
             return False
-        return self.taking or bool(select.select([self._listener.fileno()], [], [], 0)[0])
+        return self.taking or bool(self._poll.poll(0))
 
     def stepped(self, *, over: bool) -> None:
         """One arrival is dealt with: refused, or taken over."""

@@ -15,7 +15,7 @@ import trio
 from mover.control.rings import make_data_ring
 from mover.control.workers import Supervisor, Worker, WorkerDied, WorkerHung, describe_exit
 from mover.ndmp.messages import LOCAL, LocalAddress, TcpAddress
-from mover.ring import Kind, Producer, RingClosed, RingControl, Verdict
+from mover.ring import Consumer, Kind, Producer, RingClosed, RingControl, Verdict
 from mover.workers.messages import AttachConnection, ConnectionLost, Done, LogLine, RelayFinished, StartRelay
 
 RELAY_DEADLINE_S: Final = 10.0
@@ -176,6 +176,13 @@ class DataConnection:
             log.debug("the ring was ended before its stream")
         finally:
             producer.detach()
+
+    def want_no_more(self) -> None:
+        """Tell the producer, for the data worker that has all it wants, that the rest is not needed."""
+        assert self.ring is not None
+        consumer = Consumer(self.ring.control.duplicate())
+        consumer.finish()
+        consumer.close()
 
     async def release(self, *, orderly: bool) -> None:
         """Give up relay and ring; after an orderly end the relay may finish what it has to say to its peer."""

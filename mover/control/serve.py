@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import sqlite3
@@ -25,10 +26,12 @@ from mover.control.workers import open_supervisor
 from mover.ndmp.server import ServerProtocol
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+DESCRIPTORS: Final = 16_384
 BACKLOG: Final = 128
 ACCEPT_RETRY_S: Final = 0.2
 DRAIN_LOOK_S: Final = 0.1
 SIGNALS_DRAIN_S: Final = 0.01
+FORCE_S: Final = 2.0
 CLOSE_S: Final = 20.0  # after grace_s, until everything is stopped by force
 # What a running server cannot change; compared at SIGHUP.
 _FIXED: Final = ("lif", "library", "drive", "changer", "tls")
@@ -59,6 +62,7 @@ def run(config: Config, path: str | None = None) -> int:
         path: the file that SIGHUP reads again; None = SIGHUP changes nothing.
     """
     configure_logs(config.node.log_format)
+    _raise_descriptor_limit()
     try:
         return trio.run(_serve, config, path)
     except StartError as error:
@@ -67,6 +71,14 @@ def run(config: Config, path: str | None = None) -> int:
     finally:
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)  # everything is down: one more asks for nothing
+
+
+def _raise_descriptor_limit() -> None:
+    """A session with a job holds some twenty descriptors, and the usual soft limit is 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _serve(config: Config, path: str | None) -> int:
@@ -92,6 +104,7 @@ async def _serve(config: Config, path: str | None) -> int:
                 await _obey(signals, node, path, accepting)
                 connections.cancel()
                 admin.close()
+                await _force(node)
                 nursery.cancel_scope.cancel()
         # What came meanwhile is answered by our going; the receiver would hand it on to the default handler.
         with trio.move_on_after(SIGNALS_DRAIN_S):
@@ -257,6 +270,17 @@ async def _drain(node: Node) -> None:
     with trio.move_on_after(CLOSE_S):
         for connection in list(node.connections.values()):
             await connection.gone.wait()
+
+
+async def _force(node: Node) -> None:
+    """Connections that are cancelled still let go in order; past a moment their workers are killed under them."""
+    with trio.move_on_after(FORCE_S):
+        for connection in list(node.connections.values()):
+            await connection.gone.wait()
+    if node.connections:
+        log.warning("killing the workers of what does not end", sessions=sorted(node.connections))
+        for worker in list(node.supervisor.workers.values()):
+            worker.kill()
 
 
 async def _reload(node: Node, path: str | None) -> None:
