@@ -91,8 +91,13 @@ class DataConnection:
         """Take the ring that this end moves its stream through."""
         self.ring = ring.hold()
 
-    async def attach(self, supervisor: Supervisor, sock: trio.socket.SocketType, peer_timeout_s: float) -> None:
+    async def attach(
+        self, supervisor: Supervisor, sock: trio.socket.SocketType, peer_timeout_s: float, *, watch: bool
+    ) -> None:
         """Hand the connected socket to a relay; control's copy is closed whatever happens.
+
+        Args:
+            watch: a peer that closes before ``start`` is lost; else its end of file is read behind its bytes.
 
         Raises:
             RelayFailed: there is no relay to take it.
@@ -103,7 +108,9 @@ class DataConnection:
             try:
                 self.relay = await supervisor.take("relay")
                 reply = await self.relay.request(
-                    AttachConnection(peer_timeout_s=peer_timeout_s), [sock.fileno()], deadline_s=RELAY_DEADLINE_S
+                    AttachConnection(peer_timeout_s=peer_timeout_s, watch=watch),
+                    [sock.fileno()],
+                    deadline_s=RELAY_DEADLINE_S,
                 )
             except (OSError, WorkerDied, WorkerHung) as error:
                 raise RelayFailed(str(error)) from error

@@ -35,7 +35,8 @@ class Relay:
                 (fd,) = channel.take_descriptors(1)
                 self._connection = Connection(fd, message.peer_timeout_s)
                 channel.send(Done())
-                self._watch(channel)
+                if message.watch:
+                    self._watch(channel)
             case StartRelay():
                 self._start(channel, message)
             case _:

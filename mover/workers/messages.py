@@ -210,9 +210,14 @@ class StartRecoverFilehist(Message, frozen=True):
 
 
 class AttachConnection(Message, frozen=True):
-    """Relay: take the data connection and watch it. Descriptors: the connected socket. Reply: Done."""
+    """Relay: take the data connection. Descriptors: the connected socket. Reply: Done.
+
+    watch: until StartRelay a peer that closes is lost. Without it what the peer sent and its end of file wait for
+    StartRelay: a short stream may be over before the ring stands.
+    """
 
     peer_timeout_s: float
+    watch: bool
 
 
 class StartRelay(Message, frozen=True):

@@ -67,7 +67,7 @@ async def test_a_hung_worker_is_found_by_its_deadline() -> None:
             worker = await supervisor.take("relay")
             os.kill(worker.pid, signal.SIGSTOP)
             with pytest.raises(WorkerHung, match="AttachConnection within 0"):
-                await worker.request(AttachConnection(peer_timeout_s=1), deadline_s=0.05)
+                await worker.request(AttachConnection(peer_timeout_s=1, watch=True), deadline_s=0.05)
             await worker.stop()
             assert worker.exit_status == -signal.SIGKILL
 

@@ -48,8 +48,9 @@ class Rig(NamedTuple):
         return message
 
 
-@pytest.fixture
-def rig() -> Iterator[Rig]:
+@pytest.fixture(params=[True])
+def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+    """A relay that has its connection; the parameter says whether it watches it."""
     ours, theirs = socket.socketpair()
     ours.settimeout(DEADLINE_S)
     with theirs:
@@ -63,7 +64,7 @@ def rig() -> Iterator[Rig]:
     ring = RingControl(65536, 4)
     made = Rig(process, ours, peer, ring, Unpacker())
     with accepted:
-        assert made.ask(AttachConnection(peer_timeout_s=10), [accepted.fileno()]) == Done()
+        assert made.ask(AttachConnection(peer_timeout_s=10, watch=request.param), [accepted.fileno()]) == Done()
     yield made
     ours.close()
     peer.close()
@@ -184,6 +185,22 @@ def test_a_peer_lost_before_the_start(rig: Rig) -> None:
     rig.peer.close()
     assert isinstance(rig.listen(), ConnectionLost)
     assert isinstance(rig.ask(StartRelay(direction="send"), list(rig.ring.fds)), Refused)
+
+
+@pytest.mark.parametrize("rig", [False], indirect=True)
+def test_a_stream_that_is_over_before_the_start_arrives(rig: Rig) -> None:
+    rig.peer.sendall(b"short")
+    rig.peer.shutdown(socket.SHUT_WR)
+    start(rig, "receive")
+    with Consumer(rig.ring.duplicate()) as consumer:
+        entry = consumer.peek()
+        assert (entry.kind, bytes(entry.view)) == (Kind.DATA, b"short")
+        entry.view.release()
+        consumer.release()
+        assert consumer.peek().kind == Kind.END
+        consumer.finish()
+    assert rig.peer.recv(1) == b""
+    assert rig.listen() == RelayFinished(orderly=True, peer_closed=False, text="", socket_bytes=5)
 
 
 def test_the_relay_holds_nothing_but_its_own(rig: Rig) -> None:

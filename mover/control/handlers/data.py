@@ -115,7 +115,8 @@ async def _attach(
     end = DataConnection(m.tcp_address(sockets.ip_number(address), port), data.on_peer_end)
     attached = False
     try:
-        await end.attach(connection.node.supervisor, sock, connection.config.data_connections.peer_timeout_s)
+        timeout_s = connection.config.data_connections.peer_timeout_s
+        await end.attach(connection.node.supervisor, sock, timeout_s, watch=True)
         if signal is not None:
             connection.machines.data.apply(signal)
         data.hold(end)

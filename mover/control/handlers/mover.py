@@ -126,7 +126,8 @@ async def _go(
     end = DataConnection(m.tcp_address(sockets.ip_number(address), port), mover.on_peer_end)
     started = False
     try:
-        await end.attach(connection.node.supervisor, sock, connection.config.data_connections.peer_timeout_s)
+        timeout_s = connection.config.data_connections.peer_timeout_s
+        await end.attach(connection.node.supervisor, sock, timeout_s, watch=False)
         end.use_ring(mover.make_ring())
         async with mover.changing():
             connection.machines.mover.audit(signal)  # an ABORT may have come while the relay took the socket
