@@ -24,6 +24,26 @@ async def scsi_close(connection: Connection, request: m.ScsiCloseRequest) -> m.S
     raise Refusal(ErrorCode.DEV_NOT_OPEN_ERR)
 
 
+async def get_state(connection: Connection, request: m.ScsiGetStateRequest) -> m.ScsiGetStateReply:
+    """SCSI_GET_STATE: nothing can be open."""
+    raise Refusal(ErrorCode.DEV_NOT_OPEN_ERR)
+
+
+async def set_target(connection: Connection, request: m.ScsiSetTargetRequest) -> m.ScsiSetTargetReply:
+    """SCSI_SET_TARGET (versions 2 and 3): nothing can be open."""
+    raise Refusal(ErrorCode.DEV_NOT_OPEN_ERR)
+
+
+async def reset_device(connection: Connection, request: m.ScsiResetDeviceRequest) -> m.ScsiResetDeviceReply:
+    """SCSI_RESET_DEVICE: nothing can be open."""
+    raise Refusal(ErrorCode.DEV_NOT_OPEN_ERR)
+
+
+async def reset_bus(connection: Connection, request: m.ScsiResetBusRequest) -> m.ScsiResetBusReply:
+    """SCSI_RESET_BUS (versions 2 and 3): nothing can be open."""
+    raise Refusal(ErrorCode.DEV_NOT_OPEN_ERR)
+
+
 async def execute_cdb(connection: Connection, request: m.ScsiExecuteCdbRequest) -> m.ScsiExecuteCdbReply:
     """SCSI_EXECUTE_CDB: nothing can be open."""
     raise Refusal(ErrorCode.DEV_NOT_OPEN_ERR)
