@@ -188,7 +188,7 @@ def walk(
     table: dict[str, Row],
     state: str,
     requests: Callable[[Stage], dict[str, Body]],
-    bring: Callable[[Stage], None],
+    bring: Callable[[Stage], object],
     fresh: Callable[[], AbstractContextManager[Stage]],
     check: Callable[[Stage, str, str], None],
 ) -> None:

@@ -130,29 +130,36 @@ def open_tape(client: NdmpClient, mode: TapeMode = TapeMode.RDWR) -> None:
     client.ok(TapeMtioRequest(TapeOperation.REW, 1))
 
 
-def bring_data(client: NdmpClient, state: DataState, peer: Peer, source: Path) -> None:
-    """Bring DATA from IDLE to a state; ACTIVE is a backup of `source` that nobody reads."""
+def bring_data(client: NdmpClient, state: DataState, peer: Peer, source: Path) -> socket.socket | None:
+    """Bring DATA from IDLE to a state; ACTIVE is a backup of `source` that nobody reads.
+
+    Returns:
+        The other side of the data connection, where there is one.
+    """
     version = client.protocol.version
     start = DataStartBackupRequest(b"dump", pairs(FILESYSTEM=str(source)))
     if version == 2:
-        if state != DataState.IDLE:
-            client.ok(msgspec.structs.replace(start, mover_address=peer.address))
-            peer.accept()
+        if state == DataState.IDLE:
+            return None
+        client.ok(msgspec.structs.replace(start, mover_address=peer.address))
+        connection = peer.accept()
         if state == DataState.HALTED:
             client.ok(DataAbortRequest())
             client.wait_for(NotifyDataHaltedPost)
-        return
+        return connection
     if state == DataState.IDLE:
-        return
+        return None
     listening = client.ok(DataListenRequest(AddressType.TCP))
     assert isinstance(listening, DataListenReply)
     if state == DataState.HALTED:
         client.ok(DataAbortRequest())
         client.wait_for(NotifyDataHaltedPost)
     elif state != DataState.LISTEN:
-        peer.connect(listening.data_connection_addr)
+        connection = peer.connect(listening.data_connection_addr)
         if state == DataState.ACTIVE:
             client.ok(start)
+        return connection
+    return None
 
 
 def listen(
@@ -170,11 +177,15 @@ def listen(
     return listening.data_connection_addr
 
 
-def bring_mover(client: NdmpClient, state: MoverState, mode: MoverMode, peer: Peer) -> None:
-    """Bring MOVER from IDLE to a state, with the tape open and at its beginning."""
+def bring_mover(client: NdmpClient, state: MoverState, mode: MoverMode, peer: Peer) -> socket.socket | None:
+    """Bring MOVER from IDLE to a state, with the tape open and at its beginning.
+
+    Returns:
+        The other side of the data connection, where there is one.
+    """
     open_tape(client)
     if state == MoverState.IDLE:
-        return
+        return None
     if mode is MoverMode.WRITE:  # something to read
         client.ok(TapeWriteRequest(bytes(RECORD)))
         client.ok(TapeMtioRequest(TapeOperation.REW, 1))
@@ -190,3 +201,5 @@ def bring_mover(client: NdmpClient, state: MoverState, mode: MoverMode, peer: Pe
             else:
                 client.ok(MoverReadRequest(8 * RECORD, 1))
             client.wait_for(NotifyMoverPausedPost)
+        return connection
+    return None
