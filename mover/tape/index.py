@@ -5,6 +5,7 @@ change are the ones it names, and is made again otherwise.
 """
 
 import os
+import stat
 from binascii import crc32
 from typing import Final
 
@@ -76,8 +77,10 @@ def write_index(fd: int, path: str, index: Index) -> bool:
         msgspec.structs.replace(index, inode=status.st_ino, size=status.st_size, mtime_ns=status.st_mtime_ns)
     )
     temporary = f"{path}{SUFFIX}.new"
+    # A worker has no umask. Who may not read or write the cartridge may not its index either.
+    mode = stat.S_IMODE(status.st_mode) & 0o666 | 0o600
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(_MAGIC + crc32(body).to_bytes(4, "little") + body)
         os.replace(temporary, path + SUFFIX)
     except OSError:

@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -204,6 +205,17 @@ def test_the_index_goes_before_the_first_change(path: Path) -> None:
     cartridge.cut(0, 0)
     assert not Path(f"{path}.idx").exists()
     cartridge.abandon()
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640])
+def test_the_index_is_as_private_as_its_cartridge(path: Path, mode: int) -> None:
+    path.chmod(mode)
+    before = os.umask(0)  # as in a worker
+    try:
+        opened(path).close((0, 0), "drive")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(Path(f"{path}.idx").stat().st_mode) == mode
 
 
 def test_one_drive_at_a_time(path: Path) -> None:
