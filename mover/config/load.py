@@ -54,6 +54,8 @@ def parse_config(path: str) -> model.Config:
         raise ConfigError(f"{path}: not UTF-8 at byte {error.start}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deeply") from None
     kind = inspect.type_info(model.Config)
     parsed = _parse(path, kind, raw, "")
     try:

@@ -16,6 +16,7 @@ from mover.control.status import WorkerFigures, session_status
 from mover.ndmp.table import VERSIONS
 
 KILL_S: Final = 30.0
+ACCEPT_RETRY_S: Final = 0.2
 CHUNK_BYTES: Final = 64 * 1024
 
 log = structlog.get_logger()
@@ -34,7 +35,14 @@ class AdminServer:
         with self._closing:
             async with trio.open_nursery() as nursery:
                 while True:
-                    sock, _ = await listener.accept()
+                    try:
+                        sock, _ = await listener.accept()
+                    except OSError as error:
+                        log.warning(
+                            "no command accepted", error=error.strerror
+                        )  # too many files; the next may do better
+                        await trio.sleep(ACCEPT_RETRY_S)
+                        continue
                     nursery.start_soon(self._converse, trio.SocketStream(sock))
 
     def close(self) -> None:
@@ -98,6 +106,9 @@ class AdminServer:
                     assert_never(request)
         except InventoryError as error:
             return a.Failed(error.code, str(error))
+        except Exception as error:  # whatever an operator's command meets, the jobs of DMAs go on
+            log.exception("command failed", request=type(request).__name__)
+            return a.Failed("failed", f"{type(error).__name__}: {error}")
 
     def _bay(self, name: str) -> DriveBay:
         bay = self._node.devices.find(name)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 CHUNK_BYTES: Final = 64 * 1024
 CHUNKS_QUEUED: Final = 8
 UNAUTHENTICATED_BYTES_MAX: Final = 64 * 1024  # of one message, before a login
+DEFERRED_MAX: Final = 256  # posts of a job held back behind a reply; then the job waits for the DMA to read
 DISCARDED_MAX: Final = 16  # messages in a row that get no answer
 WATCH_S: Final = 1.0
 SETTLE_S: Final = 10.0  # how long a DATA or MOVER request waits for a data connection that is being accepted
@@ -370,6 +371,11 @@ class Connection:
             self._deferred.append(body)
             return
         await self._send_post(body)
+
+    async def room(self) -> None:
+        """Wait while too many posts are held back: what a job says without end must not pile up here."""
+        while self._gate is not None and len(self._deferred) >= DEFERRED_MAX:
+            await self._gate.wait()
 
     async def log_message(self, log_type: int, text: str | bytes) -> None:
         """A LOG message for people at the DMA."""

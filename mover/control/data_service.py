@@ -220,6 +220,9 @@ class DataService:
         """What the data worker says by itself, until it is gone."""
         try:
             async for event in worker.events:
+                await self._connection.room()
+                if worker is not self.worker:
+                    return  # ended meanwhile: nothing of it may follow DATA_HALTED
                 match event:
                     case LogLine():
                         await self._connection.log_line(event)

@@ -48,8 +48,8 @@ class DriveBay:
         path = self.path
         try:
             return path is not None and not os.stat(path).st_mode & 0o222
-        except FileNotFoundError:
-            return False
+        except OSError:
+            return False  # gone, and its directory perhaps with it
 
     def spec(self) -> DriveSpec:
         """The drive as its worker needs to know it."""
@@ -166,7 +166,7 @@ class Devices:
         return self._bays.get(name)
 
     async def take_inventory(self) -> None:
-        """Look at every library's directory and make the files of drives of their own. Raises OSError."""
+        """Look at every library's directory and make the files of drives of their own. Raises OSError, StoreError."""
         for inventory in self.libraries.values():
             await inventory.reconcile()
         for bay in self:

@@ -14,7 +14,7 @@ import structlog
 import trio
 
 from mover.config import Library
-from mover.control.store import Location, Store
+from mover.control.store import Location, Store, StoreError
 
 SUFFIX: Final = ".tap"
 _BARCODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
@@ -41,18 +41,18 @@ class Cartridge(msgspec.Struct):
     where: Location
 
     def used_bytes(self) -> int:
-        """Size of the file; 0 also when it is gone."""
+        """Size of the file; 0 also when it cannot be looked at, because it is gone."""
         try:
             return os.stat(self.path).st_size
-        except FileNotFoundError:
+        except OSError:
             return 0
 
     def write_protected(self) -> bool:
         """Whether the file may not be written by anyone: the tab of a virtual cartridge."""
         try:
             return not os.stat(self.path).st_mode & 0o222
-        except FileNotFoundError:
-            return False
+        except OSError:
+            return False  # gone, and its directory perhaps with it
 
 
 class LibraryInventory:
@@ -83,6 +83,7 @@ class LibraryInventory:
 
         Raises:
             OSError: the directory cannot be read.
+            StoreError: the places cannot be read or written.
         """
         known = await self._store.cartridges(self.library.name)
         names = await trio.to_thread.run_sync(os.listdir, self.library.directory)
@@ -141,7 +142,11 @@ class LibraryInventory:
         except OSError as error:
             raise InventoryError("failed", f"{path}: {error.strerror}") from error
         where = Location("slot", self._free_slots()[0])
-        await self._store.put_cartridge(self.library.name, barcode, where)
+        try:
+            await self._note(barcode, where)
+        except InventoryError:
+            os.unlink(path)
+            raise
         self.cartridges[barcode] = Cartridge(barcode, path, where)
         return barcode
 
@@ -184,7 +189,7 @@ class LibraryInventory:
     def _scratch(self) -> Cartridge | None:
         in_slots = [each for each in self.cartridges.values() if each.where.element == "slot"]
         for cartridge in sorted(in_slots, key=lambda each: each.where.number):
-            if cartridge.used_bytes() == 0 and not cartridge.write_protected():
+            if os.path.exists(cartridge.path) and not cartridge.used_bytes() and not cartridge.write_protected():
                 return cartridge
         return None
 
@@ -206,8 +211,14 @@ class LibraryInventory:
             return cartridge
 
     async def _move(self, cartridge: Cartridge, where: Location) -> None:
-        await self._store.put_cartridge(self.library.name, cartridge.barcode, where)
+        await self._note(cartridge.barcode, where)
         cartridge.where = where
+
+    async def _note(self, barcode: str, where: Location) -> None:
+        try:
+            await self._store.put_cartridge(self.library.name, barcode, where)
+        except StoreError as error:
+            raise InventoryError("failed", str(error)) from error
 
 
 def _make_empty(path: str) -> None:

@@ -6,9 +6,10 @@ import resource
 import signal
 import socket
 import sqlite3
+import stat
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final, NamedTuple
 
 import msgspec
@@ -19,9 +20,10 @@ from mover.config import Config, ConfigError, Lif, load_config
 from mover.control.admin_server import AdminServer
 from mover.control.connection import Connection
 from mover.control.drives import Devices
+from mover.control.holding import HeldError, hold
 from mover.control.logs import configure_logs
 from mover.control.node import Node
-from mover.control.store import Store, open_store
+from mover.control.store import Store, StoreError, open_store
 from mover.control.workers import open_supervisor
 from mover.ndmp.server import ServerProtocol
 
@@ -86,12 +88,15 @@ async def _serve(config: Config, path: str | None) -> int:
     with trio.open_signal_receiver(*SIGNALS) as signals:
         async with AsyncExitStack() as stack:
             listeners = [await stack.enter_async_context(_open_lif(lif)) for lif in config.lif]
+            _hold_directories(stack, config)
             store = await stack.enter_async_context(_store(config.node.state_directory))
             devices = Devices(config, store)
             try:
                 await devices.take_inventory()
             except OSError as error:
                 raise StartError(f"{error.filename}: {error.strerror}") from error
+            except StoreError as error:
+                raise StartError(str(error)) from error
             admin_socket = await stack.enter_async_context(_open_admin_socket(config.node.admin_socket))
             supervisor = await stack.enter_async_context(open_supervisor(config.limits.spares))
             node = Node(config, supervisor, devices)
@@ -132,6 +137,26 @@ async def _open_lif(lif: Lif) -> AsyncIterator[Listener]:
         yield Listener(lif, sock)
 
 
+def _hold_directories(stack: AsyncExitStack, config: Config) -> None:
+    """The state and the cartridges are ours alone, or there is no start."""
+    state = config.node.state_directory
+    wanted = [(f"state directory {state}", state)]
+    wanted += [
+        (f"library {library.name}: {library.directory}", library.directory)
+        for library in config.library
+        if os.path.realpath(library.directory) != os.path.realpath(state)
+    ]
+    for name, directory in wanted:
+        try:
+            if directory == state:
+                os.makedirs(directory, mode=0o700, exist_ok=True)
+            stack.enter_context(hold(directory))
+        except HeldError:
+            raise StartError(f"{name}: in use by another mover serve, or named twice") from None
+        except OSError as error:
+            raise StartError(f"{name}: {error.strerror}") from error
+
+
 @asynccontextmanager
 async def _store(directory: str) -> AsyncIterator[Store]:
     try:
@@ -156,22 +181,29 @@ async def _open_admin_socket(path: str) -> AsyncIterator[trio.socket.SocketType]
             # Nobody can connect before listen(), so the mode is right from the first moment that counts.
             os.chmod(path, 0o600)
             sock.listen(BACKLOG)
+            ours = os.stat(path)
         except OSError as error:
             raise StartError(f"admin socket {path}: {error.strerror or error}") from error
         try:
             yield sock
         finally:
-            os.unlink(path)
+            # Gone already, or replaced by somebody who did not know of us: not ours to remove.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(path, follow_symlinks=False), ours):
+                    os.unlink(path)
 
 
 def _remove_stale(path: str) -> None:
-    """Remove the socket file of a server that is gone. Raises StartError for one that lives."""
+    """Remove the socket of a server that is gone. Raises StartError for one that lives, and for what is no socket."""
+    try:
+        if not stat.S_ISSOCK(os.stat(path, follow_symlinks=False).st_mode):
+            raise StartError(f"admin socket {path}: exists and is no socket")
+    except FileNotFoundError:
+        return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         try:
             probe.connect(path)
-        except FileNotFoundError:
-            return
         except ConnectionRefusedError:
             os.unlink(path)
             return
@@ -289,7 +321,7 @@ async def _reload(node: Node, path: str | None) -> None:
         return
     try:
         config = await trio.to_thread.run_sync(load_config, path)
-    except ConfigError as error:
+    except (ConfigError, OSError) as error:
         log.error("configuration not taken", error=str(error))
         return
     before = node.config

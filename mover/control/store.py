@@ -28,6 +28,10 @@ T = TypeVar("T")
 Element = Literal["slot", "drive"]
 
 
+class StoreError(Exception):
+    """The database refuses; one line."""
+
+
 class Location(NamedTuple):
     """An element of a library: a slot or a drive, counted from 0."""
 
@@ -36,15 +40,19 @@ class Location(NamedTuple):
 
 
 class Store:
-    """The database; made by :func:`open_store`."""
+    """The database; made by :func:`open_store`. Every call raises StoreError where the database refuses."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
+    def __init__(self, database: sqlite3.Connection, path: str) -> None:
         self._database = database
+        self._path = path
         self._limiter = trio.CapacityLimiter(1)
 
     async def _run(self, work: Callable[[], T]) -> T:
         # Not abandoned on cancellation: a task that is cancelled still knows that its write is done or not begun.
-        return await trio.to_thread.run_sync(work, limiter=self._limiter)
+        try:
+            return await trio.to_thread.run_sync(work, limiter=self._limiter)
+        except sqlite3.Error as error:
+            raise StoreError(f"the state database {self._path}: {error}") from error
 
     async def cartridges(self, library: str) -> dict[str, Location]:
         """Where each cartridge of a library is, by barcode."""
@@ -93,9 +101,11 @@ async def open_store(directory: str) -> AsyncIterator[Store]:
         sqlite3.Error: the database cannot be opened or is none of ours.
     """
 
+    path = os.path.join(directory, DATABASE)
+
     def connect() -> sqlite3.Connection:
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        database = sqlite3.connect(os.path.join(directory, DATABASE), check_same_thread=False, timeout=5)
+        database = sqlite3.connect(path, check_same_thread=False, timeout=5)
         try:
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = NORMAL")
@@ -107,7 +117,7 @@ async def open_store(directory: str) -> AsyncIterator[Store]:
 
     database = await trio.to_thread.run_sync(connect)
     try:
-        yield Store(database)
+        yield Store(database, path)
     finally:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(database.close)

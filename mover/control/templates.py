@@ -48,7 +48,9 @@ class ForkedProcess:
     def ended(self) -> bool:
         if self._waited or self._pidfd < 0:
             return True
-        return bool(select.select([self._pidfd], [], [], 0)[0])
+        poller = select.poll()
+        poller.register(self._pidfd, select.POLLIN)
+        return bool(poller.poll(0))
 
     def tell(self, status: int | None) -> None:
         """The template's word."""
