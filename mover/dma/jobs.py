@@ -250,8 +250,13 @@ class RunningJob:
         if self._aborted:
             return
         self._aborted = True
+        reason = ""
         with trio.move_on_after(ABORT_S, shield=True) as scope:
             self.phase = "abort"
+            # A log message about a refusal follows its reply: with the next reply it is here.
+            await self._try("data service", self._hear_data)
+            await self._try("mover", self._hear_mover)
+            reason = self.events.last_error()  # before the ends below have log messages of their own
             await self._try("data service", self._abort_data)
             await self._try("mover", self._abort_mover)
             await self._try("data service", self._stop_data)
@@ -259,7 +264,6 @@ class RunningJob:
             await self._try("drive", self.close_tape)
         if scope.cancelled_caught:
             self.events.note(f"the servers did not end the job within {ABORT_S:g} s; closing the connections ends it")
-        reason = self.events.last_error()  # a log message about a refusal follows its reply
         if reason and isinstance(cause, NdmpError):
             cause.explain(reason)
 
@@ -275,6 +279,14 @@ class RunningJob:
 
     async def _mover_state(self) -> int:
         return (await self.tape.call(MoverGetStateRequest(), MoverGetStateReply)).state
+
+    async def _hear_data(self) -> None:
+        if self.data.failure is None:
+            await self._data_state()
+
+    async def _hear_mover(self) -> None:
+        if self.tape.failure is None:
+            await self._mover_state()
 
     async def _abort_data(self) -> None:
         # A lost connection needs no abort: the server ends what it had begun.

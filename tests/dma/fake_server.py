@@ -54,6 +54,8 @@ class World:
     refuse_in_header: dict[MessageCode, ErrorCode] = field(default_factory=dict)
     logged_refusal: m.Body | None = None
     """Sent behind each reply with an error."""
+    logged_abort: m.Body | None = None
+    """Sent behind the reply to MOVER_ABORT."""
     estimates: bool = True
     silent: set[MessageCode] = field(default_factory=set)
     hang_up: set[MessageCode] = field(default_factory=set)
@@ -142,6 +144,8 @@ class FakeSession:
                 await self.post(world.logged_refusal)
         else:
             await self.send(self.protocol.reply(request, reply))
+            if code == MessageCode.MOVER_ABORT and world.logged_abort is not None:
+                await self.post(world.logged_abort)
         for action in self.after:
             await action()
         self.after.clear()

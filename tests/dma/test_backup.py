@@ -191,6 +191,7 @@ async def test_a_refusal_ends_the_job(
 async def test_a_refusal_says_what_the_server_logged(world: World, server: Server, tmp_path: Path) -> None:
     world.refuse[C.DATA_START_BACKUP] = ErrorCode.ILLEGAL_ARGS_ERR
     world.logged_refusal = m.LogMessagePost(2, 1, b"/srv is no volume")
+    world.logged_abort = m.LogMessagePost(2, 1, b"mover: the data connection failed")
     with trio.fail_after(DEADLINE_S), pytest.raises(NdmpError, match=r"^DATA_START_BACKUP.*: /srv is no volume$"):
         await run_backup(options(server, tmp_path))
 
