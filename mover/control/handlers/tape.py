@@ -76,9 +76,9 @@ async def write(connection: Connection, request: m.TapeWriteRequest) -> m.TapeWr
 
 async def read(connection: Connection, request: m.TapeReadRequest) -> m.TapeReadReply:
     """TAPE_READ: at most one record."""
-    connection.tape.audit()
     if request.count > connection.config.limits.record_size_max:
         raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR)
+    connection.tape.audit()
     if request.count == 0:
         return m.TapeReadReply()
     done, data = await connection.tape.read(request.count)
