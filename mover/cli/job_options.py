@@ -16,20 +16,36 @@ if TYPE_CHECKING:
     from mover.dma import Credentials, Server
 
 PASSWORD_BYTES_MAX: Final = 4096
+RECORD_BYTES_MAX: Final = (1 << 32) - 1
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
+class NumberType(click.ParamType[int]):
+    """A whole number from 0 that fits into so many bits of a message or a database."""
+
+    name = "integer"
+
+    def __init__(self, bits: int) -> None:
+        self._range = click.IntRange(0, (1 << bits) - 1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        return int(self._range.convert(value, param, ctx))
+
+
 class SizeType(click.ParamType[int]):
-    """``65536`` or ``64KiB``."""
+    """``65536`` or ``64KiB``, of 32 bits as a mover record's."""
 
     name = "size"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
-            return parse_size(int(value) if str(value).isdecimal() else value)
+            size = parse_size(int(value) if str(value).isdecimal() else value)
         except ValueError as error:
             self.fail(f"expected {error}, got {value!r}", param, ctx)
+        if size > RECORD_BYTES_MAX:
+            self.fail(f"expected at most {RECORD_BYTES_MAX} bytes, got {value!r}", param, ctx)
+        return size
 
 
 class ServerType(click.ParamType[tuple[str, int | None]]):

@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from mover.cli.control_process import json_option
 from mover.cli.failure import Failure
-from mover.cli.job_options import PairType, SizeType, catalogue_option, session, session_options
+from mover.cli.job_options import NumberType, PairType, SizeType, catalogue_option, session, session_options
 from mover.cli.job_progress import duration, reporter, size
 from mover.cli.output import print_json, print_table, printable
 
@@ -101,10 +101,10 @@ def backup(
 @session_options(required=True)
 @catalogue_option
 @click.option("--destination", default="", metavar="DIRECTORY", help="On the server [default: the original place].")
-@click.option("--job", type=int, metavar="ID", help="As `mover list` shows it [default: the newest good one].")
 @click.option(
-    "--tape-file", type=click.IntRange(0), metavar="N", help="Recover tape file N without asking the catalogue."
+    "--job", type=NumberType(63), metavar="ID", help="As `mover list` shows it [default: the newest good one]."
 )
+@click.option("--tape-file", type=NumberType(32), metavar="N", help="Recover tape file N without asking the catalogue.")
 @click.option(
     "--rename", "renames", type=PairType(), multiple=True, metavar="NAME=OTHER",
     help="Recover NAME as OTHER below the destination; may be repeated.",
@@ -145,8 +145,8 @@ def recover(
 @click.argument("pattern", required=False)
 @session_options(required=False)
 @catalogue_option
-@click.option("--job", type=int, metavar="ID", help="List what this job backed up.")
-@click.option("--tape-file", type=click.IntRange(0), metavar="N", help="Read tape file N instead of the catalogue.")
+@click.option("--job", type=NumberType(63), metavar="ID", help="List what this job backed up.")
+@click.option("--tape-file", type=NumberType(32), metavar="N", help="Read tape file N instead of the catalogue.")
 @click.option("--record-size", type=SizeType(), metavar="SIZE", help="With --tape-file [default: 64KiB].")
 @json_option
 def list_(
