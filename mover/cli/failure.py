@@ -4,6 +4,8 @@ from typing import IO, Any  # Any: click's own signature
 
 import click
 
+from mover.cli.output import printable
+
 
 class Failure(click.ClickException):
     """The command did not do its work; the text is the line to print."""
@@ -11,7 +13,7 @@ class Failure(click.ClickException):
     exit_code = 1
 
     def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(f"mover: {self.message}", file=file, err=True)
+        click.echo(f"mover: {printable(self.message)}", file=file, err=True)
 
 
 class WrongConfiguration(Failure):

@@ -38,7 +38,7 @@ def _run(job: Callable[..., Awaitable[_Result]], options: msgspec.Struct, *, qui
         try:
             return trio.run(run)
         except DmaError as error:
-            raise Failure(printable(str(error))) from None
+            raise Failure(str(error)) from None
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -130,9 +130,11 @@ def recover(
         print_json(_builtins(result))
     else:
         for failed in result.failed:
-            name = printable(failed.name.decode("utf-8", "surrogateescape"))
+            name = printable(failed.name.decode("utf-8", "surrogateescape")) or "/"
             click.echo(f"not recovered: {name}: {failed.status}", err=True)
         what = f"{result.recovered} of {result.requested} names" if names or renames else "everything"
+        if result.failed and not (names or renames):
+            what = "not everything"
         click.echo(
             f"{what} recovered, {size(result.bytes_processed)} in {duration(result.elapsed_s)}, "
             f"warnings: {len(result.warnings)}"

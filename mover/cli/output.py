@@ -26,12 +26,16 @@ def shown(value: Cell) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with control characters and lone surrogates as backslash escapes: file names may hold any."""
+    """The text with control characters, and bytes that are not UTF-8, as backslash escapes: file names hold any."""
     if text.isprintable():
         return text
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
-    )
+    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in text)
+
+
+def _escaped(letter: str) -> str:
+    if "\udc80" <= letter <= "\udcff":  # a byte that could not be decoded, PEP 383
+        return f"\\x{ord(letter) & 0xFF:02x}"
+    return letter.encode("unicode_escape").decode("ascii")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:

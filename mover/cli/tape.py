@@ -43,15 +43,15 @@ def show(admin_socket: str | None, as_json: bool) -> None:
     if as_json:
         print_json({"drives": drives, "cartridges": cartridges})
         return
-    for heading, kind, rows in (
-        ("drive", DriveStatus, drives),
-        ("barcode", CartridgeStatus, cartridges),
+    for heading, what, kind, rows in (
+        ("drive", "drives", DriveStatus, drives),
+        ("barcode", "cartridges", CartridgeStatus, cartridges),
     ):
         columns = kind.__struct_encode_fields__
         if rows:
             print_table([heading, *columns[1:]], [[row[name] for name in columns] for row in rows])
         else:
-            click.echo(f"no {heading}s")
+            click.echo(f"no {what}")
         if kind is DriveStatus:
             click.echo()
 

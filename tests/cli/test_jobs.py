@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import mover.dma
@@ -130,7 +131,19 @@ def test_recover_names_what_failed_and_fails(mover: Run, told: Said, login: list
         )
     ]  # fmt: skip
     assert (result.exit_code, result.stdout) == (1, "1 of 2 names recovered, 100 B in 0:01:01, warnings: 0\n")
-    assert result.stderr.splitlines()[-1] == r"not recovered: a\n\udcff: FAILED_NOT_FOUND"
+    assert result.stderr.splitlines()[-1] == r"not recovered: a\n\xff: FAILED_NOT_FOUND"
+
+
+def test_recovering_everything_with_a_failure_is_not_everything(
+    mover: Run, login: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run(_options: object, **_: object) -> RecoverResult:
+        return msgspec.structs.replace(RECOVER, requested=1, recovered=0, failed=[FailedName(b"", "FAILED_IO_ERROR")])
+
+    monkeypatch.setattr("mover.dma.run_recover", run)
+    result = mover("recover", *login)
+    assert (result.exit_code, result.stdout) == (1, "not everything recovered, 100 B in 0:01:01, warnings: 0\n")
+    assert result.stderr == "not recovered: /: FAILED_IO_ERROR\n"
 
 
 def test_list_jobs_and_entries(mover: Run, told: Said, login: list[str]) -> None:
@@ -152,7 +165,7 @@ def test_list_jobs_and_entries(mover: Run, told: Said, login: list[str]) -> None
     ]  # fmt: skip
     assert [line.split() for line in entries.stdout.splitlines()] == [
         ["dir", "0755", "0/0", "4096", *epoch, "/"],
-        ["-", "-", "-", "-", "-", r"/x\x1b\udcff"],
+        ["-", "-", "-", "-", "-", r"/x\x1b\xff"],
     ]
     documents = json.loads(taped.stdout)["entries"]
     assert [(each["path"], each["ftype"]) for each in documents] == [("/", "dir"), ("/x\x1b\\xff", None)]
