@@ -127,7 +127,7 @@ class LibraryInventory:
                 raise InventoryError(
                     "refused", f"{self.library.name} has {len(self._free_slots())} free slots, {count} wanted"
                 )
-            return [await self._create(barcode or self._next_barcode()) for _ in range(count)]
+            return [await self._create(self._next_barcode() if barcode is None else barcode) for _ in range(count)]
 
     async def _create(self, barcode: str) -> str:
         if not _BARCODE.fullmatch(barcode):

@@ -81,6 +81,11 @@ REFUSED: list[tuple[str, str, Callable[[LibraryInventory], Awaitable[object]]]] 
         "'../x' is no barcode: letters, digits and _ . -, at most 32 characters",
         lambda found: found.create("../x", 1),
     ),
+    (
+        "bad-request",
+        "'' is no barcode: letters, digits and _ . -, at most 32 characters",
+        lambda found: found.create("", 1),
+    ),
     ("refused", "{directory}/B.tap exists already", lambda found: found.create("B", 1)),
 ]
 
