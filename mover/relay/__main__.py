@@ -1,5 +1,6 @@
 """The relay worker: ``python -I -m mover.relay FD``; serves one data connection."""
 
+import os
 import select
 import sys
 from typing import Final
@@ -56,11 +57,13 @@ class Relay:
 
     def _start(self, channel: Channel, message: StartRelay) -> None:
         fds = RingFds(*channel.take_descriptors(3))
-        if self._connection is None:
-            channel.send(Refused(ILLEGAL_STATE, "the relay has no data connection"))
-            return
-        if self._lost:
-            channel.send(Refused(CONNECT_ERROR, "the data connection is gone"))
+        if self._connection is None or self._lost:
+            for fd in fds:
+                os.close(fd)
+            error, text = ILLEGAL_STATE, "the relay has no data connection"
+            if self._lost:
+                error, text = CONNECT_ERROR, "the data connection is gone"
+            channel.send(Refused(error, text))
             return
         channel.send(Done())
         if message.direction == "send":

@@ -105,8 +105,15 @@ class RingControl:
         return self._ring.fds
 
     def duplicate(self) -> RingFds:
-        """The same ring for a side in this process: descriptors of its own."""
-        return RingFds(*(os.dup(fd) for fd in self._ring.fds))
+        """The same ring for a side in this process: descriptors of its own. Raises OSError, then none is open."""
+        copies: list[int] = []
+        try:
+            copies.extend(map(os.dup, self._ring.fds))
+        except OSError:
+            for fd in copies:
+                os.close(fd)
+            raise
+        return RingFds(*copies)
 
     def conclude(self, verdict: Verdict) -> None:
         """Write the verdict and wake both sides; the first verdict stays."""

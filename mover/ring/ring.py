@@ -89,33 +89,43 @@ def _try_credit(fd: int) -> bool:
 
 
 class _Side:
-    """What producer and consumer share: the mapping, the waits and the gauges."""
+    """What producer and consumer share: the mapping, the waits and the gauges.
+
+    Args:
+        fds: the ring's descriptors, owned from here on, also when this fails.
+        control_fd: the control socket; a wait is interrupted when it becomes readable, and then
+        attention: is called (it reads the messages and may raise). Without it the wait only looks for a verdict.
+
+    Raises:
+        ValueError: what the descriptors name is no ring.
+        OSError: it cannot be mapped.
+    """
 
     _credit_fd: int
-    _words: memoryview
+    # Where this side's words begin. TIMES_*, WAITED_*_NS and WAITING_SINCE_NS stand at the same places on both sides.
+    _words_at: int
+    _gauges_at: int
+    _note_at: int
 
     def __init__(
-        self,
-        fds: RingFds,
-        *,
-        control_fd: int | None,
-        attention: Callable[[], None] | None,
-        wait_base: int,
-        gauge_base: int,
-        note: int,
+        self, fds: RingFds, *, control_fd: int | None = None, attention: Callable[[], None] | None = None
     ) -> None:
-        self._ring = Mapping(fds)
+        try:
+            self._ring = Mapping(fds)
+        except BaseException:
+            for fd in fds:
+                os.close(fd)
+            raise
         self._words = self._ring.words
         self.slot_bytes = self._ring.slot_bytes
         self.slots = self._ring.slots
         self._attention = attention
-        self._control_fd = control_fd
-        # TIMES_*, WAITED_*_NS and WAITING_SINCE_NS stand at the same places on both sides.
-        self._times = wait_base + ProducerWord.TIMES_FULL
-        self._waited = wait_base + ProducerWord.WAITED_FULL_NS
-        self._since = wait_base + ProducerWord.WAITING_SINCE_NS
-        self.gauges = self._words[gauge_base : gauge_base + GAUGES]
-        self._note = self._ring.note_views[note]
+        self._control_fd = control_fd if attention is not None else None
+        self._times = self._words_at + ProducerWord.TIMES_FULL
+        self._waited = self._words_at + ProducerWord.WAITED_FULL_NS
+        self._since = self._words_at + ProducerWord.WAITING_SINCE_NS
+        self.gauges = self._words[self._gauges_at : self._gauges_at + GAUGES]
+        self._note = self._ring.note_views[self._note_at]
 
     def note(self, text: bytes) -> None:
         """Publish a short text, the path being worked on; cut at its last 510 bytes."""
@@ -175,25 +185,16 @@ class _Side:
 
 
 class Producer(_Side):
-    """The appending side of a ring.
+    """The appending side of a ring."""
 
-    Args:
-        fds: the ring's descriptors, owned from here on.
-        control_fd: the control socket; a wait is interrupted when it becomes readable, and then
-        attention: is called (it reads the messages and may raise). Without it the wait only looks for a verdict.
-    """
+    _words_at = W_PRODUCER
+    _gauges_at = W_PRODUCER_GAUGES
+    _note_at = PRODUCER_NOTE
 
     def __init__(
         self, fds: RingFds, *, control_fd: int | None = None, attention: Callable[[], None] | None = None
     ) -> None:
-        super().__init__(
-            fds,
-            control_fd=control_fd if attention is not None else None,
-            attention=attention,
-            wait_base=W_PRODUCER,
-            gauge_base=W_PRODUCER_GAUGES,
-            note=PRODUCER_NOTE,
-        )
+        super().__init__(fds, control_fd=control_fd, attention=attention)
         self._credit_fd = fds.free
         self._reserved: int | None = None
 
@@ -254,6 +255,22 @@ class Producer(_Side):
         self.reserve()
         self.commit(0, kind)
 
+    def drain(self) -> None:
+        """Wait until the consumer has given every slot back.
+
+        Raises:
+            RingClosed: it wants no more, or control has ended the ring.
+        """
+        taken = 0 if self._reserved is None else 1
+        held = taken
+        try:
+            while taken < self.slots:
+                self._wait_credit()
+                taken += 1
+        finally:
+            if taken > held:
+                os.eventfd_write(self._credit_fd, taken - held)
+
     def detach(self) -> None:
         """Give back a slot that was reserved and not committed, so that a successor finds the ring whole; close."""
         if self._reserved is not None:
@@ -263,19 +280,16 @@ class Producer(_Side):
 
 
 class Consumer(_Side):
-    """The taking side of a ring; arguments as for Producer."""
+    """The taking side of a ring."""
+
+    _words_at = W_CONSUMER
+    _gauges_at = W_CONSUMER_GAUGES
+    _note_at = CONSUMER_NOTE
 
     def __init__(
         self, fds: RingFds, *, control_fd: int | None = None, attention: Callable[[], None] | None = None
     ) -> None:
-        super().__init__(
-            fds,
-            control_fd=control_fd if attention is not None else None,
-            attention=attention,
-            wait_base=W_CONSUMER,
-            gauge_base=W_CONSUMER_GAUGES,
-            note=CONSUMER_NOTE,
-        )
+        super().__init__(fds, control_fd=control_fd, attention=attention)
         self._credit_fd = fds.filled
         # Entries that a predecessor peeked and did not release: their credits are already taken.
         self._next = self._words[_RELEASED]

@@ -6,13 +6,15 @@ Theory of operation
 motion is made, and records are taken as they come, short ones too. Otherwise the record's number is reckoned from the
 window: its first record lies where the tape stood when the window was set, and every record has record_size bytes.
 
-What was read is committed to the ring at once, so a pause or halt never holds anything back ("drain").
+What was read is committed to the ring at once, and a pause waits until the other side has taken it ("drain").
 
 Source: states.md 4.6.
 """
 
 import select
+import time
 from collections.abc import Callable
+from typing import Final
 
 from msgspec import Struct
 
@@ -21,7 +23,10 @@ from mover.tape.codes import ALL_ONES, Error, HaltReason, PauseReason
 from mover.tape.drive import Condition, Drive, Outcome, Position
 from mover.tape.mover_engine import Mover, MoverEvent, Stopped
 from mover.workers.channel import Channel
-from mover.workers.messages import Done, MoverHalted, ReadStream, Refused, StartMover, ToWorker
+from mover.workers.messages import Done, MoverHalted, MoverPaused, ReadStream, Refused, StartMover, ToWorker
+
+OPEN_ENDED: Final = 1 << 63  # so much left can only be of a read to the end of the stream: all ones and a little less
+OPEN_END_S: Final = 5.0  # how long a pause at its end waits for the other side's word that it has all it wants
 
 
 class WindowStart(Struct, frozen=True):
@@ -47,7 +52,7 @@ class FromTape(Mover):
         window_start: the note for a later run.
 
     Raises:
-        ValueError: this is no ring.
+        ValueError, OSError: this is no ring, or it cannot be mapped; the descriptors are closed.
     """
 
     def __init__(
@@ -96,6 +101,8 @@ class FromTape(Mover):
         ring = self._ring
         try:
             event = self._serve_reads(ring)
+            if isinstance(event, MoverPaused) and event.reason != PauseReason.MEDIA_ERROR:
+                self._let_go(ring)
         except RingClosed as end:
             event = self._ring_closed(end)
         except Stopped as stop:
@@ -130,6 +137,28 @@ class FromTape(Mover):
             while not self._bytes_left:
                 ring.check()
                 waiter.poll()
+                self.attention()
+
+    def _let_go(self, ring: Producer) -> None:
+        """Wait before a pause until the bytes have gone on, and after an open-ended read for the other side's end.
+
+        A pause takes effect after what was read is on the data connection (states.md 4.2). A read to the end of the
+        stream runs past it, to the end of the window or the tape file, and whoever has found the stream's end needs a
+        moment to say so; NDMJOB's client takes a mover that is PAUSED while DATA is ACTIVE for one that needs a tape.
+
+        Raises:
+            RingClosed: nothing more is wanted, there is nothing to pause for.
+            Stopped: control ends the mover.
+        """
+        ring.drain()
+        open_ended = self._bytes_left >= OPEN_ENDED
+        deadline = time.monotonic() + OPEN_END_S
+        with select.epoll() as waiter:
+            waiter.register(self._channel.fileno(), select.EPOLLIN)
+            waiter.register(ring.fileno(), select.EPOLLIN | select.EPOLLET)
+            while open_ended and (left := deadline - time.monotonic()) > 0:
+                ring.check()
+                waiter.poll(left)
                 self.attention()
 
     def _go_to_record(self) -> MoverEvent | None:

@@ -25,7 +25,7 @@ class ToTape(Mover):
         fds: the data ring's descriptors, owned from here on.
 
     Raises:
-        ValueError: this is no ring, or it cannot hold a record.
+        ValueError, OSError: this is no ring, it cannot be mapped or cannot hold a record; the descriptors are closed.
     """
 
     def __init__(

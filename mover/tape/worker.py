@@ -216,7 +216,7 @@ class TapeWorker:
             else:
                 mover = FromTape(channel, drive, message, serve, fds, self._window_start)
                 self._window_start = mover.window_start
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             channel.send(Refused(Error.ILLEGAL_ARGS, str(error)))
             return
         self._paused = None
