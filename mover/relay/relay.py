@@ -9,6 +9,7 @@ triggered, because it is readable as long as credits lie in it.
 
 import errno
 import fcntl
+import os
 import select
 import socket
 import struct
@@ -80,10 +81,14 @@ class _Waiter:
         while timeout_s is None and not ready:
             self._peer.check_peer()
             ready = self._epoll.poll(PEER_LOOK_S)
-        for fd, _ in ready:
+        for fd, event in ready:
             if fd == self._channel.fileno():
                 # Nothing may be asked of a relay that carries: this can only be the end of the control socket.
                 self._channel.receive()
+            elif fd == self._connection and event & select.EPOLLERR:
+                # Reported whatever was asked for: a wait for room in the ring would spin on it.
+                code = self._peer.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                raise OSError(code, os.strerror(code))
         return any(fd == self._connection for fd, _ in ready)
 
     def close(self) -> None:

@@ -24,6 +24,7 @@ from mover.workers.messages import (
     ToWorker,
     from_worker_decoder,
 )
+from tests.support.processes import settle
 
 DEADLINE_S = 20
 
@@ -86,6 +87,12 @@ def receive_exactly(peer: socket.socket, count: int) -> bytes:
         assert chunk
         data += chunk
     return bytes(data)
+
+
+def sockets(pid: int) -> int:
+    """How many sockets a process holds; the control socket is one."""
+    held = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    return sum(name.startswith("socket:") for name in held)
 
 
 def start(rig: Rig, direction: str) -> None:
@@ -155,6 +162,25 @@ def test_a_peer_that_resets_is_a_failure_in_band(rig: Rig) -> None:
         rig.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         rig.peer.close()
         assert consumer.peek().kind == Kind.FAILED
+    finished = rig.listen()
+    assert isinstance(finished, RelayFinished)
+    assert not finished.orderly
+
+
+def test_a_reset_while_the_ring_is_full_is_a_failure_at_once(rig: Rig) -> None:
+    """Not a relay that spins until there is room, which may be hours away when the mover waits for a cartridge."""
+    start(rig, "receive")
+    rig.peer.sendall(bytes(rig.ring.statistics().slot_bytes * 4))
+    settle(lambda: rig.ring.statistics().entries_in == 4, "the ring is full")
+    rig.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    rig.peer.close()
+    with Consumer(rig.ring.duplicate()) as consumer:
+        settle(lambda: sockets(rig.process.pid) == 1, "the relay has let its connection go")
+        for kind in [Kind.DATA] * 4 + [Kind.FAILED]:
+            entry = consumer.peek()
+            assert entry.kind == kind
+            entry.view.release()
+            consumer.release()
     finished = rig.listen()
     assert isinstance(finished, RelayFinished)
     assert not finished.orderly
