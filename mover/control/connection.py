@@ -117,6 +117,9 @@ class Connection:
         self._closed = False
         self._last_request = time.monotonic()
         self._busy = False
+        self._begun = 0  # requests
+        self._answered = 0
+        self._answer_sent = trio.Event()
         self._discarded = 0
         self._listening: dict[str, trio.CancelScope] = {}
         self._arrivals: set[_Arrival] = set()
@@ -286,6 +289,7 @@ class Connection:
         self.services_open = True
 
     async def _answer(self, request: Request) -> None:
+        self._begun += 1
         if not self.services_open:
             self._open_services()
         if request.code >> 8 in _GATED:
@@ -300,6 +304,15 @@ class Connection:
             raise
         await self._send(lambda: [reply()])
         await self._flush()
+        self._answered = self._begun
+        self._answer_sent.set()
+        self._answer_sent = trio.Event()
+
+    async def next_answer(self) -> None:
+        """Wait until a request that begins from now on has been answered."""
+        now = self._begun
+        while self._answered <= now:
+            await self._answer_sent.wait()
 
     async def _handle(self, request: Request) -> Callable[[], bytes]:
         """Run the handler; returns what encodes the reply when its turn to be sent has come."""

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from mover.control.connection import Connection
 
 START_DEADLINE_S: Final = 60.0
+DISMISS_S: Final = 0.1
 TELL_S: Final = 0.7  # how long a halt waits for the worker's own word before it is told without it
 
 _ENDS: Final[dict[int, DataInput]] = {
@@ -334,12 +335,28 @@ class DataService:
         nursery = self._connection.nursery
         if end is not None and not orderly:
             end.break_off(Verdict.BROKEN)
-        if end is not None and end.local:
+        if end is not None and orderly and self.machine.operation is not DataOperation.BACKUP:
+            nursery.start_soon(self._dismiss, end, text)
+            end = None
+        elif end is not None and end.local:
             self._tell_mover(PeerEnd(orderly=orderly, closed=orderly, text=text))
-        elif end is not None and orderly and self.machine.operation is not DataOperation.BACKUP:
-            # Only now: NDMJOB's client gives a recover up when it finds the mover HALTED and DATA not.
-            end.want_no_more()
         nursery.start_soon(self._give_back, worker, history, end, orderly)
+
+    async def _dismiss(self, end: DataConnection, text: str) -> None:
+        """The recover has all it wants: let the mover go, once the DMA can have seen that DATA has halted.
+
+        NDMJOB's client asks for the state of DATA, then for that of the mover, and gives the recover up when it finds
+        ACTIVE and HALTED. So the mover hears of it only after one more request of the DMA, or a moment without one.
+        """
+        try:
+            with trio.move_on_after(DISMISS_S):
+                await self._connection.next_answer()
+            if end.local:
+                self._tell_mover(PeerEnd(orderly=True, closed=True, text=text))
+            else:
+                end.want_no_more()
+        finally:
+            await end.release(orderly=True)
 
     @staticmethod
     async def _give_back(

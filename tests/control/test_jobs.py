@@ -197,10 +197,13 @@ def test_a_backup_goes_on_on_the_next_cartridge_and_comes_back(small: Server, vo
 @pytest.mark.slow
 def test_an_aborted_backup_that_waits_for_a_cartridge_leaves_the_drive_usable(small: Server, volume: Path) -> None:
     small.ask("tape", "load", "vtl0/drive0")
+    # More than cartridge and ring hold together, so that the data worker waits too.
+    (volume / "huge").mkdir()
+    (volume / "huge" / "file").write_bytes(bytes(16 * 1024 * 1024))
     job = Job.connect(small, small, LOGIN)
     with job:
         client = job.data
-        job.start_backup(str(volume / "big"))
+        job.start_backup(str(volume / "huge"))
         client.wait_for(NotifyMoverPausedPost)
         client.ok(DataAbortRequest())
         assert client.data_halted() == DataHaltReason.ABORTED
