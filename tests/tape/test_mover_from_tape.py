@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mover.ring import Consumer, Kind, RingControl, TapeGauge, Verdict
+from mover.tape import mover_from_tape
 from mover.tape.codes import ALL_ONES, Error, HaltReason, MoverMode, PauseReason, TapeMode, TapeOperation
 from mover.workers.messages import (
     Done,
@@ -50,6 +51,11 @@ def consumer(ring: RingControl) -> Iterator[Consumer]:
 def tape() -> Iterator[Tape]:
     with Tape() as worker:
         yield worker
+
+
+@pytest.fixture(autouse=True)
+def _no_long_wait_at_an_open_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mover_from_tape, "OPEN_END_S", 0.05)
 
 
 def recorded(directory: Path, tape: tap.Tape, name: str = "a.tap") -> Path:
@@ -312,3 +318,17 @@ def test_what_one_mover_writes_another_reads(tape: Tape, tmp_path: Path) -> None
         assert take(consumer, len(data)) == data
         assert tape.receive(MoverPaused).reason == PauseReason.EOM
     ring.close()
+
+
+def test_a_pause_comes_after_the_bytes_and_not_when_the_other_side_has_enough(
+    tape: Tape, ring: RingControl, consumer: Consumer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read to the end of the stream runs into the window's end; whoever found the stream's end says so, and the
+    mover halts instead of asking for another tape."""
+    monkeypatch.setattr(mover_from_tape, "OPEN_END_S", 30)
+    tape.open(recorded(tmp_path, records(0, 40)), TapeMode.READ)
+    tape.start(ring, WRITE, 10, window=(0, 40))
+    tape.ask(ReadStream(0, ALL_ONES), Done)
+    assert take(consumer, 40) == STREAM[:40]
+    consumer.finish()
+    assert tape.receive(MoverHalted).reason == HaltReason.CONNECT_CLOSED
