@@ -22,6 +22,7 @@ from mover.workers.channel import rights
 from mover.workers.template import EXITED, FAILED, FORKED, RECORD
 
 GRACE_S: Final = 2.0
+FORK_S: Final = 10.0  # a fork takes a millisecond or two
 STATUS_S: Final = 1.0  # how long the template may take to tell the status of a process that has ended
 
 log = structlog.get_logger()
@@ -84,6 +85,7 @@ class Template:
         self._nursery = nursery
         self._forking = trio.Lock()
         self._socket: trio.socket.SocketType | None = None
+        self._process: trio.Process | None = None
         self._waiting: deque[trio.MemorySendChannel[ForkedProcess | OSError]] = deque()
         self._running: dict[int, ForkedProcess] = {}
 
@@ -107,9 +109,18 @@ class Template:
                     sender.close()
                     raise
                 try:
-                    answer = await receiver.receive()
+                    with trio.fail_after(FORK_S):
+                        answer = await receiver.receive()
                 except trio.EndOfChannel:
                     raise OSError(errno.ECHILD, f"the {self.kind} template died") from None
+                except trio.TooSlowError:
+                    # Another one takes its place. Its workers go on: each leaves by its own control socket.
+                    assert self._process is not None
+                    self._process.kill()
+                    raise OSError(
+                        errno.ETIMEDOUT,
+                        f"the {self.kind} template (pid {self._process.pid}) did not fork in {FORK_S:g} s",
+                    ) from None
         if isinstance(answer, OSError):
             raise answer
         return answer
@@ -133,6 +144,7 @@ class Template:
             except BaseException:
                 ours.close()
                 raise
+        self._process = process
         self._socket = trio.socket.from_stdlib_socket(ours)
         self._nursery.start_soon(self._own, process, self._socket)
 
