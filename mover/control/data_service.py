@@ -309,7 +309,8 @@ class DataService:
     async def _halt(self, signal: DataInput, text: str) -> None:
         """Move to HALTED, let go of everything, tell the DMA."""
         self._processed = self.bytes_processed()
-        if not self.machine.apply(signal):
+        # While something was waited for a request may have been quicker.
+        if not self.machine.can(signal) or not self.machine.apply(signal):
             return
         reason = self.machine.halt_reason
         self.ended_after_s = self.elapsed_s()

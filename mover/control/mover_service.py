@@ -328,7 +328,8 @@ class MoverService:
 
     async def _halt(self, signal: MoverInput, text: str) -> None:
         """Move to HALTED, let go of the data connection, tell the DMA."""
-        if not self.machine.apply(signal):
+        # While something was waited for a request may have been quicker.
+        if not self.machine.can(signal) or not self.machine.apply(signal):
             return
         reason = self.machine.halt_reason
         self.has_moved()
