@@ -84,6 +84,7 @@ class Cartridge:
         self._allocated: int | None = self.map.end  # None = no reserving ahead on this file
         self._writable = writable
         self._changed = False
+        self._broken: OSError | None = None
 
     def _lock(self) -> None:
         try:
@@ -107,8 +108,9 @@ class Cartridge:
         """Make this position the end of recorded data, as writing there does on a tape; needed before an append.
 
         Raises:
-            OSError: the file cannot be changed.
+            OSError: the file cannot be changed, or what was written before may be lost (see ``sync``).
         """
+        self._check()
         if not self._changed:
             # Before the first change: a crash then leaves no index instead of a wrong one.
             remove_index(self.path)
@@ -116,7 +118,11 @@ class Cartridge:
         elif self.map.at_end(file_num, block):
             return
         self.map.truncate(file_num, block)
-        os.ftruncate(self._fd, self.map.end)
+        try:
+            os.ftruncate(self._fd, self.map.end)
+        except OSError as error:
+            self._broken = error
+            raise
         self._allocated = self.map.end
 
     def append_records(self, view: memoryview, record_size: int) -> tuple[int, OSError | None]:
@@ -180,8 +186,11 @@ class Cartridge:
 
     def _drop_tail(self) -> None:
         """After a failed write: nothing behind the last whole record or mark."""
-        os.ftruncate(self._fd, self.map.end)
         self._allocated = None
+        try:
+            os.ftruncate(self._fd, self.map.end)
+        except OSError as error:
+            self._broken = error  # the caller tells of the write's own error
 
     def _allocate(self, size: int) -> None:
         """Reserve space ahead without making the file longer (longer zeros would be filemarks to any reader).
@@ -264,14 +273,25 @@ class Cartridge:
         """Make everything written durable.
 
         Raises:
-            OSError: it could not be.
+            OSError: it could not be, now or earlier: the kernel tells of a page that it could not write once only, so
+                a second fsync that succeeds proves nothing. Writes are refused from then on.
         """
-        os.fsync(self._fd)
+        self._check()
+        try:
+            os.fsync(self._fd)
+        except OSError as error:
+            self._broken = error
+            raise
+
+    def _check(self) -> None:
+        if self._broken is not None:
+            raise OSError(self._broken.errno, self._broken.strerror) from self._broken
 
     def close(self, position: tuple[int, int], holder: str) -> None:
         """Give reserved space back and close, keeping the index and the position for the next open by ``holder``.
 
-        An index that cannot be written is left out: the next open reads the cartridge instead and begins at BOT.
+        An index that cannot be written, or whose cartridge may have lost something, is left out: the next open reads
+        the cartridge instead and begins at BOT.
         """
         try:
             if self._changed and self._allocated is not None and self._allocated > self.map.end:
@@ -279,7 +299,7 @@ class Cartridge:
             kept = self.kept is not None and not self._changed
             same = kept and self.kept is not None and (self.kept.position, self.kept.holder) == (position, holder)
             ignored = bool(self.warning) and not self._changed and not self._writable  # the warning must come again
-            if not same and not ignored and not self.map.damage:
+            if not same and not ignored and not self.map.damage and self._broken is None:
                 write_index(self._fd, self.path, Index.of(self.map, position, holder))
         finally:
             os.close(self._fd)
@@ -310,12 +330,3 @@ def _refused(path: str) -> CartridgeError:
     if protected:
         return CartridgeError(Error.WRITE_PROTECT, f"cartridge {path} is write protected: no write permission")
     return CartridgeError(Error.PERMISSION, f"cartridge {path}: permission denied")
-
-
-def create(path: str) -> None:
-    """Make an empty cartridge.
-
-    Raises:
-        OSError: it exists, or cannot be made.
-    """
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o660))

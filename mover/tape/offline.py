@@ -5,10 +5,10 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from mover.tape.cartridge import Cartridge, CartridgeError, create
+from mover.tape.cartridge import Cartridge, CartridgeError
 from mover.tape.tape_map import LENGTH_BITS
 
-__all__ = ["Contents", "Extracted", "OfflineError", "TapeFileContents", "create", "extract", "list_files"]
+__all__ = ["Contents", "Extracted", "OfflineError", "TapeFileContents", "extract", "list_files"]
 
 Kind = Literal["dump", "tar", "label", "unknown", "empty"]
 STREAMS: Final = ("dump", "tar")

@@ -14,6 +14,7 @@ from mover.tape.drive import Condition, Outcome, Position, State
 from mover.tape.tape_map import TapeMap, extent
 from mover.workers.messages import DriveSpec
 
+FILEMARKS_MAX: Final = 65_536  # of one request: no client needs more, and each is held in memory
 _DONE: Final = Outcome(0)
 
 
@@ -84,7 +85,7 @@ class VirtualDrive:
         try:
             cartridge.cut(self._file, self._block)
         except OSError as error:
-            return self._failed(0, Error.IO, f"cartridge {cartridge.path}: {error.strerror}")
+            return self._file_failed(0, cartridge, error)
         size = extent(record_size)
         zone = self._spec.capacity_bytes - self._spec.early_warning_bytes
         done = 0
@@ -106,7 +107,7 @@ class VirtualDrive:
             self._mark_due = self._mark_due or written > 0
             done += written
             if failure is not None:
-                return self._failed(done, Error.IO, f"cartridge {cartridge.path}: {failure.strerror}")
+                return self._file_failed(done, cartridge, failure)
         return Outcome(done)
 
     def write_filemarks(self, count: int) -> Outcome:
@@ -115,20 +116,22 @@ class VirtualDrive:
             return refusal
         if count == 0:
             return _DONE
+        if count > FILEMARKS_MAX:
+            return Outcome(0, Condition.FAILED, Error.ILLEGAL_ARGS, f"{count} filemarks, at most {FILEMARKS_MAX}")
         return self._write_marks(cartridge, count)
 
     def _write_marks(self, cartridge: Cartridge, count: int) -> Outcome:
         try:
             cartridge.cut(self._file, self._block)
         except OSError as error:
-            return self._failed(0, Error.IO, f"cartridge {cartridge.path}: {error.strerror}")
+            return self._file_failed(0, cartridge, error)
         room = max(0, (self._spec.capacity_bytes - cartridge.map.end) // 4)
         written, failure = cartridge.append_marks(min(count, room))
         if written:
             self._file, self._block = self._file + written, 0
             self._mark_due = False
         if failure is not None:
-            return self._failed(written, Error.IO, f"cartridge {cartridge.path}: {failure.strerror}")
+            return self._file_failed(written, cartridge, failure)
         if written < count:
             return self._failed(written, Error.IO, f"cartridge {cartridge.path} is full")
         return Outcome(written)
@@ -282,12 +285,12 @@ class VirtualDrive:
             cartridge.sync()
         except OSError as error:
             if not force:
-                return self._failed(0, Error.IO, f"cartridge {cartridge.path}: {error.strerror}")
+                return self._file_failed(0, cartridge, error)
         self._cartridge = None
         try:
             cartridge.close((self._file, self._block), self._holder)
         except OSError as error:
-            return self._failed(0, Error.IO, f"cartridge {cartridge.path}: {error.strerror}")
+            return self._file_failed(0, cartridge, error)
         return _DONE
 
     # --- what every operation begins and ends with -----------------------------------------------------------
@@ -313,6 +316,9 @@ class VirtualDrive:
 
     def _offset(self, cartridge: Cartridge) -> int:
         return cartridge.map.files[self._file].offset(self._block)
+
+    def _file_failed(self, done: int, cartridge: Cartridge, error: OSError) -> Outcome:
+        return self._failed(done, Error.IO, f"cartridge {cartridge.path}: {error.strerror}")
 
     def _failed(self, done: int, error: Error, text: str) -> Outcome:
         self._media_error = True

@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import Final, Self, TypeVar
 
 from mover.ring import Consumer, Entry, Kind, Producer, RingClosed, RingControl
-from mover.tape.cartridge import create
 from mover.tape.codes import ALL_ONES, MoverMode, TapeMode
 from mover.tape.worker import TapeWorker
 from mover.workers.channel import Channel, ChannelBroken, Unpacker, pack, rights
@@ -34,6 +33,7 @@ from mover.workers.messages import (
     WriteRecord,
     from_worker_decoder,
 )
+from tests.tape import tap
 
 DEADLINE_S: Final = 20.0
 RECORD_BYTES: Final = 1 << 20
@@ -186,5 +186,5 @@ def take(consumer: Consumer, count: int) -> bytes:
 
 def cartridge(directory: Path, name: str = "a.tap") -> Path:
     path = directory / name
-    create(str(path))
+    tap.create(path)
     return path

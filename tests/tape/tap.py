@@ -41,3 +41,9 @@ def build(tape: Tape) -> bytes:
 
 def read(path: Path) -> Tape:
     return parse(path.read_bytes())
+
+
+def create(path: Path) -> None:
+    """An empty cartridge, which must not exist yet."""
+    with path.open("xb"):
+        pass

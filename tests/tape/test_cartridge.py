@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mover.tape.cartridge import PREALLOCATED_BYTES, Cartridge, CartridgeError, create
+from mover.tape.cartridge import PREALLOCATED_BYTES, Cartridge, CartridgeError
 from mover.tape.codes import Error
 from tests.tape import tap
 
@@ -19,7 +19,7 @@ from tests.tape import tap
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     cartridge = tmp_path / "a.tap"
-    create(str(cartridge))
+    tap.create(cartridge)
     return cartridge
 
 
@@ -66,7 +66,7 @@ tapes = st.lists(st.none() | st.binary(min_size=1, max_size=40), max_size=12)
 @given(tapes)
 def test_what_is_written_is_what_the_format_says(tmp_path_factory: pytest.TempPathFactory, tape: tap.Tape) -> None:
     path = tmp_path_factory.mktemp("tape") / "a.tap"
-    create(str(path))
+    tap.create(path)
     cartridge = opened(path)
     append(cartridge, *tape)
     cartridge.close((0, 0), "drive")
@@ -280,3 +280,44 @@ def test_a_cartridge_that_changed_under_us_is_an_error_not_a_wrong_record(path: 
     with pytest.raises(CartridgeError, match="file was changed"):
         cartridge.read_record(0, 0, buffer)
     cartridge.abandon()
+
+
+def test_after_a_failed_fsync_nothing_is_promised_any_more(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel tells of a lost page once: a second fsync that succeeds is no proof."""
+    cartridge = opened(path)
+    append(cartridge, b"abcd")
+    fsync = os.fsync
+
+    def failing(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", failing)
+    assert cartridge.append_marks(1)[1] is not None
+    monkeypatch.setattr(os, "fsync", fsync)
+    for call in (cartridge.sync, lambda: cartridge.cut(1, 0)):
+        with pytest.raises(OSError, match="Input/output error"):
+            call()
+    cartridge.close((1, 0), "drive")
+    assert not Path(f"{path}.idx").exists()
+
+
+def test_a_torn_tail_that_cannot_be_cut_off_breaks_the_cartridge(
+    path: Path, monkeypatch: pytest.MonkeyPatch, file_size_limit: int
+) -> None:
+    cartridge = opened(path)
+    cartridge.cut(0, 0)
+
+    def failing(_: int, __: int) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "ftruncate", failing)
+    written, failure = cartridge.append_records(memoryview(bytes(2 * file_size_limit)), 10_000)
+    assert (written, failure and failure.errno) == (file_size_limit // 10_008, errno.EFBIG)
+    with pytest.raises(OSError, match="Read-only file system"):
+        cartridge.cut(0, written)
+    monkeypatch.undo()
+    cartridge.close((0, 0), "drive")
+    again = opened(path)
+    assert "torn" in again.warning
+    assert again.map.last.records == written
+    again.abandon()

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from mover.tape.cartridge import CartridgeError, create
+from mover.tape.cartridge import CartridgeError
 from mover.tape.codes import Error, TapeFlag, TapeMode
 from mover.tape.drive import Condition, Drive, Outcome, Position
 from mover.tape.virtual import VirtualDrive
@@ -35,7 +35,7 @@ def virtual(
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     cartridge = tmp_path / "a.tap"
-    create(str(cartridge))
+    tap.create(cartridge)
     return cartridge
 
 
@@ -57,7 +57,7 @@ class DriveAgainstList(RuleBasedStateMachine):
         super().__init__()
         self.directory = Path(tempfile.mkdtemp(prefix="mover-drive-"))
         self.path = self.directory / "a.tap"
-        create(str(self.path))
+        tap.create(self.path)
         self.tape: tap.Tape = []
         self.at = 0
         self.mark_due = False
@@ -237,6 +237,14 @@ def test_marks_stop_at_the_end_of_the_medium(path: Path) -> None:
     outcome = drive.write_filemarks(5)
     assert (outcome.done, outcome.error) == (2, Error.IO)
     assert drive.position() == Position(2, 0)
+    drive.close(force=False)
+
+
+def test_marks_without_measure_are_refused(path: Path) -> None:
+    drive = virtual(path)
+    outcome = drive.write_filemarks(0xFFFF_FFFF)
+    assert (outcome.done, outcome.condition, outcome.error) == (0, Condition.FAILED, Error.ILLEGAL_ARGS)
+    assert drive.write_filemarks(1) == Outcome(1)
     drive.close(force=False)
 
 
