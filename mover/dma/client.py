@@ -85,6 +85,7 @@ class Client:
         self._timeout_s = timeout_s
         self._protocol = ClientProtocol()
         self._greeting: NotifyConnectionStatusPost | None = None
+        self._goodbye = ""  # why the server said that it will end the connection
         self._greeted = trio.Event()
         self._ended = trio.Event()
         self._waiters: dict[int, _Waiter] = {}
@@ -162,11 +163,11 @@ class Client:
                     self._protocol.feed(data)
                     while (event := self._protocol.next_event()) is not None:
                         await self._take(event)
-                self._fail("the server closed the connection")
+                self._fail(f"the server closed the connection{self._goodbye}")
             except trio.BrokenResourceError as error:
                 cause = error.__cause__
                 reason = os.strerror(cause.errno) if isinstance(cause, OSError) and cause.errno else "broken"
-                self._fail(f"connection lost: {reason}")
+                self._fail(f"connection lost: {reason}{self._goodbye}")
             except trio.ClosedResourceError:
                 self._fail("the connection is closed")
             except PeerError as error:
@@ -187,6 +188,8 @@ class Client:
             ):
                 self._status(status)
             case Post(body=body):
+                if isinstance(body, NotifyConnectionStatusPost) and body.text_reason:
+                    self._goodbye = f" ({printable(body.text_reason)})"
                 await self._on_post(body)  # SHUTDOWN too: jobs are given time to end
 
     def _status(self, status: NotifyConnectionStatusPost) -> None:

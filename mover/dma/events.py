@@ -82,7 +82,7 @@ class JobEvents:
             case NotifyDataReadPost():
                 self.reads.append(body)
             case NotifyConnectionStatusPost(text_reason=text):
-                self.note(f"a server is shutting down: {printable(text)}".rstrip(": "))
+                self.note(f"a server ends the session: {printable(text)}".rstrip(": "))
         self.wake()
 
     def note(self, text: str) -> None:

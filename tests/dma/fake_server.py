@@ -59,6 +59,8 @@ class World:
     estimates: bool = True
     silent: set[MessageCode] = field(default_factory=set)
     hang_up: set[MessageCode] = field(default_factory=set)
+    last_words: m.Body | None = None
+    """Sent before the connection is closed by `hang_up`."""
     early_warning: bool = False
     hold: trio.Event | None = None
     """A data operation stays ACTIVE until this is set."""
@@ -127,6 +129,8 @@ class FakeSession:
         world.requests[code] += 1
         world.order.append(code)
         if code in world.hang_up or code == MessageCode.CONNECT_CLOSE:
+            if code in world.hang_up and world.last_words is not None:
+                await self.post(world.last_words)
             self.nursery.cancel_scope.cancel()
             return False
         if code in world.silent:

@@ -21,7 +21,7 @@ from mover.dma import (
 )
 from mover.dma.catalogue import Catalogue
 from mover.ndmp import messages as m
-from mover.ndmp.enums import AuthType, ErrorCode, MessageCode
+from mover.ndmp.enums import AuthType, ConnectionStatusReason, ErrorCode, MessageCode
 from mover.ndmp.states import DataInput, MoverInput
 from tests.dma.fake_server import LOG_WARNING, LOGIN, World, fake_server, small_history
 
@@ -257,6 +257,14 @@ async def test_a_lost_connection(world: World, server: Server, tmp_path: Path, c
     world.hang_up.add(code)
     with trio.fail_after(DEADLINE_S), pytest.raises(ControlConnectionError, match="the server closed the connection"):
         await run_backup(options(server, tmp_path))
+
+
+async def test_a_lost_connection_says_what_the_server_said(world: World, server: Server, tmp_path: Path) -> None:
+    world.hang_up.add(C.DATA_START_BACKUP)
+    world.last_words = m.NotifyConnectionStatusPost(ConnectionStatusReason.SHUTDOWN, 4, b"ended by an operator")
+    with trio.fail_after(DEADLINE_S), pytest.raises(ControlConnectionError) as caught:
+        await run_backup(options(server, tmp_path))
+    assert str(caught.value) == f"{server}: the server closed the connection (ended by an operator)"
 
 
 async def test_a_connection_lost_in_mid_job_aborts_the_other(world: World, server: Server, tmp_path: Path) -> None:
