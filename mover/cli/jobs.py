@@ -100,7 +100,10 @@ def backup(
 @click.argument("names", nargs=-1)
 @session_options(required=True)
 @catalogue_option
-@click.option("--destination", default="", metavar="DIRECTORY", help="On the server [default: the original place].")
+@click.option(
+    "--destination", metavar="DIRECTORY",
+    help="On the server, as an absolute path [default: the original place, what is there is overwritten].",
+)  # fmt: skip
 @click.option(
     "--job", type=NumberType(63), metavar="ID", help="As `mover list` shows it [default: the newest good one]."
 )
@@ -113,7 +116,7 @@ def backup(
 @click.option("--direct", is_flag=True, help="Go straight to the named files by the catalogue's positions.")
 @json_option
 def recover(
-    names: tuple[str, ...], catalogue: Path | None, destination: str, job: int | None, tape_file: int | None,
+    names: tuple[str, ...], catalogue: Path | None, destination: str | None, job: int | None, tape_file: int | None,
     renames: tuple[tuple[str, str], ...], record_size: int | None, direct: bool, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Recover NAMES, paths below the root of the backup, or everything."""
@@ -121,8 +124,10 @@ def recover(
 
     if job is not None and tape_file is not None:
         raise click.UsageError("--job and --tape-file exclude each other")
+    if destination == "":
+        raise click.UsageError("--destination is empty; without it everything goes to its original place")
     wanted = RecoverOptions(
-        **session(options), destination=destination, names=list(names), renames=list(renames), job=job,
+        **session(options), destination=destination or "", names=list(names), renames=list(renames), job=job,
         tape_file=tape_file, record_size=record_size, direct=direct, **_given(catalogue=catalogue),
     )  # fmt: skip
     result = _run(run_recover, wanted, quiet=as_json)

@@ -191,6 +191,7 @@ def test_a_job_that_failed_is_one_line(mover: Run, login: list[str], monkeypatch
         (["backup", "/srv", "-E", "A"], "expected NAME=VALUE, got 'A'"),
         (["backup", "/srv", "--record-size", "1 mile"], "expected a size with a unit of"),
         (["backup", "/srv", "--record-size", "4GiB"], "expected at most 4294967295 bytes, got '4GiB'"),
+        (["recover", "--host", "h", "--drive", "d", "--user", "u", "--destination", ""], "--destination is empty"),
         (["recover", "--tape-file", "4294967296"], "4294967296 is not in the range 0<=x<=4294967295"),
         (["list", "--job", f"{1 << 63}"], f"{1 << 63} is not in the range"),
         (["backup", "/srv", "--host", "h", "--drive", "d", "--user", "u", "--data-listens"], "needs --tape-host"),
