@@ -9,8 +9,6 @@ from mover.data.dump_format import (
     EXTENSION_MORE_XATTR,
     EXTENSION_XATTR,
     RECORD_BYTES,
-    ROOT_INUMBER,
-    FormatError,
     Header,
     Inode,
     RecordType,
@@ -116,11 +114,10 @@ def read_attributes(reader: RecordReader, header: Header, path: bytes, report: R
         reader.skip(header.data_records)
         return []
     blob = reader.read(header.data_records)[: header.inode.size]
-    try:
-        return decode(blob) if header.extension == EXTENSION_XATTR else decode_private(blob)
-    except FormatError as error:
-        report.error(path, f"extended attributes lost: {error}")
-        return []
+    decoded = decode(blob) if header.extension == EXTENSION_XATTR else decode_private(blob)
+    for problem in decoded.problems:
+        report.error(path, f"lost: {problem}")
+    return decoded.attributes
 
 
 def read_catalogue(reader: RecordReader, report: Report) -> Catalogue:
@@ -186,8 +183,3 @@ def _add_data(reader: RecordReader, header: Header, directory: DirectoryRecord) 
         return
     for present in addr:
         directory.data += reader.read(1) if present else bytes(RECORD_BYTES)
-
-
-def has_root(catalogue: Catalogue) -> bool:
-    """Whether the directory that all paths begin with came whole enough to be named."""
-    return ROOT_INUMBER in catalogue.directories

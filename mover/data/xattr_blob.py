@@ -9,7 +9,7 @@ Source: dump.md section 4, "Extended attributes and ACLs".
 
 import struct
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from mover.data.dump_format import EXTENSION_XATTR_BYTES_MAX, HEADER_SPAN_BYTES, FormatError
 
@@ -138,38 +138,46 @@ def split(attributes: Iterable[Attribute]) -> tuple[bytes, list[Attribute]]:
     return (_build(chosen) if chosen else b""), left
 
 
-def decode(blob: bytes | bytearray | memoryview) -> list[Attribute]:
-    """The attributes in a standard blob, ACLs in the kernel's form again.
+class Decoded(NamedTuple):
+    """What a blob holds: the attributes, and a line for each one that cannot be used or for what is no blob at all."""
 
-    Raises:
-        FormatError: not such a blob, an offset outside it, or an unknown kind of name.
-    """
+    attributes: list[Attribute]
+    problems: list[str]
+
+
+def decode(blob: bytes | bytearray | memoryview) -> Decoded:
+    """The attributes in a standard blob, ACLs in the kernel's form again; one that is unknown costs no other."""
     blob = bytes(blob)
+    decoded = Decoded([], [])
     magic = _WORD.unpack_from(blob)[0] if len(blob) >= 4 else 0
     if magic == _MAGIC_BLOCK:
         at, base = _HEAD.size, 0
     elif magic == _MAGIC_IN_INODE:
         at, base = 4, 4  # value offsets count from behind this head
     else:
-        raise FormatError(f"extended attributes with the magic {magic:#x}")
-    attributes: list[Attribute] = []
+        decoded.problems.append(f"extended attributes with the magic {magic:#x}")
+        return decoded
     while at + 4 <= len(blob) and _WORD.unpack_from(blob, at)[0]:
         if at + _ENTRY.size > len(blob):
-            raise FormatError("extended attributes that end inside an entry")
+            decoded.problems.append("extended attributes that end inside an entry")
+            break
         name_length, index, offset, _, size, _ = _ENTRY.unpack_from(blob, at)
         at += _ENTRY.size
         short = blob[at : at + name_length]
         value = blob[base + offset : base + offset + size]
-        if len(short) != name_length or len(value) != size:
-            raise FormatError(f"an extended attribute of {size} bytes outside its blob of {len(blob)}")
         at += _padded(name_length)
-        if index in _WHOLE_NAMES:
-            attributes.append((_WHOLE_NAMES[index], acl_from_disk(value)))
+        if len(short) != name_length or len(value) != size:
+            decoded.problems.append(f"an extended attribute of {size} bytes outside its blob of {len(blob)}")
+        elif index in _WHOLE_NAMES:
+            try:
+                decoded.attributes.append((_WHOLE_NAMES[index], acl_from_disk(value)))
+            except FormatError as error:
+                decoded.problems.append(str(error))
         elif index in _PREFIXES:
-            attributes.append((_PREFIXES[index] + short, value))
+            decoded.attributes.append((_PREFIXES[index] + short, value))
         else:
-            raise FormatError(f"an extended attribute of the unknown kind {index}")
-    return attributes
+            decoded.problems.append(f"an extended attribute {short!r} of the unknown kind {index}")
+    return decoded
 
 
 # --- ours ----------------------------------------------------------------------------------------------------
@@ -190,23 +198,19 @@ def encode_private(attributes: Iterable[Attribute]) -> list[bytes]:
     return [bytes(blob) for blob in blobs if blob]
 
 
-def decode_private(blob: bytes | bytearray | memoryview) -> list[Attribute]:
-    """The attributes in one of our blobs.
-
-    Raises:
-        FormatError: it ends inside an attribute.
-    """
+def decode_private(blob: bytes | bytearray | memoryview) -> Decoded:
+    """The attributes in one of our blobs, those before the place where it is cut short if it is."""
     blob = bytes(blob)
-    attributes: list[Attribute] = []
+    decoded = Decoded([], [])
     at = 0
-    while at < len(blob):
-        if at + _PRIVATE.size > len(blob):
-            raise FormatError("further extended attributes that end inside an entry")
+    while at + _PRIVATE.size <= len(blob):
         name_length, value_length = _PRIVATE.unpack_from(blob, at)
-        at += _PRIVATE.size
-        end = at + name_length + value_length
+        name_at = at + _PRIVATE.size
+        value_at, end = name_at + name_length, name_at + name_length + value_length
         if end > len(blob):
-            raise FormatError("further extended attributes that end inside an entry")
-        attributes.append((blob[at : at + name_length], blob[at + name_length : end]))
+            break
+        decoded.attributes.append((blob[name_at:value_at], blob[value_at:end]))
         at = end
-    return attributes
+    if at < len(blob):
+        decoded.problems.append("further extended attributes that end inside an entry")
+    return decoded

@@ -69,7 +69,8 @@ def attributes(path: bytes) -> dict[bytes, bytes]:
 
 
 def stored_attributes(item: Object) -> dict[bytes, bytes]:
-    stored = [pair for kind, blob in item.blobs for pair in (decode(blob) if kind == 3 else decode_private(blob))]
+    blobs = [decode(blob) if kind == 3 else decode_private(blob) for kind, blob in item.blobs]
+    stored = [pair for blob in blobs for pair in blob.attributes]
     assert len(dict(stored)) == len(stored)
     return dict(stored)
 

@@ -36,7 +36,7 @@ def test_the_blob_is_laid_out_as_the_format_says() -> None:
 
 def test_attributes_in_the_inode_count_their_offsets_from_behind_the_head() -> None:
     entry = struct.pack("<BBHIII", 1, 4, 24, 0, 3, 0) + b"x\0\0\0" + bytes(4) + b"abc\0"
-    assert blob.decode(struct.pack("<I", 0xEA020001) + entry) == [(b"trusted.x", b"abc")]
+    assert blob.decode(struct.pack("<I", 0xEA020001) + entry) == ([(b"trusted.x", b"abc")], [])
 
 
 names = st.sampled_from([b"user.", b"trusted.", b"security.", b"system.", b"btrfs."]).flatmap(
@@ -53,9 +53,11 @@ def test_nothing_is_lost_and_the_blob_stays_small(given_attributes: dict[bytes, 
         wanted |= {blob.ACL_ACCESS: ACL, blob.ACL_DEFAULT: ACL}
     standard, left = blob.split(wanted.items())
     assert len(standard) <= 4096
-    found = blob.decode(standard) if standard else []
+    found, problems = blob.decode(standard) if standard else ([], [])
     for private in blob.encode_private(left):
-        found += blob.decode_private(private)
+        more, further = blob.decode_private(private)
+        found, problems = found + more, problems + further
+    assert problems == []
     assert dict(found) == wanted
     assert len(found) == len(wanted)
     if acl:
@@ -67,20 +69,38 @@ def test_private_blobs_stay_within_one_header() -> None:
     blobs = blob.encode_private(many)
     assert len(blobs) == 3
     assert all(len(one) <= 512 * 1024 for one in blobs)
-    assert [pair for one in blobs for pair in blob.decode_private(one)] == many
+    assert [pair for one in blobs for pair in blob.decode_private(one).attributes] == many
 
 
 @settings(max_examples=100)
 @given(st.sampled_from([0xEA020000, 0xEA020001]), st.binary(max_size=300))
-def test_rubbish_ends_in_an_error_or_in_attributes(magic: int, rest: bytes) -> None:
-    for decode in (blob.decode, blob.decode_private):
-        try:
-            decode(struct.pack("<I", magic) + rest)
-        except FormatError:
-            continue
+def test_rubbish_ends_in_problems_or_in_attributes(magic: int, rest: bytes) -> None:
+    data = struct.pack("<I", magic) + rest
+    for decoded in (blob.decode(data), blob.decode_private(data)):
+        assert all(isinstance(name, bytes) for name, _ in decoded.attributes)
+        assert all(problem.isprintable() for problem in decoded.problems)
+    assert blob.decode(b"rest") == ([], ["extended attributes with the magic 0x74736572"])
 
 
-def test_an_unknown_kind_is_refused() -> None:
-    entry = struct.pack("<BBHIII", 1, 9, 0, 0, 0, 0) + b"x\0\0\0" + bytes(4)
-    with pytest.raises(FormatError, match="unknown kind 9"):
-        blob.decode(struct.pack("<I", 0xEA020001) + entry)
+def test_what_is_unknown_costs_no_other_attribute() -> None:
+    def entry(index: int, name: bytes, offset: int, size: int) -> bytes:
+        return struct.pack("<BBHIII", len(name), index, offset, 0, size, 0) + name.ljust(-(-len(name) // 4) * 4, b"\0")
+
+    entries = [
+        entry(1, b"before", 0, 0),
+        entry(9, b"x", 0, 0),  # no kind that we know
+        entry(2, b"", 0, 3),  # an ACL that is none
+        entry(1, b"far", 60_000, 5),  # a value outside the blob
+        entry(6, b"behind", 0, 0),
+    ]
+    attributes, problems = blob.decode(struct.pack("<I", 0xEA020001) + b"".join(entries) + bytes(4))
+    assert attributes == [(b"user.before", b""), (b"security.behind", b"")]
+    assert [problem.split()[-1] for problem in problems] == ["9", "1", str(4 + sum(map(len, entries)) + 4)]
+
+
+def test_a_private_blob_that_is_cut_keeps_what_is_whole() -> None:
+    (whole,) = blob.encode_private([(b"user.a", b"1"), (b"user.b", b"2")])
+    for end in range(len(whole)):
+        attributes, problems = blob.decode_private(whole[:end])
+        assert attributes == [(b"user.a", b"1")] * (end >= len(whole) // 2)
+        assert len(problems) == (end not in {0, len(whole) // 2})
