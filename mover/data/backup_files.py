@@ -194,7 +194,7 @@ class FilePhase:
                                 slot, position + 16,
                                 tapea, inumber, MAGIC, (CHECKSUM - total) & 0xFFFFFFFF,
                                 mode, 1, uid16, gid16, size, atime, a_us, mtime, m_us, ctime, c_us,
-                                0, blocks, 0, uid, gid, low, 0,
+                                0, blocks & 0xFFFFFFFF, 0, uid, gid, low, 0,
                             )  # fmt: skip
                             close(fd)
                             fd = -1
@@ -290,7 +290,7 @@ class FilePhase:
         try:
             stat = os.fstat(fd)
         except OSError as error:
-            self._lose(ordinal, name, inumber, error)
+            report.error(path(), f"left out: {reason(error)}")
             return
         if stat.st_mode >> 12 != DT_FILE:
             report.error(path(), "left out: it is not the regular file any more that it was at the scan")
@@ -307,11 +307,23 @@ class FilePhase:
             report.error(path(), text)
         elif stream.missing_bytes:
             self._shrank(ordinal, name, stream.missing_bytes)
-        elif os.fstat(fd).st_size > inode.size:
-            self._grew(ordinal, name)
+        else:
+            self._compare_size(fd, ordinal, name, inode.size)
         self._objects.attributes(inumber, inode, attributes)
         report.file_bytes += inode.size
         self._done(ordinal, name, inumber, inode, offset)
+
+    def _compare_size(self, fd: int, ordinal: int, name: bytes, size: int) -> None:
+        """Tell of a file that has another size now; where the end of a sparse one went, there was a hole to read."""
+        try:
+            now = os.fstat(fd).st_size
+        except OSError as error:
+            self._report.damaged(self._plan.path(ordinal, name), f"may have changed while it was read: {reason(error)}")
+            return
+        if now > size:
+            self._grew(ordinal, name)
+        elif now < size:
+            self._shrank(ordinal, name, size - now)
 
     def _special(self, ordinal: int, directory: int, name: bytes, inumber: int, kind: int) -> None:
         """A symbolic link, device, fifo or socket."""
@@ -392,7 +404,7 @@ class FilePhase:
                 os.close(directory)
             self._report.warning(path, f"read by another of its names: {reason(error)}")
             try:
-                self._regular(parent, other_name, inumber, fd)
+                self._regular(ordinal, name, inumber, fd)
             finally:
                 os.close(fd)
             return

@@ -63,7 +63,7 @@ OFFSET_SPARE: Final = 904
 TIME_MARK: Final = b"moverns1"  # at OFFSET_SPARE: the inode's spare words hold the rest of its times
 
 _BILLION: Final = 1_000_000_000
-_FIELDS: Final = "IiiiIIIIHhHHQIIIIIII56xIIIIIIIi512s16si64s64s64sIiiI8s112x"
+_FIELDS: Final = "IIIiIIIIHhHHQIIIIIII56xIIIIIIIi512s16si64s64s64sIiiI8s112x"
 LITTLE: Final = struct.Struct("<" + _FIELDS)
 BIG: Final = struct.Struct(">" + _FIELDS)
 _WORDS_LITTLE: Final = struct.Struct("<256I")
@@ -148,7 +148,7 @@ class Header(NamedTuple):
 class DumpLabel(NamedTuple):
     """What every header of one dump repeats."""
 
-    date: int  # of this dump, seconds
+    date: int  # of this dump, seconds; 32 bits without a sign, restore(8) reads them with one
     ddate: int = 0  # of the dump it is based on; 0 = level 0
     level: int = 0
     label: bytes = b"none"
@@ -232,7 +232,7 @@ def pack_header(
         addr = _ALL_PRESENT[: min(count, HEADER_RECORDS_MAX)]
     low, high = time_words(inode.atime_ns, inode.mtime_ns, inode.ctime_ns)
     fields = (
-        *(record_type, label.date, label.ddate, 1, tapea & 0xFFFF_FFFF, inumber, MAGIC),
+        *(record_type, label.date & 0xFFFF_FFFF, label.ddate & 0xFFFF_FFFF, 1, tapea & 0xFFFF_FFFF, inumber, MAGIC),
         *(inode.mode, min(inode.nlink, NLINK_MAX), inode.uid & 0xFFFF, inode.gid & 0xFFFF, inode.size),
         *_split_ns(inode.atime_ns),
         *_split_ns(inode.mtime_ns),

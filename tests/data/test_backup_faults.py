@@ -10,11 +10,13 @@ import pytest
 
 from mover.data import backup_report
 from mover.data.backup_files import FilePhase
-from mover.data.dump_format import EXTENSION_MORE_XATTR
+from mover.data.backup_objects import ObjectWriter
+from mover.data.dump_format import EXTENSION_MORE_XATTR, Inode
 from mover.data.scan import Scanner
 from mover.data.xattr_blob import decode_private
 from mover.ring import Consumer, DataGauge, Kind, RingControl, Verdict
 from mover.workers.messages import DataFinished, Done, HistoryPlan
+from tests.data import fh_reader
 from tests.data.backup_runner import Reader, backup_here, request, worker
 from tests.data.dump_reader import Dump, parse
 from tests.support.processes import settle
@@ -185,6 +187,76 @@ def test_an_inode_whose_first_name_vanishes_is_read_by_another(tree: Path, monke
     assert outcome.finished.errors == 0
 
 
+def test_history_by_path_names_an_inode_that_is_read_by_another_name_once_each(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.link(tree / "small", tree / "below" / "again")
+    refuse(monkeypatch, "open", b"small", errno.EACCES)
+    outcome = backup_here(request(tree, history=HistoryPlan(4, "file")))
+    told = [
+        element.path
+        for kind, body in outcome.posts
+        for element in fh_reader.elements(kind, body)
+        if isinstance(element, fh_reader.Attributes)
+    ]
+    assert sorted(told) == sorted(b"/" + path for path in parse(outcome.stream).tree())
+
+
+def test_names_of_an_inode_that_cannot_be_asked_are_left_out_once(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.link(tree / "small", tree / "below" / "again")
+    inode, fstat = (tree / "small").stat().st_ino, os.fstat
+
+    def stale(fd: int) -> os.stat_result:
+        if (status := fstat(fd)).st_ino == inode:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return status
+
+    change_after_scan(monkeypatch, lambda: monkeypatch.setattr(os, "fstat", stale))
+    outcome = backup_here(request(tree))
+    assert outcome.lines(ERROR) == ["/export/data/small: left out: Stale file handle (ESTALE)"]
+    assert outcome.finished.errors == 1
+
+
+def test_a_small_file_with_terabytes_reserved(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than 2 TiB allocated, as by fallocate, is more blocks than the header's informative word holds."""
+    inode, fstat = (tree / "small").stat().st_ino, os.fstat
+
+    def reserved(fd: int) -> os.stat_result:
+        status = fstat(fd)
+        if status.st_ino != inode:
+            return status
+        names = [name for name in dir(status) if name.startswith("st_")]
+        return os.stat_result(status, {name: getattr(status, name) for name in names} | {"st_blocks": 2**33 + 8})
+
+    change_after_scan(monkeypatch, lambda: monkeypatch.setattr(os, "fstat", reserved))
+    outcome = backup_here(request(tree))
+    assert (outcome.finished.reason, outcome.finished.errors) == (1, 0)
+    assert content(parse(outcome.stream), b"small") == b"s" * 3000
+
+
+def test_a_sparse_file_that_shrinks_is_told_of(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its end was there is a hole to read, and no byte is missed."""
+    with (tree / "sparse").open("wb") as file:
+        file.write(b"x" * 8192)
+        file.truncate(5_000_000)
+        file.seek(4_900_000)
+        file.write(b"y" * 8192)
+        file.truncate(5_000_000)
+    regular = ObjectWriter.regular
+
+    def shrinking(writer: ObjectWriter, fd: int, inumber: int, inode: Inode) -> None:
+        if inode.size == 5_000_000:
+            os.truncate(tree / "sparse", 8192)
+        regular(writer, fd, inumber, inode)
+
+    monkeypatch.setattr(ObjectWriter, "regular", shrinking)
+    outcome = backup_here(request(tree))
+    assert content(parse(outcome.stream), b"sparse") == b"x" * 8192 + bytes(5_000_000 - 8192)
+    (line,) = outcome.lines(WARNING)
+    assert line == "/export/data/sparse: shrank while it was read: its last 4991808 bytes are zeros"
+    assert outcome.finished.errors == 1
+
+
 def test_a_directory_that_vanishes_after_the_scan_loses_its_entries(
     tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,7 +338,7 @@ def test_attributes_of_any_size_are_kept(tree: Path, monkeypatch: pytest.MonkeyP
     dump = parse(backup_here(request(tree)).stream)
     item = dump.objects[dump.tree()[b"small"]]
     assert {kind for kind, _ in item.blobs} == {EXTENSION_MORE_XATTR}
-    found = dict(pair for _, blob in item.blobs for pair in decode_private(blob))
+    found = dict(pair for _, blob in item.blobs for pair in decode_private(blob).attributes)
     assert found == {name.encode(): value for name, value in big.items()}
 
 

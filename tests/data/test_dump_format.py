@@ -49,6 +49,13 @@ def test_a_header_reads_back_in_both_byte_orders(is_swapped: bool) -> None:
     assert (header.little_endian, header.is_extension) == (not is_swapped, False)
 
 
+def test_dumps_go_on_in_2038() -> None:
+    late = LABEL._replace(date=2**31 + 5, ddate=2**32 - 1)
+    record = form.pack_header(late, RecordType.INODE, 0, inode=INODE)
+    header = form.parse_header(record)
+    assert (header.date, header.ddate, header.inode) == (2**31 + 5, 2**32 - 1, INODE)
+
+
 def test_records_that_follow_are_counted_by_kind() -> None:
     def records(kind: RecordType, count: int, extension: int = 0) -> int:
         record = form.pack_header(LABEL, kind, 0, count=count, addr=b"", extension=extension)
