@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mover.ndmp.enums import ConnectionStatusReason, ErrorCode
+from mover.ndmp.enums import ConnectionStatusReason, ErrorCode, MoverMode
 from mover.ndmp.messages import (
     ConnectClientAuthRequest,
     DataGetStateRequest,
@@ -18,7 +18,7 @@ from mover.ndmp.messages import (
 )
 from mover.ndmp.messages.common import AuthText
 from tests.control.conftest import LOGIN
-from tests.support.ndmp_client import NdmpClient
+from tests.support.ndmp_client import Job, NdmpClient
 from tests.support.servers import Login, Server, ServerError, mover_command, write_config
 
 DEADLINE_S = 20.0
@@ -181,3 +181,17 @@ def test_a_second_signal_stops_at_once(own: Path) -> None:
         running.stop()
     for pid in workers:
         assert not os.path.exists(f"/proc/{pid}")
+
+
+@pytest.mark.slow
+def test_an_idle_session_is_ended_and_a_working_one_is_not(own: Path) -> None:
+    config = write_config(own, LOGIN, drives=1, extra="[limits]\nidle_timeout_s = 1\n")
+    with Server(config) as running:
+        running.ask("tape", "load", "vtl0/drive0")
+        job = Job.connect(running, running, LOGIN)
+        with job, NdmpClient(running.address, login=LOGIN) as idle:
+            job.connect_data(MoverMode.WRITE)  # a mover that waits is at work
+            while idle.socket.recv(65536):
+                pass
+            job.data.ok(DataGetStateRequest())
+            job.data.hang_up()
