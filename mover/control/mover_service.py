@@ -15,6 +15,7 @@ from mover.control.data_connection import DataConnection, DataRing, PeerEnd, Rel
 from mover.control.refusal import Refusal
 from mover.control.workers import Worker, WorkerDied, WorkerHung
 from mover.ndmp.enums import (
+    DataState,
     ErrorCode,
     LogType,
     MoverHaltReason,
@@ -286,7 +287,9 @@ class MoverService:
                     await end.ended.wait()
                 if end.end is not None and not (end.end.orderly or end.end.closed):
                     signal = MoverInput.CONNECTION_LOST
-            await self._halt(signal, event.text)
+            # Reading tape, the failure stands in the ring behind what was read, and that still arrives (4.2).
+            in_band = event.reason == MoverHaltReason.MEDIA_ERROR and self.machine.mode is MoverMode.WRITE
+            await self._halt(signal, event.text, in_band=in_band)
 
     async def on_tape_lost(self, text: str) -> None:
         """The tape worker died."""
@@ -326,28 +329,40 @@ class MoverService:
         with trio.move_on_after(wait_s):
             await self._left.wait()
 
+<<<<<<< Updated upstream
     async def _halt(self, signal: MoverInput, text: str) -> None:
         """Move to HALTED, let go of the data connection, tell the DMA."""
         # While something was waited for a request may have been quicker.
         if not self.machine.can(signal) or not self.machine.apply(signal):
+=======
+    async def _halt(self, signal: MoverInput, text: str, *, in_band: bool = False) -> None:
+        """Move to HALTED, let go of the data connection, tell the DMA.
+
+        Args:
+            in_band: the other side finds the failure in the ring, behind the last byte.
+        """
+        if not self.machine.apply(signal):
+>>>>>>> Stashed changes
             return
         reason = self.machine.halt_reason
         self.has_moved()
         orderly = reason is MoverHaltReason.CONNECT_CLOSED
         self._connection.log.info("mover halted", reason=reason.name, text=text)
-        self._hang_up(orderly=orderly, text=f"the mover halted: {reason.name}" + (f" ({text})" if text else ""))
+        why = f"the mover halted: {reason.name}" + (f" ({text})" if text else "")
+        self._hang_up(orderly=orderly, in_band=in_band, text=why)
         if text and not orderly:
             await self._connection.log_message(LogType.ERROR, f"mover: {text}")
         await self._connection.post(NotifyMoverHaltedPost(reason, text.encode()))
 
-    def _hang_up(self, *, orderly: bool, text: str) -> None:
+    def _hang_up(self, *, orderly: bool, in_band: bool, text: str) -> None:
         end, self.connection_end = self.connection_end, None
         if end is None:
             return
-        if not orderly:
+        if not orderly and not in_band:
             end.break_off(Verdict.BROKEN)
-        self._connection.nursery.start_soon(self._let_go, end, orderly)
-        if end.local:
+        self._connection.nursery.start_soon(self._let_go, end, orderly or in_band)
+        reads_on = in_band and self._connection.machines.data.state is DataState.ACTIVE
+        if end.local and not reads_on:
             self._tell_data(PeerEnd(orderly=orderly, closed=orderly, text=text))
 
     def _tell_data(self, end: PeerEnd) -> None:

@@ -27,6 +27,7 @@ RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 CLOSE_IN_ORDER: Final = struct.pack("ii", 0, 0)
 FILL_WAIT_S: Final = 0.002  # how long a part-filled slot waits for more before it goes on its way
 PEER_LOOK_S: Final = 1.0  # how often a wait looks whether the peer is still there
+ACKNOWLEDGEMENT_LOOK_MS: Final = 10  # nothing tells when the last byte is acknowledged
 DRAIN_S: Final = 30.0  # how long an orderly close waits for a peer that neither closes nor acknowledges
 
 
@@ -118,6 +119,7 @@ def send(channel: Channel, connection: Connection, ring: Consumer) -> RelayFinis
                 _close_after_send(channel, connection)
                 return result(orderly=True, text="")
             if entry.kind != Kind.DATA:
+                _wait_for_acknowledgement(channel, connection)
                 connection.reset()
                 return result(orderly=False, text="the stream was broken off by its producer")
             view, at = entry.view, 0
@@ -159,6 +161,16 @@ def _peer_closed(sock: socket.socket) -> bool:
         return sock.recv(4096, socket.MSG_DONTWAIT) == b""
     except BlockingIOError:
         return False
+
+
+def _wait_for_acknowledgement(channel: Channel, connection: Connection) -> None:
+    """Until the peer's kernel has all that was sent: a reset drops what is still on its way."""
+    poller = select.poll()
+    poller.register(channel.fileno(), select.POLLIN)
+    while connection.unacknowledged():
+        if poller.poll(ACKNOWLEDGEMENT_LOOK_MS):
+            channel.receive()  # the end of the control socket: control does not wait any longer
+        connection.check_peer()
 
 
 def _close_after_send(channel: Channel, connection: Connection) -> None:
@@ -232,6 +244,8 @@ def receive(channel: Channel, connection: Connection, ring: Producer) -> RelayFi
         return result(orderly=True, text="")
     except OSError as error:
         connection.reset()
+        if filled:
+            ring.commit(filled)
         _finish_ring(channel, None, ring, Kind.FAILED)
         return result(orderly=False, text=f"data connection: {error.strerror or error}")
     finally:

@@ -103,6 +103,8 @@ class FromTape(Mover):
             event = self._serve_reads(ring)
             if isinstance(event, MoverPaused) and event.reason != PauseReason.MEDIA_ERROR:
                 self._let_go(ring)
+            else:
+                ring.drain()
         except RingClosed as end:
             event = self._ring_closed(end)
         except Stopped as stop:

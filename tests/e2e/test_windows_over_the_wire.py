@@ -310,8 +310,28 @@ def test_records_of_another_size(version: int, shared: Server, login: Login) -> 
             assert halted(client) == MoverHaltReason.MEDIA_ERROR
         else:
             assert paused(client)[0] == MoverPauseReason.MEDIA_ERROR
-            assert receive(connection, RECORD + 100) == b"a" * RECORD + b"b" * 100
+        assert receive(connection, RECORD + 100) == b"a" * RECORD + b"b" * 100
         assert mover_state(client).bytes_moved == RECORD + 100
+
+
+@pytest.mark.parametrize("version", [2, 3, 4])
+def test_what_was_read_before_a_media_error_arrives(version: int, local: Server, login: Login) -> None:
+    """More than the ring and sockets hold: the halt or pause comes when all of it is on its way (4.2)."""
+    size, count = 1 << 19, 28
+    with stage(local, login, version) as at:
+        client = at.client
+        write_files(client, [[*(bytes([number]) * size for number in range(count)), bytes(size + 1)]])
+        connection = at.peer.connect(listen(client, WRITE, record_size=size))
+        client.ok(MoverReadRequest(0, ALL))
+        for number in range(count):
+            assert receive(connection, size) == bytes([number]) * size
+        if version == 4:
+            assert halted(client) == MoverHaltReason.MEDIA_ERROR
+            with pytest.raises(ConnectionResetError):
+                connection.recv(1)
+        else:
+            assert paused(client)[0] == MoverPauseReason.MEDIA_ERROR
+        assert mover_state(client).bytes_moved == count * size
 
 
 @pytest.mark.parametrize("version", [2, 3, 4])

@@ -229,6 +229,20 @@ def test_a_stream_that_is_over_before_the_start_arrives(rig: Rig) -> None:
     assert rig.listen() == RelayFinished(orderly=True, peer_closed=False, text="", socket_bytes=5)
 
 
+@pytest.mark.parametrize("rig", [False], indirect=True)
+def test_what_came_before_a_reset_stands_before_the_failure(rig: Rig) -> None:
+    rig.peer.sendall(b"short")
+    rig.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    rig.peer.close()
+    start(rig, "receive")
+    with Consumer(rig.ring.duplicate()) as consumer:
+        entry = consumer.peek()
+        assert (entry.kind, bytes(entry.view)) == (Kind.DATA, b"short")
+        entry.view.release()
+        consumer.release()
+        assert consumer.peek().kind == Kind.FAILED
+
+
 def test_the_relay_holds_nothing_but_its_own(rig: Rig) -> None:
     start(rig, "receive")
     held = [os.readlink(f"/proc/{rig.process.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{rig.process.pid}/fd")]
