@@ -329,20 +329,14 @@ class MoverService:
         with trio.move_on_after(wait_s):
             await self._left.wait()
 
-<<<<<<< Updated upstream
-    async def _halt(self, signal: MoverInput, text: str) -> None:
-        """Move to HALTED, let go of the data connection, tell the DMA."""
-        # While something was waited for a request may have been quicker.
-        if not self.machine.can(signal) or not self.machine.apply(signal):
-=======
     async def _halt(self, signal: MoverInput, text: str, *, in_band: bool = False) -> None:
         """Move to HALTED, let go of the data connection, tell the DMA.
 
         Args:
             in_band: the other side finds the failure in the ring, behind the last byte.
         """
-        if not self.machine.apply(signal):
->>>>>>> Stashed changes
+        # While something was waited for a request may have been quicker.
+        if not self.machine.can(signal) or not self.machine.apply(signal):
             return
         reason = self.machine.halt_reason
         self.has_moved()
