@@ -43,6 +43,7 @@ CHUNK_BYTES: Final = 64 * 1024
 CHUNKS_QUEUED: Final = 8
 UNAUTHENTICATED_BYTES_MAX: Final = 64 * 1024  # of one message, before a login
 DEFERRED_MAX: Final = 256  # posts of a job held back behind a reply; then the job waits for the DMA to read
+LOG_TEXT_MAX: Final = 8192  # of one line, in characters or bytes; a path can be a megabyte long
 DISCARDED_MAX: Final = 16  # messages in a row that get no answer
 WATCH_S: Final = 1.0
 SETTLE_S: Final = 10.0  # how long a DATA or MOVER request waits for a data connection that is being accepted
@@ -79,6 +80,10 @@ class _Arrival:
     async def settle(self) -> None:
         while self.pending():
             await self._step.wait()
+
+
+def _short(text: bytes) -> bytes:
+    return text if len(text) <= LOG_TEXT_MAX else text[:LOG_TEXT_MAX] + b"..."
 
 
 class Connection:
@@ -324,7 +329,7 @@ class Connection:
             body = await handler(self, request.body)
         except Refusal as refusal:
             error = refusal.error
-            self.log.info("refused", request=request.code.name, error=error.name, text=refusal.text)
+            self.log.info("refused", request=request.code.name, error=error.name, text=refusal.text[:LOG_TEXT_MAX])
             if refusal.text:
                 await self._defer_log(refusal.text)
         except PeerError as wrong:
@@ -392,12 +397,12 @@ class Connection:
 
     async def log_message(self, log_type: int, text: str | bytes) -> None:
         """A LOG message for people at the DMA."""
-        entry = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+        entry = _short(text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text)
         await self.post(LogMessagePost(log_type=log_type, message_id=0, entry=entry))
 
     async def log_line(self, line: LogLine) -> None:
         """A worker's line, for the DMA and for our own log."""
-        self.log.info("job", text=line.text.decode("utf-8", "backslashreplace"), type=line.log_type)
+        self.log.info("job", text=_short(line.text).decode("utf-8", "backslashreplace"), type=line.log_type)
         await self.log_message(line.log_type, line.text)
 
     async def send_history(self, code: int, body: memoryview) -> None:

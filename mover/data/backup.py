@@ -246,6 +246,9 @@ class _Backup:
             objects.header(RecordType.END, 0, NO_INODE, 0)
         if self._history is not None:
             self._history.flush()
+            if self._history.too_long:
+                text = f"{self._history.too_long} objects have paths too long for file history: they are in the backup"
+                report.say(LOG_WARNING, text)
         stream.finish()
         report.publish()
         report.say(

@@ -137,6 +137,10 @@ class _Job:
             try:
                 HistoryRecoverer(self._reader, self._report, sender).run()
                 reason, text = HaltReason.SUCCESSFUL, "the history of the whole dump was sent"
+                if sender.too_long:
+                    text = (
+                        f"the history of the dump was sent but for {sender.too_long} objects, whose paths are too long"
+                    )
             except StreamBroken as broken:
                 reason, text = HaltReason.CONNECT_ERROR, str(broken)
             except StreamRefused as refused:

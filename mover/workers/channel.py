@@ -36,10 +36,22 @@ def pack(message: ToWorker | FromWorker) -> bytes:
     Raises:
         ValueError: longer than MESSAGE_BYTES_MAX.
     """
-    body = encoder.encode(message)
+    try:
+        body = encoder.encode(message)
+    except UnicodeEncodeError:  # a text quotes a name that is not UTF-8
+        body = encoder.encode(_with_escapes(message))
     if len(body) > MESSAGE_BYTES_MAX:
         raise ValueError(f"{type(message).__name__} of {len(body)} bytes, at most {MESSAGE_BYTES_MAX}")
     return len(body).to_bytes(_LENGTH, "big") + body
+
+
+def _with_escapes(message: ToWorker | FromWorker) -> ToWorker | FromWorker:
+    texts = {
+        name: value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        for name in message.__struct_fields__
+        if isinstance(value := getattr(message, name), str)
+    }
+    return msgspec.structs.replace(message, **texts)
 
 
 class Unpacker:

@@ -30,3 +30,25 @@ def test_names_that_wait_are_sent_before_nodes_that_do_not() -> None:
     assert all(len(body) <= 1024 for _, body in posts)
     assert gauges[DataGauge.HISTORY_ENTRIES] == history.entries == 32
     ring.close()
+
+
+def test_a_path_that_no_post_can_hold_is_left_out_and_counted() -> None:
+    ring = RingControl(1024, 64)
+    gauges = memoryview(bytearray(8 * 32)).cast("Q")
+    with Producer(ring.duplicate()) as producer, Consumer(ring.duplicate()) as consumer:
+        history = HistorySender(HistoryPlan(4, "file"), producer, gauges)
+        file_entry = history.encoder.file_entry
+        paths = [b"/first", b"/" + b"deep/" * 500, b"/last"]
+        for path in paths:
+            history.add_files([file_entry(path, 3, 4, 0, 0, 0, 0, 0, 0, 0, 1, 0)])
+        history.flush()
+        bodies = b""
+        while (entry := consumer.try_peek()) is not None:
+            bodies += bytes(entry.view)
+            entry.view.release()
+            consumer.release()
+    assert (history.entries, history.too_long) == (2, 1)
+    assert b"first" in bodies
+    assert b"deep" not in bodies
+    assert b"last" in bodies
+    ring.close()

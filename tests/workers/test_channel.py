@@ -15,9 +15,11 @@ from mover.workers.messages import (
     GetDriveState,
     MoverPosition,
     ReadStream,
+    Refused,
     StartMover,
     ToWorker,
     WriteRecord,
+    from_worker_decoder,
     to_worker_decoder,
 )
 
@@ -47,6 +49,14 @@ def test_any_cut_gives_the_same_messages(cuts: list[int]) -> None:
         while (body := unpacker.next_body()) is not None:
             seen.append(to_worker_decoder.decode(body))
     assert seen == MESSAGES
+
+
+def test_a_text_that_quotes_a_name_which_is_not_utf8_has_escapes() -> None:
+    unpacker = Unpacker()
+    unpacker.feed(pack(Refused(9, os.fsdecode(b"/a\xff cannot be backed up"))))
+    body = unpacker.next_body()
+    assert body is not None
+    assert from_worker_decoder.decode(body) == Refused(9, "/a\\xff cannot be backed up")
 
 
 def test_a_length_over_the_bound_is_refused_before_it_is_buffered() -> None:
