@@ -1,10 +1,16 @@
 """What commands print: tables for people and one JSON document for scripts."""
 
+import shutil
 import sys
 from collections.abc import Sequence
+from itertools import zip_longest
+from typing import Final
 
 import click
 import msgspec.json
+
+GAP: Final = "  "
+FOLDED_MIN: Final = 10  # characters; a table that would need less is left to the terminal's own wrapping
 
 Cell = str | int | float | bool | None
 
@@ -39,32 +45,34 @@ def _escaped(letter: str) -> str:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
-    """A table; numbers stand on the right. On a terminal long cells fold, elsewhere every row is one line."""
+    """A table; numbers stand on the right. Every row is one line, but a terminal folds the widest column to fit in."""
     numeric = [
         bool(rows) and all(isinstance(row[n], (int, float)) or row[n] is None for row in rows)
         for n in range(len(columns))
     ]
-    cells = [[shown(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty():
-        _rich_table(columns, cells, numeric)
-        return
-    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-    for line in [list(columns), *cells]:
-        padded = [
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(line, widths, numeric, strict=True)
+    lines = [list(columns), *([shown(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    terminal = sys.stdout.isatty()
+    if terminal:
+        widths = _fitted(widths, shutil.get_terminal_size().columns)
+    for number, line in enumerate(lines):
+        folded = [
+            [cell[at : at + width] for at in range(0, len(cell), width)]
+            for cell, width in zip(line, widths, strict=True)
         ]
-        click.echo("  ".join(padded).rstrip())
+        for parts in zip_longest(*folded, fillvalue=""):
+            padded = [
+                part.rjust(width) if right else part.ljust(width)
+                for part, width, right in zip(parts, widths, numeric, strict=True)
+            ]
+            text = GAP.join(padded).rstrip()
+            click.echo(click.style(text, bold=True) if terminal and number == 0 else text)
 
 
-def _rich_table(columns: Sequence[str], cells: list[list[str]], numeric: list[bool]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name, right in zip(columns, numeric, strict=True):
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
-    for line in cells:
-        table.add_row(*(Text(cell) for cell in line))
-    Console(highlight=False).print(table)
+def _fitted(widths: list[int], terminal_width: int) -> list[int]:
+    """The widths with the widest made narrower, where that makes the table fit and leaves something to read."""
+    widest = max(range(len(widths)), key=widths.__getitem__)
+    narrower = widths[widest] - (sum(widths) + len(GAP) * (len(widths) - 1) - terminal_width)
+    if FOLDED_MIN <= narrower < widths[widest]:
+        return [*widths[:widest], narrower, *widths[widest + 1 :]]
+    return widths
