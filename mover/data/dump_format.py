@@ -29,7 +29,6 @@ NAME_BYTES_MAX: Final = 255
 FLAG_NEW_HEADER: Final = 0x1  # TAPE only
 FLAG_NEW_INODE_FORMAT: Final = 0x2  # every header
 FLAG_COMPRESSED: Final = 0x80
-FLAG_METADATA_ONLY: Final = 0x100
 FLAG_EXTENSION: Final = 0x8000
 
 # c_extattributes
@@ -39,26 +38,16 @@ EXTENSION_MORE_XATTR: Final = 0x4D560001  # ours: what did not fit there, mover.
 EXTENSION_XATTR_BYTES_MAX: Final = 4096
 
 # Type byte of a directory entry: bits 12 to 15 of the mode.
-DT_FIFO: Final = 1
-DT_CHARACTER: Final = 2
 DT_DIRECTORY: Final = 4
-DT_BLOCK: Final = 6
 DT_FILE: Final = 8
 DT_SYMLINK: Final = 10
-DT_SOCKET: Final = 12
 
 # Offsets into the header that writers and readers of a hot loop patch or look at.
-OFFSET_TYPE: Final = 0
 OFFSET_TAPEA: Final = 16
-OFFSET_INUMBER: Final = 20
 OFFSET_CHECKSUM: Final = 28
-OFFSET_INODE: Final = 32
-OFFSET_DEVICE: Final = 72  # first block word
-OFFSET_TIME_LOW: Final = 152  # first spare word of the inode
-OFFSET_COUNT: Final = 160
 OFFSET_ADDR: Final = 164
-OFFSET_LABEL: Final = 676
 OFFSET_FLAGS: Final = 888
+OFFSET_EXTENSION: Final = 900
 OFFSET_SPARE: Final = 904
 TIME_MARK: Final = b"moverns1"  # at OFFSET_SPARE: the inode's spare words hold the rest of its times
 

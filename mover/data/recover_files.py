@@ -2,8 +2,7 @@
 
 Theory of operation: one loop (:meth:`FileRecoverer.run`) handles what nearly every stream consists of, a small regular
 file of our own user, whole in one slot, with one open, write, utime and close; and it steps over what is not wanted.
-Everything else goes header by header through :meth:`FileRecoverer.step`, which is complete by itself. The loop verifies
-every header, but adds up only 41 words: the other 215 are mostly those of the header before, compared as bytes.
+Everything else goes header by header through :meth:`FileRecoverer.step`, which is complete by itself.
 """
 
 import os
@@ -14,15 +13,10 @@ from typing import Final
 
 from mover.data.dump_format import (
     CHECKSUM,
-    EXTENSION_NONE,
-    FLAG_EXTENSION,
     HEADER_RECORDS_MAX,
     MAGIC,
     OFFSET_ADDR,
-    OFFSET_FLAGS,
-    OFFSET_SPARE,
     RECORD_BYTES,
-    TIME_MARK,
     Header,
     Inode,
     RecordType,
@@ -30,10 +24,11 @@ from mover.data.dump_format import (
 )
 from mover.data.object_maker import FILE_FLAGS, ObjectMaker, Unfinished
 from mover.data.recover_catalogue import read_attributes
-from mover.data.recover_helper import EXTENSION_BYTE, HEAD, SHARE, TAIL, WORTH_ENTRIES, Left, Shared
+from mover.data.recover_headers import EXTENSION_BYTE, HEAD, read_tail
 from mover.data.recover_plan import BEYOND, Plan
 from mover.data.recover_report import LOG_WARNING, Report
 from mover.data.recover_stream import RecordReader, is_map
+from mover.data.second_writer import SHARE, WORTH_ENTRIES, Left, Shared
 from mover.data.tree_writer import TreeWriter, remove
 from mover.ring import Consumer
 
@@ -53,7 +48,7 @@ class FileRecoverer:
     def __init__(
         self, reader: RecordReader, plan: Plan, writer: TreeWriter, report: Report, private_fd: int = -1
     ) -> None:
-        """Args: private_fd: the control socket, which a helper must not keep; -1 = work without a helper."""
+        """Args: private_fd: the control socket, which a second writer must not keep; -1 = work alone."""
         self._reader = reader
         self._plan = plan
         self._writer = writer
@@ -83,11 +78,11 @@ class FileRecoverer:
             while self.step():
                 pass
             return
-        self._start_helper()
+        self._start_second_writer()
         try:
             self._run_little_endian()
         finally:
-            self._stop_helper()
+            self._stop_second_writer()
 
     def abandon(self) -> None:
         """The stream ended too early: what was being made is incomplete."""
@@ -161,9 +156,9 @@ class FileRecoverer:
         if not stat.S_ISLNK(header.inode.mode):
             self._objects.add_data(self._current, header)
 
-    # --- the helper ----------------------------------------------------------------------------------------
+    # --- the second writer ---------------------------------------------------------------------------------
 
-    def _start_helper(self) -> None:
+    def _start_second_writer(self) -> None:
         """Share the work with a second process where there is much of it and a second processor."""
         if self._private_fd < 0 or self.remaining < WORTH_ENTRIES or len(os.sched_getaffinity(0)) < 2:
             return
@@ -176,7 +171,7 @@ class FileRecoverer:
             return
         self._shared = reader.source = shared
 
-    def _stop_helper(self) -> None:
+    def _stop_second_writer(self) -> None:
         shared, self._shared = self._shared, None
         if shared is not None:
             try:
@@ -185,7 +180,7 @@ class FileRecoverer:
                 self._reader.source = shared.consumer
 
     def _settle(self, slot: memoryview, left: list[Left], made: mmap) -> None:
-        """Count what the helper has made of a slot, and make the rest."""
+        """Count what the second writer has made of a slot, and make the rest."""
         report, reader = self._report, self._reader
         for at, entry, size in left:
             if made[entry]:
@@ -221,7 +216,7 @@ class FileRecoverer:
     def _run_little_endian(self) -> None:
         reader, plan, report, writer = self._reader, self._plan, self._report, self._writer
         inumbers, places, names, targets, done = plan.inumbers, plan.places, plan.names, plan.targets, self._done
-        unpack, unpack_tail = HEAD.unpack_from, TAIL.unpack
+        unpack = HEAD.unpack_from
         open_file, write, set_times, close = os.open, os.write, os.utime, os.close
         uid, gid = writer.attributes.uid, writer.attributes.gid
         view, pos, end = reader.view, reader.pos, reader.end
@@ -243,6 +238,7 @@ class FileRecoverer:
                     made = made_bytes = 0
                     self._last = cursor - 1
                     reader.more()
+                    place = -1  # what was left to the second writer and made late has opened other directories
                     view, pos, end = reader.view, 0, reader.end
                     view_at = reader.view_at
                     if shared is not None:
@@ -253,16 +249,7 @@ class FileRecoverer:
                 new_tail = bytes(view[pos + OFFSET_ADDR : pos + RECORD_BYTES])
                 if new_tail != tail:
                     tail = new_tail
-                    tail_sum = sum(unpack_tail(tail))
-                    present = tail.find(b"\0", 0, HEADER_RECORDS_MAX)
-                    if present < 0:
-                        present = HEADER_RECORDS_MAX
-                    flags_at = OFFSET_FLAGS - OFFSET_ADDR
-                    flags = int.from_bytes(tail[flags_at : flags_at + 4], "little")
-                    extension = int.from_bytes(tail[flags_at + 12 : flags_at + 16], "little")
-                    plain = not (flags & FLAG_EXTENSION and extension != EXTENSION_NONE)
-                    spare_at = OFFSET_SPARE - OFFSET_ADDR
-                    marked = tail[spare_at : spare_at + 8] == TIME_MARK
+                    tail_sum, present, plain, marked = read_tail(tail)
                 good = (sum(words) + tail_sum) & _U32 == CHECKSUM and words[6] == MAGIC
                 record_type = words[0]
                 if good and plain and (record_type == _INODE or (record_type == _ADDR and self._current is None)):
@@ -354,6 +341,7 @@ class FileRecoverer:
                         if pos > end:
                             reader.pos = body
                             reader.skip(records)
+                            place = -1  # as above
                             view, pos, end = reader.view, reader.pos, reader.end
                             view_at = reader.view_at
                             if shared is not None:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from mover.data.dump_format import (
+    FLAG_COMPRESSED,
+    FLAG_NEW_INODE_FORMAT,
     HEADER_RECORDS_MAX,
     RECORD_BYTES,
     FormatError,
@@ -268,9 +270,9 @@ def refuse_foreign(header: Header) -> None:
         raise StreamRefused(
             f"volume {header.volume} of a dump on several volumes, which is not supported: restore it with restore(8)"
         )
-    if header.flags & 0x80:
+    if header.flags & FLAG_COMPRESSED:
         raise StreamRefused("a compressed dump (dump -z or -j), which is not supported: restore it with restore(8)")
-    if not header.flags & 0x2:
+    if not header.flags & FLAG_NEW_INODE_FORMAT:
         raise StreamRefused("a dump with directories of the format before 4.4BSD, which is not supported")
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from mover.data.recover import start
+from mover.data.tree_writer import DESCRIPTORS_MAX
 from mover.ring import Consumer, Kind, Producer, RingClosed, RingControl, Verdict
 from mover.workers.channel import Channel, Unpacker, pack, rights
 from mover.workers.messages import (
@@ -31,8 +32,9 @@ DEADLINE_S = 60
 # where only root can read.
 _WORKER = """
 import os, sys
-from mover.data import recover
+from mover.data import recover, tree_writer
 from mover.workers.frame import run
+tree_writer.DESCRIPTORS_MAX = int(sys.argv[3])
 if sys.argv[2] != "-":
     os.setgroups([])
     os.setgid(int(sys.argv[2]))
@@ -145,12 +147,14 @@ def recover(
     filehist: HistoryPlan | None = None,
     butype: str = "dump",
     ended: threading.Event | None = None,
+    directories_open: int = DESCRIPTORS_MAX,
 ) -> Outcome:
     """Recover ``names`` from ``stream``.
 
     Args:
         user: run the worker as this user and group.
         ended: set when the control socket has ended.
+        directories_open: how many the worker may keep open.
 
     Raises:
         WasRefused: the worker answered with Refused.
@@ -159,8 +163,9 @@ def recover(
     ours.settimeout(DEADLINE_S)
     ring = RingControl(slot_bytes, slots)
     history = RingControl(64 * 1024, 4, "history") if filehist is not None else None
+    arguments = [str(theirs.fileno()), "-" if user is None else str(user), str(directories_open)]
     worker = subprocess.Popen(
-        [sys.executable, "-I", "-c", _WORKER, str(theirs.fileno()), "-" if user is None else str(user)],
+        [sys.executable, "-I", "-c", _WORKER, *arguments],
         pass_fds=[theirs.fileno()],
         stderr=subprocess.PIPE,
     )
@@ -234,7 +239,7 @@ class _Here(Channel):
         self._fds = fds
 
     def fileno(self) -> int:
-        return -1  # no helper is forked off the tests' process
+        return -1  # no second writer is forked off the tests' process
 
     def send(self, message: FromWorker) -> None:
         self.messages.append(message)

@@ -1,17 +1,17 @@
 """A second writer for small files: a forked copy of the worker that reads the same slots and makes its share of them.
 
 Theory of operation: both processes step over every header of every slot, which is cheap, and decide by the same rule
-(:data:`SHARE`, see the loop here and the one in :mod:`mover.data.recover_files`) whose a file is. The helper only
-makes what is simple, marks what it has made in shared memory, and says nothing else. Over a socket pair the worker
-tells it of each slot it has taken, and it tells when it is through with one; only then the worker looks at the marks,
-makes what is missing by itself, with all its reporting, and gives the slot back. So a helper that fails, stops at the
-first thing it does not like, or dies, costs time and nothing else.
+(:data:`SHARE`, see the loop here and the one in :mod:`mover.data.recover_files`) whose a file is. The second writer
+only makes what is simple, marks what it has made in shared memory, and says nothing else. Over a socket pair the
+worker tells it of each slot it has taken, and it tells when it is through with one; only then the worker looks at the
+marks, makes what is missing by itself, with all its reporting, and gives the slot back. So a second writer that
+fails, stops at the first thing it does not like, or dies, costs time and nothing else. It leaves when the worker's
+end of the socket pair closes, however the worker ended.
 """
 
 import mmap
 import os
 import socket
-import struct
 import sys
 import traceback
 from bisect import bisect_left
@@ -21,37 +21,30 @@ from typing import Final, NamedTuple
 
 from mover.data.dump_format import (
     CHECKSUM,
-    EXTENSION_NONE,
-    FLAG_EXTENSION,
     HEADER_RECORDS_MAX,
     MAGIC,
     OFFSET_ADDR,
-    OFFSET_FLAGS,
-    OFFSET_SPARE,
     RECORD_BYTES,
-    TIME_MARK,
     RecordType,
 )
 from mover.data.object_maker import FILE_FLAGS
+from mover.data.recover_headers import EXTENSION_BYTE, HEAD, read_tail
 from mover.data.recover_plan import Plan
 from mover.data.recover_stream import RecordReader, StreamBroken
 from mover.data.tree_writer import TreeWriter, remove
 from mover.ring import Consumer, Entry
 
-SHARE: Final = 64  # the helper has every second run of so many entries: those with this bit in their index
-EXTENSION_BYTE: Final = OFFSET_FLAGS + 1  # of a little-endian header; its highest bit is FLAG_EXTENSION
+SHARE: Final = 64  # the second writer has every second run of so many entries: those with this bit in their index
 WORTH_ENTRIES: Final = 2_000  # below that the fork costs more than it gains
 _HELD_SLOTS_MAX: Final = 3
 _TAKEN: Final = b"+"
 _THROUGH: Final = b"-"
 _U32: Final = 0xFFFF_FFFF
 _BILLION: Final = 1_000_000_000
-HEAD: Final = struct.Struct("<41I")
-TAIL: Final = struct.Struct("<215I")
 
 
 class _Following:
-    """The helper's source: the slots that the worker has told of."""
+    """The second writer's source: the slots that the worker has told of."""
 
     def __init__(self, consumer: Consumer, sock: socket.socket) -> None:
         self._consumer = consumer
@@ -66,21 +59,21 @@ class _Following:
         self._socket.sendall(_THROUGH)
 
 
-Left = tuple[int, int, int]  # a file left to the helper: offset of its header in the slot, entry of the plan, size
+Left = tuple[int, int, int]  # a file left to it: offset of its header in the slot, entry of the plan, size
 
 
 class _Held(NamedTuple):
-    """A slot that the worker is through with and the helper perhaps not."""
+    """A slot that the worker is through with and the second writer perhaps not."""
 
     slot: memoryview
     left: list[Left]
 
 
 class Shared:
-    """The worker's side of the pair: a source that gives a slot back only when the helper is through with it, too.
+    """The worker's side of the pair: a source that gives a slot back only when both are through with it.
 
     Attributes:
-        alive: whether files may be left to the helper.
+        alive: whether files may be left to the second writer.
         left: those of the slot at hand.
     """
 
@@ -93,11 +86,11 @@ class Shared:
         private_fd: int,
         settle: Callable[[memoryview, list[Left], mmap.mmap], None],
     ) -> None:
-        """Fork the helper.
+        """Fork the second writer.
 
         Args:
             private_fd: what it must not hold, the control socket.
-            settle: called with a slot, the files left in it and the marks of those made, when the helper is through.
+            settle: called with a slot, the files left in it and the marks of those made, when both are through.
 
         Raises:
             OSError: no memory, no process; nothing has happened then.
@@ -120,7 +113,7 @@ class Shared:
             raise
         if not self._process:
             self._socket.close()
-            _be_the_helper(reader, consumer, plan, writer, private_fd, theirs, self._made)
+            _be_the_second_writer(reader, consumer, plan, writer, private_fd, theirs, self._made)
         theirs.close()
 
     def peek(self) -> Entry:
@@ -141,7 +134,7 @@ class Shared:
             self.consumer.release()
 
     def finish(self) -> None:
-        """Settle everything, give all slots back but the one at hand, and let the helper go.
+        """Settle everything, give all slots back but the one at hand, and let the second writer go.
 
         Raises:
             DestinationLost: as the making of objects does.
@@ -165,7 +158,7 @@ class Shared:
             self.left = []
 
     def _settle(self) -> None:
-        """Wait until the helper is through with the oldest slot."""
+        """Wait until the second writer is through with the oldest slot."""
         slot, left = self._held.popleft()
         if self.alive:
             try:
@@ -176,7 +169,7 @@ class Shared:
             self._settle_slot(slot, left, self._made)
 
 
-def _be_the_helper(
+def _be_the_second_writer(
     reader: RecordReader,
     consumer: Consumer,
     plan: Plan,
@@ -194,7 +187,7 @@ def _be_the_helper(
         reader.on_slot = _nothing
         _make_share(reader, plan, writer, made)
         status = 0
-    except (StreamBroken, BrokenPipeError):
+    except (StreamBroken, ConnectionError):
         status = 0  # the worker meets the same and reports it, or is gone
     except Exception:  # noqa: BLE001 - nothing of the copied worker may run on
         traceback.print_exc()
@@ -210,12 +203,12 @@ def _nothing() -> None:
 def _make_share(reader: RecordReader, plan: Plan, writer: TreeWriter, made: mmap.mmap) -> None:
     """Make this process's share of the simple files; returns at the first header that is not in order, or the END."""
     inumbers, places, names, targets = plan.inumbers, plan.places, plan.names, plan.targets
-    unpack, unpack_tail = HEAD.unpack_from, TAIL.unpack
+    unpack = HEAD.unpack_from
     open_file, write, set_times, close = os.open, os.write, os.utime, os.close
     uid, gid = writer.attributes.uid, writer.attributes.gid
     cursor = 0
     place, directory = -1, -1
-    tail, tail_sum, present, extends, marked = b"", 0, 0, False, False
+    tail, tail_sum, present, plain, marked = b"", 0, 0, False, False
     while True:
         if reader.pos == reader.end:
             reader.more()
@@ -224,15 +217,7 @@ def _make_share(reader: RecordReader, plan: Plan, writer: TreeWriter, made: mmap
         new_tail = bytes(view[pos + OFFSET_ADDR : pos + RECORD_BYTES])
         if new_tail != tail:
             tail = new_tail
-            tail_sum = sum(unpack_tail(tail))
-            present = tail.find(b"\0", 0, HEADER_RECORDS_MAX)
-            if present < 0:
-                present = HEADER_RECORDS_MAX
-            flags_at = OFFSET_FLAGS - OFFSET_ADDR
-            flags = int.from_bytes(tail[flags_at : flags_at + 4], "little")
-            extends = bool(flags & FLAG_EXTENSION) and tail[flags_at + 12 : flags_at + 16] != EXTENSION_NONE.to_bytes(4)
-            spare_at = OFFSET_SPARE - OFFSET_ADDR
-            marked = tail[spare_at : spare_at + 8] == TIME_MARK
+            tail_sum, present, plain, marked = read_tail(tail)
         if (sum(words) + tail_sum) & _U32 != CHECKSUM or words[6] != MAGIC:
             return  # what follows is the worker's to judge
         record_type, inumber, records = words[0], words[5], words[40]
@@ -242,7 +227,7 @@ def _make_share(reader: RecordReader, plan: Plan, writer: TreeWriter, made: mmap
                 return
             after = body + (records << 10)
             size = words[10] | words[11] << 32
-            if record_type == RecordType.INODE and not extends:
+            if record_type == RecordType.INODE and plain:
                 if inumber > inumbers[cursor]:
                     cursor = bisect_left(inumbers, inumber, cursor)
                 # The same conditions as in the worker's loop: what it leaves here and is not made is made there late.
@@ -290,7 +275,7 @@ def _make_share(reader: RecordReader, plan: Plan, writer: TreeWriter, made: mmap
                     cursor += 1
                     reader.pos = after
                     continue
-            if records > present and not extends:
+            if records > present and plain:
                 records -= tail.count(0, 0, records)
         elif record_type not in {RecordType.BITS, RecordType.CLRI}:
             return

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from mover.data.second_writer import SHARE
 from mover.dma.compare import compare_trees
 from tests.data import recover_runner
 from tests.data.backup_runner import backup_here, request
+from tests.data.dump_reader import parse
 from tests.data.recover_runner import name, recover
 from tests.support.trees import make_small_files
 
@@ -24,7 +26,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small files in the main, and enough else between them."""
-    root = tmp_path_factory.mktemp("helper") / "tree"
+    root = tmp_path_factory.mktemp("second") / "tree"
     make_small_files(root, files=4_000, size=3_000, directories=7)
     for number in range(0, 4_000, 97):
         path = root / f"directory-{number % 7:03d}" / f"file-{number:05d}"
@@ -63,8 +65,8 @@ def test_everything_comes_back(
     assert list(map(str, compare_trees(tree, tmp_path / "again", time_granularity_ns=1).differences)) == []
 
 
-def find_helper() -> tuple[int, int]:
-    """Waits for a worker with its helper; the numbers of both processes."""
+def find_second_writer() -> tuple[int, int]:
+    """Waits for a worker with its second writer; the numbers of both processes."""
     while True:
         for process in Path("/proc").glob("[0-9]*"):
             try:
@@ -80,11 +82,11 @@ def _parent(number: int) -> int:
     return int(Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def test_a_helper_that_is_killed_costs_nothing(tree: Path, stream: bytes, tmp_path: Path) -> None:
+def test_a_second_writer_that_is_killed_costs_nothing(tree: Path, stream: bytes, tmp_path: Path) -> None:
     killed = threading.Event()
 
     class Stream(bytes):
-        """Waits in the middle until the helper has been killed."""
+        """Waits in the middle until it has been killed."""
 
         def __getitem__(self, at: slice) -> bytes:  # type: ignore[override]  # only slices are asked for
             if at.start >= len(stream) // 2:
@@ -92,7 +94,7 @@ def test_a_helper_that_is_killed_costs_nothing(tree: Path, stream: bytes, tmp_pa
             return bytes(self)[at]
 
     def kill() -> None:
-        os.kill(find_helper()[1], signal.SIGKILL)
+        os.kill(find_second_writer()[1], signal.SIGKILL)
         killed.set()
 
     thread = threading.Thread(target=kill, daemon=True)
@@ -104,8 +106,8 @@ def test_a_helper_that_is_killed_costs_nothing(tree: Path, stream: bytes, tmp_pa
     assert list(map(str, compare_trees(tree, tmp_path / "again", time_granularity_ns=1).differences)) == []
 
 
-def test_a_helper_leaves_with_its_worker(stream: bytes, tmp_path: Path) -> None:
-    helper: list[int] = []
+def test_a_second_writer_leaves_with_its_worker(stream: bytes, tmp_path: Path) -> None:
+    second: list[int] = []
     killed = threading.Event()
 
     class Stream(bytes):
@@ -117,8 +119,8 @@ def test_a_helper_leaves_with_its_worker(stream: bytes, tmp_path: Path) -> None:
             return bytes(self)[at]
 
     def kill() -> None:
-        worker, number = find_helper()
-        helper.append(number)
+        worker, number = find_second_writer()
+        second.append(number)
         os.kill(worker, signal.SIGKILL)
 
     def gone(number: int) -> bool:
@@ -130,14 +132,14 @@ def test_a_helper_leaves_with_its_worker(stream: bytes, tmp_path: Path) -> None:
     thread = threading.Thread(target=kill, daemon=True)
     thread.start()
     try:
-        # The control socket ends at once: the helper does not hold it.
+        # The control socket ends at once: the second writer does not hold it.
         with pytest.raises(AssertionError, match="None"):
             recover(Stream(stream), [name(tmp_path)], lengths=100_000, slot_bytes=1 << 17, ended=killed)
     finally:
         killed.set()
         thread.join(recover_runner.DEADLINE_S)
     deadline = time.monotonic() + recover_runner.DEADLINE_S
-    while not gone(helper[0]):
+    while not gone(second[0]):
         assert time.monotonic() < deadline
 
 
@@ -155,3 +157,29 @@ def test_a_broken_stream_is_reported_once(tree: Path, stream: bytes, tmp_path: P
     assert outcome.finished.errors > 5
     there = [path for path in (tmp_path / "third").rglob("*") if stat.S_ISREG(path.stat().st_mode)]
     assert len(there) == outcome.finished.files
+
+
+def test_files_left_over_do_not_move_the_ground_under_the_others(tmp_path: Path) -> None:
+    """The worker makes late what the other writer could not, in directories that it has to open for it."""
+    tree, again = tmp_path / "tree", tmp_path / "again"
+    for directory in range(1_100):
+        (tree / f"directory-{directory:04d}").mkdir(parents=True)
+        for number in range(2):
+            (tree / f"directory-{directory:04d}" / f"{directory:04d}-{number}").touch()
+    stream = backup_here(request(tree)).stream
+    lengths = [(128 - number) * 1024 for number in range(7)]
+
+    def recovered() -> list[str]:
+        outcome = recover(
+            stream, [name(tmp_path, below=b"again")], lengths=lengths, slot_bytes=1 << 17, directories_open=4
+        )
+        assert (outcome.finished.reason, outcome.finished.errors, outcome.stderr) == (1, 0, b"")
+        return list(map(str, compare_trees(tree, again, time_granularity_ns=1).differences))
+
+    assert recovered() == []
+    # Now the other writer finds every file of its share in its way, and the worker none of its own.
+    numbered = sorted((number, path) for path, number in parse(stream).tree().items() if b"/" in path)
+    for entry, (_, path) in enumerate(numbered):
+        if not entry & SHARE:
+            (again / os.fsdecode(path)).unlink()
+    assert recovered() == []
