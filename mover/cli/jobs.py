@@ -1,7 +1,10 @@
 """`mover backup`, `mover recover`, `mover list`: thin covers of the built-in DMA's jobs."""
 
-from collections.abc import Awaitable, Callable
+import contextlib
+import signal
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar  # Any: values as click or JSON have them
 
 import click
@@ -15,6 +18,8 @@ from mover.cli.job_progress import duration, reporter, size
 from mover.cli.output import print_json, print_table, printable
 
 if TYPE_CHECKING:
+    import trio
+
     from mover.dma import Entry, Job
 
 _Result = TypeVar("_Result")
@@ -33,12 +38,35 @@ def _run(job: Callable[..., Awaitable[_Result]], options: msgspec.Struct, *, qui
     with reporter(quiet=quiet) as sink:
 
         async def run() -> _Result:
-            return await job(options, progress=sink.progress, log=sink.log)
+            with trio.CancelScope() as scope, _cancelled_by_signals(scope) as received:
+                return await job(options, progress=sink.progress, log=sink.log)
+            raise Failure(f"ended by {signal.Signals(received[0]).name}")
 
         try:
             return trio.run(run)
         except DmaError as error:
             raise Failure(str(error)) from None
+
+
+@contextlib.contextmanager
+def _cancelled_by_signals(scope: "trio.CancelScope") -> Iterator[list[int]]:
+    """SIGTERM and a terminal's hang-up end a job as Ctrl-C does, unless ignored as under nohup; gives what came."""
+    import trio
+
+    token = trio.lowlevel.current_trio_token()
+    received: list[int] = []
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        token.run_sync_soon(scope.cancel)
+
+    handled = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, on_signal) for number in handled}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _given(**options: Any) -> dict[str, Any]:

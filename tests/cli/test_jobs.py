@@ -2,12 +2,14 @@
 
 import json
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import trio
 
 import mover.dma
 from mover.cli.jobs import _local_time
@@ -180,6 +182,28 @@ def test_a_job_that_failed_is_one_line(mover: Run, login: list[str], monkeypatch
     result = mover("backup", "/srv", *login)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "mover: no cartridge in the drive\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_cancels_the_job(
+    mover: Run, login: list[str], monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    cancelled = []
+
+    async def run(_options: object, **_: object) -> BackupResult:
+        try:
+            with trio.fail_after(10):
+                signal.raise_signal(number)
+                await trio.sleep_forever()
+        except trio.Cancelled:
+            cancelled.append(number)
+            raise
+
+    monkeypatch.setattr("mover.dma.run_backup", run)
+    before = signal.getsignal(number)
+    result = mover("backup", "/srv", *login)
+    assert (result.exit_code, result.stderr, cancelled) == (1, f"mover: ended by {number.name}\n", [number])
+    assert signal.getsignal(number) is before
 
 
 @pytest.mark.parametrize(
