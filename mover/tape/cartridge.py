@@ -9,6 +9,7 @@ Source: SIMH magtape representation and handling; design.md section 8.
 """
 
 import ctypes
+import errno
 import fcntl
 import os
 import stat
@@ -162,18 +163,21 @@ class Cartridge:
         try:
             self.sync()
         except OSError as error:
-            return written // 4, error
+            return written // 4, error.with_traceback(None)
         return written // 4, failure
 
     def _write(self, buffers: list[bytes | memoryview], size: int) -> tuple[int, OSError | None]:
         """Write all buffers at the end of data; bytes written, and why not all.
 
-        A call that wrote less than asked does not say why; writing on where it stopped does.
+        A call that wrote less than asked does not say why; writing on where it stopped does. An error is returned
+        without its traceback, which would keep views of the caller's memory alive.
         """
         try:
+            self._check()
+            self._check_file()
             written = os.pwritev(self._fd, buffers, self.map.end)
         except OSError as error:
-            return 0, error
+            return 0, error.with_traceback(None)
         if written == size:
             return size, None
         rest = memoryview(b"".join(buffers))  # a copy, of what the file system could not take at once
@@ -181,12 +185,14 @@ class Cartridge:
             try:
                 written += os.pwrite(self._fd, rest[written:], self.map.end + written)
             except OSError as error:
-                return written, error
+                return written, error.with_traceback(None)
         return size, None
 
     def _drop_tail(self) -> None:
         """After a failed write: nothing behind the last whole record or mark."""
         self._allocated = None
+        if self._broken is not None:
+            return  # it is not as we left it: a cut could as well lengthen it
         try:
             os.ftruncate(self._fd, self.map.end)
         except OSError as error:
@@ -277,11 +283,26 @@ class Cartridge:
                 a second fsync that succeeds proves nothing. Writes are refused from then on.
         """
         self._check()
+        if self._changed:
+            self._check_file()
         try:
             os.fsync(self._fd)
         except OSError as error:
             self._broken = error
             raise
+
+    def _check_file(self) -> None:
+        """Raise OSError when somebody else has removed, cut or lengthened the file that we write.
+
+        Without it a backup onto a cartridge that was deleted, or cut in the middle, would end well.
+        """
+        status = os.fstat(self._fd)
+        if not status.st_nlink:
+            self._broken = OSError(errno.ENOENT, "the file was removed while it was in use")
+        elif status.st_size != self.map.end:
+            text = f"the file was changed by somebody else: {status.st_size} bytes and not {self.map.end}"
+            self._broken = OSError(errno.EIO, text)
+        self._check()
 
     def _check(self) -> None:
         if self._broken is not None:
@@ -294,7 +315,8 @@ class Cartridge:
         the cartridge instead and begins at BOT.
         """
         try:
-            if self._changed and self._allocated is not None and self._allocated > self.map.end:
+            reserved = self._allocated is not None and self._allocated > self.map.end
+            if self._changed and reserved and self._broken is None:
                 os.ftruncate(self._fd, self.map.end)
             kept = self.kept is not None and not self._changed
             same = kept and self.kept is not None and (self.kept.position, self.kept.holder) == (position, holder)

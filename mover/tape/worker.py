@@ -125,8 +125,6 @@ class TapeWorker:
         if outcome.condition is Condition.FAILED and not self._close_failed:
             self._close_failed = True
             return Refused(outcome.error, outcome.text)
-        assert self._memory is not None
-        self._memory.close()
         self._drive = self._memory = self._window_start = None
         return Done()
 

@@ -282,6 +282,33 @@ def test_a_cartridge_that_changed_under_us_is_an_error_not_a_wrong_record(path: 
     cartridge.abandon()
 
 
+@pytest.mark.parametrize("length", [None, 5, 200])
+def test_a_cartridge_that_is_removed_or_cut_under_us_takes_nothing_more(path: Path, length: int | None) -> None:
+    """None: removed. What was written is lost: nothing may pretend that it is there."""
+    cartridge = opened(path)
+    append(cartridge, b"abcd", b"efgh")
+    if length is None:
+        path.unlink()
+    else:
+        os.truncate(path, length)
+    written, failure = cartridge.append_records(memoryview(b"ijkl"), 4)
+    assert (written, type(failure)) == (0, FileNotFoundError if length is None else OSError)
+    with pytest.raises(OSError, match=r"removed|changed by somebody else"):
+        cartridge.sync()
+    cartridge.close((0, 2), "drive")
+    assert not Path(f"{path}.idx").exists()
+    assert length is None or path.stat().st_size == length
+
+
+def test_a_cartridge_that_is_removed_behind_the_last_record_is_found_by_its_sync(path: Path) -> None:
+    cartridge = opened(path)
+    append(cartridge, b"abcd")
+    path.unlink()
+    with pytest.raises(OSError, match="removed"):
+        cartridge.sync()
+    cartridge.abandon()
+
+
 def test_after_a_failed_fsync_nothing_is_promised_any_more(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel tells of a lost page once: a second fsync that succeeds is no proof."""
     cartridge = opened(path)

@@ -159,6 +159,16 @@ def test_a_close_that_fails_and_the_second_one(tape: Tape, path: Path) -> None:
     tape.open(path)
 
 
+def test_a_write_that_fails_does_not_keep_the_drive_from_closing(tape: Tape, path: Path) -> None:
+    tape.open(path)
+    assert tape.write(b"x" * 100).error == Error.NO_ERR
+    os.truncate(path, 10)
+    assert tape.write(b"y" * 100).error == Error.IO
+    tape.ask(CloseDrive(), Refused)
+    tape.ask(CloseDrive(), Done)
+    assert tape.open(path).warning != ""
+
+
 def test_a_torn_cartridge_is_reported(tape: Tape, path: Path) -> None:
     path.write_bytes(tap.build([b"one", b"two"])[:-3])
     assert "byte 12 is torn" in tape.open(path).warning
