@@ -11,7 +11,6 @@ import ctypes
 import faulthandler
 import os
 import select
-import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -68,8 +67,7 @@ def _work(kind: str, fd: int, handler: Handler) -> int:
     """
     _name_process(f"mover-{kind}")
     faulthandler.enable()
-    # Control decides when to stop, also when a terminal sends its ^C to the whole process group.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    template.leave_stopping_to_control()
     os.umask(0)
     channel = Channel(fd)
     os.set_inheritable(channel.fileno(), False)

@@ -28,6 +28,12 @@ EXITED: Final = 2
 FAILED: Final = 3  # no fork; status is the errno
 
 
+def leave_stopping_to_control() -> None:
+    """Ignore what a terminal or a service manager sends to all processes at once: jobs may have a grace period."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _wake(_number: int, _frame: FrameType | None) -> None:
     """SIGCHLD: the wake-up descriptor says it all."""
 
@@ -39,7 +45,7 @@ def serve(control_fd: int, work: Callable[[int], int]) -> int:
     woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, _wake)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_stopping_to_control()
     gc.freeze()  # the imported objects stay in pages that all workers share
     poller = select.poll()
     poller.register(control, select.POLLIN)

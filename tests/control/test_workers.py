@@ -43,6 +43,21 @@ async def test_spares_are_kept_and_all_are_gone_at_the_end() -> None:
             os.kill(pid, 0)
 
 
+async def test_only_control_stops_workers_and_templates() -> None:
+    with trio.fail_after(20):
+        async with open_supervisor(0) as supervisor:
+            worker = await supervisor.take("relay")
+            pids = [child.pid for child in psutil.Process().children(recursive=True)]
+            assert worker.pid in pids
+            assert len(pids) >= 2
+            for pid in pids:
+                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                    os.kill(pid, number)
+            assert isinstance(await worker.request(GetDriveState(), deadline_s=10), Refused)
+            another = await supervisor.take("relay")
+            assert isinstance(await another.request(GetDriveState(), deadline_s=10), Refused)
+
+
 async def test_a_killed_worker_fails_its_request_and_ends_its_events() -> None:
     with trio.fail_after(20):
         async with open_supervisor(0) as supervisor:
