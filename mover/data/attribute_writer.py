@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from mover.data.dump_format import Inode
-from mover.data.recover_report import Report, Request
+from mover.data.recover_report import RecoverReport, Request
 from mover.data.xattr_blob import ACL_ACCESS, ACL_DEFAULT, Attribute
 
 _SET_ID_BITS: Final = 0o6000
@@ -25,7 +25,7 @@ _ACLS: Final = (ACL_ACCESS, ACL_DEFAULT)
 class AttributeWriter:
     """Sets the attributes of single objects; errors go to the report."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: RecoverReport) -> None:
         self.uid = os.geteuid()
         self.gid = os.getegid()
         self._report = report

@@ -8,15 +8,15 @@ import os
 import sys
 import time
 import traceback
-from enum import IntEnum
 from typing import Final
 
 from mover.data.backup_files import FilePhase
-from mover.data.backup_history import FILE_TYPES, HistorySender
+from mover.data.backup_history import HistorySender
 from mover.data.backup_objects import AttributeReader, ObjectWriter
-from mover.data.backup_report import LOG_NORMAL, LOG_WARNING, BackupReport, reason
+from mover.data.backup_report import BackupReport
 from mover.data.backup_stream import DumpStream
 from mover.data.beneath import components, open_beneath
+from mover.data.codes import BUTYPE, ILLEGAL_ARGS, HaltReason, LogType
 from mover.data.dump_format import (
     DT_DIRECTORY,
     NO_INODE,
@@ -28,23 +28,13 @@ from mover.data.dump_format import (
     pack_directory,
 )
 from mover.data.environment import BackupOptions, BadVariable, backup_options, dump_date
+from mover.data.report import reason
 from mover.data.scan import Plan, Scanner
 from mover.ring import DataGauge, DataPhase, Kind, Producer, RingClosed, RingFds
 from mover.workers.channel import Channel, ChannelBroken
-from mover.workers.messages import DataFinished, Done, Pairs, Refused, StartBackup
+from mover.workers.messages import Done, Pairs, Refused, StartBackup
 
-ILLEGAL_ARGS: Final = 9  # NDMP_ILLEGAL_ARGS_ERR
-BUTYPE: Final = "dump"
-_BILLION: Final = 1_000_000_000
-_DIRECTORY_TYPE: Final = FILE_TYPES[0o040000]
-
-
-class HaltReason(IntEnum):
-    """DataHaltReason, as far as a data worker knows it."""
-
-    SUCCESSFUL = 1
-    INTERNAL_ERROR = 3
-    CONNECT_ERROR = 4
+_DIRS_A_POST: Final = 512  # names added at once: what is gathered of a large directory stays small
 
 
 def start(channel: Channel, message: StartBackup) -> None:
@@ -61,7 +51,7 @@ def start(channel: Channel, message: StartBackup) -> None:
                 return
             channel.send(Done())
             try:
-                channel.send(_Backup(channel, message, options, root, data, history).run())
+                _Backup(channel, message, options, root, data, history).run()
             finally:
                 os.close(root)
         finally:
@@ -110,7 +100,6 @@ class _Backup:
         data: Producer,
         history: Producer | None,
     ) -> None:
-        self._message = message
         self._options = options
         self._root = root
         self._data = data
@@ -125,8 +114,8 @@ class _Backup:
         )
         self._stream: DumpStream | None = None
 
-    def run(self) -> DataFinished:
-        """The backup from scan to end, whatever happens.
+    def run(self) -> None:
+        """The backup from scan to DataFinished, whatever happens.
 
         Raises:
             ChannelBroken: control is gone.
@@ -147,15 +136,10 @@ class _Backup:
         report = self._report
         if halt is HaltReason.SUCCESSFUL and report.errors:
             text = f"{report.errors} objects were left out or are not whole"
-        report.close()
-        report.publish()
-        return DataFinished(
-            reason=halt,
-            text=text,
-            directories=report.directories,
-            files=report.files,
-            errors=report.errors,
-            file_bytes=report.file_bytes,
+        report.say_what_was_not_logged()
+        report.finish(
+            halt,
+            text,
             stream_bytes=self._stream.offset if self._stream is not None else 0,
             history_entries=self._history.entries if self._history is not None else 0,
             env=self._result_env(),
@@ -176,8 +160,8 @@ class _Backup:
     def _run(self) -> None:
         report, gauges = self._report, self._data.gauges
         if self._options.level or self._options.base_date:
-            report.say(LOG_WARNING, "no earlier backup is known as a base: this is a full backup (level 0)")
-        report.phase(DataPhase.SCAN)
+            report.say(LogType.WARNING, "no earlier backup is known as a base: this is a full backup (level 0)")
+        report.enter(DataPhase.SCAN)
         started = time.monotonic_ns()
         scanner = Scanner(
             self._root,
@@ -218,7 +202,7 @@ class _Backup:
         report = self._report
         stream = self._stream = DumpStream(self._data)
         objects = ObjectWriter(stream, self._label)
-        report.phase(DataPhase.DIRECTORIES)
+        report.enter(DataPhase.DIRECTORIES)
         objects.header(RecordType.TAPE, 0, NO_INODE, 0)
         # No base exists, so what is in use is what is dumped: both maps are the same.
         bitmap = full_bitmap(plan.next_inumber - 1, [1, *plan.links, *plan.absent])
@@ -228,7 +212,7 @@ class _Backup:
         del bitmap
         for ordinal in range(len(plan)):
             self._directory(plan, ordinal, objects)
-        report.phase(DataPhase.FILES)
+        report.enter(DataPhase.FILES)
         FilePhase(
             plan=plan,
             directories=scanner.open_directories,
@@ -240,7 +224,7 @@ class _Backup:
             report=report,
             producer=self._data,
         ).run()
-        report.phase(DataPhase.FINISH)
+        report.enter(DataPhase.FINISH)
         objects.header(RecordType.END, 0, NO_INODE, 0)
         while stream.tapea % TAPE_BLOCK_RECORDS:
             objects.header(RecordType.END, 0, NO_INODE, 0)
@@ -248,11 +232,11 @@ class _Backup:
             self._history.flush()
             if self._history.too_long:
                 text = f"{self._history.too_long} objects have paths too long for file history: they are in the backup"
-                report.say(LOG_WARNING, text)
+                report.say(LogType.WARNING, text)
         stream.finish()
         report.publish()
         report.say(
-            LOG_NORMAL,
+            LogType.NORMAL,
             f"{report.directories} directories and {report.files} files, {report.file_bytes} bytes of content in"
             f" {stream.offset} bytes, {report.errors} errors",
         )
@@ -281,25 +265,13 @@ class _Backup:
         history = self._history
         if history is None:
             return
-        values = (
-            inumber,
-            _DIRECTORY_TYPE,
-            inode.mtime_ns // _BILLION,
-            inode.atime_ns // _BILLION,
-            inode.ctime_ns // _BILLION,
-            inode.uid,
-            inode.gid,
-            inode.mode,
-            0,
-            inode.nlink,
-            offset,
-        )
+        path = b""
         if history.by_path:
-            history.add_files([history.encoder.file_entry(b"/" + plan.path(ordinal), *values)])
-            return
-        dir_entry = history.encoder.dir_entry
-        elements = [dir_entry(b".", inumber, inumber), dir_entry(b"..", parent, inumber)]
-        elements += [dir_entry(name, number, inumber) for number, _, name in entries]
-        for start in range(0, len(elements), 512):
-            history.add_dirs(elements[start : start + 512])
-        history.add_nodes([history.encoder.node_entry(*values)])
+            path = b"/" + plan.path(ordinal)
+        else:
+            dir_entry = history.encoder.dir_entry
+            elements = [dir_entry(b".", inumber, inumber), dir_entry(b"..", parent, inumber)]
+            elements += [dir_entry(name, number, inumber) for number, _, name in entries]
+            for start in range(0, len(elements), _DIRS_A_POST):
+                history.add_dirs(elements[start : start + _DIRS_A_POST])
+        history.add_objects([history.object_entry(path, inumber, inode, offset)])

@@ -17,7 +17,7 @@ from typing import Final
 
 from mover.data.backup_history import FILE_TYPES, HistorySender
 from mover.data.backup_objects import AttributeReader, ObjectWriter
-from mover.data.backup_report import BackupReport, reason
+from mover.data.backup_report import BackupReport
 from mover.data.backup_stream import DumpStream
 from mover.data.beneath import open_beneath
 from mover.data.dump_format import (
@@ -36,6 +36,7 @@ from mover.data.dump_format import (
     pack_header,
     word_sum,
 )
+from mover.data.report import reason
 from mover.data.scan import OpenDirectories, Plan, inode_of
 from mover.ring import Producer
 
@@ -123,10 +124,7 @@ class FilePhase:
 
     def _tell(self) -> None:
         if self._history is not None and self._elements:
-            if self._history.by_path:
-                self._history.add_files(self._elements)
-            else:
-                self._history.add_nodes(self._elements)
+            self._history.add_objects(self._elements)
             self._elements.clear()
 
     def _batch(self, ordinal: int, directory: int, names: list[bytes], types: bytes, first: int) -> None:
@@ -356,27 +354,11 @@ class FilePhase:
         history = self._history
         if history is None:
             return
-        size = inode.size if inode.mode >> 12 == DT_FILE else 0
-        values = (
-            inumber,
-            FILE_TYPES[inode.mode & 0o170000],
-            inode.mtime_ns // _BILLION,
-            inode.atime_ns // _BILLION,
-            inode.ctime_ns // _BILLION,
-            inode.uid,
-            inode.gid,
-            inode.mode,
-            size,
-            inode.nlink,
-            offset,
-        )
-        if not history.by_path:
-            self._elements.append(history.encoder.node_entry(*values))
-            return
-        self._elements.append(history.encoder.file_entry(self._prefix(ordinal) + name, *values))
-        if inumber in self._other_names:
-            encode = history.encoder.file_entry
-            self._told[inumber] = lambda path: encode(path, *values)
+        path = self._prefix(ordinal) + name if history.by_path else b""
+        self._elements.append(history.object_entry(path, inumber, inode, offset))
+        if history.by_path and inumber in self._other_names:
+            told = functools.partial(history.object_entry, inumber=inumber, inode=inode, offset=offset)
+            self._told[inumber] = told
 
     def _other_name(self, ordinal: int, name: bytes, inumber: int) -> None:
         """A further name of an inode that is in the stream already, or could not be read under any name."""

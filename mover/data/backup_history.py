@@ -4,13 +4,16 @@ Directory entries are always sent before the nodes gathered after them, because 
 (backup-env.md 6.3 rule 5).
 """
 
+import stat
 import time
 from typing import Final
 
+from mover.data.dump_format import Inode
 from mover.ndmp.history import FILE_TYPES, HistoryEncoder
 from mover.ring import DataGauge, Producer
 from mover.workers.messages import HistoryPlan
 
+_BILLION: Final = 1_000_000_000
 _COUNT_BYTES: Final = 4
 _POST_BYTES: Final = 128 * 1024  # well below a megabyte (backup-env.md 6.5)
 
@@ -54,6 +57,33 @@ class HistorySender:
 
     def add_files(self, elements: list[bytes]) -> None:
         self._add(self._files, elements)
+
+    def object_entry(self, path: bytes, inumber: int, inode: Inode, offset: int) -> bytes:
+        """The element that tells of an object: of ADD_FILE, or of ADD_NODE, which has no path.
+
+        Args:
+            path: from the backup root, beginning with a separator.
+            offset: of the object's header in the stream, its fh_info.
+        """
+        kind = stat.S_IFMT(inode.mode)
+        values = (
+            inumber,
+            FILE_TYPES.get(kind, FILE_TYPES[stat.S_IFREG]),
+            inode.mtime_ns // _BILLION,
+            inode.atime_ns // _BILLION,
+            inode.ctime_ns // _BILLION,
+            inode.uid,
+            inode.gid,
+            inode.mode,
+            inode.size if kind == stat.S_IFREG else 0,
+            inode.nlink,
+            offset,
+        )
+        return self.encoder.file_entry(path, *values) if self.by_path else self.encoder.node_entry(*values)
+
+    def add_objects(self, elements: list[bytes]) -> None:
+        """What ``object_entry`` has made."""
+        (self.add_files if self.by_path else self.add_nodes)(elements)
 
     def flush(self) -> None:
         """Send everything gathered."""

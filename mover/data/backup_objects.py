@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from mover.data.backup_report import BackupReport, reason
+from mover.data.backup_report import BackupReport
 from mover.data.backup_stream import ZEROS, DumpStream
 from mover.data.dump_format import (
     EXTENSION_MORE_XATTR,
@@ -25,6 +25,7 @@ from mover.data.dump_format import (
     RecordType,
     pack_header,
 )
+from mover.data.report import reason
 from mover.data.xattr_blob import Attribute, encode_private, split
 
 _ALL_PRESENT: Final = b"\1" * HEADER_RECORDS_MAX

@@ -8,7 +8,7 @@ from typing import Final
 
 from mover.data.dump_format import RECORD_BYTES, Header, Inode
 from mover.data.recover_plan import Plan, Target
-from mover.data.recover_report import Report
+from mover.data.recover_report import RecoverReport
 from mover.data.recover_stream import RecordReader
 from mover.data.tree_writer import TreeWriter, remove
 from mover.data.xattr_blob import Attribute
@@ -67,7 +67,7 @@ class Unfinished:
 class ObjectMaker:
     """Makes objects from their headers and records; errors go to the report."""
 
-    def __init__(self, reader: RecordReader, plan: Plan, writer: TreeWriter, report: Report) -> None:
+    def __init__(self, reader: RecordReader, plan: Plan, writer: TreeWriter, report: RecoverReport) -> None:
         self._reader = reader
         self._plan = plan
         self._writer = writer

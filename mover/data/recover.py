@@ -11,19 +11,18 @@ from typing import Final
 
 from mover.data.backup_history import HistorySender
 from mover.data.beneath import components
+from mover.data.codes import BUTYPE, ILLEGAL_ARGS, HaltReason, LogType, RecoveryStatus
 from mover.data.recover_catalogue import read_catalogue
 from mover.data.recover_files import FileRecoverer
 from mover.data.recover_history import HistoryRecoverer
 from mover.data.recover_plan import Plan, make_plan
-from mover.data.recover_report import LOG_ERROR, LOG_WARNING, HaltReason, Report, Request, Status
+from mover.data.recover_report import RecoverReport, Request
 from mover.data.recover_stream import ALL_ONES, RecordReader, StreamBroken, StreamRefused
 from mover.data.tree_writer import DestinationLost, TreeWriter
-from mover.ring import Consumer, DataPhase, Producer, RingClosed, RingFds
+from mover.ring import Consumer, DataGauge, DataPhase, Producer, RingClosed, RingFds
 from mover.workers.channel import Channel, ChannelBroken
 from mover.workers.messages import Done, Refused, StartRecover, StartRecoverFilehist, WantData
 
-ILLEGAL_ARGS: Final = 9
-BUTYPE: Final = "dump"
 _RING_FDS: Final = 3
 _VOLUME_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -97,19 +96,21 @@ class _Job:
     def __init__(self, channel: Channel, consumer: Consumer) -> None:
         self._channel = channel
         self._consumer = consumer
-        self._report = Report(channel, consumer.gauges)
+        self._report = RecoverReport(channel, consumer.gauges)
+        self._report.enter(DataPhase.DIRECTORIES)
         self._reader = RecordReader(consumer, self._skipped, self._publish)
         self._recoverer: FileRecoverer | None = None
 
     def _skipped(self, records: int, first: int, why: str, zeros: bool) -> None:
         text = f"{records} records of the stream from offset {first} on were skipped: {why}"
         if zeros:
-            self._report.log(LOG_WARNING, text.encode())
+            self._report.log(LogType.WARNING, text.encode())
         else:
             self._report.damage(text)
 
     def _publish(self) -> None:
-        self._report.publish(self._reader.offset)
+        self._report.publish()
+        self._consumer.gauges[DataGauge.STREAM_BYTES] = self._reader.offset
         if self._recoverer is not None:
             self._consumer.note(self._recoverer.path_at_hand())
 
@@ -151,18 +152,22 @@ class _Job:
                 raise
             except Exception as error:  # noqa: BLE001 - as above
                 text = self._unexpected(error)
-            self._report.history_entries = sender.entries
-            self._end([], reason, text)
+            self._end([], reason, text, history_entries=sender.entries)
 
     @staticmethod
     def _unexpected(error: Exception) -> str:
         traceback.print_exception(error, file=sys.stderr)
         return f"the recover ended by an error of its own: {type(error).__name__}: {error}"
 
-    def _end(self, requests: list[Request], reason: HaltReason, text: str) -> None:
-        self._reader.close()
+    def _end(self, requests: list[Request], reason: HaltReason, text: str, *, history_entries: int = 0) -> None:
+        reader, report = self._reader, self._report
+        reader.close()
+        report.conclude(requests)
+        report.say(LogType.NORMAL if reason is HaltReason.SUCCESSFUL else LogType.ERROR, text)
+        report.enter(DataPhase.FINISH)
+        self._publish()
         # Control ends the ring: the data operation is to be HALTED before the mover hears that nothing more is wanted.
-        self._report.finish(requests, reason, text, self._reader.offset)
+        report.finish(reason, text, stream_bytes=reader.offset, history_entries=history_entries)
 
     def _recover(self, requests: list[Request], writer: TreeWriter, *, recursive: bool) -> tuple[HaltReason, str]:
         reader, report = self._reader, self._report
@@ -179,7 +184,7 @@ class _Job:
         recoverer = FileRecoverer(reader, plan, writer, report, self._channel.fileno())
         try:
             writer.make_directories(plan.targets)
-            report.phase = DataPhase.FILES
+            report.enter(DataPhase.FILES)
             self._recoverer = recoverer
             try:
                 recoverer.run()
@@ -190,8 +195,8 @@ class _Job:
             if reason is not HaltReason.SUCCESSFUL:
                 recoverer.abandon()
             self._note_missing(recoverer.missing(), plan, ended=reason is HaltReason.SUCCESSFUL)
-            report.phase = DataPhase.FINISH
-            report.publish(reader.offset)
+            report.enter(DataPhase.FINISH)
+            self._publish()
             writer.finish_directories(plan.targets)
         except DestinationLost as lost:
             _fail_all(requests)
@@ -209,11 +214,11 @@ class _Job:
                 report.error(target.path(plan.names[entry]), "named in the dump but not in it", target.request)
             else:
                 report.errors += 1
-                target.request.fail(Status.IO_ERROR)
+                target.request.fail(RecoveryStatus.IO_ERROR)
         if entries and not ended:
-            report.log(LOG_ERROR, b"%d entries were not reached" % len(entries))
+            report.log(LogType.ERROR, b"%d entries were not reached" % len(entries))
 
 
 def _fail_all(requests: list[Request]) -> None:
     for request in requests:
-        request.fail(Status.IO_ERROR)
+        request.fail(RecoveryStatus.IO_ERROR)

@@ -4,6 +4,7 @@ import struct
 from typing import Final, NamedTuple
 
 from mover.data.beneath import is_plain_name
+from mover.data.codes import LogType
 from mover.data.dump_format import (
     DIRECTORY_CHUNK_BYTES,
     EXTENSION_MORE_XATTR,
@@ -14,7 +15,7 @@ from mover.data.dump_format import (
     RecordType,
     bit_is_set,
 )
-from mover.data.recover_report import LOG_WARNING, Report
+from mover.data.recover_report import RecoverReport
 from mover.data.recover_stream import RecordReader, is_map
 from mover.data.xattr_blob import Attribute, decode, decode_private
 
@@ -108,7 +109,7 @@ class Names(NamedTuple):
     damaged: int
 
 
-def read_attributes(reader: RecordReader, header: Header, path: bytes, report: Report) -> list[Attribute]:
+def read_attributes(reader: RecordReader, header: Header, path: bytes, report: RecoverReport) -> list[Attribute]:
     """The extended attributes in an extension header's records; an extension of unknown number is stepped over."""
     if header.extension not in {EXTENSION_XATTR, EXTENSION_MORE_XATTR}:
         reader.skip(header.data_records)
@@ -120,7 +121,7 @@ def read_attributes(reader: RecordReader, header: Header, path: bytes, report: R
     return decoded.attributes
 
 
-def read_catalogue(reader: RecordReader, report: Report) -> Catalogue:
+def read_catalogue(reader: RecordReader, report: RecoverReport) -> Catalogue:
     """Read up to the first header behind the directories, which is left to be read next.
 
     Raises:
@@ -171,7 +172,7 @@ def read_catalogue(reader: RecordReader, report: Report) -> Catalogue:
             reader.unread_header()
             return catalogue
         else:
-            report.log(LOG_WARNING, f"a record of the unknown type {header.type} was skipped".encode())
+            report.log(LogType.WARNING, f"a record of the unknown type {header.type} was skipped".encode())
 
 
 def _add_data(reader: RecordReader, header: Header, directory: DirectoryRecord) -> None:

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from mmap import mmap
 from typing import Final
 
+from mover.data.codes import LogType
 from mover.data.dump_format import (
     CHECKSUM,
     HEADER_RECORDS_MAX,
@@ -26,7 +27,7 @@ from mover.data.object_maker import FILE_FLAGS, ObjectMaker, Unfinished
 from mover.data.recover_catalogue import read_attributes
 from mover.data.recover_headers import EXTENSION_BYTE, HEAD, read_tail
 from mover.data.recover_plan import BEYOND, Plan
-from mover.data.recover_report import LOG_WARNING, Report
+from mover.data.recover_report import RecoverReport
 from mover.data.recover_stream import RecordReader, is_map
 from mover.data.second_writer import SHARE, WORTH_ENTRIES, Left, Shared
 from mover.data.tree_writer import TreeWriter, remove
@@ -46,7 +47,7 @@ class FileRecoverer:
     """
 
     def __init__(
-        self, reader: RecordReader, plan: Plan, writer: TreeWriter, report: Report, private_fd: int = -1
+        self, reader: RecordReader, plan: Plan, writer: TreeWriter, report: RecoverReport, private_fd: int = -1
     ) -> None:
         """Args: private_fd: the control socket, which a second writer must not keep; -1 = work alone."""
         self._reader = reader
@@ -126,7 +127,7 @@ class FileRecoverer:
             self._finish_current()
             return False
         else:
-            self._report.log(LOG_WARNING, f"a record of the unknown type {header.type} was skipped".encode())
+            self._report.log(LogType.WARNING, f"a record of the unknown type {header.type} was skipped".encode())
         return True
 
     def _finish_current(self) -> None:
@@ -167,7 +168,7 @@ class FileRecoverer:
         try:
             shared = Shared(reader, source, self._plan, self._writer, self._private_fd, self._settle)
         except OSError as error:
-            self._report.log(LOG_WARNING, f"without a second writer: {error.strerror}".encode())
+            self._report.log(LogType.WARNING, f"without a second writer: {error.strerror}".encode())
             return
         self._shared = reader.source = shared
 

@@ -1,24 +1,21 @@
 """Recover filehist: reads a dump stream and sends the file history that its backup would have sent; writes nothing."""
 
-import stat
-
-from mover.data.backup_history import FILE_TYPES, HistorySender
-from mover.data.dump_format import RECORD_BYTES, ROOT_INUMBER, Inode, RecordType
+from mover.data.backup_history import HistorySender
+from mover.data.dump_format import RECORD_BYTES, ROOT_INUMBER, RecordType
 from mover.data.recover_catalogue import Catalogue, read_catalogue
 from mover.data.recover_plan import Plan, make_plan
-from mover.data.recover_report import Report, Request
+from mover.data.recover_report import RecoverReport, Request
 from mover.data.recover_stream import RecordReader, is_map
 from mover.ring import DataPhase
 from mover.workers.messages import Place, RecoverName
 
-_NANOSECONDS = 1_000_000_000
 _EVERYTHING = RecoverName(original=b"", target=Place(b"", b""), reported=b"", node=0, fh_info=0)
 
 
 class HistoryRecoverer:
     """The history of one stream."""
 
-    def __init__(self, reader: RecordReader, report: Report, sender: HistorySender) -> None:
+    def __init__(self, reader: RecordReader, report: RecoverReport, sender: HistorySender) -> None:
         self._reader = reader
         self._report = report
         self._sender = sender
@@ -37,7 +34,7 @@ class HistoryRecoverer:
             # As if everything were recovered to the root: a target's path is then the one that ADD_FILE wants.
             plan = make_plan(catalogue, [Request(_EVERYTHING)], self._report, recursive=True)
             self._send_directories(catalogue, plan)
-            self._report.phase = DataPhase.FILES
+            self._report.enter(DataPhase.FILES)
             self._send_objects(plan)
         finally:
             self._sender.flush()
@@ -62,9 +59,10 @@ class HistoryRecoverer:
         elements = []
         for target in plan.targets:
             record = catalogue.directories[target.inumber]
-            elements.append(self._element(target.path(), target.inumber, record.inode, record.offset))
+            elements.append(self._sender.object_entry(target.path(), target.inumber, record.inode, record.offset))
             self._report.directories += 1
-        self._send(elements)
+        if elements:
+            self._sender.add_objects(elements)
 
     def _send_objects(self, plan: Plan) -> None:
         reader, inumbers = self._reader, plan.inumbers
@@ -80,34 +78,10 @@ class HistoryRecoverer:
                 elements = []
                 while inumbers[cursor] == header.inumber:
                     path = plan.targets[plan.places[cursor]].path(plan.names[cursor])
-                    elements.append(self._element(path, header.inumber, header.inode, offset))
+                    elements.append(self._sender.object_entry(path, header.inumber, header.inode, offset))
                     self._report.files += 1
                     cursor += 1
                 # One node, and one path for each of its names.
-                self._send(elements if self._sender.by_path else elements[:1])
+                if elements:
+                    self._sender.add_objects(elements if self._sender.by_path else elements[:1])
             reader.skip(header.records if is_map(header) else header.data_records)
-
-    def _element(self, path: bytes, inumber: int, inode: Inode, offset: int) -> bytes:
-        """ADD_FILE's or ADD_NODE's element of one object."""
-        kind = stat.S_IFMT(inode.mode)
-        attributes = (
-            FILE_TYPES.get(kind, FILE_TYPES[stat.S_IFREG]),
-            inode.mtime_ns // _NANOSECONDS,
-            inode.atime_ns // _NANOSECONDS,
-            inode.ctime_ns // _NANOSECONDS,
-            inode.uid,
-            inode.gid,
-            inode.mode,
-            inode.size if kind == stat.S_IFREG else 0,
-            inode.nlink,
-            offset,
-        )
-        encoder = self._sender.encoder
-        if self._sender.by_path:
-            return encoder.file_entry(path, inumber, *attributes)
-        return encoder.node_entry(inumber, *attributes)
-
-    def _send(self, elements: list[bytes]) -> None:
-        if elements:
-            add = self._sender.add_files if self._sender.by_path else self._sender.add_nodes
-            add(elements)

@@ -11,9 +11,10 @@ from itertools import islice
 from typing import Final
 
 from mover.data.beneath import components
+from mover.data.codes import RecoveryStatus
 from mover.data.dump_format import DT_DIRECTORY, ROOT_INUMBER
 from mover.data.recover_catalogue import Catalogue, DirectoryRecord
-from mover.data.recover_report import Report, Request, Status
+from mover.data.recover_report import RecoverReport, Request
 
 BEYOND: Final = 1 << 40  # above every inode number: the sentinel behind the last entry
 _LOOKUPS: Final = 64  # directories whose names are kept while the list is looked up
@@ -109,7 +110,7 @@ class Plan:
         self.names.append(b"")
 
 
-def make_plan(catalogue: Catalogue, requests: list[Request], report: Report, *, recursive: bool) -> Plan:
+def make_plan(catalogue: Catalogue, requests: list[Request], report: RecoverReport, *, recursive: bool) -> Plan:
     """Look every requested name up and note all that it stands for; names that do not exist are reported."""
     plan = Plan(requests)
     lookup = _Lookup(catalogue)
@@ -119,7 +120,7 @@ def make_plan(catalogue: Catalogue, requests: list[Request], report: Report, *, 
         target_parts = components(request.name.target.path)
         if inumber is None:
             report.error(request.name.original, "not in the dump", request)
-            request.status = Status.NOT_FOUND
+            request.status = RecoveryStatus.NOT_FOUND
         elif inumber in catalogue.directories:
             top = plan.add_target(request, None, b"", inumber, catalogue.directories[inumber])
             top.parts = target_parts
@@ -127,7 +128,7 @@ def make_plan(catalogue: Catalogue, requests: list[Request], report: Report, *, 
                 _add_contents(plan, catalogue, top, report)
         elif not target_parts:
             report.error(request.name.original, "would have to take the place of its volume", request)
-            request.status = Status.PATH_EXISTS
+            request.status = RecoveryStatus.PATH_EXISTS
         else:
             holder = plan.add_target(request, None, b"", 0, None)
             holder.parts = target_parts[:-1]
@@ -171,7 +172,7 @@ class _Lookup:
         return children
 
 
-def _add_contents(plan: Plan, catalogue: Catalogue, top: Target, report: Report) -> None:
+def _add_contents(plan: Plan, catalogue: Catalogue, top: Target, report: RecoverReport) -> None:
     """Note everything below a directory."""
     directories, request = catalogue.directories, top.request
     seen = {top.inumber}

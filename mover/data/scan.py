@@ -18,7 +18,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from mover.data.backup_report import BackupReport, reason
+from mover.data.backup_report import BackupReport
 from mover.data.dump_format import (
     DT_DIRECTORY,
     DT_FILE,
@@ -28,6 +28,7 @@ from mover.data.dump_format import (
     Inode,
 )
 from mover.data.environment import Exclusion
+from mover.data.report import reason
 from mover.data.xattr_blob import Attribute
 
 OPEN_DIRECTORIES_MAX: Final = 64  # descriptors kept for going up and down the tree

@@ -15,7 +15,7 @@ from typing import Final
 from mover.data.attribute_writer import AttributeWriter
 from mover.data.beneath import make_beneath, open_beneath, open_directory_at
 from mover.data.recover_plan import Target
-from mover.data.recover_report import Report
+from mover.data.recover_report import RecoverReport
 from mover.data.xattr_blob import ACL_ACCESS, ACL_DEFAULT
 
 DESCRIPTORS_MAX: Final = 256
@@ -33,7 +33,7 @@ class TreeWriter:
         volumes: open directories by their paths; owned from here on.
     """
 
-    def __init__(self, volumes: dict[bytes, int], report: Report) -> None:
+    def __init__(self, volumes: dict[bytes, int], report: RecoverReport) -> None:
         self.attributes = AttributeWriter(report)
         self._volumes = volumes
         self._report = report

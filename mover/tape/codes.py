@@ -23,9 +23,7 @@ class Error(IntEnum):
     WRITE_PROTECT = 11
     EOF = 12
     EOM = 13
-    NO_DEVICE = 16
     ILLEGAL_STATE = 19
-    UNDEFINED = 20
     READ_IN_PROGRESS = 25
 
 
@@ -84,12 +82,3 @@ class HaltReason(IntEnum):
     INTERNAL_ERROR = 3
     CONNECT_ERROR = 4
     MEDIA_ERROR = 5  # version 4
-
-
-class LogType(IntEnum):
-    """Kind of a log line."""
-
-    NORMAL = 0
-    DEBUG = 1
-    ERROR = 2
-    WARNING = 3

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mover.data import backup_report
+from mover.data import report
 from mover.data.backup_files import FilePhase
 from mover.data.backup_objects import ObjectWriter
 from mover.data.dump_format import EXTENSION_MORE_XATTR, Inode
@@ -372,7 +372,7 @@ def test_a_file_system_without_attributes_is_no_error(tree: Path, monkeypatch: p
 
 
 def test_lines_about_single_objects_are_bounded(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backup_report, "LOG_LINES_MAX", 2)
+    monkeypatch.setattr(report, "LOG_LINES_MAX", 2)
     for number in range(5):
         refuse(monkeypatch, "open", b"before-%d" % number, errno.EACCES)
     outcome = backup_here(request(tree))

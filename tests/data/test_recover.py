@@ -391,7 +391,7 @@ def test_the_number_of_lines_is_bounded(tmp_path: Path) -> None:
     assert outcome.finished.errors == 1500
     assert len(outcome.lines) == 1002
     assert outcome.lines[-2:] == [
-        (3, b"500 further lines were not sent"),
+        (3, b"500 further lines about single objects were not sent"),
         (0, b"1 directories and 0 files recovered, 1500 errors"),
     ]
 
