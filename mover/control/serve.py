@@ -29,6 +29,7 @@ from mover.ndmp.server import ServerProtocol
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 DESCRIPTORS: Final = 16_384
+STANDARD_OUTPUT: Final = 1
 BACKLOG: Final = 128
 ACCEPT_RETRY_S: Final = 0.2
 DRAIN_LOOK_S: Final = 0.1
@@ -354,7 +355,10 @@ def _announce(config: Config, listeners: list[Listener]) -> None:
         "admin_socket": config.node.admin_socket,
         "metrics": None,
     }
-    print(json.dumps(ready), flush=True)
+    try:
+        os.write(STANDARD_OUTPUT, json.dumps(ready).encode() + b"\n")
+    except OSError as error:
+        log.warning("the ready line was not taken", error=error.strerror)
     _notify("READY=1")
 
 

@@ -200,3 +200,21 @@ def test_sighup_with_a_broken_configuration_changes_nothing(
     os.kill(server.pid, signal.SIGHUP)
     settle(lambda: "configuration not taken" in server.log.read_text(), "configuration not taken")
     answers(server, login)
+
+
+def test_a_full_disk_behind_both_standard_streams_ends_nothing(login: Login, shm: Path) -> None:
+    config = write_config(shm / "server", login)
+    with open("/dev/full", "wb") as full:
+        server = subprocess.Popen([*mover_command(), "serve", "--config", str(config)], stdout=full, stderr=full)
+    try:
+        path = shm / "server" / "admin.sock"
+        settle(path.exists, "the admin socket")
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(DEADLINE_S)
+            settle(lambda: connection.connect_ex(str(path)) == 0, "the admin socket listens")
+            for _ in range(3):
+                connection.sendall(b'{"type": "kill", "session-id": 1}\n')
+                assert b"there is no session" in connection.recv(65536)
+    finally:
+        server.terminate()
+        assert server.wait(DEADLINE_S) == 0
