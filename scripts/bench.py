@@ -41,7 +41,7 @@ os.environ.pop("PYTHONPATH", None)  # scripts/bench's, for the imports above
 CHECKOUT = Path(__file__).resolve().parent.parent
 MEMORY = Path("/dev/shm")
 MIB = 1 << 20
-ATTEMPTS = 3
+ATTEMPTS = 3  # sets of pairs, while the peer is unsteady or the machine not idle
 IDLE_PART = 0.06  # of all cores: what a machine at rest may use
 IDLE_WAIT_S = 30.0
 STOLEN_PART = 0.03
@@ -93,10 +93,10 @@ class Comparison(NamedTuple):
     peer_s: Callable[[], float]
 
 
-def measure(comparison: Comparison, pairs: int) -> Ratio:
+def measure(comparison: Comparison, pairs: int, attempts: int) -> Ratio:
     """Interleaved pairs; measured again while the peer is unsteady or the machine not idle, the steadiest is kept."""
     best: Ratio | None = None
-    for attempt in range(1, ATTEMPTS + 1):
+    for attempt in range(1, attempts + 1):
         ours: list[float] = []
         theirs: list[float] = []
         undisturbed = True
@@ -217,14 +217,14 @@ def commit() -> str:
     return result.stdout.strip() or "unknown"
 
 
-def run(scale: Scale, record_size: int, only: str | None) -> Report:
+def run(scale: Scale, record_size: int, only: str | None, attempts: int) -> Report:
     """The whole table."""
     place = Path(tempfile.mkdtemp(prefix="mover-bench-", dir=MEMORY))
     try:
         bench = Bench(place, record_size=record_size)
         say("making the trees")
         wanted = [each for each in comparisons(bench, scale) if only is None or only in each.work]
-        ratios = [measure(each, scale.pairs) for each in wanted]
+        ratios = [measure(each, scale.pairs, attempts) for each in wanted]
         figures = limits(bench, scale) if only is None else []
     finally:
         shutil.rmtree(place)
@@ -248,12 +248,17 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="small sizes, to try it; nothing is stored")
     parser.add_argument("--only", metavar="TEXT", help="only the ratios whose name has TEXT; nothing is stored")
     parser.add_argument("--record-size", type=int, default=256, metavar="KIB", help="mover record size (default: 256)")
+    parser.add_argument(
+        "--attempts", type=int, default=ATTEMPTS, metavar="N", help=f"sets of pairs at the most (default: {ATTEMPTS})"
+    )
     options = parser.parse_args()
     if not os.access(MEMORY, os.W_OK):
         print(f"bench: {MEMORY} is not a tmpfs to write to", file=sys.stderr)
         return 1
     try:
-        report = run(QUICK if options.quick else FULL, options.record_size * 1024, options.only)
+        report = run(
+            QUICK if options.quick else FULL, options.record_size * 1024, options.only, max(1, options.attempts)
+        )
     except (ServerError, RuntimeError, OSError, subprocess.SubprocessError, AssertionError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
