@@ -4,6 +4,7 @@ Door: :func:`start`, called by the worker's main loop with StartRecover or Start
 its beginning, once; see :mod:`mover.data.recover_files` for how.
 """
 
+import contextlib
 import os
 import sys
 import traceback
@@ -18,12 +19,12 @@ from mover.data.recover_history import HistoryRecoverer
 from mover.data.recover_plan import Plan, make_plan
 from mover.data.recover_report import RecoverReport, Request
 from mover.data.recover_stream import ALL_ONES, RecordReader, StreamBroken, StreamRefused
+from mover.data.report import reason
 from mover.data.tree_writer import DestinationLost, TreeWriter
 from mover.ring import Consumer, DataGauge, DataPhase, Producer, RingClosed, RingFds
 from mover.workers.channel import Channel, ChannelBroken
 from mover.workers.messages import Done, Refused, StartRecover, StartRecoverFilehist, WantData
 
-_RING_FDS: Final = 3
 _VOLUME_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -37,32 +38,29 @@ def start(channel: Channel, message: StartRecover | StartRecoverFilehist) -> Non
     Raises:
         ChannelBroken: control is gone.
     """
-    rings = 2 if isinstance(message, StartRecoverFilehist) else 1
-    fds = channel.take_descriptors(rings * _RING_FDS)
-    opened: list[int] = list(fds)
-    try:
-        if message.butype != BUTYPE:
-            raise _Wrong(f"backup type {message.butype!r} is not known here; use {BUTYPE!r}")
+    with contextlib.ExitStack() as stack:
+        consumer = stack.enter_context(Consumer(RingFds(*channel.take_descriptors(3))))
+        history = None
+        if isinstance(message, StartRecoverFilehist):
+            history = stack.enter_context(Producer(RingFds(*channel.take_descriptors(3))))
         volumes: dict[bytes, int] = {}
-        if isinstance(message, StartRecover):
-            _check_names(message)
-            volumes = _open_volumes(message, opened)
-        consumer = Consumer(RingFds(*fds[:_RING_FDS]))
-        producer = Producer(RingFds(*fds[_RING_FDS:])) if isinstance(message, StartRecoverFilehist) else None
-    except (_Wrong, ValueError, OSError) as error:
-        for fd in opened:
-            os.close(fd)
-        channel.send(Refused(ILLEGAL_ARGS, str(error)))
-        return
-    channel.send(Done())
-    channel.send(WantData(0, ALL_ONES))
-    with consumer:
+        try:
+            if message.butype != BUTYPE:
+                raise _Wrong(f"backup type {message.butype!r} is not known here; use {BUTYPE!r}")
+            if isinstance(message, StartRecover):
+                _check_names(message)
+                volumes = _open_volumes(message)
+        except _Wrong as wrong:
+            channel.send(Refused(ILLEGAL_ARGS, str(wrong)))
+            return
+        channel.send(Done())
+        channel.send(WantData(0, ALL_ONES))
         job = _Job(channel, consumer)
         if isinstance(message, StartRecover):
             job.recover(message, volumes)
         else:
-            assert producer is not None
-            job.filehist(message, producer)
+            assert history is not None
+            job.filehist(message, history)
 
 
 def _check_names(message: StartRecover) -> None:
@@ -76,17 +74,15 @@ def _check_names(message: StartRecover) -> None:
                 raise _Wrong(f"recover list: {error}") from error
 
 
-def _open_volumes(message: StartRecover, opened: list[int]) -> dict[bytes, int]:
+def _open_volumes(message: StartRecover) -> dict[bytes, int]:
     volumes: dict[bytes, int] = {}
-    for name in message.names:
-        path = name.target.volume
-        if path in volumes:
-            continue
+    for path in {name.target.volume for name in message.names}:
         try:
             volumes[path] = os.open(path, _VOLUME_FLAGS)
         except OSError as error:
-            raise _Wrong(f"the destination volume {os.fsdecode(path)} cannot be opened: {error.strerror}") from error
-        opened.append(volumes[path])
+            for fd in volumes.values():
+                os.close(fd)
+            raise _Wrong(f"the destination volume {os.fsdecode(path)} cannot be opened: {reason(error)}") from error
     return volumes
 
 
@@ -118,9 +114,9 @@ class _Job:
         """Recover what the list names."""
         requests = [Request(name) for name in message.names]
         writer = TreeWriter(volumes, self._report)
-        reason, text = HaltReason.INTERNAL_ERROR, ""
+        halt, text = HaltReason.INTERNAL_ERROR, ""
         try:
-            reason, text = self._recover(requests, writer, recursive=message.recursive)
+            halt, text = self._recover(requests, writer, recursive=message.recursive)
         except ChannelBroken:
             raise
         except Exception as error:  # noqa: BLE001 - a worker must report its end, whatever it is
@@ -128,46 +124,43 @@ class _Job:
             _fail_all(requests)
         finally:
             writer.close()
-        self._end(requests, reason, text)
+        self._end(requests, halt, text)
 
     def filehist(self, message: StartRecoverFilehist, history: Producer) -> None:
         """Send the history that a backup of this stream would have sent."""
-        reason, text = HaltReason.INTERNAL_ERROR, ""
-        with history:
-            sender = HistorySender(message.history, history, self._consumer.gauges)
-            try:
-                HistoryRecoverer(self._reader, self._report, sender).run()
-                reason, text = HaltReason.SUCCESSFUL, "the history of the whole dump was sent"
-                if sender.too_long:
-                    text = (
-                        f"the history of the dump was sent but for {sender.too_long} objects, whose paths are too long"
-                    )
-            except StreamBroken as broken:
-                reason, text = HaltReason.CONNECT_ERROR, str(broken)
-            except StreamRefused as refused:
-                text = str(refused)
-            except RingClosed:
-                text = "nobody takes the file history"
-            except ChannelBroken:
-                raise
-            except Exception as error:  # noqa: BLE001 - as above
-                text = self._unexpected(error)
-            self._end([], reason, text, history_entries=sender.entries)
+        halt, text = HaltReason.INTERNAL_ERROR, ""
+        sender = HistorySender(message.history, history, self._consumer.gauges)
+        try:
+            HistoryRecoverer(self._reader, self._report, sender).run()
+            halt, text = HaltReason.SUCCESSFUL, "the history of the whole dump was sent"
+            if sender.too_long:
+                text = f"the history of the dump was sent but for {sender.too_long} objects, whose paths are too long"
+        except StreamBroken as broken:
+            halt, text = HaltReason.CONNECT_ERROR, str(broken)
+        except StreamRefused as refused:
+            text = str(refused)
+        except RingClosed:
+            text = "nobody takes the file history"
+        except ChannelBroken:
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            text = self._unexpected(error)
+        self._end([], halt, text, history_entries=sender.entries)
 
     @staticmethod
     def _unexpected(error: Exception) -> str:
         traceback.print_exception(error, file=sys.stderr)
         return f"the recover ended by an error of its own: {type(error).__name__}: {error}"
 
-    def _end(self, requests: list[Request], reason: HaltReason, text: str, *, history_entries: int = 0) -> None:
+    def _end(self, requests: list[Request], halt: HaltReason, text: str, *, history_entries: int = 0) -> None:
         reader, report = self._reader, self._report
         reader.close()
         report.conclude(requests)
-        report.say(LogType.NORMAL if reason is HaltReason.SUCCESSFUL else LogType.ERROR, text)
+        report.say(LogType.NORMAL if halt is HaltReason.SUCCESSFUL else LogType.ERROR, text)
         report.enter(DataPhase.FINISH)
         self._publish()
         # Control ends the ring: the data operation is to be HALTED before the mover hears that nothing more is wanted.
-        report.finish(reason, text, stream_bytes=reader.offset, history_entries=history_entries)
+        report.finish(halt, text, stream_bytes=reader.offset, history_entries=history_entries)
 
     def _recover(self, requests: list[Request], writer: TreeWriter, *, recursive: bool) -> tuple[HaltReason, str]:
         reader, report = self._reader, self._report
@@ -180,7 +173,7 @@ class _Job:
             _fail_all(requests)
             return HaltReason.INTERNAL_ERROR, str(refused)
         plan = make_plan(catalogue, requests, report, recursive=recursive)
-        reason, text = HaltReason.SUCCESSFUL, ""
+        halt, text = HaltReason.SUCCESSFUL, ""
         recoverer = FileRecoverer(reader, plan, writer, report, self._channel.fileno())
         try:
             writer.make_directories(plan.targets)
@@ -189,21 +182,21 @@ class _Job:
             try:
                 recoverer.run()
             except StreamBroken as broken:
-                reason, text = HaltReason.CONNECT_ERROR, str(broken)
+                halt, text = HaltReason.CONNECT_ERROR, str(broken)
             except StreamRefused as refused:
-                reason, text = HaltReason.INTERNAL_ERROR, str(refused)
-            if reason is not HaltReason.SUCCESSFUL:
+                halt, text = HaltReason.INTERNAL_ERROR, str(refused)
+            if halt is not HaltReason.SUCCESSFUL:
                 recoverer.abandon()
-            self._note_missing(recoverer.missing(), plan, ended=reason is HaltReason.SUCCESSFUL)
+            self._note_missing(recoverer.missing(), plan, ended=halt is HaltReason.SUCCESSFUL)
             report.enter(DataPhase.FINISH)
             self._publish()
             writer.finish_directories(plan.targets)
         except DestinationLost as lost:
             _fail_all(requests)
             return HaltReason.INTERNAL_ERROR, str(lost)
-        if reason is HaltReason.SUCCESSFUL:
+        if halt is HaltReason.SUCCESSFUL:
             text = f"{report.directories} directories and {report.files} files recovered, {report.errors} errors"
-        return reason, text
+        return halt, text
 
     def _note_missing(self, entries: list[int], plan: Plan, *, ended: bool) -> None:
         """What the directories name and the stream did not bring: one line each, or one for all of a broken stream."""

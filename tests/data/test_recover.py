@@ -225,7 +225,7 @@ def test_refused_before_it_begins(tmp_path: Path) -> None:
     for names, text in [
         (
             [name(tmp_path / "gone")],
-            f"the destination volume {tmp_path}/gone cannot be opened: No such file or directory",
+            f"the destination volume {tmp_path}/gone cannot be opened: No such file or directory (ENOENT)",
         ),
         ([name(tmp_path, b"a/../b")], "recover list: 'a/../b' holds a component that cannot be used"),
         ([name(tmp_path, below=b"..")], "recover list: '..' holds a component that cannot be used"),
