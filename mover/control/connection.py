@@ -46,6 +46,7 @@ DEFERRED_MAX: Final = 256  # posts of a job held back behind a reply; then the j
 LOG_TEXT_MAX: Final = 8192  # of one line, in characters or bytes; a path can be a megabyte long
 DISCARDED_MAX: Final = 16  # messages in a row that get no answer
 WATCH_S: Final = 1.0
+QUIET_S: Final = 2.0  # a DMA that ends a job makes its requests in shorter intervals than this
 SETTLE_S: Final = 10.0  # how long a DATA or MOVER request waits for a data connection that is being accepted
 RELEASE_S: Final = 930.0  # the longest CloseDrive and a little
 _GATED: Final = (0x04, 0x0A)  # DATA and MOVER requests cause posts
@@ -210,6 +211,16 @@ class Connection:
             self.machines.data.state is DataState.ACTIVE
             or self.machines.mover.state in {MoverState.ACTIVE, MoverState.PAUSED}
         )  # fmt: skip
+
+    def is_winding_up(self) -> bool:
+        """Whether a DMA whose job has ended is still about to stop its machines and to close its drive."""
+        if not self.services_open or time.monotonic() - self._last_request > QUIET_S:
+            return False
+        return (
+            self.tape.is_open
+            or self.machines.data.state is not DataState.IDLE
+            or self.machines.mover.state is not MoverState.IDLE
+        )
 
     def workers(self) -> list[Worker]:
         """The worker processes at work for this connection."""

@@ -296,7 +296,7 @@ async def _drain(node: Node) -> None:
             nursery.start_soon(connection.shut_down, "the server is shutting down")
     with trio.move_on_after(node.config.node.grace_s):
         # A loop, because "working" is a question to many objects, asked rarely
-        while any(connection.is_working() for connection in node.connections.values()):  # noqa: ASYNC110
+        while any(each.is_working() or each.is_winding_up() for each in node.connections.values()):  # noqa: ASYNC110
             await trio.sleep(DRAIN_LOOK_S)
     for connection in list(node.connections.values()):
         connection.end()

@@ -9,11 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from mover.ndmp.enums import ConnectionStatusReason, ErrorCode, MoverMode
+from mover.ndmp.enums import ConnectionStatusReason, ErrorCode, MoverMode, TapeOperation
 from mover.ndmp.messages import (
     ConnectClientAuthRequest,
     DataGetStateRequest,
+    DataStopRequest,
+    MoverStopRequest,
     NotifyConnectionStatusPost,
+    TapeCloseRequest,
+    TapeMtioRequest,
     TapeOpenRequest,
 )
 from mover.ndmp.messages.common import AuthText
@@ -93,20 +97,44 @@ def test_systemd_is_told(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert systemd.recv(100) == b"STOPPING=1"
 
 
+def shutdown_told(client: NdmpClient) -> bytes:
+    """Waits for the post that the server goes away; its text."""
+    post = client.wait_until(
+        lambda seen: (
+            isinstance(seen.body, NotifyConnectionStatusPost) and seen.body.reason == ConnectionStatusReason.SHUTDOWN
+        ),
+        "SHUTDOWN",
+    )
+    assert isinstance(post.body, NotifyConnectionStatusPost)
+    return post.body.text_reason
+
+
 def test_sigterm_tells_every_dma(own: Path) -> None:
     with Server(write_config(own, LOGIN)) as running, NdmpClient(running.address, login=LOGIN) as client:
         os.kill(running.pid, signal.SIGTERM)
-        post = client.wait_until(
-            lambda seen: (
-                isinstance(seen.body, NotifyConnectionStatusPost)
-                and seen.body.reason == ConnectionStatusReason.SHUTDOWN
-            ),
-            "SHUTDOWN",
-        )
-        assert isinstance(post.body, NotifyConnectionStatusPost)
-        assert post.body.text_reason == b"the server is shutting down"
+        assert shutdown_told(client) == b"the server is shutting down"
         while client.socket.recv(65536):
             pass
+
+
+def test_sigterm_lets_a_dma_end_its_job_in_order(directory: Path, volume: Path) -> None:
+    place = directory / "in-order"
+    place.mkdir()
+    with Server(write_config(place, LOGIN, volumes={"v": volume}, drives=1)) as running:
+        running.ask("tape", "load", "vtl0/drive0")
+        with Job.connect(running, running, LOGIN) as job:
+            client = job.data
+            job.start_backup(str(volume))
+            client.data_halted()
+            client.mover_halted()
+            os.kill(running.pid, signal.SIGTERM)
+            shutdown_told(client)
+            client.ok(DataStopRequest())
+            client.ok(MoverStopRequest())
+            client.ok(TapeMtioRequest(TapeOperation.EOF, 1))
+            client.ok(TapeCloseRequest())
+            while client.socket.recv(65536):
+                pass
 
 
 def test_sighup_takes_new_users_and_keeps_what_is_wrong_out(own: Path) -> None:
@@ -155,13 +183,7 @@ def test_operators_see_and_end_a_session(server: Server) -> None:
         with NdmpClient(server.address, login=LOGIN) as other:
             assert other.error(TapeOpenRequest(b"vtl0/drive1", 0)) == ErrorCode.DEVICE_BUSY_ERR
         server.ask("kill", "--session-id", str(session["session-id"]))
-        client.wait_until(
-            lambda seen: (
-                isinstance(seen.body, NotifyConnectionStatusPost)
-                and seen.body.reason == ConnectionStatusReason.SHUTDOWN
-            ),
-            "SHUTDOWN",
-        )
+        assert shutdown_told(client) == b"the session was ended by an operator"
         while client.socket.recv(65536):
             pass
     server.ask("tape", "unload", "vtl0/drive1")
