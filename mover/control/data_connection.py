@@ -32,11 +32,13 @@ class PeerEnd(NamedTuple):
     Attributes:
         orderly: the stream went through whole, or the other side has all it wants.
         closed: the other side closed in good order, but before the end of what we send.
+        in_band: the ring says so too, behind the last byte that came.
     """
 
     orderly: bool
     closed: bool
     text: str
+    in_band: bool = False
 
 
 class RelayFailed(Exception):  # noqa: N818 - named for what happened
@@ -79,7 +81,7 @@ class DataConnection:
         self.end: PeerEnd | None = None
         self.ended = trio.Event()
         self._on_end = on_end
-        self._started = False  # the relay is in the ring, or was
+        self._direction: str | None = None  # of a relay that is in the ring, or was
         self._released = False
 
     @property
@@ -126,15 +128,17 @@ class DataConnection:
         if self.relay is None:
             return
         assert self.ring is not None, "a relay is started with a ring"
+        self._direction = direction  # before the reply: the end may follow it at once
         try:
             reply = await self.relay.request(
                 StartRelay(direction=direction), self.ring.control.fds, deadline_s=RELAY_DEADLINE_S
             )
         except (WorkerDied, WorkerHung) as error:
+            self._direction = None
             raise RelayFailed(str(error)) from error
         if not isinstance(reply, Done):
+            self._direction = None
             raise RelayFailed(str(reply))
-        self._started = True
 
     async def watch(self) -> None:
         """Listen to the relay until it is gone; a task of the connection's nursery."""
@@ -144,7 +148,8 @@ class DataConnection:
             async for event in relay.events:
                 match event:
                     case RelayFinished():
-                        await self.conclude_end(PeerEnd(event.orderly, event.peer_closed, event.text))
+                        in_band = self._direction == "receive"
+                        await self.conclude_end(PeerEnd(event.orderly, event.peer_closed, event.text, in_band))
                     case ConnectionLost():
                         await self.conclude_end(PeerEnd(orderly=False, closed=False, text=event.text))
                     case LogLine():
@@ -197,7 +202,8 @@ class DataConnection:
             return
         self._released = True
         try:
-            if self._started and self.end is None:  # a relay that is not in the ring has nothing to finish
+            # A relay that is not in the ring has nothing to finish.
+            if self._direction is not None and self.end is None:
                 with trio.move_on_after(ORDERLY_END_S if orderly else OTHER_END_S):
                     await self.ended.wait()
         finally:

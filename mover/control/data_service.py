@@ -289,6 +289,8 @@ class DataService:
         state = self.machine.state
         if state is DataState.CONNECTED:
             await self._break(DataInput.CONNECTION_LOST, end.text)
+        elif end.in_band:
+            return  # the worker takes what came before, finds the end behind it, and has the last word
         elif state is DataState.ACTIVE and not end.orderly and self.result is None:
             if self.connection_end is not None:
                 self.connection_end.break_off(Verdict.BROKEN)
