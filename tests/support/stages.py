@@ -42,7 +42,7 @@ from mover.ndmp.messages import (
     TapeWriteRequest,
     TcpAddress,
 )
-from mover.ndmp.messages.common import tcp_address
+from mover.ndmp.messages.common import Address, tcp_address
 from tests.support.ndmp_client import ALL, DEADLINE_S, NdmpClient, pairs
 from tests.support.servers import Login, Server
 
@@ -163,17 +163,21 @@ def bring_data(client: NdmpClient, state: DataState, peer: Peer, source: Path) -
 
 
 def listen(
-    client: NdmpClient, mode: MoverMode, *, record_size: int = RECORD, window: tuple[int, int] = (0, ALL)
-) -> TcpAddress:
+    client: NdmpClient,
+    mode: MoverMode,
+    *,
+    record_size: int = RECORD,
+    window: tuple[int, int] = (0, ALL),
+    kind: AddressType = AddressType.TCP,
+) -> Address:
     """MOVER_LISTEN with record size and window set, each in the order of the version; the tape is open."""
     client.ok(MoverSetRecordSizeRequest(record_size))
     if client.protocol.version >= 4:
         client.ok(MoverSetWindowRequest(*window))
-    listening = client.ok(MoverListenRequest(mode, AddressType.TCP))
+    listening = client.ok(MoverListenRequest(mode, kind))
     if client.protocol.version < 4:
         client.ok(MoverSetWindowRequest(*window))
     assert isinstance(listening, MoverListenReply)
-    assert isinstance(listening.data_connection_addr, TcpAddress)
     return listening.data_connection_addr
 
 
