@@ -111,14 +111,17 @@ class NdmpClient:
 
     def ask(self, body: AnyBody, *, deadline_s: float = DEADLINE_S) -> Reply:
         """Send a request and wait for its reply."""
-        sequence = self.send(body)
+        return self.reply_to(self.send(body), type(body).__name__, deadline_s=deadline_s)
+
+    def reply_to(self, sequence: int, request: str, *, deadline_s: float = DEADLINE_S) -> Reply:
+        """Wait for the reply to a request that was sent."""
         deadline = time.monotonic() + deadline_s
         while True:
             for reply in self._replies:
                 if reply.sequence == sequence:
                     self._replies.remove(reply)
                     return reply
-            self._receive(deadline, f"a reply to {type(body).__name__}")
+            self._receive(deadline, f"a reply to {request}")
 
     def error(self, body: AnyBody) -> int:
         """The error code of a request's reply."""
