@@ -212,6 +212,10 @@ def list_(
     if job is None and from_tape is None:
         _print_jobs(result.jobs, as_json)
     else:
+        for each in result.jobs:
+            if each.status != "successful":
+                because = f": {each.message}" if each.message else ""
+                click.echo(printable(f"job {each.job} is {each.status}{because}"), err=True)
         _print_entries(result.entries, as_json)
 
 

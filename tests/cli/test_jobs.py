@@ -174,6 +174,15 @@ def test_list_jobs_and_entries(mover: Run, told: Said, login: list[str]) -> None
     assert json.loads(mover("list", "--json").stdout)["jobs"][0]["filesystem"] == "/srv"
 
 
+def test_listing_a_job_that_failed_says_why(mover: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run(_options: object, **_: object) -> ListResult:
+        return ListResult([msgspec.structs.replace(JOB, status="failed", message="no\x1b cartridge")], [])
+
+    monkeypatch.setattr("mover.dma.run_list", run)
+    result = mover("list", "--job", "3")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "job 3 is failed: no\\x1b cartridge\n")
+
+
 def test_a_job_that_failed_is_one_line(mover: Run, login: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     async def run(options: object, *, progress: object, log: object) -> object:
         raise JobError("no cartridge in the drive")
