@@ -117,7 +117,13 @@ class Shared:
         theirs.close()
 
     def peek(self) -> Entry:
-        entry = self.consumer.peek()
+        """The next entry. While none is there every slot is given back: a mover that pauses or fails waits for that."""
+        while (entry := self.consumer.try_peek()) is None:
+            if not self._held:
+                entry = self.consumer.peek()
+                break
+            self._settle()
+            self.consumer.release()
         self._slot = entry.view[:]
         if self.alive:
             try:

@@ -93,6 +93,8 @@ def _produce(ring: RingControl, pieces: Iterable[bytes], end: Kind | Verdict | N
                 producer.reserve()[: len(piece)] = piece
                 producer.commit(len(piece))
             if isinstance(end, Kind):
+                if end is Kind.FAILED:
+                    producer.drain()  # as a mover does that cannot read on
                 producer.finish(end)
         except RingClosed:
             return

@@ -11,6 +11,7 @@ import pytest
 
 from mover.data.second_writer import SHARE
 from mover.dma.compare import compare_trees
+from mover.ring import Kind
 from tests.data import recover_runner
 from tests.data.backup_runner import backup_here, request
 from tests.data.dump_reader import parse
@@ -141,6 +142,13 @@ def test_a_second_writer_leaves_with_its_worker(stream: bytes, tmp_path: Path) -
     deadline = time.monotonic() + recover_runner.DEADLINE_S
     while not gone(second[0]):
         assert time.monotonic() < deadline
+
+
+def test_a_producer_that_fails_gets_its_slots_first(stream: bytes, tmp_path: Path) -> None:
+    """A mover at a bad spot or behind its last tape file waits until all that it has read is taken."""
+    outcome = recover(stream[: len(stream) // 2], [name(tmp_path, below=b"again")], end=Kind.FAILED)
+    assert outcome.finished.reason == 4
+    assert outcome.finished.text.startswith("the other side failed after ")
 
 
 def test_a_broken_stream_is_reported_once(tree: Path, stream: bytes, tmp_path: Path) -> None:
