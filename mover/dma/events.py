@@ -30,7 +30,7 @@ LogSink = Callable[[LogLine], None]
 LOG_LINES_MAX: Final = 10_000
 """Log lines kept for the result; a server that says more is heard by the caller's `log` only."""
 
-_LOG_KINDS: Final = {
+_LOG_KINDS: Final[dict[int, str]] = {
     LogType.NORMAL: "normal",
     LogType.DEBUG: "debug",
     LogType.ERROR: "error",
@@ -68,7 +68,7 @@ class JobEvents:
                     await self.history.put(body)
                 return
             case LogMessagePost(log_type=log_type, entry=entry):
-                self.add_log(LogLine(_LOG_KINDS.get(LogType(log_type), "normal"), printable(entry)))
+                self.add_log(LogLine(_LOG_KINDS.get(log_type, "normal"), printable(entry)))
                 return
             case LogFilePost():
                 self.fates.append(body)

@@ -59,7 +59,8 @@ def read(tmp_path: Path) -> Catalogue:
 @pytest.mark.parametrize("version", [2, 3, 4])
 async def test_local_backup(world: World, server: Server, tmp_path: Path, version: int) -> None:
     world.version = version
-    world.history, world.posts = small_history(), [LOG_WARNING]
+    of_unknown_kind = m.LogMessagePost(77, 2, b"of a kind of its own")
+    world.history, world.posts = small_history(), [LOG_WARNING, of_unknown_kind]
     world.env = (m.Pval(b"PATHNAME_SEPARATOR", b"/"),)
     seen: list[Progress] = []
     lines: list[LogLine] = []
@@ -75,7 +76,8 @@ async def test_local_backup(world: World, server: Server, tmp_path: Path, versio
     assert seen[-1].phase == "finish"
     assert seen[-1].bytes_processed == 5000
     if version > 2:
-        assert lines == result.log == [LogLine("warning", "file changed while read")]
+        assert lines == result.log
+        assert lines == [LogLine("warning", "file changed while read"), LogLine("normal", "of a kind of its own")]
         assert result.warnings == ["file changed while read"]
     catalogue = read(tmp_path)
     job = catalogue.job(None)
