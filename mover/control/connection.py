@@ -44,6 +44,7 @@ CHUNKS_QUEUED: Final = 8
 UNAUTHENTICATED_BYTES_MAX: Final = 64 * 1024  # of one message, before a login
 DEFERRED_MAX: Final = 256  # posts of a job held back behind a reply; then the job waits for the DMA to read
 LOG_TEXT_MAX: Final = 8192  # of one line, in characters or bytes; a path can be a megabyte long
+ADDRESSES_MAX: Final = 8  # of a data connection's peer that are tried, each for connect_timeout_s
 DISCARDED_MAX: Final = 16  # messages in a row that get no answer
 WATCH_S: Final = 1.0
 QUIET_S: Final = 2.0  # a DMA that ends a job makes its requests in shorter intervals than this
@@ -496,7 +497,7 @@ class Connection:
             Refusal: none is allowed, or none answers.
         """
         reasons = []
-        for address, port in addresses:
+        for address, port in addresses[:ADDRESSES_MAX]:
             if not self.allow.allows(address):
                 reasons.append(f"{address} is not in data_connections.allow")
                 continue

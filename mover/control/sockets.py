@@ -1,6 +1,8 @@
 """Sockets of control: options of control connections, data listeners within the port range, outgoing connections."""
 
+import errno
 import ipaddress
+import os
 import random
 import socket
 from collections.abc import Iterable
@@ -96,12 +98,14 @@ async def connect_data(address: str, port: int, timeout_s: float) -> trio.socket
     try:
         with trio.move_on_after(timeout_s) as scope:
             await sock.connect((address, port))
+        if scope.cancelled_caught:
+            raise TimeoutError(f"not connected within {timeout_s:g} s")
+        if sock.getsockname() == sock.getpeername():
+            # Nobody listens, and the kernel gave us that very port to connect from: we would read what we send.
+            raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
     except BaseException:
         sock.close()
         raise
-    if scope.cancelled_caught:
-        sock.close()
-        raise TimeoutError(f"not connected within {timeout_s:g} s")
     return sock
 
 

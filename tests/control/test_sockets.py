@@ -58,3 +58,17 @@ async def test_a_connection_that_is_refused_says_so() -> None:
             port = sock.getsockname()[1]
         with pytest.raises(ConnectionRefusedError):
             await sockets.connect_data("127.0.0.1", port, 5)
+
+
+async def test_a_port_that_connects_to_itself_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody listens, and the kernel chooses the very port that we connect to: one time in 28,000."""
+
+    def bound(family: int, kind: int) -> trio.socket.SocketType:
+        return trio.socket.from_stdlib_socket(same_port)
+
+    with trio.fail_after(5), socket.socket() as same_port:
+        same_port.bind(("127.0.0.1", 0))
+        port = same_port.getsockname()[1]
+        monkeypatch.setattr(trio.socket, "socket", bound)
+        with pytest.raises(ConnectionRefusedError):
+            await sockets.connect_data("127.0.0.1", port, 5)

@@ -1,5 +1,6 @@
 """Attacks from the host itself: the admin socket, a second server in the same place, damaged state, broken reloads."""
 
+import contextlib
 import os
 import resource
 import signal
@@ -11,8 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from mover.ndmp.enums import DataHaltReason, ErrorCode, MessageCode
+from mover.ndmp.framing import mark
+from mover.ndmp.header import Header
+from mover.ndmp.messages import ConnectClientAuthRequest
+from mover.ndmp.messages.common import AuthText
 from tests.e2e.conftest import MakeServer
-from tests.support.ndmp_client import NdmpClient
+from tests.support.ndmp_client import Job, NdmpClient
 from tests.support.processes import expect_no_new_descriptors, settle
 from tests.support.servers import Login, Server, ServerError, mover_command, write_config
 
@@ -218,3 +224,56 @@ def test_a_full_disk_behind_both_standard_streams_ends_nothing(login: Login, shm
     finally:
         server.terminate()
         assert server.wait(DEADLINE_S) == 0
+
+
+def test_a_password_is_nowhere_to_be_seen(make_server: MakeServer, shm: Path, tmp_path: Path) -> None:
+    """Not in logs, command lines, environments, replies, nor what operators see, whatever goes wrong with a login."""
+    secret = "hush-4711-hush"
+    login = Login("ndmp", secret)
+    server = make_server("server")
+    text = server.config.read_text().replace("the secret of the tests", secret)
+    server.config.write_text(text)
+    os.kill(server.pid, signal.SIGHUP)
+    settle(lambda: "configuration read again" in server.log.read_text(), "the new password")
+    seen: list[str | bytes] = []
+    source = shm / "source"
+    source.mkdir()
+    (source / "file").write_text("content")
+    for method in ("md5", "text"):
+        with NdmpClient(server.address, login=login, method=method) as client:
+            job = Job(client, client)
+            job.start_backup(str(source), USER="ndmp")
+            assert client.data_halted() == DataHaltReason.SUCCESSFUL
+            for each in server.processes():
+                for what in ("cmdline", "environ"):
+                    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a worker that has just left
+                        seen.append(Path(f"/proc/{each.pid}/{what}").read_bytes())
+            seen += client.log()
+            client.error(ConnectClientAuthRequest(AuthText(b"ndmp", secret.encode())))  # in the middle of a job
+            client.hang_up()
+    with NdmpClient(server.address) as client:
+        for user, password in ((b"ndmp", secret + "!"), (b"nobody", secret), (b"ndmp", "x" + secret)):
+            assert client.error(ConnectClientAuthRequest(AuthText(user, password.encode()))) != ErrorCode.NO_ERR
+        broken = Header(9, 0, 0, MessageCode.CONNECT_CLIENT_AUTH, 0, 0).encode() + b"\0\0\0\1\0\0\0\4ndmp\0\0\xff\xff"
+        payload = broken + secret.encode()
+        client.socket.sendall(mark(len(payload)) + payload)
+        client.hang_up()
+    password_file = tmp_path / "password"
+    password_file.touch(mode=0o600)
+    password_file.write_text(secret)
+    command = [*mover_command(), "backup", str(source), "--host", server.address, "--user", "ndmp", "--json"]
+    command += ["--password-file", str(password_file), "--drive", "vtl0/nothing", "--catalogue", str(tmp_path / "c")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 1
+    seen += [result.stdout, result.stderr, str(server.ask("status")), server.log.read_text()]
+    for wrong in (text.replace(f'password = "{secret}"', f"password = {{ x = '{secret}' }}"),
+                  text.replace(f'password = "{secret}"', f'password = "{secret}'),
+                  text.replace(f'password = "{secret}"', f'pasword = "{secret}"')):  # fmt: skip
+        server.config.write_text(wrong)
+        result = subprocess.run(
+            [*mover_command(), "serve", "--config", str(server.config)],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert result.returncode == 2
+        seen += [result.stdout, result.stderr]
+    assert not [each for each in seen if secret in (each if isinstance(each, str) else each.decode(errors="replace"))]
