@@ -81,6 +81,11 @@ def _kind(target: str) -> str:
     return "cartridge" if target.endswith(".tap") else "file" if "/" in target else target
 
 
+def sharing(pids: list[int]) -> Counter[str]:
+    """How many of the processes have each data ring mapped."""
+    return Counter(inode for pid in pids for inode in mapped_rings(pid))
+
+
 @pytest.fixture
 def source(shm: Path) -> Path:
     root = shm / "source"
@@ -101,7 +106,9 @@ def test_workers_share_one_memfd_and_nothing_else_carries_the_stream(
         traces = {pid: Strace(shm / f"trace-{pid}", [pid]) for pid in {*everyone, *watched}}
         # HIST=n: what is left for the control process is the dialogue
         job.start_backup(str(source), HIST="n")
-        rings = {pid: found for pid in everyone if (found := mapped_rings(pid))}
+        # Processes: each ring is mapped by exactly two. A worker maps it a moment after control's reply.
+        rings = 1 if data is tape else 2
+        settle(lambda: sorted(sharing(everyone).values()) == [2] * rings, f"{rings} rings between two workers each")
         assert job.data.data_halted() == DataHaltReason.SUCCESSFUL
         assert job.tape.mover_halted() == MoverHaltReason.CONNECT_CLOSED
         mover = job.tape.ok(MoverGetStateRequest())
@@ -109,11 +116,6 @@ def test_workers_share_one_memfd_and_nothing_else_carries_the_stream(
         moved = {pid: trace.stop() for pid, trace in traces.items()}
     assert isinstance(mover, MoverGetStateReply)
     assert isinstance(state, DataGetStateReply)
-
-    # Processes: each ring is mapped by exactly two, and they are of different kinds.
-    sharing = Counter(inode for found in rings.values() for inode in found)
-    assert set(sharing.values()) == {2}
-    assert len(sharing) == (1 if data is tape else 2)
 
     # The stream passes files, rings, the data connection and the cartridge, and nothing else.
     stream = state.bytes_processed
