@@ -69,7 +69,7 @@ def ls(named: str, admin_socket: str | None, as_json: bool) -> None:
     if rows:
         heading = ["file", *(name.replace("_", "-") for name in columns[1:])]
         print_table(heading, [[row[name] for name in columns] for row in rows])
-    else:
+    elif not contents.warning:
         click.echo("the cartridge is empty")
     _warn(contents.warning)
 

@@ -110,8 +110,10 @@ class Catalogue:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except sqlite3.Error as error:
             raise CatalogueError(f"catalogue {self._where}: {error}") from error
+        except OSError as error:
+            raise CatalogueError(f"catalogue {self._where}: {error.strerror}") from error
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -51,6 +51,13 @@ def test_a_torn_end_is_told(mover: Run, cartridge: Path) -> None:
     assert result.stderr.startswith(f"mover: cartridge {cartridge}: ")
 
 
+def test_a_cartridge_that_begins_with_damage_is_not_empty(mover: Run, cartridge: Path) -> None:
+    cartridge.write_bytes(b"\0\2\0\0torn")
+    result = mover("tape", "ls", str(cartridge))
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "torn" in result.stderr
+
+
 def test_what_cannot_be_read_or_written(mover: Run, cartridge: Path, tmp_path: Path) -> None:
     missing = mover("tape", "ls", str(tmp_path / "none.tap"))
     no_file = mover("tape", "extract", str(cartridge), "--output", str(tmp_path / "x"), "--file", "7")

@@ -133,8 +133,8 @@ def test_the_file_is_private_and_versioned(tmp_path: Path) -> None:
         Catalogue(path)
     with pytest.raises(CatalogueError, match="no catalogue at"):
         Catalogue(tmp_path / "none", create=False)
-    with pytest.raises(CatalogueError):
-        Catalogue(path / "below a file")
+    with pytest.raises(CatalogueError, match=r"^catalogue .*/below a file/x: \w[\w ]+$"):
+        Catalogue(path / "below a file" / "x")
 
 
 async def test_a_full_queue_waits() -> None:
