@@ -75,7 +75,18 @@ def run(test: str, version: int, server: Server, login: Login, directory: Path, 
 
 def compile_shim(directory: Path, *flags: str) -> Path:
     shim = directory / "shim.so"
-    command = [str(peers.require("cc")), "-shared", "-fPIC", "-Wall", "-Werror", *flags, "-o", str(shim), str(SHIM)]
+    command = [
+        str(peers.require("cc")),
+        "-shared",
+        "-fPIC",
+        "-nostdlib",
+        "-Wall",
+        "-Werror",
+        *flags,
+        "-o",
+        str(shim),
+        str(SHIM),
+    ]
     subprocess.run(command, check=True, timeout=60, env=os.environ | {"LC_ALL": "C"})
     return shim
 
