@@ -124,11 +124,12 @@ class Bar(Quiet):
     def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+        from rich.table import Column
 
         self._bar: Any = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=30),
+            BarColumn(bar_width=None, table_column=Column(min_width=10, max_width=30, ratio=1)),
             console=Console(stderr=True, highlight=False),
             transient=True,
         )
@@ -144,7 +145,8 @@ class Bar(Quiet):
     def progress(self, progress: "Progress") -> None:
         self._bar.update(
             self._task,
-            description=described(progress),
+            # The bar says that it transfers, and 80 columns are none too many.
+            description=described(progress).removeprefix(f"{PHASES['transfer']}, "),
             completed=progress.bytes_processed,
             total=progress.total_bytes,
         )
