@@ -106,7 +106,6 @@ class DataGauge(IntEnum):
     HISTORY_ENTRIES = 8
     HISTORY_WAIT_NS = 9
     SCAN_NS = 10  # time spent scanning
-    READ_NS = 11  # time spent in file system calls where it is measured
 
 
 class DataPhase(IntEnum):

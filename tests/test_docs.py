@@ -1,0 +1,96 @@
+"""The documents against what they speak of: links, paths, rooms, configuration keys and commands."""
+
+import re
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import click
+import pytest
+
+from mover.cli.main import COMMANDS, main
+from mover.config.model import Config
+from tests.test_rooms import DOORS
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Understood and checked, but refused: the document names them and not their keys.
+REFUSED_TABLES = {"tls", "vserver", "changer"}
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors that a forge makes of the headings."""
+    headings = re.findall(r"^#+ (.+)$", without_code(path.read_text()), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_relative_link_leads_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_code(document.read_text())):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        path = document.parent / name if name else document
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(path), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_path_of_the_checkout_exists(document: Path) -> None:
+    for named in re.findall(r"`((?:mover|tests|scripts|docs)/[\w./-]+)[^`]*`", document.read_text()):
+        assert (ROOT / named).exists(), named
+
+
+def test_the_rooms_are_those_that_the_imports_are_held_to() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| `mover/(\w+)` \| .* \| (.*) \|$", text, flags=re.MULTILINE)
+    # What single modules may beyond their room stands in brackets.
+    told = {room: set(re.sub(r"\(.*\)", "", cell).replace(" ", "").split(",")) - {"-", ""} for room, cell in rows}
+    assert told == {room: rooms for room, (rooms, _) in DOORS.items()}
+
+
+def documented_keys() -> dict[str, set[str]]:
+    """Table -> keys that have a row, of every table with a section."""
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    sections = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    found = {}
+    for section in sections:
+        heading = re.match(r"`\[+(\w+)\]+`", section)
+        if heading is not None:
+            found[heading[1]] = set(re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE))
+    return found
+
+
+def test_every_configuration_key_is_documented_and_no_other() -> None:
+    tables = {}
+    for table, hint in get_type_hints(Config).items():
+        (struct,) = get_args(hint) or (hint,)
+        tables[table] = set(struct.__struct_fields__)
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    for table in REFUSED_TABLES:
+        assert f"[{table}]" in text
+        del tables[table]
+    assert documented_keys() == tables
+
+
+def commands() -> list[str]:
+    """Every command with its group, as one types it."""
+    context = click.Context(main)
+    found = []
+    for name in COMMANDS:
+        command = main.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            found += [f"mover {name} {below}" for below in command.commands]
+        else:
+            found.append(f"mover {name}")
+    return found
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_has_a_row(command: str) -> None:
+    text = (ROOT / "docs" / "commands.md").read_text()
+    assert re.search(rf"^\| `{command}[` ]", text, flags=re.MULTILINE), command
