@@ -16,7 +16,7 @@ from mover.control.recover_names import resolve_names
 from mover.control.refusal import Refusal
 from mover.control.volumes import PlacementError, show
 from mover.ndmp import messages as m
-from mover.ndmp.enums import AddressType, DataOperation, ErrorCode, LogType, MoverMode
+from mover.ndmp.enums import AddressType, DataOperation, ErrorCode, MoverMode
 from mover.ndmp.errors import IllegalStateError
 from mover.ndmp.states import DataInput
 from mover.workers.messages import (
@@ -170,10 +170,6 @@ async def start_backup(connection: Connection, request: m.DataStartBackupRequest
         host=connection.config.node.name,
     )
     await _start(connection, message, DataOperation.BACKUP, env, env.root, request.mover_address)
-    if env.check_level() > 0:
-        await connection.log_message(
-            LogType.WARNING, "this server keeps no dump dates yet: the backup is a full one, whatever its LEVEL"
-        )
     return m.DataStartBackupReply()
 
 
