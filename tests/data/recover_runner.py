@@ -86,14 +86,16 @@ def cut(stream: bytes, lengths: int | Sequence[int], slot_bytes: int) -> Iterabl
         turn += 1
 
 
-def _produce(ring: RingControl, pieces: Iterable[bytes], end: Kind | Verdict | None) -> None:
+def _produce(
+    ring: RingControl, pieces: Iterable[bytes], end: Kind | Verdict | None, *, read_along: bool = True
+) -> None:
     with Producer(ring.duplicate()) as producer:
         try:
             for piece in pieces:
                 producer.reserve()[: len(piece)] = piece
                 producer.commit(len(piece))
             if isinstance(end, Kind):
-                if end is Kind.FAILED:
+                if end is Kind.FAILED and read_along:
                     producer.drain()  # as a mover does that cannot read on
                 producer.finish(end)
         except RingClosed:
@@ -257,7 +259,7 @@ def recover_here(stream: bytes, names: list[RecoverName], *, end: Kind = Kind.EN
     channel = _Here(list(ring.duplicate()))
     umask = os.umask(0)
     try:
-        _produce(ring, [stream] if stream else [], end)
+        _produce(ring, [stream] if stream else [], end, read_along=False)
         start(channel, StartRecover(butype="dump", names=names, env=[], recursive=True))
     finally:
         os.umask(umask)
