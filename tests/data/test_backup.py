@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import stat
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from mover.data.backup_stream import DumpStream
 from mover.data.xattr_blob import decode, decode_private
-from mover.ring import DataGauge, Kind
+from mover.ring import DataGauge, Kind, Producer
 from mover.workers.messages import HistoryPlan
 from tests.data import fh_reader
 from tests.data.backup_runner import FILESYSTEM, Outcome, backup_here, request
@@ -388,3 +390,35 @@ def test_data_that_reaches_over_a_header_s_span(tmp_path: Path, extents: list[tu
     item = dump.objects[dump.tree()[b"sparse"]]
     assert item.data == path.read_bytes()
     assert item.holes
+
+
+def test_the_number_of_a_record_wraps_behind_four_tebibytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if 2^32 records less a few were written already: c_tapea counts modulo 2^32, everything else goes on."""
+    first = 2**32 - 66  # a multiple of the tape block
+    for number in range(50):
+        (tmp_path / f"file-{number}").write_bytes(b"%d" % number * 100)
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(20 << 20)  # 40 headers, nearly all of them repeated
+    make_stream = DumpStream.__init__
+
+    def far_on(stream: DumpStream, producer: Producer) -> None:
+        make_stream(stream, producer)
+        stream.slot_start = first * 1024
+
+    monkeypatch.setattr(DumpStream, "__init__", far_on)
+    stream = bytearray(backup_here(request(tmp_path)).stream)
+    headers = 0
+    for index in range(len(stream) // 1024):
+        (tapea,) = struct.unpack_from("<I", stream, index * 1024 + 16)
+        (magic, checksum) = struct.unpack_from("<II", stream, index * 1024 + 24)
+        if magic == 60012:
+            headers += 1
+            assert tapea == (first + index) % 2**32
+            # Back to where it would be in a stream from the beginning, which the parser wants.
+            struct.pack_into("<I", stream, index * 1024 + 16, index)
+            struct.pack_into("<I", stream, index * 1024 + 28, (checksum + tapea - index) % 2**32)
+    assert headers > 90
+    dump = parse(bytes(stream))
+    for path, inumber in dump.tree().items():
+        if path:
+            assert dump.objects[inumber].data == (tmp_path / os.fsdecode(path)).read_bytes()
