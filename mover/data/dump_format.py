@@ -147,14 +147,6 @@ class DumpLabel(NamedTuple):
     tape_block_records: int = TAPE_BLOCK_RECORDS
 
 
-class DirectoryEntry(NamedTuple):
-    """One name in a directory; ``type`` is a DT number, 0 = not known."""
-
-    inumber: int
-    type: int
-    name: bytes
-
-
 # --- checksum ------------------------------------------------------------------------------------------------
 
 
@@ -306,10 +298,6 @@ def parse_header(record: bytes | bytearray | memoryview, *, verify: bool = True)
 
 # --- directories ---------------------------------------------------------------------------------------------
 
-_ENTRY_LITTLE: Final = struct.Struct("<IHBB")
-_ENTRY_BIG: Final = struct.Struct(">IHBB")
-
-
 # The whole of an entry by the length of its name: NUL and pad included.
 _NAMED_ENTRIES: Final = tuple(
     struct.Struct(f"<IHBB{((length + 12) & ~3) - 8}s") for length in range(NAME_BYTES_MAX + 1)
@@ -342,33 +330,6 @@ def _stretch(parts: list[bytes], last: int, room: int) -> None:
     """Let the last entry of a chunk, of ``last`` bytes, reach to the chunk's end."""
     entry = parts[-1]
     parts[-1] = entry[:4] + (last + room).to_bytes(2, "little") + entry[6:] + bytes(room)
-
-
-def parse_directory(
-    data: bytes | bytearray | memoryview, size: int | None = None, *, little_endian: bool = True
-) -> list[DirectoryEntry]:
-    """The entries in a directory's data, empty slots left out.
-
-    Args:
-        size: the inode's size, where the data is padded beyond it.
-
-    Raises:
-        FormatError: an entry that reaches past its 1024-byte chunk, or a name past its entry.
-    """
-    end = len(data) if size is None else min(size, len(data))
-    unpack = (_ENTRY_LITTLE if little_endian else _ENTRY_BIG).unpack_from
-    entries: list[DirectoryEntry] = []
-    at = 0
-    while at + 8 <= end:
-        inumber, length, entry_type, name_length = unpack(data, at)
-        chunk_rest = DIRECTORY_CHUNK_BYTES - at % DIRECTORY_CHUNK_BYTES
-        if length < 8 or length & 3 or length > chunk_rest or 8 + name_length > length:
-            raise FormatError(f"a directory entry of {length} bytes with a name of {name_length} at offset {at}")
-        if inumber:
-            name = bytes(data[at + 8 : at + 8 + name_length])
-            entries.append(DirectoryEntry(inumber, entry_type, name))
-        at += length
-    return entries
 
 
 # --- maps ----------------------------------------------------------------------------------------------------
