@@ -141,7 +141,9 @@ def backup(
     help="Recover NAME as OTHER below the destination; may be repeated.",
 )  # fmt: skip
 @click.option("--record-size", type=SizeType(), metavar="SIZE", help="Bytes per mover record [default: the job's].")
-@click.option("--direct", is_flag=True, help="Go straight to the named files by the catalogue's positions.")
+@click.option(
+    "--direct", is_flag=True, help="Let the server go straight to the names by the catalogue's positions, if it can."
+)
 @json_option
 def recover(
     names: tuple[str, ...], catalogue: Path | None, destination: str | None, job: int | None, tape_file: int | None,
