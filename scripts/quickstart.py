@@ -422,7 +422,7 @@ class Quickstart:
 
 
 def statistics(usages: list[Usage], elapsed_s: float) -> None:
-    """The table of processes; spare workers that never got work are only counted."""
+    """The table of processes; workers that were not seen at work are only counted."""
     worked = [usage for usage in usages if usage.had_work]
     columns = ["server", "process", "pid", "CPU s", "CPU %", "RSS MiB", "of it shared", "read MiB", "written MiB"]
     rows = [columns]
@@ -441,7 +441,9 @@ def statistics(usages: list[Usage], elapsed_s: float) -> None:
         ]
         say("  " + "  ".join(cells).rstrip())
     if len(usages) > len(worked):
-        say(f"  and {len(usages) - len(worked)} spare workers that had nothing to do")
+        say(
+            f"  and {len(usages) - len(worked)} workers not seen at work: spares, and those that ended between two looks"
+        )
 
 
 def remove_tree(path: Path) -> None:
