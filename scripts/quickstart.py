@@ -441,9 +441,7 @@ def statistics(usages: list[Usage], elapsed_s: float) -> None:
         ]
         say("  " + "  ".join(cells).rstrip())
     if len(usages) > len(worked):
-        say(
-            f"  and {len(usages) - len(worked)} workers not seen at work: spares, and those that ended between two looks"
-        )
+        say(f"  and {len(usages) - len(worked)} workers not seen at work: spares, and those that ended between looks")
 
 
 def remove_tree(path: Path) -> None:
