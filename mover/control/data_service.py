@@ -169,16 +169,22 @@ class DataService:
         end = self.connection_end
         assert end is not None
         assert end.ring is not None
-        history = None if _history_plan(message) is None else make_history_ring()
+        history: RingControl | None = None
+        pump: HistoryPump | None = None
         worker: Worker | None = None
         accepted = False
         try:
+            if _history_plan(message) is not None:
+                history = make_history_ring()
+                pump = HistoryPump(history, self._connection.send_history)
             worker = await self._connection.node.supervisor.take("data")
             descriptors = [*end.ring.control.fds, *(history.fds if history is not None else ())]
             reply = await worker.request(message, descriptors, deadline_s=START_DEADLINE_S)
             if isinstance(reply, Refused):
                 raise Refusal(reply.error, reply.text)
             assert isinstance(reply, Done), reply
+            if self.connection_end is not end:
+                raise Refusal(ErrorCode.ILLEGAL_STATE_ERR)  # lost meanwhile; DATA_HALTED is on its way
             accepted = True
         except (OSError, WorkerDied, WorkerHung) as error:
             raise Refusal(ErrorCode.UNDEFINED_ERR, str(error)) from error
@@ -189,9 +195,11 @@ class DataService:
                 with trio.CancelScope(shield=True):
                     if worker is not None:
                         await worker.stop()
+                    if pump is not None:
+                        pump.close()
                     if history is not None:
                         history.close()
-        self.worker, self._history = worker, history
+        self.worker, self._history, self._pump = worker, history, pump
         self.machine.operation = operation
         self.env, self.path = env, path
         self.result, self._processed = None, 0
@@ -202,20 +210,22 @@ class DataService:
         """The machine is ACTIVE: listen to the worker and pass its history on."""
         assert self.worker is not None
         nursery = self._connection.nursery
-        if self._history is not None:
-            self._pump = HistoryPump(self._history, self._connection.send_history)
-            nursery.start_soon(self._pump.run)
+        if self._pump is not None:
+            self._pump.start(nursery)
         nursery.start_soon(self._listen, self.worker)
 
     async def join_relay(self, direction: Literal["send", "receive"]) -> None:
         """Let the relay carry; one that cannot is a lost connection."""
         end = self.connection_end
-        assert end is not None
+        if end is None:
+            return  # halted already
         try:
             await end.start(direction)
         except RelayFailed as error:
             failure = PeerEnd(orderly=False, closed=False, text=str(error))
-            self._connection.nursery.start_soon(end.conclude_end, failure)
+            # An end that came before START, in version 2 in state IDLE, was nobody's then.
+            tell = end.conclude_end if end.end is None else self.on_peer_end
+            self._connection.nursery.start_soon(tell, failure)
 
     async def _listen(self, worker: Worker) -> None:
         """What the data worker says by itself, until it is gone."""
@@ -413,6 +423,9 @@ class DataService:
         end, self.connection_end = self.connection_end, None
         worker, self.worker = self.worker, None
         history, self._history = self._history, None
+        pump, self._pump = self._pump, None
+        if pump is not None:
+            pump.close()
         if end is not None:
             end.break_off(Verdict.BROKEN)
         await self._give_back(worker, history, end, False)

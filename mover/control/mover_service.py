@@ -216,7 +216,8 @@ class MoverService:
     async def join_relay(self, mode: MoverMode) -> None:
         """Let the relay carry between its socket and the ring; a relay that cannot is a lost connection."""
         end = self.connection_end
-        assert end is not None
+        if end is None:
+            return  # halted already
         try:
             await end.start("receive" if mode is MoverMode.READ else "send")
         except RelayFailed as error:

@@ -31,14 +31,28 @@ class HistoryPump:
     Args:
         ring: the history ring.
         send: sends one FH post: NDMP message number and encoded body.
+
+    Raises:
+        OSError: no descriptors.
     """
 
     def __init__(self, ring: RingControl, send: Callable[[int, memoryview], Awaitable[None]]) -> None:
         self._consumer = Consumer(ring.duplicate())
         self._send = send
+        self._started = False
         self._draining = False
         self._wait: trio.CancelScope | None = None
         self.done = trio.Event()
+
+    def start(self, nursery: trio.Nursery) -> None:
+        """Pump from now on; the ring's side here is closed with that."""
+        self._started = True
+        nursery.start_soon(self.run)
+
+    def close(self) -> None:
+        """Give up a pump that was never started; nothing to do for one that was."""
+        if not self._started:
+            self._consumer.close()
 
     def finish(self) -> None:
         """No more will be appended: ``run`` returns when the ring is empty."""

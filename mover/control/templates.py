@@ -161,8 +161,15 @@ class Template:
                 await self._read(connection)
             except OSError as error:
                 log.warning("template conversation broken", kind=self.kind, error=str(error))
+            # All at once: from here on a successor may be started, and what is noted then is the successor's.
             self._socket = None
             connection.close()
+            for sender in self._waiting:
+                sender.close()
+            self._waiting.clear()
+            for worker in self._running.values():
+                worker.tell(None)
+            self._running.clear()
             with trio.move_on_after(GRACE_S):
                 await process.wait()
             if process.returncode is None:
@@ -170,12 +177,13 @@ class Template:
                 await process.wait()
             if process.returncode != 0:
                 log.warning("template ended", kind=self.kind, pid=process.pid, exit=process.returncode)
-            for sender in self._waiting:
-                sender.close()
-            self._waiting.clear()
-            for worker in self._running.values():
-                worker.tell(None)
-            self._running.clear()
+
+    def _take_in(self, pid: int) -> ForkedProcess | OSError:
+        try:
+            process = self._running[pid] = ForkedProcess(pid)
+        except OSError as error:
+            return error  # no descriptor to watch it by; it leaves when its control socket is closed
+        return process
 
     async def _read(self, connection: trio.socket.SocketType) -> None:
         buffer = b""
@@ -185,8 +193,7 @@ class Template:
                 kind, pid, status = RECORD.unpack_from(buffer)
                 buffer = buffer[RECORD.size :]
                 if kind == FORKED:
-                    self._running[pid] = ForkedProcess(pid)
-                    self._waiting.popleft().send_nowait(self._running[pid])
+                    self._waiting.popleft().send_nowait(self._take_in(pid))
                 elif kind == FAILED:
                     self._waiting.popleft().send_nowait(OSError(status, os.strerror(status)))
                 elif kind == EXITED and (ended := self._running.pop(pid, None)) is not None:

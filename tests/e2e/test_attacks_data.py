@@ -2,12 +2,15 @@
 
 import contextlib
 import os
+import resource
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from mover.ndmp.enums import DataHaltReason, ErrorCode, MoverHaltReason, MoverMode, MoverState
@@ -23,10 +26,12 @@ from mover.ndmp.messages import (
     TcpAddress,
 )
 from mover.ndmp.messages.common import tcp_address
-from tests.e2e.test_attacks_wire import RESET, unharmed
-from tests.support.ndmp_client import DEADLINE_S, NdmpClient, pairs
+from tests.e2e.conftest import MakeServer
+from tests.e2e.test_attacks_wire import RESET, read_exactly, unharmed
+from tests.support.ndmp_client import DEADLINE_S, Job, NdmpClient, pairs
 from tests.support.servers import Login, Server, write_config
 from tests.support.stages import Peer, listen, open_tape
+from tests.support.trees import make_large_file
 
 MIB = 1 << 20
 STRANGER = "127.0.0.2"
@@ -176,11 +181,7 @@ def test_a_peer_that_leaves_a_backup_early_ends_it(
         connection = peer.accept()
         connection.settimeout(DEADLINE_S)
         client.ok(DataStartBackupRequest(b"dump", pairs(FILESYSTEM=str(shared_shm / "source"))))
-        left = taken
-        while left:  # MSG_WAITALL waits for nothing on a socket with a time limit
-            chunk = connection.recv(left)
-            assert chunk
-            left -= len(chunk)
+        assert len(read_exactly(connection, taken)) == taken
         connection.sendall(b"against the direction" * 1000)
         goodbye(connection)
         if goodbye is stall:
@@ -188,3 +189,70 @@ def test_a_peer_that_leaves_a_backup_early_ends_it(
         wanted = DataHaltReason.ABORTED if goodbye is stall else DataHaltReason.CONNECT_ERROR
         assert client.data_halted() == wanted
         client.hang_up()
+
+
+@pytest.mark.parametrize("version", [2, 4])
+@pytest.mark.parametrize("goodbye", [reset, leave])
+def test_a_peer_that_leaves_around_the_start_is_told_to_the_dma(
+    goodbye: Callable[[socket.socket], None], version: int, server: Server, login: Login, shared_shm: Path
+) -> None:
+    """At whatever moment: before the relay has it, while the data worker is asked, after the start."""
+    env = pairs(FILESYSTEM=str(shared_shm / "source"), HIST="y")
+    with unharmed(server):
+        for step in range(12):
+            with contextlib.closing(Peer()) as peer, NdmpClient(server.address, login=login, version=version) as client:
+
+                def come_and_go(peer: Peer = peer, step: int = step) -> None:
+                    connection = peer.accept()
+                    time.sleep(step * 0.002)
+                    goodbye(connection)
+
+                thread = threading.Thread(target=come_and_go)
+                thread.start()
+                if version == 2:
+                    error = client.error(DataStartBackupRequest(b"dump", env, peer.address))
+                else:
+                    error = client.error(DataConnectRequest(peer.address))
+                    connected = error == ErrorCode.NO_ERR
+                    if connected:
+                        error = client.error(DataStartBackupRequest(b"dump", env))
+                    if connected and error != ErrorCode.NO_ERR:
+                        assert error == ErrorCode.ILLEGAL_STATE_ERR
+                        error = ErrorCode.NO_ERR  # DATA_HALTED tells why
+                thread.join(10)
+                if error == ErrorCode.NO_ERR:
+                    assert client.data_halted() == DataHaltReason.CONNECT_ERROR
+                client.hang_up()
+
+
+def limit_descriptors(server: Server, count: int) -> None:
+    _, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (count, hard))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("way", ["mover listens", "data listens"])
+def test_a_server_without_descriptors_refuses_and_recovers(
+    way: str, make_server: MakeServer, login: Login, shm: Path
+) -> None:
+    """The limit at every height: each open, dup and accept of a three-way job fails once."""
+    tape, data = make_server("tape-host"), make_server("file-server", drives=0)
+    source = shm / "source"
+    source.mkdir()
+    make_large_file(source / "large", size=2 * MIB)
+    succeeded = 0
+    for spare in range(30):
+        with unharmed(tape), unharmed(data):
+            for server in (tape, data):
+                limit_descriptors(server, psutil.Process(server.pid).num_fds() + spare)
+            with contextlib.suppress(AssertionError), Job.connect(data, tape, login) as job:
+                job.connect_data(MoverMode.READ, data_listens=way == "data listens")
+                job.data.ok(DataStartBackupRequest(b"dump", pairs(FILESYSTEM=str(source), HIST="y")))
+                succeeded += job.data.data_halted() == DataHaltReason.SUCCESSFUL
+            for server in (tape, data):
+                limit_descriptors(server, 1000)
+    assert 0 < succeeded < 30
+    for server in (tape, data):
+        text = server.log.read_text()
+        assert "Traceback" not in text, text[text.index("Traceback") :][:3000]

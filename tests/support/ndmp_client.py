@@ -76,10 +76,14 @@ class NdmpClient:
         self.protocol = ClientProtocol()
         self.posts: list[Seen] = []
         self._replies: list[Reply] = []
-        self.wait_for(NotifyConnectionStatusPost)
-        self.ok(ConnectOpenRequest(version))
-        if login is not None:
-            self.log_in(login, method)
+        try:
+            self.wait_for(NotifyConnectionStatusPost)
+            self.ok(ConnectOpenRequest(version))
+            if login is not None:
+                self.log_in(login, method)
+        except BaseException:
+            self.socket.close()
+            raise
 
     def log_in(self, login: Login, method: str) -> None:
         user, password = login.user.encode(), login.password.encode()
@@ -201,7 +205,11 @@ class Job:
     @classmethod
     def connect(cls, data: Server, tape: Server, login: Login, *, version: int = 4, drive: str = "vtl0/drive0") -> Self:
         first = NdmpClient(data.address, login=login, version=version)
-        second = first if data is tape else NdmpClient(tape.address, login=login, version=version)
+        try:
+            second = first if data is tape else NdmpClient(tape.address, login=login, version=version)
+        except BaseException:
+            first.close()
+            raise
         return cls(first, second, drive)
 
     def close(self) -> None:
