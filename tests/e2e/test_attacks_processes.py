@@ -21,6 +21,7 @@ from tests.e2e.test_death import serve_reads
 from tests.support.ndmp_client import RECORD_SIZE, Job, NdmpClient
 from tests.support.processes import busy_worker, mapped_rings, settle, workers
 from tests.support.servers import Login, Server, mover_command
+from tests.support.stages import mover_state
 from tests.support.trees import make_large_file, make_small_files
 
 MIB = 1 << 20
@@ -191,6 +192,7 @@ def test_a_signal_in_a_backup_leaves_a_readable_cartridge(
 ) -> None:
     with Job.connect(local, local, login) as job:
         job.start_backup(str(source))
+        settle(lambda: mover_state(job.tape).bytes_moved > 0, "a record on tape")
         os.kill(busy_worker(local, "data"), signal.SIGSTOP)  # so that it does not end within the grace
         started = time.monotonic()
         for _ in range(times):
