@@ -38,9 +38,8 @@ class AdminServer:
                     try:
                         sock, _ = await listener.accept()
                     except OSError as error:
-                        log.warning(
-                            "no command accepted", error=error.strerror
-                        )  # too many files; the next may do better
+                        # Too many files, perhaps: the next one may do better.
+                        log.warning("no command accepted", error=error.strerror)
                         await trio.sleep(ACCEPT_RETRY_S)
                         continue
                     nursery.start_soon(self._converse, trio.SocketStream(sock))
@@ -74,6 +73,8 @@ class AdminServer:
                     await self._reply(stream, await self._answer(request))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             log.debug("a command went away")
+        except Exception:  # its reply cannot be encoded, or the like
+            log.exception("command failed")
 
     @staticmethod
     async def _reply(stream: trio.SocketStream, reply: a.Reply) -> None:

@@ -3,7 +3,7 @@
 import os
 from typing import Final
 
-from mover.tape.tape_map import BAD_RECORD, CLASS_BITS, GOOD_RECORD, LENGTH_BITS, TapeFile, TapeMap, extent
+from mover.tape.tape_map import BAD_RECORD, CLASS_BITS, GOOD_RECORD, LENGTH_BITS, MARKS_MAX, TapeFile, TapeMap, extent
 
 FILEMARK: Final = 0
 ERASE_GAP: Final = 0xFFFFFFFE
@@ -34,6 +34,10 @@ def scan(fd: int, size: int) -> tuple[TapeMap, str]:
             if run_count:
                 tape.last.append(run_offset, run_word, run_count)
                 run_count = 0
+            if word == FILEMARK and tape.marks == MARKS_MAX:
+                tape.damage = f"more than {MARKS_MAX} filemarks, the last at byte {offset}"
+                head = b""
+                break
             if word in {FILEMARK, ERASE_GAP}:
                 offset += 4
                 if word == FILEMARK:

@@ -17,6 +17,8 @@ LENGTH_BITS: Final = 0x0FFFFFFF
 CLASS_BITS: Final = 0xF0000000
 GOOD_RECORD: Final = 0x00000000
 BAD_RECORD: Final = 0x80000000  # the drive that wrote it reported an error in it
+# Filemarks of one cartridge: each costs some 350 bytes of memory, and a gigabyte of zeros would be 268 million of them.
+MARKS_MAX: Final = 1 << 17
 
 
 def extent(word: int) -> int:

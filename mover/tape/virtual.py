@@ -11,7 +11,7 @@ from typing import Final
 from mover.tape.cartridge import Cartridge, CartridgeError
 from mover.tape.codes import Error, TapeFlag, TapeMode
 from mover.tape.drive import Condition, Outcome, Position, State
-from mover.tape.tape_map import TapeMap, extent
+from mover.tape.tape_map import MARKS_MAX, TapeMap, extent
 from mover.workers.messages import DriveSpec
 
 FILEMARKS_MAX: Final = 65_536  # of one request: no client needs more, and each is held in memory
@@ -125,7 +125,7 @@ class VirtualDrive:
             cartridge.cut(self._file, self._block)
         except OSError as error:
             return self._file_failed(0, cartridge, error)
-        room = max(0, (self._spec.capacity_bytes - cartridge.map.end) // 4)
+        room = max(0, min((self._spec.capacity_bytes - cartridge.map.end) // 4, MARKS_MAX - cartridge.map.marks))
         written, failure = cartridge.append_marks(min(count, room))
         if written:
             self._file, self._block = self._file + written, 0

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mover.ndmp.enums import ConnectionStatusReason, DataHaltReason, ErrorCode, TapeMode
+from mover.ndmp.enums import ConnectionStatusReason, DataHaltReason, ErrorCode, MoverHaltReason, TapeMode
 from mover.ndmp.messages import (
     DataAbortRequest,
     NotifyConnectionStatusPost,
@@ -212,3 +212,14 @@ def test_a_signal_in_a_backup_leaves_a_readable_cartridge(
     assert document["warning"] == ""
     assert [file["record-bytes"] for file in document["files"]] == [RECORD_SIZE]
     assert document["files"][0]["bytes"] == document["files"][0]["records"] * RECORD_SIZE > 0
+
+
+def test_a_job_that_ends_within_the_grace_ends_well(local: Server, login: Login, source: Path) -> None:
+    with Job.connect(local, local, login) as job:
+        job.start_backup(str(source))
+        os.kill(local.pid, signal.SIGTERM)
+        shutdown_told(job.data)
+        assert job.data.data_halted() == DataHaltReason.SUCCESSFUL
+        assert job.tape.mover_halted() == MoverHaltReason.CONNECT_CLOSED
+        job.data.close()
+    local.stop()

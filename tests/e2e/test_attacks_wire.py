@@ -30,6 +30,8 @@ from mover.ndmp.messages import (
     Body,
     DataAbortRequest,
     DataConnectRequest,
+    DataGetEnvReply,
+    DataGetEnvRequest,
     DataGetStateRequest,
     DataStartBackupRequest,
     DataStartRecoverRequest,
@@ -183,6 +185,21 @@ def test_an_endless_array_is_refused_at_once(shared: Server, login: Login) -> No
         client.socket.sendall(record(body, MessageCode.DATA_START_BACKUP))
         reply = read_exactly(client.socket, 28)
         assert struct.unpack(">I", reply[24:])[0] == ErrorCode.XDR_DECODE_ERR
+
+
+def test_a_giant_environment_is_refused_and_not_kept(shared: Server, login: Login, shared_shm: Path) -> None:
+    with unharmed(shared, memory_bytes=80 * MIB), Job.connect(shared, shared, login) as job:
+        job.connect_data(MoverMode.READ)
+        root = pairs(FILESYSTEM=str(shared_shm / "files"))
+        giant = tuple(Pval(b"V%d" % number, bytes(MIB - 16)) for number in range(31))
+        assert job.data.error(DataStartBackupRequest(b"dump", root + giant)) == ErrorCode.ILLEGAL_ARGS_ERR
+        many = tuple(Pval(b"V%d" % number, bytes(4000)) for number in range(1023))
+        job.data.ok(DataStartBackupRequest(b"dump", root + many))
+        assert job.data.data_halted() == DataHaltReason.SUCCESSFUL
+        env = job.data.ok(DataGetEnvRequest())
+        assert isinstance(env, DataGetEnvReply)
+        assert set(many) <= set(env.env)
+        job.data.hang_up()
 
 
 def test_sessions_past_the_limit_are_refused(shared: Server, login: Login) -> None:

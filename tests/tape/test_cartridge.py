@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mover.tape.cartridge import PREALLOCATED_BYTES, Cartridge, CartridgeError
 from mover.tape.codes import Error
+from mover.tape.tape_map import MARKS_MAX
 from tests.tape import tap
 
 
@@ -165,6 +166,15 @@ def test_what_is_not_understood_ends_the_tape_and_is_left_alone(path: Path, tail
     cartridge.close((0, 0), "drive")
     assert path.read_bytes() == tap.build([b"ab"]) + tail
     assert not Path(f"{path}.idx").exists()
+
+
+def test_a_file_of_zeros_is_not_filemarks_without_end(path: Path) -> None:
+    os.truncate(path, 1 << 30)
+    cartridge = opened(path, writable=False)
+    assert cartridge.map.marks == MARKS_MAX
+    assert f"more than {MARKS_MAX} filemarks" in cartridge.warning
+    cartridge.abandon()
+    assert path.stat().st_size == 1 << 30
 
 
 def test_a_file_that_is_no_cartridge_is_not_cut(path: Path) -> None:

@@ -159,6 +159,14 @@ def test_a_close_that_fails_and_the_second_one(tape: Tape, path: Path) -> None:
     tape.open(path)
 
 
+def test_filemarks_have_an_end(tape: Tape, path: Path) -> None:
+    tape.open(path)
+    assert move(tape, TapeOperation.EOF, 65_536).error == Error.NO_ERR
+    assert move(tape, TapeOperation.EOF, 65_000).error == Error.NO_ERR
+    assert move(tape, TapeOperation.EOF, 1000) == MotionDone(Error.IO, 464, f"cartridge {path} is full")
+    assert tape.write(b"more").error == Error.NO_ERR
+
+
 def test_a_write_that_fails_does_not_keep_the_drive_from_closing(tape: Tape, path: Path) -> None:
     tape.open(path)
     assert tape.write(b"x" * 100).error == Error.NO_ERR

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from mover.control.connection import Connection
     from mover.control.data_service import Start
 
+ENV_BYTES_MAX = 4 << 20  # kept as long as the operation: a thousand pairs of four kilobytes
 PATHNAME_SEPARATOR = (b"PATHNAME_SEPARATOR", b"/")
 
 
@@ -136,6 +137,9 @@ def _environment(butype: bytes, pairs: tuple[m.Pval, ...]) -> Environment:
     """Type and environment of a START. Raises Refusal."""
     if butype != BUTYPE.encode():
         raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, f"backup type {show(butype[:40])}: this server knows {BUTYPE}")
+    size = sum(len(pair.name) + len(pair.value) for pair in pairs)
+    if size > ENV_BYTES_MAX:
+        raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, f"an environment of {size} bytes, at most {ENV_BYTES_MAX}")
     env = Environment(pairs)
     env.check_level()
     return env
