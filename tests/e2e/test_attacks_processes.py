@@ -147,9 +147,10 @@ def drive_state(server: Server) -> str:
 
 def test_killed_spares_and_templates_are_replaced(local: Server, login: Login, source: Path) -> None:
     before = len(local.processes())
-    for process in local.processes():
-        if process.pid != local.pid:
-            process.kill()
+    killed = [process for process in local.processes() if process.pid != local.pid]
+    for process in killed:
+        process.kill()
+    settle(lambda: not any(process.is_running() for process in killed), "all gone")
     with Job.connect(local, local, login) as job:
         job.start_backup(str(source))
         assert job.data.data_halted() == DataHaltReason.SUCCESSFUL
