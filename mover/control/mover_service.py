@@ -389,7 +389,14 @@ class MoverService:
         delivers = signal is MoverInput.CLOSE and mode is MoverMode.WRITE
         if end is not None and not delivers:
             end.break_off(Verdict.CLOSED if signal is MoverInput.CLOSE else Verdict.BROKEN)
-        await self._stop_worker(reason, LEAVE_S)
+        try:
+            await self._stop_worker(reason, LEAVE_S)
+        except trio.Cancelled:
+            # The connection goes down while we wait: nobody but us knows of this end any more.
+            if end is not None:
+                end.break_off(Verdict.BROKEN)
+                await end.release(orderly=False)
+            raise
         if end is not None:
             if delivers and self._left.is_set():
                 self._connection.nursery.start_soon(self._end_stream, end)

@@ -37,6 +37,7 @@ from mover.ndmp.messages import (
     DataStartRecoverRequest,
     DataStopRequest,
     MoverAbortRequest,
+    MoverCloseRequest,
     MoverListenRequest,
     MoverSetRecordSizeRequest,
     MoverSetWindowRequest,
@@ -310,6 +311,26 @@ def test_a_client_that_vanishes_at_any_step_leaves_nothing(
             else:
                 client.send(steps[count - 1])
             vanish(client, how)
+
+
+@pytest.mark.parametrize("operation", ["backup", "recover"])
+@pytest.mark.parametrize("last", [MoverAbortRequest(), MoverCloseRequest(), DataAbortRequest()])
+def test_a_client_that_vanishes_behind_its_abort_leaves_nothing(
+    last: Body, operation: str, shared: Server, login: Login, shared_shm: Path
+) -> None:
+    with Job.connect(shared, shared, login) as job:  # so that a recover has something to read
+        job.start_backup(str(shared_shm / "source"))
+        assert job.tape.mover_halted() == MoverHaltReason.CONNECT_CLOSED
+        job.data.hang_up()
+    steps = local_steps(operation, shared_shm)[:7]
+    with unharmed(shared):
+        for _ in range(8):
+            client = NdmpClient(shared.address, login=login)
+            for request in steps:
+                client.ok(request)
+            client.send(last)
+            vanish(client, "reset")
+            settle(lambda: at_rest(shared), "the drive is free for the next")
 
 
 @pytest.mark.slow
