@@ -176,7 +176,7 @@ class DataService:
         try:
             if _history_plan(message) is not None:
                 history = make_history_ring()
-                pump = HistoryPump(history, self._connection.send_history)
+                pump = HistoryPump(history, self._connection.outbox.send_history)
             worker = await self._connection.node.supervisor.take("data")
             descriptors = [*end.ring.control.fds, *(history.fds if history is not None else ())]
             reply = await worker.request(message, descriptors, deadline_s=START_DEADLINE_S)
@@ -231,15 +231,15 @@ class DataService:
         """What the data worker says by itself, until it is gone."""
         try:
             async for event in worker.events:
-                await self._connection.room()
+                await self._connection.outbox.room()
                 if worker is not self.worker:
                     return  # ended meanwhile: nothing of it may follow DATA_HALTED
                 match event:
                     case LogLine():
-                        await self._connection.log_line(event)
+                        await self._connection.outbox.log_line(event)
                     case FileRecovered():
                         if self.report_names:
-                            await self._connection.post(LogFilePost(event.name, event.status))
+                            await self._connection.outbox.post(LogFilePost(event.name, event.status))
                     case WantData():
                         await self._want(event)
                     case DataFinished():
@@ -259,7 +259,7 @@ class DataService:
         if end is None:
             return  # ended meanwhile
         if not end.local:
-            await self._connection.post(NotifyDataReadPost(event.offset, event.length))
+            await self._connection.outbox.post(NotifyDataReadPost(event.offset, event.length))
             return
         try:
             await self._connection.mover.read_when_active(event.offset, event.length)
@@ -336,8 +336,8 @@ class DataService:
         )
         await self._let_go(orderly=successful, text=text)
         if text and not successful:
-            await self._connection.log_message(LogType.ERROR, f"data: {text}")
-        await self._connection.post(NotifyDataHaltedPost(reason, text.encode()))
+            await self._connection.outbox.log_message(LogType.ERROR, f"data: {text}")
+        await self._connection.outbox.post(NotifyDataHaltedPost(reason, text.encode()))
 
     async def _let_go(self, *, orderly: bool, text: str) -> None:
         """Give worker, history ring and data connection back; a local mover learns how it ended."""
@@ -394,7 +394,7 @@ class DataService:
         """ABORT: halt now; no effect when halted already."""
         if self.machine.state is DataState.HALTED:
             return
-        self._connection.stop_listening("data")
+        self._connection.data_ports.stop_listening("data")
         await self._break(DataInput.ABORT, "")
 
     def stop(self) -> None:

@@ -267,7 +267,7 @@ class MoverService:
             self.machine.apply(signal)
             self.has_moved()
             self._connection.log.info("mover paused", reason=self.machine.pause_reason.name, text=event.text)
-            await self._connection.post(NotifyMoverPausedPost(self.machine.pause_reason, event.seek_position))
+            await self._connection.outbox.post(NotifyMoverPausedPost(self.machine.pause_reason, event.seek_position))
             end = self.connection_end
         if end is not None and end.end is not None:
             await self.on_peer_end(end.end)  # ended meanwhile: a paused mover does not see it in the ring
@@ -346,8 +346,8 @@ class MoverService:
         why = f"the mover halted: {reason.name}" + (f" ({text})" if text else "")
         self._hang_up(orderly=orderly, in_band=in_band, text=why)
         if text and not orderly:
-            await self._connection.log_message(LogType.ERROR, f"mover: {text}")
-        await self._connection.post(NotifyMoverHaltedPost(reason, text.encode()))
+            await self._connection.outbox.log_message(LogType.ERROR, f"mover: {text}")
+        await self._connection.outbox.post(NotifyMoverHaltedPost(reason, text.encode()))
 
     def _hang_up(self, *, orderly: bool, in_band: bool, text: str) -> None:
         end, self.connection_end = self.connection_end, None
@@ -383,7 +383,7 @@ class MoverService:
             return
         reason = self.machine.halt_reason
         self.has_moved()
-        self._connection.stop_listening("mover")
+        self._connection.data_ports.stop_listening("mover")
         self._connection.log.info("mover halted", reason=reason.name, by=signal.value)
         end, self.connection_end = self.connection_end, None
         delivers = signal is MoverInput.CLOSE and mode is MoverMode.WRITE
@@ -405,7 +405,7 @@ class MoverService:
                 self._connection.nursery.start_soon(self._let_go, end, False)
                 if end.local:
                     self._tell_data(PeerEnd(orderly=False, closed=False, text=f"the mover halted: {reason.name}"))
-        await self._connection.post(NotifyMoverHaltedPost(reason, b""))
+        await self._connection.outbox.post(NotifyMoverHaltedPost(reason, b""))
 
     @staticmethod
     async def _end_stream(end: DataConnection) -> None:

@@ -115,7 +115,7 @@ class TapeService:
                     bay.session_id = None
         self.bay, self.worker, self._memory, self.mode = bay, worker, memory, TapeMode(mode)
         if reply.warning:
-            await self._connection.log_message(LogType.WARNING, f"{bay.name}: {reply.warning}")
+            await self._connection.outbox.log_message(LogType.WARNING, f"{bay.name}: {reply.warning}")
         self._connection.nursery.start_soon(self._listen, worker)
 
     async def _listen(self, worker: Worker) -> None:
@@ -124,7 +124,7 @@ class TapeService:
             async for event in worker.events:
                 match event:
                     case LogLine():
-                        await self._connection.log_line(event)
+                        await self._connection.outbox.log_line(event)
                     case MoverPaused():
                         await self._connection.mover.on_paused(event)
                     case MoverHalted():
@@ -139,7 +139,7 @@ class TapeService:
             assert bay is not None, "a worker has a drive"
             text = f"{bay.name}: the tape worker died: {describe_exit(worker.exit_status)}"
             await self._connection.mover.on_tape_lost(text)
-            await self._connection.log_message(LogType.ERROR, text)
+            await self._connection.outbox.log_message(LogType.ERROR, text)
 
     def _free(self) -> None:
         """The worker is gone: nobody has the drive any more."""
@@ -218,7 +218,7 @@ class TapeService:
                 self._connection.log.info("cartridge unloaded", drive=bay.name, cartridge=where)
             except InventoryError as error:
                 # As with a real drive whose changer has no room: the cartridge stays, ejected, in the drive.
-                await self._connection.log_message(LogType.WARNING, str(error))
+                await self._connection.outbox.log_message(LogType.WARNING, str(error))
         return reply
 
     async def write(self, data: bytes) -> RecordDone:

@@ -77,7 +77,7 @@ async def listen(connection: Connection, request: m.DataListenRequest) -> m.Data
         return m.DataListenReply()
 
     async def accepted(sock: trio.socket.SocketType, address: str, port: int) -> None:
-        connection.stop_listening("data")
+        connection.data_ports.stop_listening("data")
         try:
             await _attach(connection, sock, address, port, DataInput.PEER_CONNECTED)
         except Refusal as refusal:
@@ -85,7 +85,7 @@ async def listen(connection: Connection, request: m.DataListenRequest) -> m.Data
         except IllegalStateError:
             connection.log.info("data connection came too late", peer=address)  # ABORT was quicker
 
-    address, port = await connection.listen("data", accepted, data.listener_lost)
+    address, port = await connection.data_ports.listen("data", accepted, data.listener_lost)
     machines.apply_data(DataInput.LISTEN, local=False)
     connected = m.tcp_address(sockets.ip_number(address), port)
     if connection.version < 4:
@@ -101,7 +101,7 @@ async def connect(connection: Connection, request: m.DataConnectRequest) -> m.Da
     machines = connection.machines
     machines.audit_data(DataInput.CONNECT, local=kind == AddressType.LOCAL)
     if isinstance(request.addr, m.TcpAddress):
-        sock, address, port = await connection.connect_out(endpoints(request.addr))
+        sock, address, port = await connection.data_ports.connect_out(endpoints(request.addr))
         await _attach(connection, sock, address, port, DataInput.CONNECT)
     else:
         await join_local(connection, machines.mover.mode, lambda: machines.apply_data(DataInput.CONNECT, local=True))
@@ -281,7 +281,7 @@ async def _start_over_tcp_in_version_2(
 ) -> None:
     data = connection.data
     try:
-        sock, host, port = await connection.connect_out(endpoints(address))
+        sock, host, port = await connection.data_ports.connect_out(endpoints(address))
         await _attach(connection, sock, host, port, None)
     except Refusal as refusal:
         # Version 2 has no code for it, and stays IDLE.

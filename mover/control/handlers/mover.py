@@ -105,13 +105,13 @@ async def listen(connection: Connection, request: m.MoverListenRequest) -> m.Mov
         return m.MoverListenReply()
 
     async def accepted(sock: trio.socket.SocketType, address: str, port: int) -> None:
-        connection.stop_listening("mover")
+        connection.data_ports.stop_listening("mover")
         try:
             await _go(connection, sock, address, port, mode, MoverInput.PEER_CONNECTED)
         except Refusal as refusal:
             mover.listener_lost(refusal.text or str(refusal))
 
-    address, port = await connection.listen("mover", accepted, mover.listener_lost)
+    address, port = await connection.data_ports.listen("mover", accepted, mover.listener_lost)
     machines.apply_mover(MoverInput.LISTEN, local=False)
     machines.mover.mode = mode
     mover.address = m.tcp_address(sockets.ip_number(address), port)
@@ -153,7 +153,7 @@ async def connect(connection: Connection, request: m.MoverConnectRequest) -> m.M
     kind = address_type(request.addr)
     mode = _audit_connection(connection, MoverInput.CONNECT, request.mode, kind)
     if isinstance(request.addr, m.TcpAddress):
-        sock, address, port = await connection.connect_out(endpoints(request.addr))
+        sock, address, port = await connection.data_ports.connect_out(endpoints(request.addr))
         await _go(connection, sock, address, port, mode, MoverInput.CONNECT)
     else:
         await join_local(connection, mode, lambda: connection.machines.apply_mover(MoverInput.CONNECT, local=True))

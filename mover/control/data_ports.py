@@ -1,0 +1,161 @@
+"""TCP data connections of one control connection, until they stand: listening for one, or connecting out."""
+
+from __future__ import annotations
+
+import select
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from mover.control import sockets
+from mover.control.data_connection import RESET_ON_CLOSE
+from mover.control.refusal import Refusal
+from mover.ndmp.enums import ErrorCode
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from mover.control.connection import Connection
+
+ADDRESSES_MAX: Final = 8  # of a data connection's peer that are tried, each for connect_timeout_s
+SETTLE_S: Final = 10.0  # how long a DATA or MOVER request waits for a data connection that is being accepted
+
+
+class _Arrival:
+    """A data connection listener and how far it is with what arrives there.
+
+    The peer's CONNECT is answered as soon as the kernels have shaken hands, so the DMA's next request may be here
+    before we have accepted: it must find the connection made.
+    """
+
+    def __init__(self, listener: trio.socket.SocketType) -> None:
+        self._poll = select.poll()
+        self._poll.register(listener.fileno(), select.POLLIN)
+        self._step = trio.Event()
+        self.taking = False
+        self.over = False
+
+    def pending(self) -> bool:
+        """Whether somebody has connected and is not dealt with yet."""
+        if self.over:
+            return False
+        return self.taking or bool(self._poll.poll(0))
+
+    def stepped(self, *, over: bool) -> None:
+        """One arrival is dealt with: refused, or taken over."""
+        self.over = over
+        self._step.set()
+        self._step = trio.Event()
+
+    async def settle(self) -> None:
+        while self.pending():
+            await self._step.wait()
+
+
+class DataPorts:
+    """Where data connections come in and go out."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._ports = connection.config.data_connections
+        self._allow = sockets.AllowList(connection.config)
+        self._listening: dict[str, trio.CancelScope] = {}
+        self._arrivals: set[_Arrival] = set()
+
+    async def settle(self) -> None:
+        """Wait, not for ever, until who has connected is dealt with."""
+        with trio.move_on_after(SETTLE_S):
+            for arrival in list(self._arrivals):
+                await arrival.settle()
+
+    def close(self) -> None:
+        """Close all listeners."""
+        for scope in self._listening.values():
+            scope.cancel()
+
+    async def listen(
+        self,
+        owner: str,
+        accepted: Callable[[trio.socket.SocketType, str, int], Awaitable[None]],
+        lost: Callable[[str], None],
+    ) -> tuple[str, int]:
+        """Listen for one TCP data connection on the address of the control connection; returns address and port.
+
+        Raises:
+            Refusal: no port is free, or the control connection is not over IPv4.
+        """
+        address = self._own_address()
+        ports = self._ports.port_range
+        try:
+            listener = await sockets.open_data_listener(address, ports.first, ports.last)
+        except OSError as error:
+            raise Refusal(ErrorCode.CONNECT_ERR, f"no data connection listener on {address}: {error}") from error
+        port = listener.getsockname()[1]
+        scope = self._listening[owner] = trio.CancelScope()
+        arrival = _Arrival(listener)
+
+        async def accept() -> None:
+            with listener, scope:
+                try:
+                    while True:
+                        sock, peer = await listener.accept()
+                        if self._allow.allows(peer[0]):
+                            arrival.taking = True
+                            break
+                        self._connection.log.warning("data connection refused", peer=peer[0])
+                        sock.close()
+                        arrival.stepped(over=False)
+                except OSError as error:
+                    lost(f"the data connection listener failed: {error.strerror}")
+                    return
+            if scope.cancelled_caught:
+                return
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+            await accepted(sock, peer[0], peer[1])
+
+        async def own() -> None:
+            self._arrivals.add(arrival)
+            try:
+                await accept()
+            finally:
+                self._arrivals.discard(arrival)
+                arrival.stepped(over=True)
+
+        self._connection.nursery.start_soon(own)
+        return address, port
+
+    def stop_listening(self, owner: str) -> None:
+        """Close the data connection listener, if there is one."""
+        scope = self._listening.pop(owner, None)
+        if scope is not None:
+            scope.cancel()
+
+    def _own_address(self) -> str:
+        """Where data connections listen: our address of the control connection. Raises Refusal over IPv6."""
+        address: str = self._connection.local_address.removeprefix("::ffff:")
+        with suppress(ValueError):
+            sockets.ip_number(address)
+            return address
+        raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, f"TCP data connections are IPv4 only, this LIF has {address}")
+
+    async def connect_out(self, addresses: list[tuple[str, int]]) -> tuple[trio.socket.SocketType, str, int]:
+        """Connect a data connection to the first address that answers.
+
+        Raises:
+            Refusal: none is allowed, or none answers.
+        """
+        reasons = []
+        for address, port in addresses[:ADDRESSES_MAX]:
+            if not self._allow.allows(address):
+                reasons.append(f"{address} is not in data_connections.allow")
+                continue
+            try:
+                sock = await sockets.connect_data(address, port, self._ports.connect_timeout_s)
+            except OSError as error:
+                reasons.append(f"{address}:{port}: {error.strerror or error}")
+                continue
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+            return sock, address, port
+        raise Refusal(ErrorCode.CONNECT_ERR, f"no data connection: {'; '.join(reasons) or 'no address'}")

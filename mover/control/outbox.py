@@ -1,0 +1,120 @@
+"""What goes out to the DMA of one control connection: replies, posts, file history.
+
+Theory of operation. There is one send lock and one send per message. A post that a request causes goes out behind its
+reply: between ``hold_posts`` and ``flush`` posts wait in order. A job that posts without end is held up by ``room``
+and ``send_history``, so that nothing piles up here.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+import trio
+
+from mover.ndmp.errors import NdmpError
+from mover.ndmp.messages import Body, LogMessagePost
+from mover.ndmp.server import ServerProtocol
+from mover.workers.messages import LogLine
+
+DEFERRED_MAX: Final = 256  # posts of a job held back behind a reply; then the job waits for the DMA to read
+LOG_TEXT_MAX: Final = 8192  # of one line, in characters or bytes; a path can be a megabyte long
+
+
+def _short(text: bytes) -> bytes:
+    return text if len(text) <= LOG_TEXT_MAX else text[:LOG_TEXT_MAX] + b"..."
+
+
+class Outbox:
+    """The sending side of a control connection.
+
+    Args:
+        lost: called when the peer no longer takes what is sent; nothing is sent after that.
+    """
+
+    def __init__(
+        self,
+        stream: trio.SocketStream,
+        protocol: ServerProtocol,
+        log: structlog.typing.FilteringBoundLogger,
+        lost: Callable[[], None],
+    ) -> None:
+        self._stream = stream
+        self._protocol = protocol
+        self._log = log
+        self._lost = lost
+        self._lock = trio.Lock()
+        self._gate: trio.Event | None = None
+        self._deferred: list[Body] = []
+        self._closed = False
+
+    def close(self) -> None:
+        """Nothing is sent any more; who sends is not told."""
+        self._closed = True
+
+    def hold_posts(self) -> None:
+        """A request is handled: its reply goes out before the posts it causes."""
+        if self._gate is None:
+            self._gate = trio.Event()
+
+    async def send(self, encode: Callable[[], list[bytes | memoryview]]) -> None:
+        """Encode and send under the lock, so that sequence numbers leave in order; a lost peer ends the connection."""
+        async with self._lock:
+            if self._closed:
+                return
+            parts = encode()
+            try:
+                await self._stream.send_all(parts[0] if len(parts) == 1 else b"".join(parts))
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self._closed = True
+                self._lost()
+            except BaseException:
+                self._closed = True  # cut off inside a message: nothing can follow it
+                self._lost()
+                raise
+
+    async def flush(self) -> None:
+        """The reply is out: send what waited for it, then let posts go straight out again."""
+        while self._deferred:
+            body = self._deferred.pop(0)
+            await self._send_post(body)
+        self.open_gate()
+
+    def open_gate(self) -> None:
+        """No reply will come for the posts that wait: what is posted from now on goes straight out."""
+        gate, self._gate = self._gate, None
+        if gate is not None:
+            gate.set()
+
+    async def _send_post(self, body: Body) -> None:
+        try:
+            await self.send(lambda: [self._protocol.post(body)])
+        except NdmpError as error:
+            self._log.error("post not sent", post=type(body).__name__, error=str(error))
+
+    async def post(self, body: Body) -> None:
+        """Send a post, behind the reply of the request that is being handled."""
+        if self._gate is not None:
+            self._deferred.append(body)
+            return
+        await self._send_post(body)
+
+    async def room(self) -> None:
+        """Wait while too many posts are held back: what a job says without end must not pile up here."""
+        while self._gate is not None and len(self._deferred) >= DEFERRED_MAX:
+            await self._gate.wait()
+
+    async def log_message(self, log_type: int, text: str | bytes) -> None:
+        """A LOG message for people at the DMA."""
+        entry = _short(text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text)
+        await self.post(LogMessagePost(log_type=log_type, message_id=0, entry=entry))
+
+    async def log_line(self, line: LogLine) -> None:
+        """A worker's line, for the DMA and for our own log."""
+        self._log.info("job", text=_short(line.text).decode("utf-8", "backslashreplace"), type=line.log_type)
+        await self.log_message(line.log_type, line.text)
+
+    async def send_history(self, code: int, body: memoryview) -> None:
+        """One encoded file history post; waits for the DMA to read."""
+        while self._gate is not None:
+            await self._gate.wait()
+        await self.send(lambda: [self._protocol.post_raw(code, body), body])
