@@ -189,6 +189,13 @@ class DataConnection:
         finally:
             producer.detach()
 
+    async def deliver_end(self) -> None:
+        """``end_stream``, then release."""
+        try:
+            await self.end_stream()
+        finally:
+            await self.release(orderly=True)
+
     def want_no_more(self) -> None:
         """Tell the producer, for the data worker that has all it wants, that the rest is not needed."""
         assert self.ring is not None

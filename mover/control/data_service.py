@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Final, Literal
 import trio
 
 from mover.control.data_connection import DataConnection, PeerEnd, RelayFailed
+from mover.control.data_run import DataRun, Start, begin_run
 from mover.control.environment import merge
+from mover.control.local import tell_other_end
 from mover.control.refusal import Refusal
-from mover.control.rings import HistoryPump, make_history_ring
-from mover.control.workers import Worker, WorkerDied, WorkerHung, describe_exit
+from mover.control.workers import Worker, describe_exit
 from mover.ndmp.enums import (
     DataHaltReason,
     DataOperation,
@@ -36,24 +37,18 @@ from mover.ndmp.messages import (
     TcpAddress,
 )
 from mover.ndmp.states import DataInput
-from mover.ring import DataGauge, DataPhase, RingControl, RingStatistics, Verdict
+from mover.ring import DataGauge, DataPhase, RingStatistics, Verdict
 from mover.workers.messages import (
     DataFinished,
-    Done,
     FileRecovered,
     LogLine,
     Pairs,
-    Refused,
-    StartBackup,
-    StartRecover,
-    StartRecoverFilehist,
     WantData,
 )
 
 if TYPE_CHECKING:
     from mover.control.connection import Connection
 
-START_DEADLINE_S: Final = 60.0
 DISMISS_S: Final = 0.1
 TELL_S: Final = 0.7  # how long a halt waits for the worker's own word before it is told without it
 
@@ -61,7 +56,6 @@ _ENDS: Final[dict[int, DataInput]] = {
     DataHaltReason.SUCCESSFUL: DataInput.COMPLETE,
     DataHaltReason.CONNECT_ERROR: DataInput.CONNECTION_LOST,
 }
-Start = StartBackup | StartRecover | StartRecoverFilehist
 
 
 class DataService:
@@ -79,7 +73,6 @@ class DataService:
         self.machine = connection.machines.data
         self.connection_end: DataConnection | None = None
         self.address: LocalAddress | TcpAddress = LOCAL
-        self.worker: Worker | None = None
         self.env: Pairs = []
         self.path = b""
         self.read_offset = 0
@@ -89,9 +82,13 @@ class DataService:
         self.started = 0.0
         self.ended_after_s: float | None = None
         self._finished = trio.Event()
-        self._pump: HistoryPump | None = None
-        self._history: RingControl | None = None
+        self._run: DataRun | None = None
         self._processed = 0
+
+    @property
+    def worker(self) -> Worker | None:
+        """The data worker at work."""
+        return self._run.worker if self._run is not None else None
 
     # --- what GET_STATE and status show
 
@@ -110,7 +107,7 @@ class DataService:
 
     def history_statistics(self) -> RingStatistics | None:
         """The history ring's counters while a job runs."""
-        return self._history.statistics() if self._history is not None else None
+        return self._run.history_statistics() if self._run is not None else None
 
     def bytes_processed(self) -> int:
         """Stream bytes so far."""
@@ -169,37 +166,12 @@ class DataService:
         end = self.connection_end
         assert end is not None
         assert end.ring is not None
-        history: RingControl | None = None
-        pump: HistoryPump | None = None
-        worker: Worker | None = None
-        accepted = False
-        try:
-            if _history_plan(message) is not None:
-                history = make_history_ring()
-                pump = HistoryPump(history, self._connection.outbox.send_history)
-            worker = await self._connection.node.supervisor.take("data")
-            descriptors = [*end.ring.control.fds, *(history.fds if history is not None else ())]
-            reply = await worker.request(message, descriptors, deadline_s=START_DEADLINE_S)
-            if isinstance(reply, Refused):
-                raise Refusal(reply.error, reply.text)
-            assert isinstance(reply, Done), reply
-            if self.connection_end is not end:
-                raise Refusal(ErrorCode.ILLEGAL_STATE_ERR)  # lost meanwhile; DATA_HALTED is on its way
-            accepted = True
-        except (OSError, WorkerDied, WorkerHung) as error:
-            raise Refusal(ErrorCode.UNDEFINED_ERR, str(error)) from error
-        except ValueError as error:  # its names, each beside its destination, do not fit into a worker message
-            raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, str(error)) from error
-        finally:
-            if not accepted:
-                with trio.CancelScope(shield=True):
-                    if worker is not None:
-                        await worker.stop()
-                    if pump is not None:
-                        pump.close()
-                    if history is not None:
-                        history.close()
-        self.worker, self._history, self._pump = worker, history, pump
+        run = await begin_run(self._connection, message, end.ring)
+        if self.connection_end is not end:  # lost meanwhile; DATA_HALTED is on its way
+            run.drop_history()
+            await run.give_back()
+            raise Refusal(ErrorCode.ILLEGAL_STATE_ERR)
+        self._run = run
         self.machine.operation = operation
         self.env, self.path = env, path
         self.result, self._processed = None, 0
@@ -208,11 +180,10 @@ class DataService:
 
     def work(self) -> None:
         """The machine is ACTIVE: listen to the worker and pass its history on."""
-        assert self.worker is not None
+        assert self._run is not None
         nursery = self._connection.nursery
-        if self._pump is not None:
-            self._pump.start(nursery)
-        nursery.start_soon(self._listen, self.worker)
+        self._run.pass_history_on(nursery)
+        nursery.start_soon(self._listen, self._run.worker)
 
     async def join_relay(self, direction: Literal["send", "receive"]) -> None:
         """Let the relay carry; one that cannot is a lost connection."""
@@ -278,21 +249,14 @@ class DataService:
         text = event.text
         if end is not None and not successful:
             end.break_off(Verdict.BROKEN)
-        if self._pump is not None:
-            self._pump.finish()
-            await self._pump.done.wait()
+        if self._run is not None:
+            await self._run.history_sent()
         if end is not None and not end.local and successful and self.machine.operation is DataOperation.BACKUP:
             await end.ended.wait()  # ABORT, which stops this task's worker, is the way out for a DMA that gives up
             if end.end is not None and not end.end.orderly:
                 signal, text = DataInput.CONNECTION_LOST, end.end.text
         if self.machine.can(signal) and self.machine.state is DataState.ACTIVE:
             await self._halt(signal, text)
-
-    def _tell_mover(self, end: PeerEnd) -> None:
-        """The local mover's data connection has ended with us; the first word counts."""
-        other = self._connection.mover.connection_end
-        if other is not None and other.local:
-            self._connection.nursery.start_soon(other.conclude_end, end)
 
     async def on_peer_end(self, end: PeerEnd) -> None:
         """The other side of the ring ended: relay or local mover."""
@@ -313,8 +277,8 @@ class DataService:
         """End it now, the worker's word or not."""
         if self.connection_end is not None:
             self.connection_end.break_off(Verdict.BROKEN)
-        if self._history is not None:
-            self._history.conclude(Verdict.BROKEN)
+        if self._run is not None:
+            self._run.break_off()
         if self.machine.state is not DataState.HALTED and self.machine.can(signal):
             await self._halt(signal, text)
 
@@ -342,9 +306,7 @@ class DataService:
     async def _let_go(self, *, orderly: bool, text: str) -> None:
         """Give worker, history ring and data connection back; a local mover learns how it ended."""
         end, self.connection_end = self.connection_end, None
-        worker, self.worker = self.worker, None
-        history, self._history = self._history, None
-        self._pump = None
+        run, self._run = self._run, None
         nursery = self._connection.nursery
         if end is not None and not orderly:
             end.break_off(Verdict.BROKEN)
@@ -352,8 +314,10 @@ class DataService:
             nursery.start_soon(self._dismiss, end, text)
             end = None
         elif end is not None and end.local:
-            self._tell_mover(PeerEnd(orderly=orderly, closed=orderly, text=text))
-        nursery.start_soon(self._give_back, worker, history, end, orderly)
+            tell_other_end(
+                self._connection, self._connection.mover, PeerEnd(orderly=orderly, closed=orderly, text=text)
+            )
+        nursery.start_soon(self._give_back, run, end, orderly)
 
     async def _dismiss(self, end: DataConnection, text: str) -> None:
         """The recover has all it wants: let the mover go, once the DMA can have seen that DATA has halted.
@@ -365,26 +329,16 @@ class DataService:
             with trio.move_on_after(DISMISS_S):
                 await self._connection.next_answer()
             if end.local:
-                self._tell_mover(PeerEnd(orderly=True, closed=True, text=text))
+                tell_other_end(self._connection, self._connection.mover, PeerEnd(orderly=True, closed=True, text=text))
             else:
                 end.want_no_more()
         finally:
             await end.release(orderly=True)
 
     @staticmethod
-    async def _give_back(
-        worker: Worker | None,
-        history: RingControl | None,
-        end: DataConnection | None,
-        orderly: bool,
-    ) -> None:
-        with trio.CancelScope(shield=True):
-            if history is not None:
-                history.conclude(Verdict.BROKEN)
-            if worker is not None:
-                await worker.stop()
-            if history is not None:
-                history.close()
+    async def _give_back(run: DataRun | None, end: DataConnection | None, orderly: bool) -> None:
+        if run is not None:
+            await run.give_back()
         if end is not None:
             await end.release(orderly=orderly)
 
@@ -421,15 +375,9 @@ class DataService:
     async def release(self) -> None:
         """Let everything go and tell nobody: the connection ends, or a START was refused half way."""
         end, self.connection_end = self.connection_end, None
-        worker, self.worker = self.worker, None
-        history, self._history = self._history, None
-        pump, self._pump = self._pump, None
-        if pump is not None:
-            pump.close()
+        run, self._run = self._run, None
+        if run is not None:
+            run.drop_history()
         if end is not None:
             end.break_off(Verdict.BROKEN)
-        await self._give_back(worker, history, end, False)
-
-
-def _history_plan(message: Start) -> object | None:
-    return None if isinstance(message, StartRecover) else message.history
+        await self._give_back(run, end, False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mover.control.data_connection import DataConnection
+from mover.control.data_connection import DataConnection, PeerEnd
 from mover.control.refusal import Refusal
 from mover.ndmp.enums import ErrorCode, MoverMode
 from mover.ndmp.messages import LOCAL
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from mover.control.connection import Connection
+    from mover.control.data_service import DataService
+    from mover.control.mover_service import MoverService
 
 
 async def join_local(
@@ -52,3 +54,10 @@ async def join_local(
             mover_end.break_off(Verdict.BROKEN)
             await mover_end.release(orderly=False)
             await data.release()
+
+
+def tell_other_end(connection: Connection, service: DataService | MoverService, end: PeerEnd) -> None:
+    """The local data connection of the other machine has ended with ours; the first word counts."""
+    other = service.connection_end
+    if other is not None and other.local:
+        connection.nursery.start_soon(other.conclude_end, end)

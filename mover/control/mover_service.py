@@ -5,15 +5,16 @@ The machine's states are control's; the work is the tape worker's (``StartMover`
 first event finds it.
 """
 
-from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 import trio
 
 from mover.control.data_connection import DataConnection, DataRing, PeerEnd, RelayFailed
+from mover.control.local import tell_other_end
+from mover.control.mover_run import MoverRun, counters_now
 from mover.control.refusal import Refusal
-from mover.control.workers import Worker, WorkerDied, WorkerHung
 from mover.ndmp.enums import (
     DataState,
     ErrorCode,
@@ -33,22 +34,12 @@ from mover.ndmp.messages import (
 )
 from mover.ndmp.states import MoverInput
 from mover.ndmp.window import effective_window, initial_record_size
-from mover.ring import RingStatistics, TapeGauge, Verdict
-from mover.workers.messages import (
-    Done,
-    MoverHalted,
-    MoverPaused,
-    MoverPosition,
-    ReadStream,
-    Refused,
-    StartMover,
-    StopMover,
-)
+from mover.ring import RingStatistics, Verdict
+from mover.workers.messages import MoverHalted, MoverPaused, MoverPosition, StartMover
 
 if TYPE_CHECKING:
     from mover.control.connection import Connection
 
-START_DEADLINE_S: Final = 60.0
 TELL_S: Final = 0.7  # how long a halt waits for the worker's own word before it is told without it
 LEAVE_S: Final = 10.0  # how long ABORT and CLOSE wait for the worker to leave the tape alone
 
@@ -87,34 +78,19 @@ class MoverService:
         self.position = MoverPosition()
         self.seek_position = 0
         self.address: LocalAddress | TcpAddress = LOCAL
-        self._worker: Worker | None = None  # the one that has the ring now
-        self._last_worker: Worker | None = None  # knows where the window began on its drive
-        self._left = trio.Event()
-        self._left.set()
+        self._run = MoverRun()
         self._changing = trio.Lock()
         self._moved = trio.Event()
 
     # --- what GET_STATE and status show
 
-    def _gauge(self, gauge: TapeGauge) -> int:
-        assert self.connection_end is not None
-        assert self.connection_end.ring is not None
-        side = "consumer" if self.machine.mode is MoverMode.READ else "producer"
-        return self.connection_end.ring.control.gauge(side, gauge)
-
     def counters(self) -> MoverPosition:
         """The counters now."""
-        if self._worker is None or self.connection_end is None:
+        end = self.connection_end
+        if self._run.worker is None or end is None:
             return self.position
-        moved = self._gauge(TapeGauge.BYTES_MOVED)
-        if moved < self.position.bytes_moved:
-            return self.position  # the worker has not published yet
-        return msgspec.structs.replace(
-            self.position,
-            bytes_moved=moved,
-            record_num=self._gauge(TapeGauge.RECORDS),
-            bytes_left=self._gauge(TapeGauge.BYTES_LEFT),
-        )
+        assert end.ring is not None, "a worker is in it"
+        return counters_now(self.position, end.ring, self.machine.mode)
 
     def ring_statistics(self) -> RingStatistics | None:
         """The data ring's counters while the data connection stands."""
@@ -187,30 +163,19 @@ class MoverService:
         if worker is None:
             raise Refusal(ErrorCode.DEV_NOT_OPEN_ERR)
         offset, length = effective_window(self.window_offset, self.window_length)
-        if self._worker is None and self._left.is_set():
-            self._left = trio.Event()
-        try:
-            reply = await worker.request(
-                StartMover(
-                    mode=mode,
-                    record_size=self.record_size,
-                    window_offset=offset,
-                    window_length=length,
-                    window_is_new=self.window_is_new or worker is not self._last_worker,
-                    position=self.position,
-                    version=self._connection.version,
-                ),
-                end.ring.control.fds,
-                deadline_s=START_DEADLINE_S,
-            )
-        except (WorkerDied, WorkerHung) as error:
-            self._left.set()
-            raise Refusal(ErrorCode.IO_ERR, str(error)) from error
-        if isinstance(reply, Refused):
-            self._left.set()
-            raise Refusal(reply.error, reply.text)
-        assert isinstance(reply, Done), reply
-        self._worker = self._last_worker = worker
+        await self._run.start(
+            worker,
+            end.ring,
+            StartMover(
+                mode=mode,
+                record_size=self.record_size,
+                window_offset=offset,
+                window_length=length,
+                window_is_new=self.window_is_new or self._run.is_new_to(worker),
+                position=self.position,
+                version=self._connection.version,
+            ),
+        )
         self.window_is_new = False
 
     async def join_relay(self, mode: MoverMode) -> None:
@@ -225,15 +190,7 @@ class MoverService:
 
     async def read(self, offset: int, length: int) -> None:
         """MOVER_READ, of the DMA or of a local data worker. Raises Refusal."""
-        worker = self._worker
-        if worker is None:
-            raise Refusal(ErrorCode.ILLEGAL_STATE_ERR)
-        try:
-            reply = await worker.request(ReadStream(offset=offset, length=length), deadline_s=START_DEADLINE_S)
-        except (WorkerDied, WorkerHung) as error:
-            raise Refusal(ErrorCode.IO_ERR, str(error)) from error
-        if isinstance(reply, Refused):
-            raise Refusal(reply.error, reply.text)
+        await self._run.read(offset, length)
         self.seek_position = offset
 
     async def read_when_active(self, offset: int, length: int) -> None:
@@ -310,7 +267,7 @@ class MoverService:
             return  # the stream's end is in the ring, and is written in its turn
         closed = mode is MoverMode.WRITE and (end.orderly or end.closed)
         self.connection_end.break_off(Verdict.CLOSED if closed else Verdict.BROKEN)
-        await self._stop_worker(MoverHaltReason.CONNECT_CLOSED if closed else MoverHaltReason.CONNECT_ERROR, TELL_S)
+        await self._run.stop(MoverHaltReason.CONNECT_CLOSED if closed else MoverHaltReason.CONNECT_ERROR, TELL_S)
         async with self._changing:
             signal = MoverInput.CONNECTION_CLOSED if closed else MoverInput.CONNECTION_LOST
             if self.machine.can(signal):
@@ -318,17 +275,7 @@ class MoverService:
 
     def _leave(self, position: MoverPosition) -> None:
         self.position = position
-        self._worker = None
-        self._left.set()
-
-    async def _stop_worker(self, reason: MoverHaltReason, wait_s: float) -> None:
-        worker = self._worker
-        if worker is None:
-            return
-        with suppress(WorkerDied, WorkerHung):  # its listener tells of it
-            await worker.tell(StopMover(reason=reason))
-        with trio.move_on_after(wait_s):
-            await self._left.wait()
+        self._run.leave()
 
     async def _halt(self, signal: MoverInput, text: str, *, in_band: bool = False) -> None:
         """Move to HALTED, let go of the data connection, tell the DMA.
@@ -355,20 +302,10 @@ class MoverService:
             return
         if not orderly and not in_band:
             end.break_off(Verdict.BROKEN)
-        self._connection.nursery.start_soon(self._let_go, end, orderly or in_band)
+        self._connection.nursery.start_soon(partial(end.release, orderly=orderly or in_band))
         reads_on = in_band and self._connection.machines.data.state is DataState.ACTIVE
         if end.local and not reads_on:
-            self._tell_data(PeerEnd(orderly=orderly, closed=orderly, text=text))
-
-    def _tell_data(self, end: PeerEnd) -> None:
-        """The local data operation's connection has ended with us; the first word counts."""
-        other = self._connection.data.connection_end
-        if other is not None and other.local:
-            self._connection.nursery.start_soon(other.conclude_end, end)
-
-    @staticmethod
-    async def _let_go(end: DataConnection, orderly: bool) -> None:
-        await end.release(orderly=orderly)
+            tell_other_end(self._connection, self._connection.data, PeerEnd(orderly=orderly, closed=orderly, text=text))
 
     # --- requests that end it
 
@@ -390,7 +327,7 @@ class MoverService:
         if end is not None and not delivers:
             end.break_off(Verdict.CLOSED if signal is MoverInput.CLOSE else Verdict.BROKEN)
         try:
-            await self._stop_worker(reason, LEAVE_S)
+            await self._run.stop(reason, LEAVE_S)
         except trio.Cancelled:
             # The connection goes down while we wait: nobody but us knows of this end any more.
             if end is not None:
@@ -398,21 +335,18 @@ class MoverService:
                 await end.release(orderly=False)
             raise
         if end is not None:
-            if delivers and self._left.is_set():
-                self._connection.nursery.start_soon(self._end_stream, end)
+            if delivers and self._run.has_left:
+                self._connection.nursery.start_soon(end.deliver_end)
             else:
                 end.break_off(Verdict.BROKEN)
-                self._connection.nursery.start_soon(self._let_go, end, False)
+                self._connection.nursery.start_soon(partial(end.release, orderly=False))
                 if end.local:
-                    self._tell_data(PeerEnd(orderly=False, closed=False, text=f"the mover halted: {reason.name}"))
+                    tell_other_end(
+                        self._connection,
+                        self._connection.data,
+                        PeerEnd(orderly=False, closed=False, text=f"the mover halted: {reason.name}"),
+                    )
         await self._connection.outbox.post(NotifyMoverHaltedPost(reason, b""))
-
-    @staticmethod
-    async def _end_stream(end: DataConnection) -> None:
-        try:
-            await end.end_stream()
-        finally:
-            await end.release(orderly=True)
 
     def stop(self) -> None:
         """STOP: back to IDLE, counters cleared."""
@@ -434,6 +368,6 @@ class MoverService:
         end, self.connection_end = self.connection_end, None
         if end is not None:
             end.break_off(Verdict.BROKEN)
-        await self._stop_worker(MoverHaltReason.ABORTED, TELL_S)
+        await self._run.stop(MoverHaltReason.ABORTED, TELL_S)
         if end is not None:
             await end.release(orderly=False)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import trio
 
     from mover.control.connection import Connection
-    from mover.control.data_service import Start
+    from mover.control.data_run import Start
 
 ENV_BYTES_MAX = 4 << 20  # kept as long as the operation: a thousand pairs of four kilobytes
 PATHNAME_SEPARATOR = (b"PATHNAME_SEPARATOR", b"/")

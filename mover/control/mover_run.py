@@ -1,0 +1,97 @@
+"""The tape worker's run on the data ring: from StartMover to its word that it has left the ring."""
+
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+import trio
+
+from mover.control.data_connection import DataRing
+from mover.control.refusal import Refusal
+from mover.control.workers import Worker, WorkerDied, WorkerHung
+from mover.ndmp.enums import ErrorCode, MoverHaltReason, MoverMode
+from mover.ring import TapeGauge
+from mover.workers.messages import Done, MoverPosition, ReadStream, Refused, StartMover, StopMover
+
+START_DEADLINE_S: Final = 60.0
+
+
+class MoverRun:
+    """Which tape worker has the ring now, and how to ask it.
+
+    Attributes:
+        worker: None while the ring is left.
+    """
+
+    def __init__(self) -> None:
+        self.worker: Worker | None = None
+        self._last_worker: Worker | None = None  # knows where the window began on its drive
+        self._left = trio.Event()
+        self._left.set()
+
+    @property
+    def has_left(self) -> bool:
+        """Whether nobody is in the ring, or about to be."""
+        return self._left.is_set()
+
+    def is_new_to(self, worker: Worker) -> bool:
+        """Whether this worker has not run the mover before, or another one since."""
+        return worker is not self._last_worker
+
+    async def start(self, worker: Worker, ring: DataRing, message: StartMover) -> None:
+        """Put the worker to work on the ring.
+
+        Raises:
+            Refusal: it would not, or is gone.
+        """
+        if self.worker is None and self._left.is_set():
+            self._left = trio.Event()
+        try:
+            reply = await worker.request(message, ring.control.fds, deadline_s=START_DEADLINE_S)
+        except (WorkerDied, WorkerHung) as error:
+            self._left.set()
+            raise Refusal(ErrorCode.IO_ERR, str(error)) from error
+        if isinstance(reply, Refused):
+            self._left.set()
+            raise Refusal(reply.error, reply.text)
+        assert isinstance(reply, Done), reply
+        self.worker = self._last_worker = worker
+
+    async def read(self, offset: int, length: int) -> None:
+        """Ask for a piece of the stream. Raises Refusal."""
+        if self.worker is None:
+            raise Refusal(ErrorCode.ILLEGAL_STATE_ERR)
+        try:
+            reply = await self.worker.request(ReadStream(offset=offset, length=length), deadline_s=START_DEADLINE_S)
+        except (WorkerDied, WorkerHung) as error:
+            raise Refusal(ErrorCode.IO_ERR, str(error)) from error
+        if isinstance(reply, Refused):
+            raise Refusal(reply.error, reply.text)
+
+    async def stop(self, reason: MoverHaltReason, wait_s: float) -> None:
+        """Have the worker leave, and wait a while until it has."""
+        if self.worker is None:
+            return
+        with suppress(WorkerDied, WorkerHung):  # its listener tells of it
+            await self.worker.tell(StopMover(reason=reason))
+        with trio.move_on_after(wait_s):
+            await self._left.wait()
+
+    def leave(self) -> None:
+        """The worker has left the ring."""
+        self.worker = None
+        self._left.set()
+
+
+def counters_now(position: MoverPosition, ring: DataRing, mode: MoverMode) -> MoverPosition:
+    """Where a running mover is: the ring's gauges are ahead of the ``position`` it started from."""
+
+    def gauge(which: TapeGauge) -> int:
+        return ring.control.gauge("consumer" if mode is MoverMode.READ else "producer", which)
+
+    moved = gauge(TapeGauge.BYTES_MOVED)
+    if moved < position.bytes_moved:
+        return position  # the worker has not published yet
+    return msgspec.structs.replace(
+        position, bytes_moved=moved, record_num=gauge(TapeGauge.RECORDS), bytes_left=gauge(TapeGauge.BYTES_LEFT)
+    )
