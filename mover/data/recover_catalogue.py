@@ -25,13 +25,19 @@ MAP_BYTES_MAX: Final = 64 << 20  # of 512 million inodes; a longer map is not ke
 
 
 class DirectoryRecord:
-    """A directory as it came: its inode, the raw data of its entries and its extended attributes."""
+    """A directory as it came: its inode, the raw data of its entries and its extended attributes.
 
-    __slots__ = ("attributes", "data", "inode", "offset")
+    Attributes:
+        offset: of its header in the stream.
+        holes: records of its data that the stream says are holes.
+    """
+
+    __slots__ = ("attributes", "data", "holes", "inode", "offset")
 
     def __init__(self, inode: Inode, offset: int) -> None:
         self.inode = inode
-        self.offset = offset  # of its header in the stream
+        self.offset = offset
+        self.holes = 0
         self.data = bytearray()
         self.attributes: list[Attribute] = []
 
@@ -64,19 +70,26 @@ class Catalogue:
         record = self.directories[inumber]
         assert DIRECTORY_CHUNK_BYTES == 1 << 10
         data = bytes(record.data)
-        end = min(len(data), record.inode.size)
+        length_of_data = len(data)
+        end = min(length_of_data, record.inode.size)
         unpack = self._entry.unpack_from
         inumbers: list[int] = []
         kinds: list[int] = []
         names: list[bytes] = []
         add_inumber, add_kind, add_name = inumbers.append, kinds.append, names.append
         refused: list[bytes] = []
-        damaged = 0
+        damaged = record.holes
         at = 0
         while at + 8 <= end:
             child, length, kind, name_length = unpack(data, at)
             following = at + length
-            if length < 8 or length & 3 or 8 + name_length > length or at >> 10 != (following - 1) >> 10:
+            if (
+                length < 8
+                or length & 3
+                or 8 + name_length > length
+                or at >> 10 != (following - 1) >> 10
+                or following > length_of_data
+            ):
                 damaged += 1
                 at = (at // DIRECTORY_CHUNK_BYTES + 1) * DIRECTORY_CHUNK_BYTES
                 continue
@@ -139,11 +152,10 @@ def read_catalogue(reader: RecordReader, report: RecoverReport) -> Catalogue:
             current = None
         if is_map(header):
             current = None
-            keep = header.type == RecordType.BITS and header.records * RECORD_BYTES <= MAP_BYTES_MAX
-            map_open = catalogue.contained if keep else bytearray()
-            if keep:
-                map_open += reader.read(header.records)
+            if header.type == RecordType.BITS and header.records * RECORD_BYTES <= MAP_BYTES_MAX:
+                map_open = catalogue.contained = bytearray(reader.read(header.records))
             else:
+                map_open = None
                 reader.skip(header.records)
         elif header.type == RecordType.INODE:
             map_open = None
@@ -167,6 +179,9 @@ def read_catalogue(reader: RecordReader, report: RecoverReport) -> Catalogue:
             elif map_open is not None and len(map_open) + header.records * RECORD_BYTES <= MAP_BYTES_MAX:
                 map_open += reader.read(header.data_records)
             else:
+                if map_open is not None:
+                    map_open.clear()  # half a map would say of the others that they are not there
+                    map_open = None
                 reader.skip(header.data_records)
         elif header.type == RecordType.END:
             reader.unread_header()
@@ -176,11 +191,13 @@ def read_catalogue(reader: RecordReader, report: RecoverReport) -> Catalogue:
 
 
 def _add_data(reader: RecordReader, header: Header, directory: DirectoryRecord) -> None:
-    """Append a header's records to a directory; a hole is empty slots."""
-    addr = header.addr[: header.records]
-    if 0 not in addr:
-        if header.records:
-            directory.data += reader.read(header.records)
-        return
-    for present in addr:
-        directory.data += reader.read(1) if present else bytes(RECORD_BYTES)
+    """Append a header's records to a directory.
+
+    No dump makes holes in a directory. Those of a stream that says so are counted and not kept: a KiB of headers would
+    become half a MiB of zeros in memory. For the same reason nothing is kept behind the size of the directory.
+    """
+    directory.holes += header.records - header.data_records
+    kept = min(header.data_records, -(-max(0, directory.inode.size - len(directory.data)) // RECORD_BYTES))
+    if kept:
+        directory.data += reader.read(kept)
+    reader.skip(header.data_records - kept)

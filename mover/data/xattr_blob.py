@@ -157,6 +157,7 @@ def decode(blob: bytes | bytearray | memoryview) -> Decoded:
     else:
         decoded.problems.append(f"extended attributes with the magic {magic:#x}")
         return decoded
+    room = len(blob)  # values of one blob never overlap: else half a MiB of them could mean gigabytes
     while at + 4 <= len(blob) and _WORD.unpack_from(blob, at)[0]:
         if at + _ENTRY.size > len(blob):
             decoded.problems.append("extended attributes that end inside an entry")
@@ -166,6 +167,10 @@ def decode(blob: bytes | bytearray | memoryview) -> Decoded:
         short = blob[at : at + name_length]
         value = blob[base + offset : base + offset + size]
         at += _padded(name_length)
+        room -= len(value)
+        if room < 0:
+            decoded.problems.append(f"extended attributes that overlap in their blob of {len(blob)} bytes")
+            break
         if len(short) != name_length or len(value) != size:
             decoded.problems.append(f"an extended attribute of {size} bytes outside its blob of {len(blob)}")
         elif index in _WHOLE_NAMES:

@@ -3,7 +3,7 @@
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mover.data import dump_format as form
@@ -116,6 +116,7 @@ def test_a_directory_reads_back(packed: list[tuple[int, int, bytes]]) -> None:
     assert (names.refused, names.damaged) == ([], 0)
 
 
+@example(b"\0\0\0\1\x14\0\0\3")
 @settings(max_examples=100)
 @given(st.binary(max_size=2048))
 def test_rubbish_in_a_directory_ends_in_damage_or_in_plain_names(data: bytes) -> None:

@@ -3,12 +3,14 @@
 import gc
 import os
 import stat
+import tracemalloc
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mover.data import recover_catalogue
 from mover.ring import Kind
 from tests.data.dump_writer import DumpWriter, Meta, attribute_blob
 from tests.data.recover_runner import Outcome, name, recover_here
@@ -132,6 +134,57 @@ def test_numbers_that_cannot_be(places: tuple[Path, Path]) -> None:
     assert outcome.finished.reason == 1
     assert {path.name for path in inside.iterdir()} >= {"n9", "n10"}
     assert not {path.name for path in inside.iterdir()} & {"n3", "n5", "n6", "n7", "n8"}
+
+
+def test_holes_in_a_directory_are_damage_and_no_memory(places: tuple[Path, Path]) -> None:
+    inside, _ = places
+    writer = DumpWriter().begin([2, 3])
+    meta = Meta(stat.S_IFDIR | 0o755)
+    first = DumpWriter().directory(2, [(3, b"good")], meta=meta, chunk=1024)
+    size, holes = 1 << 40, 200
+    writer.header(2, inumber=2, meta=meta, size=size, addr=b"\1")
+    writer.stream += first.stream[1024:]
+    for _ in range(holes):
+        writer.header(4, inumber=2, meta=meta, size=size, count=512)
+    writer.file(3, b"good")
+    tracemalloc.start()
+    try:
+        outcome = recover_here(writer.end(), [name(inside)])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 << 20
+    assert [path.name for path in inside.iterdir()] == ["good"]
+    assert b"%d damaged pieces of the directory" % (512 * holes) in outcome.text()
+    assert outcome.status == {b"": 5}
+
+
+def test_what_lies_behind_the_size_of_a_directory_is_not_kept(places: tuple[Path, Path]) -> None:
+    inside, _ = places
+    writer = DumpWriter().begin([2, 3, 4])
+    meta = Meta(stat.S_IFDIR | 0o755)
+    for kind, entry in ((2, (3, b"in")), (4, (4, b"behind"))):
+        writer.header(kind, inumber=2, meta=meta, size=1024, addr=b"\1")
+        writer.stream += DumpWriter().directory(2, [entry], meta=meta).stream[1024:].ljust(1024, b"\0")
+    writer.file(3, b"in").file(4, b"behind")
+    recover_here(writer.end(), [name(inside)])
+    assert [path.name for path in inside.iterdir()] == ["in"]
+
+
+def test_the_last_map_counts_and_half_a_map_is_none(places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, _ = places
+    monkeypatch.setattr(recover_catalogue, "MAP_BYTES_MAX", 1024)
+    for number in (1, 2):
+        writer = DumpWriter().begin([2])  # a map without 3
+        if number == 1:
+            writer.header(4, inumber=0, addr=b"\1")  # goes on, beyond what is kept
+            writer.stream += bytes(1024)
+        else:
+            writer.header(3, count=1)
+            writer.stream += b"\xff" * 1024
+        writer.directory(2, [(3, b"file%d" % number)]).file(3, b"content")
+        assert recover_here(writer.end(), [name(inside)]).status == {b"": 0}
+    assert sorted(path.name for path in inside.iterdir()) == ["file1", "file2"]
 
 
 def sample() -> tuple[bytes, int]:

@@ -98,6 +98,17 @@ def test_what_is_unknown_costs_no_other_attribute() -> None:
     assert [problem.split()[-1] for problem in problems] == ["9", "1", str(4 + sum(map(len, entries)) + 4)]
 
 
+def test_values_that_overlap_never_become_more_than_their_blob() -> None:
+    entries = 1_000
+    value = bytes(30_000)
+    offset = 32 + entries * 20 + 4
+    table = struct.pack("<BBHIII", 1, 1, offset, 0, len(value), 0) + b"a\0\0\0"
+    hostile = struct.pack("<IIII16x", 0xEA020000, 1, 1, 0) + table * entries + bytes(4) + value
+    attributes, problems = blob.decode(hostile)
+    assert attributes == [(b"user.a", value)]
+    assert problems == [f"extended attributes that overlap in their blob of {len(hostile)} bytes"]
+
+
 def test_a_private_blob_that_is_cut_keeps_what_is_whole() -> None:
     (whole,) = blob.encode_private([(b"user.a", b"1"), (b"user.b", b"2")])
     for end in range(len(whole)):
