@@ -26,6 +26,7 @@ from mover.control.node import Node
 from mover.control.store import Store, StoreError, open_store
 from mover.control.workers import open_supervisor
 from mover.ndmp.server import ServerProtocol
+from mover.workers.confine import landlock_abi
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 DESCRIPTORS: Final = 16_384
@@ -65,6 +66,8 @@ def run(config: Config, path: str | None = None) -> int:
         path: the file that SIGHUP reads again; None = SIGHUP changes nothing.
     """
     configure_logs(config.node.log_format)
+    if not landlock_abi():
+        log.warning("this kernel has no Landlock: workers are confined by capabilities and file ownership alone")
     _raise_descriptor_limit()
     try:
         return trio.run(_serve, config, path)

@@ -8,6 +8,7 @@ from typing import Final
 from mover.relay.relay import Connection, receive, send
 from mover.ring import Consumer, Producer, RingFds
 from mover.workers.channel import Channel
+from mover.workers.confine import Grant
 from mover.workers.frame import run
 from mover.workers.messages import (
     AttachConnection,
@@ -75,5 +76,10 @@ class Relay:
         self._connection = None
 
 
+def need(_message: ToWorker) -> Grant:
+    """Nothing: the relay gets its socket and its ring as descriptors."""
+    return Grant()
+
+
 if __name__ == "__main__":
-    sys.exit(run("relay", sys.argv, Relay().handle))
+    sys.exit(run("relay", sys.argv, Relay().handle, need))

@@ -18,12 +18,14 @@ from typing import Final
 
 from mover.workers import template
 from mover.workers.channel import Channel, ChannelBroken
+from mover.workers.confine import Grant, confine
 from mover.workers.messages import ToWorker
 
 PR_SET_NAME: Final = 15
-PR_SET_NO_NEW_PRIVS: Final = 38
 EXIT_CONTROL_GONE: Final = 3
 Handler = Callable[[Channel, ToWorker], None]
+Need = Callable[[ToWorker], Grant]
+"""What a worker needs for the work that its first message begins."""
 
 
 def _watch(fd: int) -> None:
@@ -41,29 +43,24 @@ def _name_process(name: str) -> None:
     ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode()[:15], 0, 0, 0)
 
 
-def _forbid_new_privileges() -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_NO_NEW_PRIVS)")
-
-
-def run(kind: str, argv: list[str], handler: Handler) -> int:
+def run(kind: str, argv: list[str], handler: Handler, need: Need) -> int:
     """The main program of worker room ``kind``: a template, or one worker; returns the exit status."""
     match argv[1:]:
         case ["--template", fd] if fd.isdigit():
             _name_process(f"mover-{kind}-tpl")
-            return template.serve(int(fd), lambda worker_fd: _work(kind, worker_fd, handler))
+            return template.serve(int(fd), lambda worker_fd: _work(kind, worker_fd, handler, need))
         case [fd] if fd.isdigit():
-            return _work(kind, int(fd), handler)
+            return _work(kind, int(fd), handler, need)
         case _:
             print(f"usage: {argv[0]} [--template] FD (workers are started by mover serve)", file=sys.stderr)
             return 2
 
 
-def _work(kind: str, fd: int, handler: Handler) -> int:
+def _work(kind: str, fd: int, handler: Handler, need: Need) -> int:
     """Serve control's messages with ``handler`` until control closes the socket.
 
-    The first message is awaited single threaded (a spare); then rights are dropped and the watcher starts.
+    The first message is awaited single threaded (a spare); it says what is needed, all else is given up, and only then
+    the watcher starts.
     """
     _name_process(f"mover-{kind}")
     faulthandler.enable()
@@ -76,7 +73,7 @@ def _work(kind: str, fd: int, handler: Handler) -> int:
         while True:
             message = channel.receive()
             if watcher is None:
-                _forbid_new_privileges()
+                confine(need(message))
                 watcher = threading.Thread(target=_watch, args=(channel.fileno(),), name="watcher", daemon=True)
                 watcher.start()
             handler(channel, message)

@@ -18,6 +18,7 @@ from mover.workers.messages import (
     FromWorker,
     HistoryPlan,
     LogLine,
+    Pairs,
     Place,
     RecoverName,
     Refused,
@@ -33,13 +34,14 @@ DEADLINE_S = 60
 _WORKER = """
 import os, sys
 from mover.data import recover, tree_writer
+from mover.data.rights import need
 from mover.workers.frame import run
 tree_writer.DESCRIPTORS_MAX = int(sys.argv[3])
 if sys.argv[2] != "-":
     os.setgroups([])
     os.setgid(int(sys.argv[2]))
     os.setuid(int(sys.argv[2]))
-sys.exit(run("data", ["worker", sys.argv[1]], recover.start))
+sys.exit(run("data", ["worker", sys.argv[1]], recover.start, need))
 """
 ALL_ONES = 2**64 - 1
 
@@ -152,6 +154,7 @@ def recover(
     butype: str = "dump",
     ended: threading.Event | None = None,
     directories_open: int = DESCRIPTORS_MAX,
+    env: Pairs | None = None,
 ) -> Outcome:
     """Recover ``names`` from ``stream``.
 
@@ -181,10 +184,10 @@ def recover(
     request: StartRecover | StartRecoverFilehist
     descriptors = list(ring.fds)
     if filehist is None:
-        request = StartRecover(butype=butype, names=names, env=[], recursive=recursive)
+        request = StartRecover(butype=butype, names=names, env=env or [], recursive=recursive)
     else:
         assert history is not None
-        request = StartRecoverFilehist(butype=butype, env=[], history=filehist)
+        request = StartRecoverFilehist(butype=butype, env=env or [], history=filehist)
         descriptors += history.fds
     finished: DataFinished | None = None
     status: dict[bytes, int] = {}

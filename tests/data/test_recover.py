@@ -438,7 +438,8 @@ def test_devices_sockets_and_owners_as_root(tmp_path: Path) -> None:
     writer.content(4, Meta(stat.S_IFSOCK | 0o600, 4_000_000_000, 9), b"")
     writer.content(5, Meta(stat.S_IFLNK | 0o777, 10, 11), b"nowhere")
     writer.extension(5, Meta(stat.S_IFLNK | 0o777), attribute_blob([(4, b"of-link", b"v")]))
-    outcome = recover(writer.end(), [name(tmp_path)])
+    stream = writer.end()
+    outcome = recover(stream, [name(tmp_path)], env=[(b"TRUSTED_XATTRS", b"y")])
     assert outcome.finished.errors == 0
     disk = (tmp_path / "disk").stat()
     assert (stat.S_IFMT(disk.st_mode), stat.S_IMODE(disk.st_mode)) == (stat.S_IFBLK, 0o4660)
@@ -447,8 +448,12 @@ def test_devices_sockets_and_owners_as_root(tmp_path: Path) -> None:
     assert (stat.S_IFMT(socket.st_mode), socket.st_uid) == (stat.S_IFSOCK, 4_000_000_000)
     link = (tmp_path / "link").lstat()
     assert (link.st_uid, link.st_gid, link.st_mtime_ns) == (10, 11, 1_600_000_000_123_456_000)
-    if b"left out" not in outcome.text():
+    if b"left out" not in outcome.text():  # tmpfs and most others have them
         assert os.getxattr(tmp_path / "link", "trusted.of-link", follow_symlinks=False) == b"v"
+    (tmp_path / "without").mkdir()
+    outcome = recover(stream, [name(tmp_path / "without")])
+    assert b"extended attributes trusted.* left out" in outcome.text()
+    assert os.listxattr(tmp_path / "without" / "link", follow_symlinks=False) == []
 
 
 @root_only

@@ -25,6 +25,11 @@ from tests.support.stages import mover_state
 from tests.support.trees import make_large_file, make_small_files
 
 MIB = 1 << 20
+# Numbers of capabilities from linux/capability.h; docs/architecture.md section 1 has the names.
+READ_ALL, WRITE_ALL = 1 << 2, 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 27 | 1 << 31
+RIGHTS = {("mover-data", "backup"): READ_ALL, ("mover-data", "recover"): WRITE_ALL} | {
+    (f"mover-{kind}", operation): 0 for kind in ("tape", "relay") for operation in ("backup", "recover")
+}
 
 
 @pytest.fixture
@@ -42,6 +47,11 @@ def threads(pid: int) -> list[dict[str, str]]:
         lines = (task / "status").read_text().splitlines()
         found.append({key: value.strip() for key, _, value in (line.partition(":") for line in lines)})
     return found
+
+
+def own_rights(which: str) -> int:
+    """Of the server too: it runs as the tests do."""
+    return int(threads(os.getpid())[0][which], 16)
 
 
 def descriptors(pid: int) -> list[str]:
@@ -97,6 +107,9 @@ def test_workers_at_work_have_no_way_to_more_rights_and_hold_what_is_theirs(
             if mapped_rings(process.pid):
                 seen.append(name)
                 assert [task["NoNewPrivs"] for task in tasks] == ["1"] * len(tasks), name
+                for rights in ("CapEff", "CapPrm"):
+                    most = RIGHTS[name, operation] & own_rights(rights)
+                    assert [int(task[rights], 16) for task in tasks] == [most] * len(tasks), (name, rights)
         for process in family:
             process.resume()
         relays = [] if data is tape else ["mover-relay"] * 2

@@ -1,0 +1,166 @@
+"""What a worker may still do once it has its work: capabilities, files, network. For good, before it parses a byte.
+
+A worker reads what strangers sent: a stream, a cartridge, a name list. So it keeps only what its one operation needs
+(:class:`Grant`), and a fault in it reaches no further. Landlock and no_new_privs hold for the calling thread and those
+it starts later, so :func:`confine` comes before the first thread. Landlock stops neither chmod, chown, utime and
+setxattr outside its rules, nor a connection to a named unix socket: metadata is set through descriptors found beneath
+the volume, and the admin socket's mode says who connects. Source: docs/architecture.md section 1, Rights.
+"""
+
+import ctypes
+import errno
+import os
+import struct
+from typing import Final
+
+from msgspec import Struct
+
+# capability(7), by number: linux/capability.h
+CAP_CHOWN: Final = 1 << 0
+CAP_DAC_OVERRIDE: Final = 1 << 1
+CAP_DAC_READ_SEARCH: Final = 1 << 2
+CAP_FOWNER: Final = 1 << 3
+CAP_FSETID: Final = 1 << 4
+CAP_SYS_ADMIN: Final = 1 << 21
+CAP_MKNOD: Final = 1 << 27
+CAP_SETFCAP: Final = 1 << 31
+
+# landlock(7): linux/landlock.h
+WRITE_FILE: Final = 1 << 1
+READ_FILE: Final = 1 << 2
+READ_DIR: Final = 1 << 3
+REMOVE_DIR: Final = 1 << 4
+REMOVE_FILE: Final = 1 << 5
+MAKE_CHAR: Final = 1 << 6
+MAKE_DIR: Final = 1 << 7
+MAKE_REG: Final = 1 << 8
+MAKE_SOCK: Final = 1 << 9
+MAKE_FIFO: Final = 1 << 10
+MAKE_BLOCK: Final = 1 << 11
+MAKE_SYM: Final = 1 << 12
+REFER: Final = 1 << 13
+"""Link and rename between directories."""
+TRUNCATE: Final = 1 << 14
+
+READ: Final = READ_FILE | READ_DIR
+CHANGE: Final = READ | WRITE_FILE | TRUNCATE | MAKE_REG | REMOVE_FILE
+"""Read, write, make and remove regular files, within one directory."""
+POPULATE: Final = (
+    CHANGE | REFER | REMOVE_DIR | MAKE_DIR | MAKE_SYM | MAKE_FIFO | MAKE_SOCK | MAKE_CHAR | MAKE_BLOCK
+)  # fmt: skip
+"""Everything but execute and device ioctls."""
+
+_FS_RIGHTS: Final = ((1, 0x1FFF), (2, REFER), (3, TRUNCATE), (5, 1 << 15))  # ABI and what it can hold
+_NET_ABI: Final = 4
+_NET_RIGHTS: Final = 0b11  # bind and connect of TCP
+_SCOPE_ABI: Final = 6
+_SCOPES: Final = 0b11  # abstract unix sockets, and signals to processes outside
+
+_CREATE_RULESET: Final = 444  # the same number on every architecture
+_ADD_RULE: Final = 445
+_RESTRICT_SELF: Final = 446
+_VERSION_FLAG: Final = 1
+_RULE_PATH_BENEATH: Final = 1
+
+_PR_CAPBSET_DROP: Final = 24
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_CAPABILITY_VERSION_3: Final = 0x20080522
+_CAPABILITIES: Final = 64  # more than there are; the kernel says where the end is
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+class Grant(Struct, frozen=True):
+    """What one operation needs.
+
+    Attributes:
+        capabilities: a mask; a worker never gets more than the server has.
+        trees: directories with the Landlock rights beneath them; one that does not exist grants nothing.
+    """
+
+    capabilities: int = 0
+    trees: tuple[tuple[bytes, int], ...] = ()
+
+
+def landlock_abi() -> int:
+    """The version of Landlock that this kernel has; 0 = none, or switched off at boot."""
+    return max(0, int(_libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _VERSION_FLAG)))
+
+
+def confine(grant: Grant) -> None:
+    """Give up everything but the grant, in this thread and those it will start; there is no way back.
+
+    Where the kernel has no Landlock, files are held by capabilities and ownership alone; control warns of that.
+
+    Raises:
+        OSError: the kernel refuses what it is known to have.
+    """
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    abi = landlock_abi()
+    if abi:
+        _restrict_files(grant.trees, abi)
+    _keep_capabilities(grant.capabilities)
+
+
+def _restrict_files(trees: tuple[tuple[bytes, int], ...], abi: int) -> None:
+    handled = 0
+    for since, rights in _FS_RIGHTS:
+        if abi >= since:
+            handled |= rights
+    attributes = struct.pack(
+        "<QQQ", handled, _NET_RIGHTS if abi >= _NET_ABI else 0, _SCOPES if abi >= _SCOPE_ABI else 0
+    )  # an older kernel takes a longer struct whose unknown part is zero
+    ruleset = _syscall(_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
+    try:
+        for path, rights in trees:
+            _allow(ruleset, path, rights & handled)
+        _syscall(_RESTRICT_SELF, ruleset, 0)
+    finally:
+        os.close(ruleset)
+
+
+def _allow(ruleset: int, path: bytes, rights: int) -> None:
+    try:
+        tree = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return  # nothing to grant; the operation opens it again and has the error to tell
+    try:
+        _syscall(_ADD_RULE, ruleset, _RULE_PATH_BENEATH, struct.pack("<Qi", rights, tree), 0)
+    finally:
+        os.close(tree)
+
+
+def _keep_capabilities(mask: int) -> None:
+    header = struct.pack("<Ii", _CAPABILITY_VERSION_3, 0)
+    words = ctypes.create_string_buffer(24)
+    if _libc.capget(header, words) != 0:
+        raise _error("capget")
+    held = struct.unpack("<6I", words.raw)
+    permitted = held[1] | held[4] << 32
+    kept = permitted & mask
+    if permitted & 1 << 8:  # CAP_SETPCAP: without it the bounding set stays, and no_new_privs makes it harmless
+        for number in range(_CAPABILITIES):
+            if not kept >> number & 1 and _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0) != 0:
+                if ctypes.get_errno() == errno.EINVAL:
+                    break  # behind the last capability of this kernel
+                raise _error("prctl(PR_CAPBSET_DROP)")
+    low, high = kept & 0xFFFF_FFFF, kept >> 32
+    if _libc.capset(header, struct.pack("<6I", low, low, 0, high, high, 0)) != 0:
+        raise _error("capset")
+
+
+def _prctl(option: int, value: int) -> None:
+    if _libc.prctl(option, value, 0, 0, 0) != 0:
+        raise _error(f"prctl({option})")
+
+
+def _syscall(number: int, *arguments: object) -> int:
+    result = int(_libc.syscall(number, *arguments))
+    if result < 0:
+        raise _error(f"system call {number}")
+    return result
+
+
+def _error(what: str) -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, f"{what}: {os.strerror(number)}")
