@@ -27,7 +27,7 @@ have `mover.ndmp.history` alone):
 `table.TABLE[version, code] -> Row(name, kind, request, reply, needs_authentication)`.
 `states`: `SessionMachines(version)` holds `data: DataMachine` and `mover: MoverMachine` over literal transition
   tables. `machine.can(input)`, `audit(input)` raises `errors.IllegalStateError`, `apply(input) -> bool` moves and
-  says whether the state changed (so that a halt is posted once). LISTEN, CONNECT and v2's START go through
+  says whether the state changed (so that a halt is posted once). LISTEN, CONNECT and v1's and v2's START go through
   `audit_data/apply_data/audit_mover/apply_mover(input, local=...)`, which join the two; `audit_start(mode)`.
 `window`: checks of record size, window, listen, continue and read; each returns an ErrorCode.
 `auth`: `new_challenge()`, `md5_digest(challenge, password)`, `verify_text(...)`, `verify_md5(...)`.

@@ -2,8 +2,8 @@
 
 A row of `_ROWS` names a body that looks different on the wire, or means something different, in one version.
 Every other body is internal form and wire form at once. What a version cannot say is decided here: error codes,
-pause and halt reasons, masks, attribute bits, log posts. Version 1 will add its rows.
-Source: NDMPv2, NDMPv3, NDMPv4 (bodies); NDMPv4 section 2.6 (error codes).
+pause and halt reasons, masks, attribute bits, log posts.
+Source: NDMPv1 to NDMPv4 (bodies); NDMPv4 section 2.6 (error codes).
 """
 
 from collections.abc import Mapping
@@ -18,14 +18,13 @@ from mover.ndmp.enums import (
     U32_MAX,
     U64_MAX,
     ErrorCode,
-    LogLevel,
     LogType,
     MessageCode,
     TapeUnsupported,
 )
 from mover.ndmp.errors import NotInVersionError
 from mover.ndmp.history_decode import FAST
-from mover.ndmp.messages import v2, v3, v4
+from mover.ndmp.messages import v1, v2, v3, v4
 from mover.ndmp.table import TABLE, Kind, Row
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -81,13 +80,21 @@ _PAUSE_V2: Final = (f.pause_reason_out_v2, f.same)
 _HALT_V3: Final = (f.halt_reason_out_v3, f.same)
 _STATUS: Final = (f.recovery_status_out_v3, f.recovery_status_in_v3)
 _ENTRY: Final = (f.entry_out_v3, f.entry_in_v3)
+_STATE_V1: Final = (f.data_state_out_v1, f.data_state_in_v1)
+_DATA_HALT_V1: Final = (f.data_halt_out_v1, f.data_halt_in_v1)
 _C = Conversion
+_PATHS_V2: Final = _C(
+    v2.FhAddUnixPathPost, m.FhAddFilePost, rename={"files": "paths"}, fields={"files": (f.files_out_v2, f.files_in_v2)}
+)
 
 # (versions, message, body, conversion)
 _ROWS: Final[tuple[tuple[str, str, type[m.Body], Conversion], ...]] = (
+    ("1", "CONNECT_AUTH", m.ConnectClientAuthRequest, _C(v1.ConnectAuthRequest, m.ConnectClientAuthRequest)),
+    ("1", "CONFIG_GET_HOST_INFO", m.ConfigGetHostInfoReply,
+     _C(m.ConfigGetHostInfoReply, m.ConfigGetHostInfoReply, fields={"auth_type": (f.auth_types_out_v1, f.same)})),
     ("34", "CONFIG_GET_HOST_INFO", m.ConfigGetHostInfoReply,
      _C(v3.ConfigGetHostInfoReply, m.ConfigGetHostInfoReply)),
-    ("2", "CONFIG_GET_BUTYPE_ATTR", m.ConfigGetButypeAttrReply,
+    ("12", "CONFIG_GET_BUTYPE_ATTR", m.ConfigGetButypeAttrReply,
      _C(m.ConfigGetButypeAttrReply, m.ConfigGetButypeAttrReply,
         fields={"attrs": (f.attrs_out_v2, f.attrs_in_v2)})),
     ("3", "CONFIG_GET_BUTYPE_INFO", m.ConfigGetButypeInfoReply,
@@ -95,27 +102,38 @@ _ROWS: Final[tuple[tuple[str, str, type[m.Body], Conversion], ...]] = (
         fields={"butype_info": (f.butypes_out_v3, f.butypes_in_v3)})),
     ("3", "CONFIG_GET_TAPE_INFO", m.ConfigGetTapeInfoReply,
      _C(m.ConfigGetTapeInfoReply, m.ConfigGetTapeInfoReply, fields={"tape_info": (f.tapes_out_v3, f.same)})),
-    ("2", "TAPE_OPEN", m.TapeOpenRequest,
+    ("12", "TAPE_OPEN", m.TapeOpenRequest,
      _C(m.TapeOpenRequest, m.TapeOpenRequest, fields={"mode": (f.same, f.tape_mode_in_v2)})),
     ("3", "TAPE_OPEN", m.TapeOpenRequest,
      _C(m.TapeOpenRequest, m.TapeOpenRequest, fields={"mode": (f.same, f.tape_mode_in_v3)})),
-    ("23", "TAPE_MTIO", m.TapeMtioRequest,
+    ("123", "TAPE_MTIO", m.TapeMtioRequest,
      _C(m.TapeMtioRequest, m.TapeMtioRequest, fields={"tape_op": (f.same, f.tape_op_in_v3)})),
+    ("1", "TAPE_GET_STATE", m.TapeGetStateReply, _C(v1.TapeGetStateReply, m.TapeGetStateReply)),
     ("2", "TAPE_GET_STATE", m.TapeGetStateReply, _C(v2.TapeGetStateReply, m.TapeGetStateReply)),
+    ("3", "TAPE_GET_STATE", m.TapeGetStateReply, _C(v3.TapeGetStateReply, m.TapeGetStateReply)),
     ("4", "TAPE_GET_STATE", m.TapeGetStateReply, _C(v4.TapeGetStateReply, m.TapeGetStateReply)),
-    ("23", "TAPE_READ", m.TapeReadReply,
+    ("123", "TAPE_READ", m.TapeReadReply,
      _C(m.TapeReadReply, m.TapeReadReply, fields={"error": (f.blank_tape_out_v3, f.same)})),
+    ("1", "DATA_GET_STATE", m.DataGetStateReply,
+     _C(v1.DataGetStateReply, m.DataGetStateReply, fields={"state": _STATE_V1, "halt_reason": _DATA_HALT_V1},
+        fill_out={"resvd1": 0, "resvd2": 0, "resvd3": 0})),
     ("2", "DATA_GET_STATE", m.DataGetStateReply,
      _C(v2.DataGetStateReply, m.DataGetStateReply, rename=_V2_MOVER,
         fields={"data_connection_addr": _ADDRESS})),
     ("3", "DATA_GET_STATE", m.DataGetStateReply,
      _C(v3.DataGetStateReply, m.DataGetStateReply, rename={"unsupported": "invalid"},
         fields={"data_connection_addr": _ADDRESS})),
+    ("4", "DATA_GET_STATE", m.DataGetStateReply, _C(v4.DataGetStateReply, m.DataGetStateReply)),
+    ("1", "DATA_START_BACKUP", m.DataStartBackupRequest,
+     _C(v1.DataStartBackupRequest, m.DataStartBackupRequest, rename={"butype": "bu_type"})),
     ("2", "DATA_START_BACKUP", m.DataStartBackupRequest,
      _C(v2.DataStartBackupRequest, m.DataStartBackupRequest,
         rename={"mover_address": "mover", "butype": "bu_type"}, fields={"mover_address": _ADDRESS})),
     ("34", "DATA_START_BACKUP", m.DataStartBackupRequest,
      _C(v3.DataStartBackupRequest, m.DataStartBackupRequest)),
+    ("1", "DATA_START_RECOVER", m.DataStartRecoverRequest,
+     _C(v1.DataStartRecoverRequest, m.DataStartRecoverRequest, rename={"butype": "bu_type"},
+        fields={"nlist": (f.nlist_out_v1, f.nlist_in_v1)})),
     ("2", "DATA_START_RECOVER", m.DataStartRecoverRequest,
      _C(v2.DataStartRecoverRequest, m.DataStartRecoverRequest,
         rename={"mover_address": "mover", "butype": "bu_type"},
@@ -144,6 +162,10 @@ _ROWS: Final[tuple[tuple[str, str, type[m.Body], Conversion], ...]] = (
      _C(v3.MoverListenReply, m.MoverListenReply, fields={"data_connection_addr": _ADDRESS})),
     ("3", "MOVER_CONNECT", m.MoverConnectRequest,
      _C(v3.MoverConnectRequest, m.MoverConnectRequest, fields={"addr": _ADDRESS})),
+    ("1", "NOTIFY_PAUSED", m.NotifyPausedPost,
+     _C(v1.NotifyPausedPost, m.NotifyPausedPost, fill_out={"resvd": 0})),
+    ("1", "NOTIFY_HALTED", m.NotifyDataHaltedPost,
+     _C(m.NotifyDataHaltedPost, m.NotifyDataHaltedPost, fields={"reason": _DATA_HALT_V1})),
     ("4", "NOTIFY_DATA_HALTED", m.NotifyDataHaltedPost, _C(v4.NotifyDataHaltedPost, m.NotifyDataHaltedPost)),
     ("23", "NOTIFY_MOVER_HALTED", m.NotifyMoverHaltedPost,
      _C(m.NotifyMoverHaltedPost, m.NotifyMoverHaltedPost, fields={"reason": _HALT_V3})),
@@ -151,26 +173,26 @@ _ROWS: Final[tuple[tuple[str, str, type[m.Body], Conversion], ...]] = (
      _C(v4.NotifyMoverHaltedPost, m.NotifyMoverHaltedPost)),
     ("2", "NOTIFY_MOVER_PAUSED", m.NotifyMoverPausedPost,
      _C(m.NotifyMoverPausedPost, m.NotifyMoverPausedPost, fields={"reason": _PAUSE_V2})),
-    ("2", "LOG_LOG", m.LogMessagePost,
+    ("12", "LOG_LOG", m.LogMessagePost,
      _C(v2.LogLogPost, m.LogMessagePost, fields={"entry": _ENTRY},
         fill_in={"log_type": LogType.NORMAL, "message_id": 0})),
-    ("2", "LOG_DEBUG", m.LogMessagePost,
+    ("12", "LOG_DEBUG", m.LogMessagePost,
      _C(v2.LogDebugPost, m.LogMessagePost, rename={"entry": "message"}, fields={"entry": _ENTRY},
-        fill_out={"level": LogLevel.USER_INFO}, fill_in={"log_type": LogType.DEBUG, "message_id": 0})),
+        fill_in={"log_type": LogType.DEBUG, "message_id": 0})),
     ("3", "LOG_MESSAGE", m.LogMessagePost,
      _C(v3.LogMessagePost, m.LogMessagePost, fields={"entry": _ENTRY})),
+    ("4", "LOG_MESSAGE", m.LogMessagePost, _C(v4.LogMessagePost, m.LogMessagePost)),
     ("2", "LOG_FILE", m.LogFilePost,
      _C(v2.LogFilePost, m.LogFilePost, rename={"recovery_status": "error"},
         fields={"recovery_status": _STATUS}, fill_out={"ssid": 0})),
     ("3", "LOG_FILE", m.LogFilePost,
      _C(v3.LogFilePost, m.LogFilePost, rename={"recovery_status": "error"},
         fields={"recovery_status": _STATUS})),
-    ("2", "FH_ADD_UNIX_PATH", m.FhAddFilePost,
-     _C(v2.FhAddUnixPathPost, m.FhAddFilePost, rename={"files": "paths"},
-        fields={"files": (f.files_out_v2, f.files_in_v2)})),
-    ("2", "FH_ADD_UNIX_DIR", m.FhAddDirPost,
+    ("1", "FH_ADD_UNIX", m.FhAddFilePost, _PATHS_V2),
+    ("2", "FH_ADD_UNIX_PATH", m.FhAddFilePost, _PATHS_V2),
+    ("12", "FH_ADD_UNIX_DIR", m.FhAddDirPost,
      _C(v2.FhAddUnixDirPost, m.FhAddDirPost, fields={"dirs": (f.dirs_out_v2, f.dirs_in_v2)})),
-    ("2", "FH_ADD_UNIX_NODE", m.FhAddNodePost,
+    ("12", "FH_ADD_UNIX_NODE", m.FhAddNodePost,
      _C(v2.FhAddUnixNodePost, m.FhAddNodePost, fields={"nodes": (f.nodes_out_v2, f.nodes_in_v2)})),
 )  # fmt: skip
 
@@ -203,7 +225,7 @@ _build_codecs()
 
 def message_code(version: int, body: m.Body) -> MessageCode:
     """The number under which a body travels in a version; raises NotInVersionError."""
-    if version == 2 and isinstance(body, m.LogMessagePost):
+    if version <= 2 and isinstance(body, m.LogMessagePost):
         return MessageCode.LOG_DEBUG if body.log_type == LogType.DEBUG else MessageCode.LOG_LOG
     code = _CODES.get((version, type(body)))
     if code is None:
@@ -214,7 +236,7 @@ def message_code(version: int, body: m.Body) -> MessageCode:
 def _mask_tape_state(version: int, state: m.TapeGetStateReply) -> m.TapeGetStateReply:
     """Give fields that the server cannot tell the value that says so in this version.
 
-    v4: all ones beside the bit. v2 has no mask: sizes 0, file_num and blockno all ones.
+    v4: all ones beside the bit. v1 and v2 have no mask: sizes 0, file_num and blockno all ones.
     """
     mask = state.unsupported
     unknown_32, unknown_64 = (U32_MAX, U64_MAX) if version == 4 else (0, 0)

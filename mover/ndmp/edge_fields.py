@@ -10,9 +10,12 @@ import msgspec
 
 from mover.ndmp import messages as m
 from mover.ndmp.enums import (
+    AuthType,
     ButypeAttribute,
     ButypeAttributeV2,
     ButypeAttributeV3,
+    DataHaltReason,
+    DataState,
     ErrorCode,
     FsType,
     MoverHaltReason,
@@ -23,7 +26,7 @@ from mover.ndmp.enums import (
     TapeOperation,
 )
 from mover.ndmp.errors import XdrEncodeError
-from mover.ndmp.messages import v2
+from mover.ndmp.messages import v1, v2
 
 # Any: a conversion takes and gives whatever type its field has; the rows of the edge pair them with fields
 Convert = Callable[[Any], Any]
@@ -175,7 +178,60 @@ def address_in_v3(address: msgspec.Struct) -> msgspec.Struct:
             return address
 
 
+# ---- version 1: its DATA machine has a state more and numbers of its own
+
+STATES_V1: Final[dict[int, int]] = {
+    DataState.IDLE: 0,
+    DataState.ACTIVE: 1,
+    DataState.PAUSED: 2,
+    DataState.HALTED: 3,
+}
+"""Internal state -> version 1's. Source: NDMPv1 3.5.1."""
+NO_SPLIT_V1: Final = 5
+"""Version 1 describes NO_SPLIT and leaves it out of the enum (3.5.1); XDR files in use give it the next number."""
+HALT_REASONS_V1: Final[dict[int, int]] = {
+    DataHaltReason.NA: 0,
+    DataHaltReason.SUCCESSFUL: 1,
+    DataHaltReason.ABORTED: 2,
+    DataHaltReason.MEDIA_ERROR: 3,
+    DataHaltReason.INTERNAL_ERROR: 4,
+    DataHaltReason.NO_SPLIT: NO_SPLIT_V1,
+}
+"""Internal halt reason -> version 1's. Source: NDMPv1 3.5.1."""
+_STATES_IN_V1: Final = {wire: internal for internal, wire in STATES_V1.items()}
+_HALT_REASONS_IN_V1: Final = {wire: internal for internal, wire in HALT_REASONS_V1.items()}
+
+
+def data_state_out_v1(state: int) -> int:
+    return STATES_V1.get(state, state)
+
+
+def data_state_in_v1(state: int) -> int:
+    return _STATES_IN_V1.get(state, NOT_IN_VERSION)
+
+
+def data_halt_out_v1(reason: int) -> int:
+    return HALT_REASONS_V1.get(reason, HALT_REASONS_V1[DataHaltReason.INTERNAL_ERROR])
+
+
+def data_halt_in_v1(reason: int) -> int:
+    return _HALT_REASONS_IN_V1.get(reason, DataHaltReason.INTERNAL_ERROR)
+
+
+def auth_types_out_v1(types: tuple[int, ...]) -> tuple[int, ...]:
+    """Version 1 has no MD5: its number is reserved (3.1.2)."""
+    return tuple(each for each in types if each != AuthType.MD5)
+
+
 # ---- nlist
+
+
+def nlist_out_v1(names: tuple[m.RecoverName, ...]) -> tuple[v1.Name, ...]:
+    return tuple(v1.Name(name.original_path, name.destination, 0, name.fh_info) for name in names)
+
+
+def nlist_in_v1(names: tuple[v1.Name, ...]) -> tuple[m.RecoverName, ...]:
+    return tuple(m.RecoverName(name.name, name.dest, fh_info=name.fh_info) for name in names)
 
 
 def nlist_out_v2(names: tuple[m.RecoverName, ...]) -> tuple[v2.Name, ...]:
@@ -186,7 +242,7 @@ def nlist_in_v2(names: tuple[v2.Name, ...]) -> tuple[m.RecoverName, ...]:
     return tuple(m.RecoverName(name.name, name.dest, fh_info=name.fh_info) for name in names)
 
 
-# ---- file history of version 2: one UNIX name, one UNIX stat that holds fh_info
+# ---- file history of versions 1 and 2: one UNIX name, one UNIX stat that holds fh_info
 
 
 def _stat_out(stats: tuple[m.FileStat, ...], fh_info: int) -> v2.UnixStat:

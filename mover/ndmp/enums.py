@@ -2,7 +2,7 @@
 
 Where versions disagree the member has version 4's value; `mover.ndmp.edge` maps to and from the others.
 Values decoded from the wire stay plain ints (unknown ones must reach the handler), members compare equal to them.
-Source: NDMPv4 sections 2 to 4; NDMPv2 and NDMPv3 for what version 4 dropped.
+Source: NDMPv4 sections 2 to 4; NDMPv1 to NDMPv3 for what version 4 dropped.
 """
 
 from enum import IntEnum, IntFlag
@@ -64,10 +64,10 @@ class MessageType(IntEnum):
 
 
 class MessageCode(IntEnum):
-    """Message numbers of versions 2 to 4; a number with two names has an alias. Source: NDMPv4 section 3."""
+    """Message numbers of all versions; a number with two names has an alias. Source: NDMPv4 section 3, NDMPv1 2.8."""
 
     CONFIG_GET_HOST_INFO = 0x100  # host name, operating system
-    CONFIG_GET_BUTYPE_ATTR = 0x101  # attributes of one backup type (v2)
+    CONFIG_GET_BUTYPE_ATTR = 0x101  # attributes of one backup type (v1, v2)
     CONFIG_GET_CONNECTION_TYPE = 0x102  # address types of data connections
     CONFIG_GET_MOVER_TYPE = 0x102  # the same in v2
     CONFIG_GET_AUTH_ATTR = 0x103  # challenge for MD5
@@ -91,7 +91,7 @@ class MessageCode(IntEnum):
     TAPE_MTIO = 0x303
     TAPE_WRITE = 0x304
     TAPE_READ = 0x305
-    # 0x306 is TAPE_SET_RECORD_SIZE of version 1
+    TAPE_SET_RECORD_SIZE = 0x306  # v1
     TAPE_EXECUTE_CDB = 0x307
     DATA_GET_STATE = 0x400
     DATA_START_BACKUP = 0x401
@@ -100,29 +100,32 @@ class MessageCode(IntEnum):
     DATA_GET_ENV = 0x404
     # 0x405 and 0x406 are reserved
     DATA_STOP = 0x407
-    # 0x408 is DATA_CONTINUE of version 1
+    DATA_CONTINUE = 0x408  # v1
     DATA_LISTEN = 0x409  # v3 on
     DATA_CONNECT = 0x40A  # v3 on
     DATA_START_RECOVER_FILEHIST = 0x40B  # v4; v2 and v3 as an extension of NDMJOB
-    # 0x500 is NOTIFY_PAUSED of version 1
+    NOTIFY_PAUSED = 0x500  # v1
     NOTIFY_DATA_HALTED = 0x501
+    NOTIFY_HALTED = 0x501  # the same in v1
     NOTIFY_CONNECTION_STATUS = 0x502  # first message of every connection
     NOTIFY_CONNECTED = 0x502  # the same before v4
     NOTIFY_MOVER_HALTED = 0x503
     NOTIFY_MOVER_PAUSED = 0x504
     NOTIFY_DATA_READ = 0x505
-    LOG_LOG = 0x600  # v2
-    LOG_DEBUG = 0x601  # v2
-    LOG_FILE = 0x602  # fate of one name of a recover
+    LOG_LOG = 0x600  # v1, v2
+    LOG_DEBUG = 0x601  # v1, v2
+    LOG_FILE = 0x602  # fate of one name of a recover (v2 on; v1 gives it no layout)
     LOG_MESSAGE = 0x603  # v3 on
     FH_ADD_UNIX_PATH = 0x700  # v2
-    FH_ADD_UNIX_DIR = 0x701  # v2
-    FH_ADD_UNIX_NODE = 0x702  # v2
+    FH_ADD_UNIX = 0x700  # the same in v1
+    FH_ADD_UNIX_DIR = 0x701  # v1, v2
+    FH_ADD_UNIX_NODE = 0x702  # v1, v2
     FH_ADD_FILE = 0x703  # v3 on
     FH_ADD_DIR = 0x704  # v3 on
     FH_ADD_NODE = 0x705  # v3 on
     CONNECT_OPEN = 0x900
     CONNECT_CLIENT_AUTH = 0x901
+    CONNECT_AUTH = 0x901  # the same in v1
     CONNECT_CLOSE = 0x902  # the one request without a reply
     CONNECT_SERVER_AUTH = 0x903
     MOVER_GET_STATE = 0xA00
@@ -233,6 +236,7 @@ class DataState(IntEnum):
     HALTED = 2  # an operation ended; waits for STOP
     LISTEN = 3  # waits for a data connection (v3 on)
     CONNECTED = 4  # has a data connection, no operation yet (v3 on)
+    PAUSED = 5  # waits for a change of tape (v1, where it is 2 on the wire)
 
 
 class DataOperation(IntEnum):
@@ -244,6 +248,15 @@ class DataOperation(IntEnum):
     RECOVER_FILEHIST = 3  # file history out of a backup stream (v4)
 
 
+class DataPauseReason(IntEnum):
+    """Why the DATA machine paused; NA in any other state (v1)."""
+
+    NA = 0  # not paused
+    EOM = 1  # end of tape
+    EOF = 2  # filemark
+    # 3 is reserved
+
+
 class DataHaltReason(IntEnum):
     """Why the DATA machine halted; NA in any other state."""
 
@@ -251,7 +264,9 @@ class DataHaltReason(IntEnum):
     SUCCESSFUL = 1  # the operation is complete
     ABORTED = 2  # DATA_ABORT
     INTERNAL_ERROR = 3  # the operation failed
-    CONNECT_ERROR = 4  # the data connection failed
+    CONNECT_ERROR = 4  # the data connection failed (v2 on)
+    MEDIA_ERROR = 5  # tape error (v1, where it is 3 on the wire)
+    NO_SPLIT = 6  # the tape ended and the type cannot span tapes (v1, where it is 5 on the wire)
 
 
 class DataUnsupported(IntFlag):
@@ -316,7 +331,7 @@ class LogType(IntEnum):
 
 
 class LogLevel(IntEnum):
-    """Level of LOG_DEBUG (v2): an audience and a detail."""
+    """Level of LOG_DEBUG (v1, v2): an audience and a detail."""
 
     USER_INFO = 0
     USER_SUMMARY = 1
@@ -414,7 +429,7 @@ class ButypeAttributeV3(IntFlag):
 
 
 class ButypeAttributeV2(IntFlag):
-    """What a backup type can NOT do (v2)."""
+    """What a backup type can NOT do (v1, v2)."""
 
     NO_BACKUP_FILELIST = 0x01
     NO_BACKUP_FHINFO = 0x02  # no file history

@@ -2,8 +2,9 @@
 
 The worker joins elements and puts their count in front (`body`); control only frames the result. Nothing here
 imports the rest of the protocol but its numbers. The bytes equal those of `mover.ndmp.xdr`, property-tested.
-A time outside 32 bits is clamped; a version 2 node number that needs more than 32 bits gets a small one.
-Source: NDMPv4 section 3.9 (FH), NDMPv2 (FH_ADD_UNIX_*).
+A time outside 32 bits is clamped; a node number of versions 1 and 2
+that needs more than 32 bits gets a small one.
+Source: NDMPv4 section 3.9 (FH), NDMPv1 section 4.3 and NDMPv2 (FH_ADD_UNIX, the same bytes in both).
 """
 
 import stat
@@ -126,7 +127,7 @@ def _file_entry(
 
 
 class _Version2:
-    """Entries of version 2: attributes without links, node numbers of 32 bits."""
+    """Entries of versions 1 and 2: attributes without links, node numbers of 32 bits."""
 
     def __init__(self) -> None:
         self._small: dict[int, int] = {}  # node of more than 32 bits -> number that stands for it
@@ -176,12 +177,12 @@ class HistoryEncoder:
     """
 
     def __init__(self, version: int) -> None:
-        """Args: version: of the session, 2 to 4. Raises: ValueError for another."""
+        """Args: version: of the session, 1 to 4. Raises: ValueError for another."""
         self.dir_entry: DirEntry
         self.node_entry: NodeEntry
         self.file_entry: FileEntry
         match version:
-            case 2:
+            case 1 | 2:
                 second = _Version2()
                 self.dir_entry = second.dir_entry
                 self.node_entry = second.node_entry

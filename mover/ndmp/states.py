@@ -6,8 +6,10 @@ applies when that went well; so CONNECT that fails just is not applied. Inputs t
 their reason in a table beside. What one machine does to the other stands in JOINT alone.
 Departures that every deployed client needs, as the rows say: CLOSE is taken in LISTEN and ACTIVE (Deviates:
 NDMPv4 3.6.7), SET_WINDOW in IDLE also in v2 and v3 (Deviates: NDMPv3). ABORT in HALTED is NO_ERR
-without effect, but for DATA of v2.
-Source: NDMPv4 sections 2.5 (state machines), 3.5 and 3.6; NDMPv2, NDMPv3.
+without effect, but for DATA of v1 and v2.
+Version 1 has no MOVER and no data connection: its DATA pauses at the end of a tape, and control drives a mover of
+its own beside it, after version 4's table, over a LOCAL connection that no message names.
+Source: NDMPv4 sections 2.5 (state machines), 3.5 and 3.6; NDMPv1 sections 2.3 and 3.5, NDMPv2, NDMPv3.
 """
 
 from collections.abc import Mapping
@@ -19,6 +21,7 @@ import msgspec
 from mover.ndmp.enums import (
     DataHaltReason,
     DataOperation,
+    DataPauseReason,
     DataState,
     MoverHaltReason,
     MoverMode,
@@ -38,10 +41,15 @@ class DataInput(StrEnum):
     START = "START"  # START_BACKUP, START_RECOVER, START_RECOVER_FILEHIST
     ABORT = "ABORT"
     STOP = "STOP"
+    CONTINUE = "CONTINUE"  # v1
     PEER_CONNECTED = "peer connected"
     COMPLETE = "operation complete"
     FAILED = "operation failed"  # also: worker died, local trouble
     CONNECTION_LOST = "data connection lost"  # also: accept failed, closed too early
+    END_OF_TAPE = "end of tape"  # v1: early warning while writing, end of recorded data while reading
+    FILEMARK = "filemark"  # v1, reading tape
+    MEDIA_ERROR = "media error"  # v1
+    NO_SPLIT = "end of a volume that the type cannot go past"  # v1; our types can
 
 
 class MoverInput(StrEnum):
@@ -71,6 +79,30 @@ class MoverInput(StrEnum):
 
 _D = DataState
 _I = DataInput
+
+_DATA_1: Final[dict[tuple[DataState, DataInput], DataState]] = {
+    # NDMPv1 2.3 and figure 4; the requests' error lists in 3.5
+    (_D.IDLE, _I.GET_STATE): _D.IDLE,
+    (_D.IDLE, _I.START): _D.ACTIVE,  # 3.5.2, 3.5.3
+    (_D.ACTIVE, _I.GET_STATE): _D.ACTIVE,
+    (_D.ACTIVE, _I.GET_ENV): _D.ACTIVE,  # 3.5.7
+    (_D.ACTIVE, _I.ABORT): _D.HALTED,  # 3.5.4
+    (_D.ACTIVE, _I.COMPLETE): _D.HALTED,
+    (_D.ACTIVE, _I.FAILED): _D.HALTED,
+    (_D.ACTIVE, _I.MEDIA_ERROR): _D.HALTED,  # "must enter a halted state": 3.5.2
+    (_D.ACTIVE, _I.NO_SPLIT): _D.HALTED,  # 3.5.1, halt reasons
+    (_D.ACTIVE, _I.END_OF_TAPE): _D.PAUSED,  # "must enter a paused state": 3.5.2
+    (_D.ACTIVE, _I.FILEMARK): _D.PAUSED,  # 3.5.3
+    (_D.PAUSED, _I.GET_STATE): _D.PAUSED,
+    (_D.PAUSED, _I.GET_ENV): _D.PAUSED,
+    (_D.PAUSED, _I.CONTINUE): _D.ACTIVE,  # 3.5.6, whose error text says "halted" and means this state
+    (_D.PAUSED, _I.ABORT): _D.HALTED,
+    # Deviates: figure 4 has no such arrow; a worker that dies in a pause has to be told of
+    (_D.PAUSED, _I.FAILED): _D.HALTED,
+    (_D.HALTED, _I.GET_STATE): _D.HALTED,
+    (_D.HALTED, _I.GET_ENV): _D.HALTED,  # expected between the backup and STOP: 3.5.3, env
+    (_D.HALTED, _I.STOP): _D.IDLE,  # 3.5.5
+}
 
 _DATA_2: Final[dict[tuple[DataState, DataInput], DataState]] = {
     (_D.IDLE, _I.GET_STATE): _D.IDLE,
@@ -113,7 +145,7 @@ _DATA_34: Final[dict[tuple[DataState, DataInput], DataState]] = {
     (_D.HALTED, _I.STOP): _D.IDLE,
 }
 
-DATA_TRANSITIONS: Final = {2: _DATA_2, 3: _DATA_34, 4: _DATA_34}
+DATA_TRANSITIONS: Final = {1: _DATA_1, 2: _DATA_2, 3: _DATA_34, 4: _DATA_34}
 """version -> (state, input) -> state."""
 
 DATA_HALT_REASONS: Final[dict[DataInput, DataHaltReason]] = {
@@ -121,6 +153,13 @@ DATA_HALT_REASONS: Final[dict[DataInput, DataHaltReason]] = {
     _I.COMPLETE: DataHaltReason.SUCCESSFUL,
     _I.FAILED: DataHaltReason.INTERNAL_ERROR,
     _I.CONNECTION_LOST: DataHaltReason.CONNECT_ERROR,
+    _I.MEDIA_ERROR: DataHaltReason.MEDIA_ERROR,
+    _I.NO_SPLIT: DataHaltReason.NO_SPLIT,
+}
+
+DATA_PAUSE_REASONS: Final[dict[DataInput, DataPauseReason]] = {
+    _I.END_OF_TAPE: DataPauseReason.EOM,
+    _I.FILEMARK: DataPauseReason.EOF,
 }
 
 _M = MoverState
@@ -171,7 +210,7 @@ _MOVER_3: Final = _MOVER_4 | {
 
 _MOVER_2: Final = {pair: state for pair, state in _MOVER_3.items() if pair[1] is not _J.CONNECT}
 
-MOVER_TRANSITIONS: Final = {2: _MOVER_2, 3: _MOVER_3, 4: _MOVER_4}
+MOVER_TRANSITIONS: Final = {1: _MOVER_4, 2: _MOVER_2, 3: _MOVER_3, 4: _MOVER_4}
 """version -> (state, input) -> state."""
 
 MOVER_PAUSE_REASONS: Final[dict[MoverInput, MoverPauseReason]] = {
@@ -228,15 +267,18 @@ class DataMachine(_Machine[DataState, DataInput]):
     def __init__(self, version: int) -> None:
         super().__init__("DATA", DATA_TRANSITIONS[version], DataState.IDLE)
         self.halt_reason = DataHaltReason.NA
+        self.pause_reason = DataPauseReason.NA
         self.operation = DataOperation.NOACTION
 
     def apply(self, signal: DataInput) -> bool:
-        """Move; returns whether the state changed, so that a change to HALTED is posted once.
+        """Move; returns whether the state changed, so that a change to PAUSED or HALTED is posted once.
 
         Raises:
             IllegalStateError: the state does not take the input; nothing has changed.
         """
         moved = self._move(signal)
+        if moved:
+            self.pause_reason = DATA_PAUSE_REASONS.get(signal, DataPauseReason.NA)
         if moved and self.state is DataState.HALTED:
             self.halt_reason = DATA_HALT_REASONS[signal]
         elif self.state is DataState.IDLE:
@@ -290,6 +332,7 @@ _TO_MOVER = Joint(MoverState.LISTEN, MoverInput.PEER_CONNECTED)
 _TO_DATA = Joint(DataState.LISTEN, DataInput.PEER_CONNECTED)
 
 DATA_JOINT: Final[dict[tuple[int, DataInput], Joint]] = {
+    (1, DataInput.START): _TO_MOVER,  # always LOCAL
     (2, DataInput.START): _TO_MOVER,
     (3, DataInput.CONNECT): _TO_MOVER,
     (4, DataInput.CONNECT): _TO_MOVER,
@@ -302,7 +345,7 @@ MOVER_JOINT: Final[dict[tuple[int, MoverInput], Joint]] = {
 }
 """(version, input) of MOVER with address LOCAL -> what DATA needs and gets."""
 
-_DATA_CONNECTS: Final = {2: {DataInput.START}, 3: {DataInput.LISTEN, DataInput.CONNECT}}
+_DATA_CONNECTS: Final = {1: {DataInput.START}, 2: {DataInput.START}, 3: {DataInput.LISTEN, DataInput.CONNECT}}
 _DATA_CONNECTS[4] = _DATA_CONNECTS[3]
 
 
@@ -319,7 +362,7 @@ class SessionMachines:
         self.mover = MoverMachine(version)
 
     def audit_data(self, signal: DataInput, *, local: bool) -> None:
-        """Raise IllegalStateError for a LISTEN, CONNECT or (v2) START of DATA that cannot be."""
+        """Raise IllegalStateError for a LISTEN, CONNECT or (v1, v2) START of DATA that cannot be."""
         self.data.audit(signal)
         joint = DATA_JOINT.get((self.version, signal))
         if local and joint is not None and not (self.mover.state == joint.needs and self.mover.local):
@@ -328,7 +371,7 @@ class SessionMachines:
             raise IllegalStateError(f"DATA {signal} with MOVER {self.mover.state.name}")
 
     def apply_data(self, signal: DataInput, *, local: bool) -> None:
-        """Move DATA by a LISTEN, CONNECT or (v2) START, and MOVER with it where they are joined."""
+        """Move DATA by a LISTEN, CONNECT or (v1, v2) START, and MOVER with it where they are joined."""
         self.audit_data(signal, local=local)
         self.data.apply(signal)
         self.data.local = local

@@ -1,8 +1,8 @@
 """The message table: which messages each version has, their bodies, and which are taken before a login.
 
 Names are those of the version. A row's bodies are internal structs; `mover.ndmp.edge` knows their wire forms.
-Version 1 gets its rows (and TAPE_SET_RECORD_SIZE, DATA_CONTINUE, NOTIFY_PAUSED) by a column of its own.
-Source: NDMPv4 section 3; NDMPv2, NDMPv3; before login: NDMPv4 section 2.7.
+Source: NDMPv4 section 3; NDMPv1 section 2.8, NDMPv2, NDMPv3; before login: NDMPv4 section 2.7. Version 1 denies "most"
+messages without a login (2.7); CONFIG_GET_HOST_INFO, which carries its login methods, must be had before.
 """
 
 from enum import StrEnum
@@ -35,11 +35,12 @@ class Row(msgspec.Struct, frozen=True):
 
 # name, versions, versions that take it before a login, request, reply
 _REQUESTS: Final[tuple[tuple[str, str, str, type[m.Body], type[m.Body]], ...]] = (
-    ("CONNECT_OPEN", "234", "234", m.ConnectOpenRequest, m.ConnectOpenReply),
+    ("CONNECT_OPEN", "1234", "1234", m.ConnectOpenRequest, m.ConnectOpenReply),
+    ("CONNECT_AUTH", "1", "1", m.ConnectClientAuthRequest, m.ConnectClientAuthReply),
     ("CONNECT_CLIENT_AUTH", "234", "234", m.ConnectClientAuthRequest, m.ConnectClientAuthReply),
     ("CONNECT_SERVER_AUTH", "234", "", m.ConnectServerAuthRequest, m.ConnectServerAuthReply),
-    ("CONFIG_GET_HOST_INFO", "234", "2", m.ConfigGetHostInfoRequest, m.ConfigGetHostInfoReply),
-    ("CONFIG_GET_BUTYPE_ATTR", "2", "2", m.ConfigGetButypeAttrRequest, m.ConfigGetButypeAttrReply),
+    ("CONFIG_GET_HOST_INFO", "1234", "12", m.ConfigGetHostInfoRequest, m.ConfigGetHostInfoReply),
+    ("CONFIG_GET_BUTYPE_ATTR", "12", "2", m.ConfigGetButypeAttrRequest, m.ConfigGetButypeAttrReply),
     ("CONFIG_GET_MOVER_TYPE", "2", "2", m.ConfigGetConnectionTypeRequest, m.ConfigGetConnectionTypeReply),
     ("CONFIG_GET_CONNECTION_TYPE", "34", "", m.ConfigGetConnectionTypeRequest, m.ConfigGetConnectionTypeReply),
     ("CONFIG_GET_AUTH_ATTR", "234", "234", m.ConfigGetAuthAttrRequest, m.ConfigGetAuthAttrReply),
@@ -50,26 +51,28 @@ _REQUESTS: Final[tuple[tuple[str, str, str, type[m.Body], type[m.Body]], ...]] =
     ("CONFIG_GET_SERVER_INFO", "34", "34", m.ConfigGetServerInfoRequest, m.ConfigGetServerInfoReply),
     ("CONFIG_SET_EXT_LIST", "4", "", m.ConfigSetExtListRequest, m.ConfigSetExtListReply),
     ("CONFIG_GET_EXT_LIST", "4", "", m.ConfigGetExtListRequest, m.ConfigGetExtListReply),
-    ("SCSI_OPEN", "234", "", m.ScsiOpenRequest, m.ScsiOpenReply),
-    ("SCSI_CLOSE", "234", "", m.ScsiCloseRequest, m.ScsiCloseReply),
-    ("SCSI_GET_STATE", "234", "", m.ScsiGetStateRequest, m.ScsiGetStateReply),
-    ("SCSI_SET_TARGET", "23", "", m.ScsiSetTargetRequest, m.ScsiSetTargetReply),
-    ("SCSI_RESET_DEVICE", "234", "", m.ScsiResetDeviceRequest, m.ScsiResetDeviceReply),
-    ("SCSI_RESET_BUS", "23", "", m.ScsiResetBusRequest, m.ScsiResetBusReply),
-    ("SCSI_EXECUTE_CDB", "234", "", m.ScsiExecuteCdbRequest, m.ScsiExecuteCdbReply),
-    ("TAPE_OPEN", "234", "", m.TapeOpenRequest, m.TapeOpenReply),
-    ("TAPE_CLOSE", "234", "", m.TapeCloseRequest, m.TapeCloseReply),
-    ("TAPE_GET_STATE", "234", "", m.TapeGetStateRequest, m.TapeGetStateReply),
-    ("TAPE_MTIO", "234", "", m.TapeMtioRequest, m.TapeMtioReply),
-    ("TAPE_WRITE", "234", "", m.TapeWriteRequest, m.TapeWriteReply),
-    ("TAPE_READ", "234", "", m.TapeReadRequest, m.TapeReadReply),
-    ("TAPE_EXECUTE_CDB", "234", "", m.TapeExecuteCdbRequest, m.TapeExecuteCdbReply),
-    ("DATA_GET_STATE", "234", "", m.DataGetStateRequest, m.DataGetStateReply),
-    ("DATA_START_BACKUP", "234", "", m.DataStartBackupRequest, m.DataStartBackupReply),
-    ("DATA_START_RECOVER", "234", "", m.DataStartRecoverRequest, m.DataStartRecoverReply),
-    ("DATA_ABORT", "234", "", m.DataAbortRequest, m.DataAbortReply),
-    ("DATA_GET_ENV", "234", "", m.DataGetEnvRequest, m.DataGetEnvReply),
-    ("DATA_STOP", "234", "", m.DataStopRequest, m.DataStopReply),
+    ("SCSI_OPEN", "1234", "", m.ScsiOpenRequest, m.ScsiOpenReply),
+    ("SCSI_CLOSE", "1234", "", m.ScsiCloseRequest, m.ScsiCloseReply),
+    ("SCSI_GET_STATE", "1234", "", m.ScsiGetStateRequest, m.ScsiGetStateReply),
+    ("SCSI_SET_TARGET", "123", "", m.ScsiSetTargetRequest, m.ScsiSetTargetReply),
+    ("SCSI_RESET_DEVICE", "1234", "", m.ScsiResetDeviceRequest, m.ScsiResetDeviceReply),
+    ("SCSI_RESET_BUS", "123", "", m.ScsiResetBusRequest, m.ScsiResetBusReply),
+    ("SCSI_EXECUTE_CDB", "1234", "", m.ScsiExecuteCdbRequest, m.ScsiExecuteCdbReply),
+    ("TAPE_OPEN", "1234", "", m.TapeOpenRequest, m.TapeOpenReply),
+    ("TAPE_CLOSE", "1234", "", m.TapeCloseRequest, m.TapeCloseReply),
+    ("TAPE_GET_STATE", "1234", "", m.TapeGetStateRequest, m.TapeGetStateReply),
+    ("TAPE_MTIO", "1234", "", m.TapeMtioRequest, m.TapeMtioReply),
+    ("TAPE_WRITE", "1234", "", m.TapeWriteRequest, m.TapeWriteReply),
+    ("TAPE_READ", "1234", "", m.TapeReadRequest, m.TapeReadReply),
+    ("TAPE_SET_RECORD_SIZE", "1", "", m.TapeSetRecordSizeRequest, m.TapeSetRecordSizeReply),
+    ("TAPE_EXECUTE_CDB", "1234", "", m.TapeExecuteCdbRequest, m.TapeExecuteCdbReply),
+    ("DATA_GET_STATE", "1234", "", m.DataGetStateRequest, m.DataGetStateReply),
+    ("DATA_START_BACKUP", "1234", "", m.DataStartBackupRequest, m.DataStartBackupReply),
+    ("DATA_START_RECOVER", "1234", "", m.DataStartRecoverRequest, m.DataStartRecoverReply),
+    ("DATA_ABORT", "1234", "", m.DataAbortRequest, m.DataAbortReply),
+    ("DATA_GET_ENV", "1234", "", m.DataGetEnvRequest, m.DataGetEnvReply),
+    ("DATA_STOP", "1234", "", m.DataStopRequest, m.DataStopReply),
+    ("DATA_CONTINUE", "1", "", m.DataContinueRequest, m.DataContinueReply),
     ("DATA_LISTEN", "34", "", m.DataListenRequest, m.DataListenReply),
     ("DATA_CONNECT", "34", "", m.DataConnectRequest, m.DataConnectReply),
     # v2, v3: an extension of NDMJOB, which lists a tape by it (messages.md section 1)
@@ -88,25 +91,29 @@ _REQUESTS: Final[tuple[tuple[str, str, str, type[m.Body], type[m.Body]], ...]] =
 
 # name, versions, body
 _POSTS: Final[tuple[tuple[str, str, type[m.Body]], ...]] = (
+    ("NOTIFY_PAUSED", "1", m.NotifyPausedPost),
+    ("NOTIFY_HALTED", "1", m.NotifyDataHaltedPost),
     ("NOTIFY_DATA_HALTED", "234", m.NotifyDataHaltedPost),
-    ("NOTIFY_CONNECTED", "23", m.NotifyConnectionStatusPost),
+    ("NOTIFY_CONNECTED", "123", m.NotifyConnectionStatusPost),
     ("NOTIFY_CONNECTION_STATUS", "4", m.NotifyConnectionStatusPost),
     ("NOTIFY_MOVER_HALTED", "234", m.NotifyMoverHaltedPost),
     ("NOTIFY_MOVER_PAUSED", "234", m.NotifyMoverPausedPost),
     ("NOTIFY_DATA_READ", "234", m.NotifyDataReadPost),
-    ("LOG_LOG", "2", m.LogMessagePost),
-    ("LOG_DEBUG", "2", m.LogMessagePost),
+    ("LOG_LOG", "12", m.LogMessagePost),
+    ("LOG_DEBUG", "12", m.LogMessagePost),
+    # version 1 has the number of LOG_FILE and no layout for it (2.8): nothing to send
     ("LOG_FILE", "234", m.LogFilePost),
     ("LOG_MESSAGE", "34", m.LogMessagePost),
+    ("FH_ADD_UNIX", "1", m.FhAddFilePost),
     ("FH_ADD_UNIX_PATH", "2", m.FhAddFilePost),
-    ("FH_ADD_UNIX_DIR", "2", m.FhAddDirPost),
-    ("FH_ADD_UNIX_NODE", "2", m.FhAddNodePost),
+    ("FH_ADD_UNIX_DIR", "12", m.FhAddDirPost),
+    ("FH_ADD_UNIX_NODE", "12", m.FhAddNodePost),
     ("FH_ADD_FILE", "34", m.FhAddFilePost),
     ("FH_ADD_DIR", "34", m.FhAddDirPost),
     ("FH_ADD_NODE", "34", m.FhAddNodePost),
 )
 
-VERSIONS: Final = (2, 3, 4)
+VERSIONS: Final = (1, 2, 3, 4)
 POST_INTERFACES: Final = (0x05, 0x06, 0x07)
 """High bytes of message numbers that only servers send: NOTIFY, LOG, file history."""
 

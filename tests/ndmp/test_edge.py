@@ -12,9 +12,12 @@ from mover.ndmp.enums import (
     ButypeAttribute,
     ButypeAttributeV2,
     DataHaltReason,
+    DataPauseReason,
+    DataState,
     ErrorCode,
     FileType,
     FsType,
+    LogLevel,
     LogType,
     MessageCode,
     MoverHaltReason,
@@ -29,7 +32,7 @@ from mover.ndmp.errors import NotInVersionError, XdrEncodeError
 from mover.ndmp.messages import Body
 from tests.ndmp.strategies import bodies, structs
 
-VERSIONS = [2, 3, 4]
+VERSIONS = [1, 2, 3, 4]
 ALL = [(version, code, is_reply, body) for version in VERSIONS for code, is_reply, body in bodies(version)]
 
 
@@ -65,7 +68,8 @@ def _mapped(version: int, body: Body) -> bool:
         return True
     return isinstance(
         body,
-        m.TapeReadReply | m.TapeGetStateReply | m.MoverGetStateReply | m.NotifyMoverHaltedPost
+        m.ConfigGetHostInfoReply
+        | m.TapeReadReply | m.TapeGetStateReply | m.MoverGetStateReply | m.NotifyMoverHaltedPost
         | m.NotifyMoverPausedPost | m.LogMessagePost | m.ConfigGetTapeInfoReply,
     )  # fmt: skip
 
@@ -80,6 +84,23 @@ ONES = "ffffffff ffffffff"
 
 # version, body, wire
 VECTORS: list[tuple[int, Body, str]] = [
+    (1, m.DataStartBackupRequest(b"dump", ENV), f"00000004 64756d70 {ENV_WIRE}"),
+    (
+        1,
+        m.DataStartRecoverRequest((), NAMES, b"tar"),
+        "00000000 00000001 00000002 2f610000 00000002 2f620000 00000000 00000000 00000005 00000003 74617200",
+    ),
+    (1, m.TapeSetRecordSizeRequest(1024), "00000400"),
+    (1, m.ConnectClientAuthRequest(m.AuthText(b"u", b"p")), "00000001 00000001 75000000 00000001 70000000"),
+    (1, m.NotifyPausedPost(DataPauseReason.EOF), "00000002 00000000 00000000"),
+    (1, m.NotifyDataHaltedPost(DataHaltReason.SUCCESSFUL, b"ok"), "00000001 00000002 6f6b0000"),
+    (1, m.NotifyDataHaltedPost(DataHaltReason.MEDIA_ERROR), "00000003 00000000"),
+    (1, m.NotifyDataHaltedPost(DataHaltReason.INTERNAL_ERROR), "00000004 00000000"),
+    (1, m.NotifyDataHaltedPost(DataHaltReason.NO_SPLIT), "00000005 00000000"),
+    (1, m.LogMessagePost(LogType.ERROR, 7, b"bad"), "00000004 6261640a"),
+    (1, m.LogMessagePost(LogType.DEBUG, 7, b"bad", level=LogLevel.PROG_DETAIL), "00000008 00000004 6261640a"),
+    (1, m.FhAddDirPost((m.Dir((m.UnixName(b"d"),), 5, 2),)), "00000001 00000001 64000000 00000005 00000002"),
+    (2, m.LogMessagePost(LogType.DEBUG, 7, b"bad", level=LogLevel.DIAG_INFO), "00000003 00000004 6261640a"),
     (2, m.DataStartBackupRequest(b"dump", ENV, ADDRESS), f"{V2_MOVER} 00000004 64756d70 {ENV_WIRE}"),
     (3, m.DataStartBackupRequest(b"dump", ENV), f"00000004 64756d70 {ENV_WIRE}"),
     (4, m.DataStartBackupRequest(b"dump", ENV), f"00000004 64756d70 {ENV_WIRE}"),
@@ -142,6 +163,16 @@ def test_vectors(version: int, body: Body, wire: str) -> None:
 
 
 REPLY_VECTORS: list[tuple[int, Body, str]] = [
+    (1, m.ConfigGetHostInfoReply(0, b"h", b"", b"", b"", (0, 1, 2)),
+     "00000000 00000001 68000000 00000000 00000000 00000000 00000002 00000000 00000001"),
+    (1, m.TapeGetStateReply(0, 0, 0x10, 1, 2, 3, 4, 0, 5, record_num=6, record_size=7),
+     ("00000000 00000010 00000001 00000006 00000007 00000002 00000003 00000004 0000000000000000"
+     "0000000000000005")),
+    (1, m.DataGetStateReply(3, 0, 1, DataState.PAUSED, 0, 5, 6, 7, m.LOCAL, 8, 9, pause_reason=DataPauseReason.EOM),
+     ("00000000 00000001 00000002 00000000 00000001 0000000000000000 0000000000000005 0000000000000006 00000007"
+     "0000000000000000 0000000000000000")),
+    (1, m.DataGetStateReply(3, 0, 2, DataState.HALTED, DataHaltReason.INTERNAL_ERROR),
+     "00000000 00000002 00000003 00000004 00000000" + "0000000000000000" * 3 + "00000000" + "0000000000000000" * 2),
     (2, m.ConfigGetHostInfoReply(0, b"h", b"", b"", b"", (1, 2)),
      "00000000 00000001 68000000 00000000 00000000 00000000 00000002 00000001 00000002"),
     (3, m.ConfigGetHostInfoReply(0, b"h", b"", b"", b"", (1, 2)),
@@ -167,7 +198,7 @@ def test_reply_vectors(version: int, body: Body, wire: str) -> None:
     assert edge.encode_reply(version, code, body) == bytes.fromhex(wire)
 
 
-@pytest.mark.parametrize(("version", "size"), [(2, 40), (3, 48), (4, 44)])
+@pytest.mark.parametrize(("version", "size"), [(1, 48), (2, 40), (3, 48), (4, 44)])
 def test_size_of_tape_state(version: int, size: int) -> None:
     assert len(edge.encode_reply(version, MessageCode.TAPE_GET_STATE, m.TapeGetStateReply())) == size
 
@@ -175,6 +206,7 @@ def test_size_of_tape_state(version: int, size: int) -> None:
 @pytest.mark.parametrize(
     ("version", "error", "sent"),
     [
+        (1, 22, 22), (1, 23, 20), (1, 24, 20), (1, 25, 19), (1, 26, 19), (1, 27, 20), (1, 30, 20),
         (2, 22, 22), (2, 23, 20), (2, 24, 20), (2, 25, 19), (2, 26, 19), (2, 27, 20), (2, 30, 20),
         (3, 22, 22), (3, 23, 23), (3, 24, 20), (3, 25, 19), (3, 26, 19), (3, 27, 20), (3, 30, 20),
         (4, 22, 22), (4, 23, 23), (4, 24, 24), (4, 25, 25), (4, 26, 26), (4, 27, 27), (4, 30, 30),
@@ -183,11 +215,14 @@ def test_size_of_tape_state(version: int, size: int) -> None:
 )  # fmt: skip
 def test_errors_that_a_version_lacks(version: int, error: int, sent: int) -> None:
     assert edge.map_error(version, error) == sent
-    reply = edge.encode_reply(version, MessageCode.MOVER_READ, m.MoverReadReply(error))
-    assert edge.decode_reply(version, MessageCode.MOVER_READ, reply) == m.MoverReadReply(sent)
+    reply = edge.encode_reply(version, MessageCode.DATA_STOP, m.DataStopReply(error))
+    assert edge.decode_reply(version, MessageCode.DATA_STOP, reply) == m.DataStopReply(sent)
 
 
-@pytest.mark.parametrize(("version", "error"), [(2, ErrorCode.EOF_ERR), (3, ErrorCode.EOF_ERR), (4, ErrorCode.EOM_ERR)])
+@pytest.mark.parametrize(
+    ("version", "error"),
+    [(1, ErrorCode.EOF_ERR), (2, ErrorCode.EOF_ERR), (3, ErrorCode.EOF_ERR), (4, ErrorCode.EOM_ERR)],
+)
 def test_blank_tape_is_told_in_the_words_of_the_version(version: int, error: ErrorCode) -> None:
     wire = edge.encode_reply(version, MessageCode.TAPE_READ, m.TapeReadReply(ErrorCode.EOM_ERR))
     assert edge.decode_reply(version, MessageCode.TAPE_READ, wire) == m.TapeReadReply(error)
@@ -196,6 +231,7 @@ def test_blank_tape_is_told_in_the_words_of_the_version(version: int, error: Err
 @pytest.mark.parametrize(
     ("version", "mode", "seen"),
     [
+        (1, 0, TapeMode.READ), (1, 1, TapeMode.RDWR), (1, 2, -1),
         (2, 0, TapeMode.READ), (2, 1, TapeMode.RDWR), (2, 2, -1), (2, 123, -1),
         (3, 1, TapeMode.RDWR), (3, 2, TapeMode.RAW), (3, 0x7FFFFFFF, TapeMode.RAW), (3, 123, 123),
         (4, 2, TapeMode.RAW), (4, 0x7FFFFFFF, 0x7FFFFFFF), (4, 123, 123),
@@ -206,7 +242,7 @@ def test_tape_modes(version: int, mode: int, seen: int) -> None:
     assert edge.decode_request(version, MessageCode.TAPE_OPEN, wire) == m.TapeOpenRequest(b"d", seen)
 
 
-@pytest.mark.parametrize(("version", "seen"), [(2, -1), (3, -1), (4, TapeOperation.TUR)])
+@pytest.mark.parametrize(("version", "seen"), [(1, -1), (2, -1), (3, -1), (4, TapeOperation.TUR)])
 def test_test_unit_ready_is_an_operation_of_version_4(version: int, seen: int) -> None:
     wire = xdr.encode(m.TapeMtioRequest(TapeOperation.TUR, 1))
     assert edge.decode_request(version, MessageCode.TAPE_MTIO, wire) == m.TapeMtioRequest(seen, 1)
@@ -265,10 +301,10 @@ def test_reasons_of_the_mover_state() -> None:
         assert isinstance(reply, m.MoverGetStateReply)
         return reply.pause_reason, reply.halt_reason
 
-    assert [seen(version, paused)[0] for version in VERSIONS] == [
+    assert [seen(version, paused)[0] for version in VERSIONS[1:]] == [
         MoverPauseReason.EOF, MoverPauseReason.EOW, MoverPauseReason.EOW,
     ]  # fmt: skip
-    assert [seen(version, halted)[1] for version in VERSIONS] == [
+    assert [seen(version, halted)[1] for version in VERSIONS[1:]] == [
         MoverHaltReason.INTERNAL_ERROR, MoverHaltReason.INTERNAL_ERROR, MoverHaltReason.MEDIA_ERROR,
     ]  # fmt: skip
 
@@ -324,3 +360,16 @@ def test_wire_types_of_versions_are_no_internal_types() -> None:
         renamed = {conversion.rename.get(name, name) for name in internal.__struct_fields__}
         assert wire_fields <= renamed | set(conversion.fill_out)
         assert isinstance(msgspec.structs.fields(conversion.wire), tuple)
+
+
+def test_version_1_knows_no_state_of_later_versions() -> None:
+    wire = bytes(8) + (4).to_bytes(4, "big") + bytes(52)
+    reply = edge.decode_reply(1, MessageCode.DATA_GET_STATE, wire)
+    assert isinstance(reply, m.DataGetStateReply)
+    assert reply.state == -1
+
+
+def test_a_reply_of_version_1_may_carry_data_beside_its_error() -> None:
+    body = m.TapeReadReply(ErrorCode.EOF_ERR, b"part")
+    wire = edge.encode_reply(1, MessageCode.TAPE_READ, body)
+    assert wire == bytes.fromhex("0000000c 00000004") + b"part"

@@ -25,7 +25,7 @@ from mover.ndmp.messages import (
 )
 from tests.ndmp.strategies import structs
 
-VERSIONS = [2, 3, 4]
+VERSIONS = [1, 2, 3, 4]
 u32 = st.integers(0, U32_MAX)
 u64 = st.integers(0, 2**64 - 1)
 times = st.integers(-(2**40), 2**40)
@@ -84,11 +84,12 @@ def test_file_entries(version: int, entries: list[tuple[bytes, int, Attributes]]
     assert edge.decode_request(version, encoder.file_code, wire) == post
 
 
-def test_a_node_too_large_for_version_2_gets_a_number_of_its_own() -> None:
-    encoder = HistoryEncoder(2)
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_node_too_large_for_versions_1_and_2_gets_a_number_of_its_own(version: int) -> None:
+    encoder = HistoryEncoder(version)
     large, other = 1 << 40, 1 << 41
     post = edge.decode_request(
-        2,
+        version,
         encoder.dir_code,
         body([
             encoder.dir_entry(b"a", large, 7),
@@ -100,7 +101,7 @@ def test_a_node_too_large_for_version_2_gets_a_number_of_its_own() -> None:
     numbers = [(entry.node, entry.parent) for entry in post.dirs]
     assert numbers == [(U32_MAX - 1, 7), (U32_MAX - 2, U32_MAX - 1), (U32_MAX - 3, 7)]
     node = encoder.node_entry(large, FileType.REG, 0, 0, 0, 0, 0, 0, 0, 1, 0)
-    post = edge.decode_request(2, encoder.node_code, body([node]))
+    post = edge.decode_request(version, encoder.node_code, body([node]))
     assert isinstance(post, FhAddNodePost)
     assert post.nodes[0].node == U32_MAX - 1
 

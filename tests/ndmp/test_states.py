@@ -5,6 +5,7 @@ import pytest
 from mover.ndmp.enums import (
     DataHaltReason,
     DataOperation,
+    DataPauseReason,
     DataState,
     MoverHaltReason,
     MoverMode,
@@ -14,6 +15,7 @@ from mover.ndmp.enums import (
 from mover.ndmp.errors import IllegalStateError
 from mover.ndmp.states import (
     DATA_HALT_REASONS,
+    DATA_PAUSE_REASONS,
     DATA_TRANSITIONS,
     MOVER_HALT_REASONS,
     MOVER_PAUSE_REASONS,
@@ -27,6 +29,7 @@ from mover.ndmp.states import (
 
 # As in the specification's tables: a column per state, "." = illegal, the letter = the next state.
 DATA_COLUMNS = {
+    1: {"I": DataState.IDLE, "A": DataState.ACTIVE, "P": DataState.PAUSED, "H": DataState.HALTED},
     2: {"I": DataState.IDLE, "A": DataState.ACTIVE, "H": DataState.HALTED},
     3: {
         "I": DataState.IDLE, "L": DataState.LISTEN, "C": DataState.CONNECTED, "A": DataState.ACTIVE,
@@ -34,6 +37,24 @@ DATA_COLUMNS = {
     },
 }  # fmt: skip
 DATA_TABLE = {
+    1: """
+        GET_STATE I A P H
+        GET_ENV . A P H
+        LISTEN . . . .
+        CONNECT . . . .
+        START A . . .
+        ABORT . H H .
+        STOP . . . I
+        CONTINUE . . A .
+        PEER_CONNECTED . . . .
+        COMPLETE . H . .
+        FAILED . H H .
+        CONNECTION_LOST . . . .
+        END_OF_TAPE . P . .
+        FILEMARK . P . .
+        MEDIA_ERROR . H . .
+        NO_SPLIT . H . .
+    """,
     2: """
         GET_STATE I A H
         GET_ENV . A H
@@ -42,10 +63,15 @@ DATA_TABLE = {
         START A . .
         ABORT . H .
         STOP . . I
+        CONTINUE . . .
         PEER_CONNECTED . . .
         COMPLETE . H .
         FAILED . H .
         CONNECTION_LOST . H .
+        END_OF_TAPE . . .
+        FILEMARK . . .
+        MEDIA_ERROR . . .
+        NO_SPLIT . . .
     """,
     3: """
         GET_STATE I L C A H
@@ -55,10 +81,15 @@ DATA_TABLE = {
         START . . A . .
         ABORT . H H H H
         STOP . . . . I
+        CONTINUE . . . . .
         PEER_CONNECTED . C . . .
         COMPLETE . . . H .
         FAILED . H H H .
         CONNECTION_LOST . H H H .
+        END_OF_TAPE . . . . .
+        FILEMARK . . . . .
+        MEDIA_ERROR . . . . .
+        NO_SPLIT . . . . .
     """,
 }
 DATA_COLUMNS[4], DATA_TABLE[4] = DATA_COLUMNS[3], DATA_TABLE[3]
@@ -106,8 +137,9 @@ MOVER_TABLE = {
     MEDIA_ERROR . . H . .
     """,
 }
+MOVER_TABLE[1] = MOVER_TABLE[4]  # control's own mover
 
-VERSIONS = [2, 3, 4]
+VERSIONS = [1, 2, 3, 4]
 
 
 def rows(table: str) -> dict[str, list[str]]:
@@ -123,6 +155,7 @@ def test_every_pair_of_data(version: int, signal: DataInput) -> None:
         machine = DataMachine(version)
         machine.state = state
         machine.halt_reason = DataHaltReason.CONNECT_ERROR if state is DataState.HALTED else DataHaltReason.NA
+        machine.pause_reason = DataPauseReason.EOF if state is DataState.PAUSED else DataPauseReason.NA
         assert machine.can(signal) == (cell != ".")
         if cell == ".":
             with pytest.raises(IllegalStateError):
@@ -136,6 +169,10 @@ def test_every_pair_of_data(version: int, signal: DataInput) -> None:
         if machine.state is DataState.HALTED:
             expected = DATA_HALT_REASONS[signal] if moved else DataHaltReason.CONNECT_ERROR
         assert machine.halt_reason == expected
+        paused = DataPauseReason.NA
+        if machine.state is DataState.PAUSED:
+            paused = DATA_PAUSE_REASONS[signal] if moved else DataPauseReason.EOF
+        assert machine.pause_reason == paused
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -170,6 +207,7 @@ def test_every_pair_of_mover(version: int, signal: MoverInput) -> None:
 def test_every_way_into_a_state_with_a_reason_has_one(version: int) -> None:
     for (before, data_signal), after in DATA_TRANSITIONS[version].items():
         assert after is not DataState.HALTED or before is after or data_signal in DATA_HALT_REASONS
+        assert after is not DataState.PAUSED or before is after or data_signal in DATA_PAUSE_REASONS
     for (was, mover_signal), becomes in MOVER_TRANSITIONS[version].items():
         if was is not becomes:
             assert becomes is not MoverState.HALTED or mover_signal in MOVER_HALT_REASONS
@@ -213,8 +251,9 @@ def test_local_connections_move_both(version: int) -> None:
     assert (machines.data.state, machines.mover.state) == (DataState.CONNECTED, MoverState.ACTIVE)
 
 
-def test_version_2_starts_onto_the_listening_mover() -> None:
-    machines = SessionMachines(2)
+@pytest.mark.parametrize("version", [1, 2])
+def test_versions_1_and_2_start_onto_the_listening_mover(version: int) -> None:
+    machines = SessionMachines(version)
     with pytest.raises(IllegalStateError):
         machines.apply_data(DataInput.START, local=True)
     machines.apply_mover(MoverInput.LISTEN, local=True)
@@ -224,7 +263,7 @@ def test_version_2_starts_onto_the_listening_mover() -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_local_needs_a_listener_that_is_local(version: int) -> None:
-    connect = DataInput.START if version == 2 else DataInput.CONNECT
+    connect = DataInput.START if version <= 2 else DataInput.CONNECT
     machines = SessionMachines(version)
     machines.apply_mover(MoverInput.LISTEN, local=False)
     for local in (True, False):
@@ -236,7 +275,7 @@ def test_local_needs_a_listener_that_is_local(version: int) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_tcp_alone_is_free(version: int) -> None:
     machines = SessionMachines(version)
-    machines.apply_data(DataInput.START if version == 2 else DataInput.CONNECT, local=False)
+    machines.apply_data(DataInput.START if version <= 2 else DataInput.CONNECT, local=False)
     with pytest.raises(IllegalStateError):
         machines.apply_mover(MoverInput.LISTEN, local=False)
     assert machines.mover.state is MoverState.IDLE

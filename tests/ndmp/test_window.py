@@ -30,7 +30,7 @@ def test_record_size(size: int, block_size: int, error: ErrorCode) -> None:
 
 
 def test_initial_record_size() -> None:
-    assert [initial_record_size(version) for version in (2, 3, 4)] == [10240, 10240, 0]
+    assert [initial_record_size(version) for version in (1, 2, 3, 4)] == [10240, 10240, 10240, 0]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Message bodies in the internal form: one struct per request, reply and post, whatever the version.
 
 Where version 4 (or every version) puts the same fields on the wire the internal struct is the wire struct;
-`v2`, `v3` and `v4` hold the bodies that differ, `mover.ndmp.edge` converts. Version 1 will add `v1`.
+`v1` to `v4` hold the bodies that differ, `mover.ndmp.edge` converts.
 """
 
 from mover.ndmp.messages.common import (
@@ -67,6 +67,8 @@ from mover.ndmp.messages.data import (
     DataAbortRequest,
     DataConnectReply,
     DataConnectRequest,
+    DataContinueReply,
+    DataContinueRequest,
     DataGetEnvReply,
     DataGetEnvRequest,
     DataGetStateReply,
@@ -121,6 +123,7 @@ from mover.ndmp.messages.posts import (
     NotifyDataReadPost,
     NotifyMoverHaltedPost,
     NotifyMoverPausedPost,
+    NotifyPausedPost,
     NtName,
     OtherName,
     UnixName,
@@ -156,6 +159,8 @@ from mover.ndmp.messages.tape import (
     TapeOpenRequest,
     TapeReadReply,
     TapeReadRequest,
+    TapeSetRecordSizeReply,
+    TapeSetRecordSizeRequest,
     TapeWriteReply,
     TapeWriteRequest,
 )
@@ -207,6 +212,8 @@ __all__ = [
     "DataAbortRequest",
     "DataConnectReply",
     "DataConnectRequest",
+    "DataContinueReply",
+    "DataContinueRequest",
     "DataGetEnvReply",
     "DataGetEnvRequest",
     "DataGetStateReply",
@@ -265,6 +272,7 @@ __all__ = [
     "NotifyDataReadPost",
     "NotifyMoverHaltedPost",
     "NotifyMoverPausedPost",
+    "NotifyPausedPost",
     "NtName",
     "OtherName",
     "Pval",
@@ -296,6 +304,8 @@ __all__ = [
     "TapeOpenRequest",
     "TapeReadReply",
     "TapeReadRequest",
+    "TapeSetRecordSizeReply",
+    "TapeSetRecordSizeRequest",
     "TapeWriteReply",
     "TapeWriteRequest",
     "TcpAddress",

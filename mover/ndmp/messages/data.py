@@ -2,7 +2,7 @@
 
 import msgspec
 
-from mover.ndmp.enums import UNKNOWN_U64, DataHaltReason, DataOperation, DataState, ErrorCode
+from mover.ndmp.enums import UNKNOWN_U64, DataHaltReason, DataOperation, DataPauseReason, DataState, ErrorCode
 from mover.ndmp.messages.common import LOCAL, Address, Pval
 from mover.ndmp.xdr_types import U32, U64, Body, Enum, String
 
@@ -25,6 +25,7 @@ class DataGetStateReply(Body, frozen=True):
     data_connection_addr: Address = LOCAL
     read_offset: U64 = 0  # of the last NOTIFY_DATA_READ
     read_length: U64 = 0
+    pause_reason: Enum = DataPauseReason.NA  # v1 only
 
 
 class DataStartBackupRequest(Body, frozen=True):
@@ -42,11 +43,11 @@ class DataStartBackupReply(Body, frozen=True):
 class RecoverName(msgspec.Struct, frozen=True):
     """What to recover and where to; what `destination` means differs by version (`mover.ndmp.nlist`)."""
 
-    original_path: String  # v2: name
-    destination: String  # v4: destination_path; v3: destination_dir; v2: dest, the full target
-    name: String = b""  # v3: new_name; absent in v2
-    other_name: String = b""  # absent in v2
-    node: U64 = UNKNOWN_U64  # absent in v2
+    original_path: String  # v1, v2: name
+    destination: String  # v4: destination_path; v3: destination_dir; v1, v2: dest, the full target
+    name: String = b""  # v3: new_name; absent in v1, v2
+    other_name: String = b""  # absent in v1, v2
+    node: U64 = UNKNOWN_U64  # absent in v1, v2
     fh_info: U64 = UNKNOWN_U64
 
 
@@ -98,6 +99,14 @@ class DataStopRequest(Body, frozen=True):
 
 
 class DataStopReply(Body, frozen=True):
+    error: Enum = ErrorCode.NO_ERR
+
+
+class DataContinueRequest(Body, frozen=True):
+    """Go on after a pause (v1)."""
+
+
+class DataContinueReply(Body, frozen=True):
     error: Enum = ErrorCode.NO_ERR
 
 

@@ -4,13 +4,21 @@ from typing import Annotated
 
 import msgspec
 
-from mover.ndmp.enums import AssociatedMessage, FileType, FsType
+from mover.ndmp.enums import AssociatedMessage, FileType, FsType, LogLevel
 from mover.ndmp.xdr_types import U16, U32, U64, Arms, Body, Enum, String, UnknownArm
 
 
+class NotifyPausedPost(Body, frozen=True):
+    """The data operation waits for a change of tape (v1)."""
+
+    reason: Enum  # DataPauseReason
+
+
 class NotifyDataHaltedPost(Body, frozen=True):
+    """The data operation ended; NOTIFY_HALTED in v1."""
+
     reason: Enum  # DataHaltReason
-    text_reason: String = b""  # v2, v3
+    text_reason: String = b""  # v1 to v3
 
 
 class NotifyConnectionStatusPost(Body, frozen=True):
@@ -39,13 +47,14 @@ class NotifyDataReadPost(Body, frozen=True):
 
 
 class LogMessagePost(Body, frozen=True):
-    """A message for people; LOG_LOG or LOG_DEBUG in v2."""
+    """A message for people; LOG_LOG or LOG_DEBUG in v1 and v2."""
 
     log_type: Enum  # LogType
     message_id: U32
     entry: String
     associated_message_valid: Enum = AssociatedMessage.NO_ASSOCIATED_MESSAGE  # v4
     associated_message_sequence: U32 = 0  # sequence of a message of the server's own
+    level: Enum = LogLevel.USER_INFO  # LOG_DEBUG of v1 and v2
 
 
 class LogFilePost(Body, frozen=True):
@@ -116,18 +125,18 @@ class Node(msgspec.Struct, frozen=True):
 
 
 class FhAddFilePost(Body, frozen=True):
-    """Path based history; FH_ADD_UNIX_PATH in v2."""
+    """Path based history; FH_ADD_UNIX in v1, FH_ADD_UNIX_PATH in v2."""
 
     files: tuple[File, ...]
 
 
 class FhAddDirPost(Body, frozen=True):
-    """Directory entries; FH_ADD_UNIX_DIR in v2."""
+    """Directory entries; FH_ADD_UNIX_DIR in v1 and v2."""
 
     dirs: tuple[Dir, ...]
 
 
 class FhAddNodePost(Body, frozen=True):
-    """Attributes by node; FH_ADD_UNIX_NODE in v2."""
+    """Attributes by node; FH_ADD_UNIX_NODE in v1 and v2."""
 
     nodes: tuple[Node, ...]

@@ -39,6 +39,8 @@ class TapeGetStateReply(Body, frozen=True):
     total_space: U64 = 0  # bytes
     space_remain: U64 = 0  # bytes
     partition: U32 = 0  # v3 only
+    record_num: U32 = 0  # v1 only: records since the last filemark or BOT
+    record_size: U32 = 0  # v1 only: bytes
 
 
 class TapeMtioRequest(Body, frozen=True):
@@ -65,10 +67,20 @@ class TapeReadRequest(Body, frozen=True):
 
 
 class TapeReadReply(Body, frozen=True):
-    """A record; blank tape is EOM_ERR here and becomes EOF_ERR in v2 and v3."""
+    """A record (v1: any number of them); blank tape is EOM_ERR here and becomes EOF_ERR in v1 to v3."""
 
     error: Enum = ErrorCode.NO_ERR
     data_in: Opaque = b""
+
+
+class TapeSetRecordSizeRequest(Body, frozen=True):
+    """The size of the records that TAPE_READ, TAPE_WRITE and the data operation use (v1)."""
+
+    len: U32  # bytes
+
+
+class TapeSetRecordSizeReply(Body, frozen=True):
+    error: Enum = ErrorCode.NO_ERR
 
 
 class TapeExecuteCdbRequest(ExecuteCdbRequest, frozen=True):

@@ -38,6 +38,19 @@ class ConfigGetHostInfoReply(Body, frozen=True):
     hostid: String = b""
 
 
+class TapeGetStateReply(Body, frozen=True):
+    unsupported: U32 = 0  # on the wire: invalid
+    error: Enum = ErrorCode.NO_ERR
+    flags: U32 = 0
+    file_num: U32 = 0
+    soft_errors: U32 = 0
+    block_size: U32 = 0
+    blockno: U32 = 0
+    total_space: U64 = 0
+    space_remain: U64 = 0
+    partition: U32 = 0
+
+
 class DataGetStateReply(Body, frozen=True):
     invalid: U32 = 0
     error: Enum = ErrorCode.NO_ERR
