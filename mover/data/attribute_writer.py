@@ -8,7 +8,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from mover.data.dump_format import Inode
@@ -19,6 +19,7 @@ _SET_ID_BITS: Final = 0o6000
 _PERMISSION_BITS: Final = 0o7777
 # What a user without privileges, or a file system without the feature, answers.
 _NOT_FOR_US: Final = frozenset({errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.EINVAL, errno.ENODATA})
+Path = Callable[[], bytes]  # asked for when there is something to tell
 _ACLS: Final = (ACL_ACCESS, ACL_DEFAULT)
 
 
@@ -36,7 +37,7 @@ class AttributeWriter:
         fd: int,
         inode: Inode,
         attributes: Sequence[Attribute],
-        path: bytes,
+        path: Path,
         request: Request,
         *,
         clear_acls: bool,
@@ -69,7 +70,7 @@ class AttributeWriter:
             self._failed("mode and times", path, error, request)
 
     def set_named(
-        self, directory: int, name: bytes, inode: Inode, attributes: Sequence[Attribute], path: bytes, request: Request
+        self, directory: int, name: bytes, inode: Inode, attributes: Sequence[Attribute], path: Path, request: Request
     ) -> None:
         """Set everything of a symbolic link, device, fifo or socket, which cannot be opened."""
         owned = self._chown(name, inode, path, directory=directory)
@@ -97,7 +98,7 @@ class AttributeWriter:
         finally:
             os.close(fd)
 
-    def _chown(self, what: int | bytes, inode: Inode, path: bytes, *, directory: int | None = None) -> bool:
+    def _chown(self, what: int | bytes, inode: Inode, path: Path, *, directory: int | None = None) -> bool:
         """Set the owner; whether the object has it now."""
         if inode.uid != self.uid and not self._may_give_away:
             self._report.left_out("owner", path, PermissionError(errno.EPERM, os.strerror(errno.EPERM)))
@@ -114,7 +115,7 @@ class AttributeWriter:
             return False
         return True
 
-    def _remove(self, fd: int, name: bytes, path: bytes, request: Request) -> None:
+    def _remove(self, fd: int, name: bytes, path: Path, request: Request) -> None:
         try:
             os.removexattr(fd, name)
         except OSError as error:
@@ -122,12 +123,12 @@ class AttributeWriter:
             if error.errno not in {errno.ENODATA, errno.EOPNOTSUPP, errno.EINVAL, errno.EACCES}:
                 self._failed("removal of an ACL", path, error, request)
 
-    def _not_set(self, name: bytes, path: bytes, error: Exception, request: Request) -> None:
+    def _not_set(self, name: bytes, path: Path, error: Exception, request: Request) -> None:
         kind = name if name in _ACLS else name.partition(b".")[0] + b".*"
         self._failed("extended attributes " + os.fsdecode(kind), path, error, request)
 
-    def _failed(self, what: str, path: bytes, error: Exception, request: Request) -> None:
+    def _failed(self, what: str, path: Path, error: Exception, request: Request) -> None:
         if isinstance(error, OSError) and error.errno in _NOT_FOR_US:
             self._report.left_out(what, path, error)
         else:
-            self._report.error(path, error, request)
+            self._report.error(path(), error, request)

@@ -140,7 +140,7 @@ class ObjectMaker:
             current.made = self._writer.make(self._writer.descriptor(current.target), current.name, create)
         except PermissionError as error:
             if kind in _DEVICES and error.errno == errno.EPERM:
-                self._report.left_out("device nodes", current.path(), error)
+                self._report.left_out("device nodes", current.path, error)
             else:
                 self._report.error(current.path(), error, current.target.request)
         except (OSError, OverflowError) as error:
@@ -245,12 +245,12 @@ class ObjectMaker:
                 current.fd,
                 current.inode,
                 current.attributes,
-                current.path(),
+                current.path,
                 target.request,
                 clear_acls=target.inherits,
             )
         else:
-            writer.set_named(directory, current.made, current.inode, current.attributes, current.path(), target.request)
+            writer.set_named(directory, current.made, current.inode, current.attributes, current.path, target.request)
 
     def _further_name(self, current: Unfinished, entry: int) -> None:
         other = self._unfinished(current.inumber, current.inode, entry)

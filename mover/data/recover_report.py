@@ -1,6 +1,7 @@
 """What a recover tells of single objects, and the fate of each entry of the recover list."""
 
 import errno
+from collections.abc import Callable
 from typing import Final
 
 from mover.data.codes import LogType, RecoveryStatus
@@ -67,13 +68,13 @@ class RecoverReport(Report):
         self.errors += 1
         self.log(LogType.ERROR, text.encode("utf-8", "surrogateescape"))
 
-    def left_out(self, what: str, path: bytes, why: Exception) -> None:
+    def left_out(self, what: str, path: Callable[[], bytes], why: Exception) -> None:
         """What this user or this file system does not allow: named once a kind, counted always, no error."""
         count = self._left_out.get(what, 0)
         self._left_out[what] = count + 1
         if not count:
             line = f": {what} left out: {reason(why)}; further ones are only counted"
-            self.log(LogType.WARNING, path + line.encode())
+            self.log(LogType.WARNING, path() + line.encode())
 
     def conclude(self, requests: list[Request]) -> None:
         """Tell of every entry of the list, and what was only counted."""

@@ -19,6 +19,7 @@ from mover.data.recover_report import RecoverReport
 from mover.data.xattr_blob import ACL_ACCESS, ACL_DEFAULT
 
 DESCRIPTORS_MAX: Final = 256
+_KEPT_LEVELS: Final = 64  # of a deep path: the next one asked for is the one above, again and again
 _MADE: Final = 0o700
 
 
@@ -61,8 +62,27 @@ class TreeWriter:
             return fd
         if target.failed:
             raise FileNotFoundError(errno.ENOENT, "its directory could not be made")
-        volume, parts = target.place()
-        return self._keep(target, open_beneath(self._volumes[volume], parts))
+        chain: list[Target] = []  # from the target up to below what is open
+        above: Target | None = target
+        while above is not None and above.index not in self._open:
+            chain.append(above)
+            above = above.parent
+        levels = max(1, min(_KEPT_LEVELS, DESCRIPTORS_MAX // 4)) if len(chain) > _KEPT_LEVELS else 1
+        fd = self._open_far(chain[levels - 1 :], above)
+        for each in reversed(chain[: levels - 1]):
+            fd = self._keep(each, open_directory_at(fd, each.name))
+        return fd
+
+    def _open_far(self, chain: list[Target], above: Target | None) -> int:
+        """The first of the chain, whose last lies in ``above``, or nowhere but in its volume."""
+        first, top = chain[0], chain[-1]
+        if above is None:
+            root, parts = self._volumes[top.volume], [*top.parts]
+            chain = chain[:-1]
+        else:
+            root, parts = self._open[above.index], []
+        parts += [each.name for each in reversed(chain)]
+        return self._keep(first, open_beneath(root, parts))
 
     def _keep(self, target: Target, fd: int) -> int:
         if len(self._open) >= DESCRIPTORS_MAX:
@@ -147,9 +167,7 @@ class TreeWriter:
                 self._report.error(target.path(), error, target.request)
                 self.check_volume(target)
                 continue
-            self.attributes.set_open(
-                fd, record.inode, record.attributes, target.path(), target.request, clear_acls=True
-            )
+            self.attributes.set_open(fd, record.inode, record.attributes, target.path, target.request, clear_acls=True)
 
     def check_volume(self, target: Target) -> None:
         """Tell a lost destination from an error of a single object.

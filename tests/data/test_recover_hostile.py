@@ -3,6 +3,7 @@
 import gc
 import os
 import stat
+import subprocess
 import tracemalloc
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mover.data import recover_catalogue
+from mover.data import beneath, recover_catalogue, tree_writer
+from mover.data.recover_plan import Target
 from mover.ring import Kind
 from tests.data.dump_writer import DumpWriter, Meta, attribute_blob
 from tests.data.recover_runner import Outcome, name, recover_here
@@ -157,6 +159,40 @@ def test_holes_in_a_directory_are_damage_and_no_memory(places: tuple[Path, Path]
     assert [path.name for path in inside.iterdir()] == ["good"]
     assert b"%d damaged pieces of the directory" % (512 * holes) in outcome.text()
     assert outcome.status == {b"": 5}
+
+
+def test_depth_is_not_paid_for_at_every_level(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    depth = 2_000
+    inside = tmp_path_factory.mktemp("deep")
+    writer = DumpWriter().begin(range(2, depth + 3))
+    for number in range(2, depth + 2):
+        writer.directory(number, [(number + 1, b"d")])
+    writer.file(depth + 2, b"bottom")
+    walked: list[int] = []
+    paths: list[bytes] = []
+    open_beneath, path = beneath.open_beneath, Target.path
+
+    def counting(root: int, parts: list[bytes]) -> int:
+        walked.append(len(parts))
+        return open_beneath(root, parts)
+
+    def asked(target: Target, name: bytes = b"") -> bytes:
+        paths.append(path(target, name))
+        return paths[-1]
+
+    monkeypatch.setattr(tree_writer, "open_beneath", counting)
+    monkeypatch.setattr(Target, "path", asked)
+    try:
+        outcome = recover_here(writer.end(), [name(inside)])
+    finally:
+        found = subprocess.run(["find", inside, "-name", "d", "-type", "f"], capture_output=True, check=True)
+        subprocess.run(["rm", "-rf", inside], check=True)  # deeper than Python's recursion goes
+    assert (outcome.finished.directories, outcome.finished.files, outcome.finished.errors) == (depth, 1, 0)
+    assert found.stdout.strip() == bytes(inside) + b"/d" * depth
+    assert sum(walked) < 50 * depth
+    assert len(paths) < 10
 
 
 def test_what_lies_behind_the_size_of_a_directory_is_not_kept(places: tuple[Path, Path]) -> None:
