@@ -123,8 +123,8 @@ def transition_table(transitions: Mapping[Any, Any]) -> list[str]:
 def reasons() -> list[str]:
     """Why an input ends in PAUSED or HALTED."""
     lines: list[str] = []
-    kinds = (("DATA halts", "DATA_HALT_REASONS"), ("MOVER pauses", "MOVER_PAUSE_REASONS"),
-             ("MOVER halts", "MOVER_HALT_REASONS"))  # fmt: skip
+    kinds = (("DATA pauses", "DATA_PAUSE_REASONS"), ("DATA halts", "DATA_HALT_REASONS"),
+             ("MOVER pauses", "MOVER_PAUSE_REASONS"), ("MOVER halts", "MOVER_HALT_REASONS"))  # fmt: skip
     for heading, name in kinds:
         lines += table([heading, "reason"], [[label(s), r.name] for s, r in getattr(states, name).items()])
     return lines

@@ -33,6 +33,9 @@ SECTIONS: Final = {
 }
 """High byte of a message number -> section of the version 4 draft."""
 
+SECTIONS_1: Final = SECTIONS | {0x5: "4.1", 0x6: "4.2", 0x7: "4.3"}
+"""High byte of a message number -> section of the version 1 draft (October 1996)."""
+
 
 class Clause(msgspec.Struct, frozen=True):
     """What one request needs beside a state of DATA or MOVER, and the errors listed for it."""
@@ -51,7 +54,7 @@ _RUN = "a drive open, record size and window (v4)"
 _ROWS: Final = (
     ("CONNECT_OPEN", "1234", "", "ILLEGAL_ARGS ILLEGAL_STATE"),
     ("CONNECT_AUTH", "1", "", "ILLEGAL_ARGS"),
-    ("CONNECT_CLIENT_AUTH", "1234", "", "ILLEGAL_ARGS"),
+    ("CONNECT_CLIENT_AUTH", "234", "", "ILLEGAL_ARGS"),
     ("CONNECT_CLOSE", "1234", "", ""),
     ("CONNECT_SERVER_AUTH", "234", "", "ILLEGAL_ARGS"),
     ("CONFIG_GET_HOST_INFO", "1234", "", ""),
@@ -81,10 +84,11 @@ _ROWS: Final = (
     ("TAPE_MTIO", "1234", _FREE, "DEV_NOT_OPEN IO ILLEGAL_ARGS WRITE_PROTECT PERMISSION NO_TAPE_LOADED DEVICE_BUSY"),
     ("TAPE_WRITE", "1234", _FREE, "DEV_NOT_OPEN IO EOM WRITE_PROTECT PERMISSION NO_TAPE_LOADED DEVICE_BUSY"),
     ("TAPE_READ", "1234", _FREE, "DEV_NOT_OPEN IO EOF EOM NO_TAPE_LOADED DEVICE_BUSY ILLEGAL_ARGS"),
-    ("TAPE_SET_RECORD_SIZE", "1", _DRIVE, "DEV_NOT_OPEN ILLEGAL_ARGS ILLEGAL_STATE"),
+    ("TAPE_SET_RECORD_SIZE", "1", _FREE, "DEV_NOT_OPEN ILLEGAL_ARGS ILLEGAL_STATE"),
     ("TAPE_EXECUTE_CDB", "1234", _FREE, "DEV_NOT_OPEN IO ILLEGAL_ARGS TIMEOUT DEVICE_BUSY"),
     ("DATA_GET_STATE", "1234", "", ""),
-    ("DATA_START_BACKUP", "1", "a drive open for writing", "ILLEGAL_STATE ILLEGAL_ARGS DEV_NOT_OPEN WRITE_PROTECT"),
+    ("DATA_START_BACKUP", "1", "a drive open for writing",
+     "ILLEGAL_STATE ILLEGAL_ARGS DEV_NOT_OPEN WRITE_PROTECT PERMISSION"),
     ("DATA_START_BACKUP", "234", "", "ILLEGAL_STATE ILLEGAL_ARGS"),
     ("DATA_START_RECOVER", "1", _DRIVE, "ILLEGAL_STATE ILLEGAL_ARGS DEV_NOT_OPEN"),
     ("DATA_START_RECOVER", "234", "", "ILLEGAL_STATE ILLEGAL_ARGS"),
@@ -92,7 +96,7 @@ _ROWS: Final = (
     ("DATA_ABORT", "1234", "", "ILLEGAL_STATE"),
     ("DATA_GET_ENV", "1234", "", "ILLEGAL_STATE"),
     ("DATA_STOP", "1234", "", "ILLEGAL_STATE"),
-    ("DATA_CONTINUE", "1", _DRIVE, "ILLEGAL_STATE DEV_NOT_OPEN WRITE_PROTECT"),
+    ("DATA_CONTINUE", "1", _DRIVE, "ILLEGAL_STATE DEV_NOT_OPEN WRITE_PROTECT PERMISSION"),
     ("DATA_LISTEN", "34", "MOVER IDLE, unless LOCAL", "ILLEGAL_STATE ILLEGAL_ARGS CONNECT"),
     ("DATA_CONNECT", "34", "MOVER IDLE; LOCAL: MOVER LISTEN", "ILLEGAL_STATE ILLEGAL_ARGS CONNECT"),
     ("MOVER_GET_STATE", "234", "", ""),
@@ -133,4 +137,5 @@ def source(version: int, code: int) -> str:
     row = TABLE[version, code]
     if row.name == "DATA_START_RECOVER_FILEHIST" and version < 4:
         return "extension of NDMJOB"
-    return f"NDMPv4 {SECTIONS[code >> 8]}" if version == 4 else f"NDMPv{version}"
+    sections = {1: SECTIONS_1, 4: SECTIONS}.get(version)
+    return f"NDMPv{version} {sections[code >> 8]}" if sections is not None else f"NDMPv{version}"

@@ -210,8 +210,19 @@ _MOVER_3: Final = _MOVER_4 | {
 
 _MOVER_2: Final = {pair: state for pair, state in _MOVER_3.items() if pair[1] is not _J.CONNECT}
 
-MOVER_TRANSITIONS: Final = {1: _MOVER_4, 2: _MOVER_2, 3: _MOVER_3, 4: _MOVER_4}
+MOVER_TRANSITIONS: Final = {2: _MOVER_2, 3: _MOVER_3, 4: _MOVER_4}
 """version -> (state, input) -> state."""
+
+_OWN_MOVER_VERSION: Final = 4
+
+
+def mover_version(version: int) -> int:
+    """The version whose MOVER rules a session follows.
+
+    Control's own mover in version 1 follows version 4's: at a tape error it halts, as NDMPv1 3.5.2 wants it.
+    """
+    return _OWN_MOVER_VERSION if version == 1 else version
+
 
 MOVER_PAUSE_REASONS: Final[dict[MoverInput, MoverPauseReason]] = {
     _J.EARLY_WARNING: MoverPauseReason.EOM,
@@ -292,7 +303,7 @@ class MoverMachine(_Machine[MoverState, MoverInput]):
     """The MOVER machine of one connection. `mode` is set by who listens or connects; STOP clears it."""
 
     def __init__(self, version: int) -> None:
-        super().__init__("MOVER", MOVER_TRANSITIONS[version], MoverState.IDLE)
+        super().__init__("MOVER", MOVER_TRANSITIONS[mover_version(version)], MoverState.IDLE)
         self.pause_reason = MoverPauseReason.NA
         self.halt_reason = MoverHaltReason.NA
         self.mode = MoverMode.NOACTION

@@ -25,6 +25,7 @@ from mover.ndmp.states import (
     MoverInput,
     MoverMachine,
     SessionMachines,
+    mover_version,
 )
 
 # As in the specification's tables: a column per state, "." = illegal, the letter = the next state.
@@ -208,7 +209,7 @@ def test_every_way_into_a_state_with_a_reason_has_one(version: int) -> None:
     for (before, data_signal), after in DATA_TRANSITIONS[version].items():
         assert after is not DataState.HALTED or before is after or data_signal in DATA_HALT_REASONS
         assert after is not DataState.PAUSED or before is after or data_signal in DATA_PAUSE_REASONS
-    for (was, mover_signal), becomes in MOVER_TRANSITIONS[version].items():
+    for (was, mover_signal), becomes in MOVER_TRANSITIONS[mover_version(version)].items():
         if was is not becomes:
             assert becomes is not MoverState.HALTED or mover_signal in MOVER_HALT_REASONS
             assert becomes is not MoverState.PAUSED or mover_signal in MOVER_PAUSE_REASONS
