@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple, NoReturn, Self
+from typing import NamedTuple, Self
 
 import msgspec
 import psutil
@@ -40,10 +40,42 @@ SAMPLE_S = (0.02, 0.25)  # often at first, since a small job is over soon
 PLACE_BYTES_MAX = 60  # the admin socket lies below, and a unix socket's address has 107
 STARTING = "starting"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+JOB_END_S = 15.0  # for `mover backup` and `recover` to end their job in order
 
 
 class QuickstartError(Exception):
     """It cannot go on; one line for people."""
+
+
+class Interrupts:
+    """Ctrl-C and its like as KeyboardInterrupt, but never while a process is being started or ended."""
+
+    def __init__(self) -> None:
+        self._held = 0
+        self._came: int | None = None
+        for number in SIGNALS:
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self._came = number
+        if not self._held:
+            self._raise()
+
+    def _raise(self) -> None:
+        if self._came is not None:
+            number, self._came = self._came, None
+            raise KeyboardInterrupt(signal.Signals(number).name)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """What comes meanwhile is raised at the end: nobody would know of a process whose start was cut short."""
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+            if not self._held:
+                self._raise()
 
 
 class Usage(NamedTuple):
@@ -232,7 +264,8 @@ class Source:
 class Quickstart:
     """One run: servers, backup, recover, comparison, report."""
 
-    def __init__(self, directory: Path, *, three_way: bool, place: Path) -> None:
+    def __init__(self, directory: Path, interrupts: Interrupts, *, three_way: bool, place: Path) -> None:
+        self.interrupts = interrupts
         self.place = place
         self.three_way = three_way
         self.login = Login("quickstart", secrets.token_urlsafe(12))
@@ -285,27 +318,25 @@ class Quickstart:
         else:
             self.start("mover", volumes, drives=1)
         say(f"putting a new cartridge into {DRIVE}")
-        self.tape_server.ask("tape", "create", "vtl0")
-        self.tape_server.ask("tape", "load", DRIVE)
+        self.ask_tape("create", "vtl0")
+        self.ask_tape("load", DRIVE)
 
     def start(self, name: str, volumes: dict[str, Path], *, drives: int) -> None:
         """Starts one server and remembers it."""
         config = write_config(self.place / name, self.login, volumes=volumes, drives=drives)
-        server = self.servers[name] = Server(config)
+        with self.interrupts.held():
+            server = self.servers[name] = Server(config)
         say(f"started {name}: NDMP on {server.address}, pid {server.pid}")
 
     def stop_servers(self) -> None:
         """Stops every server; all of them are stopped before what went wrong is raised."""
         wrong = []
-        for number in SIGNALS:  # a second Ctrl-C must not leave a server behind
-            signal.signal(number, signal.SIG_IGN)
-        for server in self.servers.values():
-            try:
-                server.stop()
-            except ServerError as error:
-                wrong.append(error)
-        for number in SIGNALS:
-            signal.signal(number, interrupted)
+        with self.interrupts.held():  # a second Ctrl-C must not leave a server behind
+            for server in self.servers.values():
+                try:
+                    server.stop()
+                except ServerError as error:
+                    wrong.append(error)
         if wrong:
             raise wrong[0]
 
@@ -318,6 +349,11 @@ class Quickstart:
     def tape_server(self) -> Server:
         """The server that has the drive."""
         return list(self.servers.values())[-1]
+
+    def ask_tape(self, *arguments: str) -> dict[str, object]:
+        """`mover tape` at the server that has the drive; returns its document."""
+        with self.interrupts.held():
+            return self.tape_server.ask("tape", *arguments)
 
     def backup_and_recover(self) -> None:
         """Both jobs by the built-in DMA, as an operator would type them."""
@@ -343,13 +379,25 @@ class Quickstart:
             "--catalogue", str(self.catalogue),
         ]  # fmt: skip
         say(f"$ mover {shlex.join(line)}")
-        result = subprocess.run([*mover_command(), *line], stdin=subprocess.DEVNULL, check=False)
-        if result.returncode != 0 and not may_fail:
+        if self.run_job([*mover_command(), *line]) != 0 and not may_fail:
             raise QuickstartError(f"mover {command} failed (see above)")
+
+    def run_job(self, line: list[str]) -> int:
+        """Runs a command to its end and returns its exit status; it is gone whatever happens to us."""
+        job = None
+        try:
+            with self.interrupts.held():
+                # A session of its own: Ctrl-C is for us, and we end it.
+                job = subprocess.Popen(line, stdin=subprocess.DEVNULL, start_new_session=True)
+            return job.wait()
+        finally:
+            if job is not None:
+                with self.interrupts.held():
+                    end(job)
 
     def cartridge(self) -> Path:
         """The file of the cartridge in the drive."""
-        shown = self.tape_server.ask("tape", "show")
+        shown = self.ask_tape("show")
         drives = msgspec.convert(shown["drives"], list[DriveStatus])
         cartridges = msgspec.convert(shown["cartridges"], list[CartridgeStatus])
         (path,) = (drive.path for drive in drives if drive.name == DRIVE)
@@ -455,8 +503,15 @@ def remove_tree(path: Path) -> None:
     shutil.rmtree(path)
 
 
-def interrupted(number: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt(signal.Signals(number).name)
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a process that may still be running, by force when it does not go."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(JOB_END_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def main() -> int:
@@ -474,19 +529,21 @@ def main() -> int:
         help="default: this checkout without .venv and .git",
     )
     options = parser.parse_args()
-    for number in SIGNALS:
-        signal.signal(number, interrupted)
+    interrupts = Interrupts()
     place = None
     try:
         directory = Path(options.directory).resolve()
         if not directory.is_dir() or not os.access(directory, os.R_OK | os.X_OK):
             raise QuickstartError(f"{options.directory}: not a directory that can be read")
-        place = place_outside(directory)
-        return Quickstart(directory, three_way=options.three_way, place=place).run()
+        with interrupts.held():
+            place = place_outside(directory)
+        return Quickstart(directory, interrupts, three_way=options.three_way, place=place).run()
     except (QuickstartError, ServerError, OSError) as error:
         kept = f" (logs and all else are kept in {place})" if place is not None else ""
         print(f"quickstart: {error}{kept}", file=sys.stderr)
     except KeyboardInterrupt:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
         if place is not None:
             remove_tree(place)
         print("quickstart: interrupted; the servers are stopped and everything is removed", file=sys.stderr)

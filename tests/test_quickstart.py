@@ -14,6 +14,7 @@ import pytest
 from tests.support import trees
 
 TIMEOUT_S = 100
+INTERRUPTED = "quickstart: interrupted; the servers are stopped and everything is removed"
 
 
 @pytest.fixture
@@ -65,9 +66,41 @@ def test_interrupted_it_leaves_nothing(scratch: Path, tmp_path: Path, checkout: 
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 1
-    assert errors.splitlines()[-1] == "quickstart: interrupted; the servers are stopped and everything is removed"
+    assert errors.splitlines()[-1] == INTERRUPTED
     assert pids
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert list(scratch.iterdir()) == []
+
+
+# Runs scripts/quickstart.py, interrupts it within the very call that starts `mover backup`, and tells at its end
+# whether that process is still there.
+INTERRUPTED_AT_THE_START = """
+import os, runpy, signal, subprocess, sys
+started = []
+class Popen(subprocess.Popen):
+    def __init__(self, command, *arguments, **options):
+        super().__init__(command, *arguments, **options)
+        if "backup" in command:
+            started.append(self.pid)
+            os.kill(os.getpid(), signal.SIGINT)
+subprocess.Popen = Popen
+del sys.argv[0]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    print("started", len(started), "left", sum(os.path.exists(f"/proc/{pid}") for pid in started))
+"""
+
+
+@pytest.mark.slow
+def test_interrupted_while_a_job_starts_it_waits_for_it(scratch: Path, tmp_path: Path, checkout: Path) -> None:
+    trees.make_tree(tmp_path / "tree", wide=10, depth=2, huge_sparse=False)
+    result = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_AT_THE_START, *command(checkout, tmp_path / "tree")[1:]],
+        env=environment(checkout, scratch), capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+    )  # fmt: skip
+    assert (result.returncode, result.stdout.splitlines()[-1]) == (1, "started 1 left 0")
+    assert result.stderr.splitlines()[-1] == INTERRUPTED
     assert list(scratch.iterdir()) == []
 
 
