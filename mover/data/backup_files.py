@@ -99,6 +99,7 @@ class FilePhase:
         self._other_names: dict[int, list[int]] = {}
         for other, first in plan.links.items():
             self._other_names.setdefault(first, []).append(other)
+        self._listed: tuple[int, list[bytes]] = (-1, [])  # the directory in which another name was looked for last
         # History by path says the same of every name of an inode: that without the path.
         self._told: dict[int, Callable[[bytes], bytes]] = {}
 
@@ -369,11 +370,24 @@ class FilePhase:
     # --- what cannot be read ---------------------------------------------------------------------------------
 
     def _lose(self, ordinal: int, name: bytes, inumber: int, error: OSError) -> None:
-        """An inode that cannot be read by its first name: by another one, or left out."""
+        """An inode that cannot be read by its first name: waited for, read by another one, or left out."""
         path = self._plan.path(ordinal, name)
+        if error.errno == errno.EAGAIN:
+            try:
+                fd = _open_leased(name, self._directories.open(ordinal))
+            except OSError as second:
+                error = second
+            else:
+                try:
+                    self._regular(ordinal, name, inumber, fd)
+                finally:
+                    os.close(fd)
+                return
         for other in self._other_names.get(inumber, []):
             parent = self._plan.directory_of(other)
-            other_name = self._plan.entry_names(parent)[other - self._plan.firsts[parent]]
+            if self._listed[0] != parent:
+                self._listed = parent, self._plan.entry_names(parent)
+            other_name = self._listed[1][other - self._plan.firsts[parent]]
             try:
                 directory = open_beneath(self._root, self._plan.components(parent))
             except OSError:
@@ -400,3 +414,21 @@ class FilePhase:
                 self._lose(ordinal, name, inumber, error)
         self._tell()
         self._report.publish()
+
+
+def _open_leased(name: bytes, directory: int) -> int:
+    """Open a file on which a file server's client holds a lease, and wait until it gives it back.
+
+    The kernel takes the lease away after /proc/sys/fs/lease-break-time. What was found by its name is pinned first:
+    nothing but a regular file is waited for.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file.
+    """
+    pinned = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        if os.fstat(pinned).st_mode >> 12 != DT_FILE:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return os.open(b"/proc/self/fd/%d" % pinned, os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(pinned)

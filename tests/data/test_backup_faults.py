@@ -3,6 +3,7 @@
 import errno
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from mover.data import report
 from mover.data.backup_files import FilePhase
 from mover.data.backup_objects import ObjectWriter
 from mover.data.dump_format import EXTENSION_MORE_XATTR, Inode
-from mover.data.scan import Scanner
+from mover.data.scan import Plan, Scanner
 from mover.data.xattr_blob import decode_private
 from mover.ring import Consumer, DataGauge, Kind, RingControl, Verdict
 from mover.workers.messages import DataFinished, Done, HistoryPlan
@@ -185,6 +186,51 @@ def test_an_inode_whose_first_name_vanishes_is_read_by_another(tree: Path, monke
         "/export/data/small: read by another of its names: No such file or directory (ENOENT)"
     ]
     assert outcome.finished.errors == 0
+
+
+LEASE_HOLDER = """
+import fcntl, os, signal, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGIO])
+fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print(flush=True)
+signal.sigwait([signal.SIGIO])
+os.write(fd, b"given back")
+fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+"""
+
+
+def test_a_lease_of_a_file_server_s_client_is_waited_for(tree: Path) -> None:
+    command = [sys.executable, "-I", "-c", LEASE_HOLDER, str(tree / "small")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == b"\n"
+            outcome = backup_here(request(tree))
+            assert holder.wait(30) == 0
+        finally:
+            holder.kill()
+    assert content(parse(outcome.stream), b"small") == b"given back" + b"s" * 2990
+    assert (outcome.finished.errors, outcome.lines(ERROR)) == (0, [])
+
+
+def test_the_names_of_an_unreadable_inode_are_looked_up_together(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    links = 100
+    for number in range(links):
+        os.link(tree / "small", tree / f"z-{number}")
+    for other in ["small", *(f"z-{number}" for number in range(links))]:
+        refuse(monkeypatch, "open", other.encode(), errno.EACCES)
+    entry_names, listed = Plan.entry_names, []
+
+    def counting(plan: Plan, ordinal: int) -> list[bytes]:
+        listed.append(ordinal)
+        return entry_names(plan, ordinal)
+
+    monkeypatch.setattr(Plan, "entry_names", counting)
+    outcome = backup_here(request(tree))
+    (line,) = outcome.lines(ERROR)
+    assert line.endswith(": left out: Permission denied (EACCES)")
+    assert len(listed) < 10
 
 
 def test_history_by_path_names_an_inode_that_is_read_by_another_name_once_each(
