@@ -95,13 +95,13 @@ class AdminServer:
                     return await self._tape_create(request)
                 case a.TapeLoad():
                     bay = self._bay(request.drive)
-                    bay.refuse_while_open()
-                    loaded = await bay.load(request.barcode)
+                    with bay.moving():
+                        loaded = await bay.load(request.barcode)
                     return a.Done(f"{loaded} is in {bay.name}", [loaded])
                 case a.TapeUnload():
                     bay = self._bay(request.drive)
-                    bay.refuse_while_open()
-                    unloaded = await bay.unload()
+                    with bay.moving():
+                        unloaded = await bay.unload()
                     return a.Done(f"{unloaded} is out of {bay.name}", [unloaded])
                 case _:
                     assert_never(request)

@@ -3,6 +3,7 @@
 import os
 import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import trio
 
@@ -17,6 +18,7 @@ class DriveBay:
 
     Attributes:
         session_id: the connection that has it open; None = nobody.
+        moves: loads and unloads that are under way; while there are any the drive cannot be opened.
         ring_bytes: size of the data rings of its jobs.
         loading: names the present loading: a cartridge that is loaded anew stands at BOT, one that is only closed
             and opened again stands where it stood. A restart of the server counts as a loading.
@@ -26,6 +28,7 @@ class DriveBay:
         self.name = name
         self.ring_bytes = ring_bytes
         self.session_id: int | None = None
+        self.moves = 0
         self.loading = secrets.token_hex(8)
 
     @property
@@ -63,10 +66,20 @@ class DriveBay:
         """Take the cartridge out; returns its barcode or path. Raises InventoryError."""
         raise NotImplementedError
 
-    def refuse_while_open(self) -> None:
-        """Raise InventoryError while a connection has the drive open."""
+    @contextmanager
+    def moving(self) -> Iterator[None]:
+        """A cartridge is put in or taken out: nobody opens the drive meanwhile.
+
+        Raises:
+            InventoryError: a connection has it open.
+        """
         if self.session_id is not None:
             raise InventoryError("busy", f"{self.name} is open in session {self.session_id}")
+        self.moves += 1
+        try:
+            yield
+        finally:
+            self.moves -= 1
 
 
 class LibraryDrive(DriveBay):

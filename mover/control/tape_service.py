@@ -80,7 +80,7 @@ class TapeService:
         bay = self._connection.node.devices.find(device.decode("utf-8", "replace"))
         if bay is None:
             raise Refusal(ErrorCode.NO_DEVICE_ERR)
-        if bay.session_id is not None:
+        if bay.session_id is not None or bay.moves:
             raise Refusal(ErrorCode.DEVICE_BUSY_ERR)
         if bay.path is None and mode != TapeMode.RAW:
             raise Refusal(ErrorCode.NO_TAPE_LOADED_ERR, f"{bay.name} is empty: mover tape load {bay.name}")

@@ -130,8 +130,9 @@ async def test_the_drives_of_a_configuration(tmp_path: Path) -> None:
             await drive.load(None)
             assert drive.spec().loading != loading
             drive.session_id = 7
-            with pytest.raises(InventoryError, match="open in session 7"):
-                drive.refuse_while_open()
+            with pytest.raises(InventoryError, match="open in session 7"), drive.moving():
+                pass
+            assert drive.moves == 0
 
 
 async def test_a_cartridge_without_write_bits_is_protected(tmp_path: Path) -> None:
