@@ -3,7 +3,7 @@
 import sys
 
 from mover.data import backup, recover
-from mover.data.rights import need
+from mover.data.rights import MOST, need
 from mover.workers.channel import Channel, ChannelBroken
 from mover.workers.frame import run
 from mover.workers.messages import StartBackup, StartRecover, StartRecoverFilehist, ToWorker
@@ -21,4 +21,4 @@ def handle(channel: Channel, message: ToWorker) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run("data", sys.argv, handle, need))
+    sys.exit(run("data", sys.argv, handle, need, capabilities=MOST))

@@ -24,6 +24,8 @@ TRUSTED_XATTRS: Final = b"TRUSTED_XATTRS"
 BACKUP: Final = CAP_DAC_READ_SEARCH
 RECOVER: Final = CAP_CHOWN | CAP_DAC_OVERRIDE | CAP_FOWNER | CAP_FSETID | CAP_MKNOD | CAP_SETFCAP
 
+MOST: Final = BACKUP | RECOVER | CAP_SYS_ADMIN
+
 
 def need(message: ToWorker) -> Grant:
     """Reading below the volume for a backup, everything below the destination's volumes for a recover, else nothing."""

@@ -64,7 +64,8 @@ _RULE_PATH_BENEATH: Final = 1
 
 _PR_CAPBSET_DROP: Final = 24
 _PR_SET_NO_NEW_PRIVS: Final = 38
-_CAPABILITY_VERSION_3: Final = 0x20080522
+_CAP_SETPCAP: Final = 1 << 8
+_CAPABILITY_HEADER: Final = struct.pack("<Ii", 0x20080522, 0)  # version 3, this thread
 _CAPABILITIES: Final = 64  # more than there are; the kernel says where the end is
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
@@ -85,6 +86,12 @@ class Grant(Struct, frozen=True):
 def landlock_abi() -> int:
     """The version of Landlock that this kernel has; 0 = none, or switched off at boot."""
     return max(0, int(_libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _VERSION_FLAG)))
+
+
+def prepare() -> None:
+    """Go through what `confine` will call: a forked spare pays for its first touch of these pages, and no request does."""
+    landlock_abi()
+    _permitted()
 
 
 def confine(grant: Grant) -> None:
@@ -130,23 +137,37 @@ def _allow(ruleset: int, path: bytes, rights: int) -> None:
         os.close(tree)
 
 
+def bound_capabilities(mask: int) -> None:
+    """Take all but these out of what this process and its children can ever hold; what they hold already stays.
+
+    Done once, in the process that forks the workers of a kind. Without CAP_SETPCAP the bounding set stays as it is,
+    which no_new_privs makes harmless.
+
+    Raises:
+        OSError: the kernel refuses what it is known to have.
+    """
+    if not _permitted() & _CAP_SETPCAP:
+        return
+    for number in range(_CAPABILITIES):
+        if not mask >> number & 1 and _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0) != 0:
+            if ctypes.get_errno() == errno.EINVAL:
+                return  # behind the last capability of this kernel
+            raise _error("prctl(PR_CAPBSET_DROP)")
+
+
 def _keep_capabilities(mask: int) -> None:
-    header = struct.pack("<Ii", _CAPABILITY_VERSION_3, 0)
-    words = ctypes.create_string_buffer(24)
-    if _libc.capget(header, words) != 0:
-        raise _error("capget")
-    held = struct.unpack("<6I", words.raw)
-    permitted = held[1] | held[4] << 32
-    kept = permitted & mask
-    if permitted & 1 << 8:  # CAP_SETPCAP: without it the bounding set stays, and no_new_privs makes it harmless
-        for number in range(_CAPABILITIES):
-            if not kept >> number & 1 and _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0) != 0:
-                if ctypes.get_errno() == errno.EINVAL:
-                    break  # behind the last capability of this kernel
-                raise _error("prctl(PR_CAPBSET_DROP)")
+    kept = _permitted() & mask
     low, high = kept & 0xFFFF_FFFF, kept >> 32
-    if _libc.capset(header, struct.pack("<6I", low, low, 0, high, high, 0)) != 0:
+    if _libc.capset(_CAPABILITY_HEADER, struct.pack("<6I", low, low, 0, high, high, 0)) != 0:
         raise _error("capset")
+
+
+def _permitted() -> int:
+    words = ctypes.create_string_buffer(24)
+    if _libc.capget(_CAPABILITY_HEADER, words) != 0:
+        raise _error("capget")
+    held: tuple[int, ...] = struct.unpack("<6I", words.raw)  # effective, permitted, inheritable; twice 32 bits
+    return held[1] | held[4] << 32
 
 
 def _prctl(option: int, value: int) -> None:

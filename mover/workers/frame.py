@@ -18,7 +18,7 @@ from typing import Final
 
 from mover.workers import template
 from mover.workers.channel import Channel, ChannelBroken
-from mover.workers.confine import Grant, confine
+from mover.workers.confine import Grant, bound_capabilities, confine, prepare
 from mover.workers.messages import ToWorker
 
 PR_SET_NAME: Final = 15
@@ -43,8 +43,12 @@ def _name_process(name: str) -> None:
     ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode()[:15], 0, 0, 0)
 
 
-def run(kind: str, argv: list[str], handler: Handler, need: Need) -> int:
-    """The main program of worker room ``kind``: a template, or one worker; returns the exit status."""
+def run(kind: str, argv: list[str], handler: Handler, need: Need, *, capabilities: int = 0) -> int:
+    """The main program of worker room ``kind``: a template, or one worker; returns the exit status.
+
+    ``capabilities``: all that ``need`` may ever grant.
+    """
+    bound_capabilities(capabilities)
     match argv[1:]:
         case ["--template", fd] if fd.isdigit():
             _name_process(f"mover-{kind}-tpl")
@@ -66,6 +70,7 @@ def _work(kind: str, fd: int, handler: Handler, need: Need) -> int:
     faulthandler.enable()
     template.leave_stopping_to_control()
     os.umask(0)
+    prepare()
     channel = Channel(fd)
     os.set_inheritable(channel.fileno(), False)
     watcher: threading.Thread | None = None

@@ -151,7 +151,8 @@ def test_capabilities_are_those_of_the_grant_in_every_set_and_thread(tmp_path: P
     )
     script = f"""
 import os, threading
-from mover.workers.confine import Grant, confine
+from mover.workers.confine import Grant, bound_capabilities, confine
+bound_capabilities({CAP_CHOWN | CAP_DAC_READ_SEARCH})
 confine(Grant({CAP_CHOWN | CAP_DAC_READ_SEARCH}, ((b"/proc", {READ}),)))
 proc = os.open("/proc", os.O_RDONLY)
 print({status})
