@@ -89,7 +89,7 @@ def landlock_abi() -> int:
 
 
 def prepare() -> None:
-    """Go through what `confine` will call: a forked spare pays for its first touch of these pages, and no request does."""
+    """Go through what `confine` will call: a forked spare then pays for the first touch of its pages, not a request."""
     landlock_abi()
     _permitted()
 
