@@ -27,6 +27,7 @@ from mover.data.dump_format import (
     full_bitmap,
     pack_directory,
 )
+from mover.data.dump_identity import DUMP_ID, new_dump_id
 from mover.data.environment import BackupOptions, BadVariable, backup_options, dump_date
 from mover.data.report import reason
 from mover.data.scan import Plan, Scanner
@@ -110,7 +111,10 @@ class _Backup:
             assert message.history is not None
             self._history = HistorySender(message.history, history, data.gauges)
         self._label = DumpLabel(
-            int(time.time()), filesystem=message.filesystem, host=message.host.encode("utf-8", "surrogateescape")
+            int(time.time()),
+            label=new_dump_id(),
+            filesystem=message.filesystem,
+            host=message.host.encode("utf-8", "surrogateescape"),
         )
         self._stream: DumpStream | None = None
 
@@ -152,7 +156,7 @@ class _Backup:
             return  # nobody reads any more, so nobody can take the stream for a whole one
 
     def _result_env(self) -> Pairs:
-        env = [(b"PATHNAME_SEPARATOR", b"/")]
+        env = [(b"PATHNAME_SEPARATOR", b"/"), (DUMP_ID, self._label.label)]
         if self._options.base_date is not None:
             env.append((b"DUMP_DATE", dump_date(self._label.level, self._label.date)))
         return env

@@ -116,7 +116,7 @@ class _Job:
         writer = TreeWriter(volumes, self._report)
         halt, text = HaltReason.INTERNAL_ERROR, ""
         try:
-            halt, text = self._recover(requests, writer, recursive=message.recursive)
+            halt, text = self._recover(requests, writer, message)
         except ChannelBroken:
             raise
         except Exception as error:  # noqa: BLE001 - a worker must report its end, whatever it is
@@ -131,7 +131,7 @@ class _Job:
         halt, text = HaltReason.INTERNAL_ERROR, ""
         sender = HistorySender(message.history, history, self._consumer.gauges)
         try:
-            HistoryRecoverer(self._reader, self._report, sender).run()
+            HistoryRecoverer(self._reader, self._report, sender).run(message.env)
             halt, text = HaltReason.SUCCESSFUL, "the history of the whole dump was sent"
             if sender.too_long:
                 text = f"the history of the dump was sent but for {sender.too_long} objects, whose paths are too long"
@@ -156,23 +156,24 @@ class _Job:
         reader, report = self._reader, self._report
         reader.close()
         report.conclude(requests)
-        report.say(LogType.NORMAL if halt is HaltReason.SUCCESSFUL else LogType.ERROR, text)
+        if halt is HaltReason.SUCCESSFUL:  # else control tells the DMA why it is not, and the line comes once
+            report.say(LogType.NORMAL, text)
         report.enter(DataPhase.FINISH)
         self._publish()
         # Control ends the ring: the data operation is to be HALTED before the mover hears that nothing more is wanted.
         report.finish(halt, text, stream_bytes=reader.offset, history_entries=history_entries)
 
-    def _recover(self, requests: list[Request], writer: TreeWriter, *, recursive: bool) -> tuple[HaltReason, str]:
+    def _recover(self, requests: list[Request], writer: TreeWriter, message: StartRecover) -> tuple[HaltReason, str]:
         reader, report = self._reader, self._report
         try:
-            catalogue = read_catalogue(reader, report)
+            catalogue = read_catalogue(reader, report, message.env)
         except StreamBroken as broken:
             _fail_all(requests)
             return HaltReason.CONNECT_ERROR, str(broken)
         except StreamRefused as refused:
             _fail_all(requests)
             return HaltReason.INTERNAL_ERROR, str(refused)
-        plan = make_plan(catalogue, requests, report, recursive=recursive)
+        plan = make_plan(catalogue, requests, report, recursive=message.recursive)
         halt, text = HaltReason.SUCCESSFUL, ""
         recoverer = FileRecoverer(reader, plan, writer, report, self._channel.fileno())
         try:

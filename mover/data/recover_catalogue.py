@@ -15,9 +15,11 @@ from mover.data.dump_format import (
     RecordType,
     bit_is_set,
 )
+from mover.data.dump_identity import wrong_dump
 from mover.data.recover_report import RecoverReport
-from mover.data.recover_stream import RecordReader, is_map
+from mover.data.recover_stream import RecordReader, StreamRefused, is_map
 from mover.data.xattr_blob import Attribute, decode, decode_private
+from mover.workers.messages import Pairs
 
 S_IFMT: Final = 0o170000
 S_IFDIR: Final = 0o040000
@@ -134,13 +136,16 @@ def read_attributes(reader: RecordReader, header: Header, path: bytes, report: R
     return decoded.attributes
 
 
-def read_catalogue(reader: RecordReader, report: RecoverReport) -> Catalogue:
+def read_catalogue(reader: RecordReader, report: RecoverReport, env: Pairs) -> Catalogue:
     """Read up to the first header behind the directories, which is left to be read next.
 
     Raises:
-        StreamBroken, StreamRefused: as the reader does.
+        StreamBroken, StreamRefused: as the reader does, or the environment names another dump.
     """
-    catalogue = Catalogue(reader.first_header())
+    first = reader.first_header()
+    if wrong := wrong_dump(first, env):
+        raise StreamRefused(wrong)
+    catalogue = Catalogue(first)
     current: DirectoryRecord | None = None
     number = 0
     map_open: bytearray | None = None

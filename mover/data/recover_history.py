@@ -7,7 +7,7 @@ from mover.data.recover_plan import Plan, make_plan
 from mover.data.recover_report import RecoverReport, Request
 from mover.data.recover_stream import RecordReader, is_map
 from mover.ring import DataPhase
-from mover.workers.messages import Place, RecoverName
+from mover.workers.messages import Pairs, Place, RecoverName
 
 _EVERYTHING = RecoverName(original=b"", target=Place(b"", b""), reported=b"", node=0, fh_info=0)
 
@@ -20,15 +20,18 @@ class HistoryRecoverer:
         self._report = report
         self._sender = sender
 
-    def run(self) -> None:
+    def run(self, env: Pairs) -> None:
         """Read the stream to its END and send all of its history.
+
+        Args:
+            env: of the operation; it may name the one dump that will do.
 
         Raises:
             StreamBroken, StreamRefused: as the reader does; what was read before has been sent.
             RingClosed: nobody takes the history.
         """
         try:
-            catalogue = read_catalogue(self._reader, self._report)
+            catalogue = read_catalogue(self._reader, self._report, env)
             if not self._sender.by_path:
                 self._send_names(catalogue)
             # As if everything were recovered to the root: a target's path is then the one that ADD_FILE wants.

@@ -30,6 +30,9 @@ LogSink = Callable[[LogLine], None]
 LOG_LINES_MAX: Final = 10_000
 """Log lines kept for the result; a server that says more is heard by the caller's `log` only."""
 
+MOVER_SAYS: Final = "mover: "
+"""How our server's texts for its mover begin."""
+
 _LOG_KINDS: Final[dict[int, str]] = {
     LogType.NORMAL: "normal",
     LogType.DEBUG: "debug",
@@ -115,6 +118,11 @@ class JobEvents:
             texts.append(f"{self.log_dropped} more log lines were not kept")
         return texts
 
-    def last_error(self) -> str:
-        """The newest error text of the server, or nothing."""
-        return next((line.text for line in reversed(self.log) if line.kind == "error"), "")
+    def last_error(self, *, follows: bool = False) -> str:
+        """The newest error text of the server, or nothing.
+
+        Args:
+            follows: the mover only met the end of the data service: what our server says for it explains nothing.
+        """
+        errors = [line.text for line in self.log if line.kind == "error"]
+        return next((text for text in reversed(errors) if not (follows and text.startswith(MOVER_SAYS))), "")

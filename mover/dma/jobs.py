@@ -61,6 +61,17 @@ def reason_name(kind: type[IntEnum], value: int) -> str:
         return f"{value}"
 
 
+def _follows(events: JobEvents) -> bool:
+    """Whether the mover's end follows from that of the data service, which broke the data connection."""
+    data, mover = events.data_halt, events.mover_halt
+    return (
+        data is not None
+        and mover is not None
+        and data.reason not in {DataHaltReason.SUCCESSFUL, DataHaltReason.CONNECT_ERROR}
+        and mover.reason in {MoverHaltReason.CONNECT_ERROR, MoverHaltReason.CONNECT_CLOSED}
+    )
+
+
 class States(msgspec.Struct, frozen=True):
     """Both machines at one moment."""
 
@@ -229,7 +240,7 @@ class RunningJob:
         if events.mover_halt is not None:
             parts.append(f"mover halted: {reason_name(MoverHaltReason, events.mover_halt.reason)}")
         said = [halt.text for halt in (events.data_halt, events.mover_halt) if halt is not None and halt.text]
-        because = events.last_error() or "; ".join(said)
+        because = events.last_error(follows=_follows(events)) or "; ".join(said)
         return ", ".join(parts) + (f" ({because})" if because else "")
 
     # ---- ends

@@ -179,7 +179,7 @@ class RecoverName(Struct, frozen=True):
         original: path relative to the backup root, no leading separator, "" = everything.
         target: where the object itself goes.
         reported: the name for LOG_FILE, byte for byte as received.
-        node, fh_info: as received; all ones = unknown.
+        node, fh_info: as received; all ones = unknown. Not looked at yet: there is no direct access.
     """
 
     original: bytes
@@ -190,7 +190,10 @@ class RecoverName(Struct, frozen=True):
 
 
 class StartRecover(Message, frozen=True):
-    """Data: recover. Descriptors: the data ring. Reply: Done or Refused. ``recursive``: directories with contents."""
+    """Data: recover. Descriptors: the data ring. Reply: Done or Refused. ``recursive``: directories with contents.
+
+    env: as the DMA sent it; looked at for what mover/data/rights.py and mover/data/dump_identity.py name.
+    """
 
     butype: str
     names: list[RecoverName]
@@ -199,7 +202,10 @@ class StartRecover(Message, frozen=True):
 
 
 class StartRecoverFilehist(Message, frozen=True):
-    """Data: read the stream, send its history. Descriptors: data ring, history ring. Reply: Done or Refused."""
+    """Data: read the stream, send its history. Descriptors: data ring, history ring. Reply: Done or Refused.
+
+    env: as in StartRecover.
+    """
 
     butype: str
     env: Pairs

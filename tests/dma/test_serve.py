@@ -12,6 +12,7 @@ from mover.dma import (
     CartridgeFullError,
     Credentials,
     FailedName,
+    JobError,
     ListOptions,
     LoginError,
     NdmpError,
@@ -44,6 +45,7 @@ class Site:
         self.source = directory / "source"
         self.target = directory / "target"
         self.catalogue = directory / "catalogue.sqlite"
+        self.serves = [first, second]
         self.servers = [Server(*_host_port(serve.address)) for serve in (first, second)]
 
     def session(self, *, three_way: bool = False, **changes: object) -> dict[str, object]:
@@ -190,6 +192,29 @@ async def test_several_jobs_on_one_cartridge(site: Site) -> None:
         await run_recover(without)
         assert (site.target / "file").read_text() == "contents 1"
         assert (await run_backup(site.backup(overwrite=True))).tape_file == 0
+
+
+async def test_a_tape_file_that_holds_another_job_is_not_recovered(site: Site) -> None:
+    with trio.fail_after(DEADLINE_S):
+        for number in range(2):
+            (site.source / "file").write_text(f"contents {number}")
+            await run_backup(site.backup(overwrite=True))
+        with pytest.raises(JobError, match=r"\(data: the tape file holds the dump of .* that is wanted \(id \w+\)\)$"):
+            await run_recover(site.recover(job=1))
+        assert list(site.target.iterdir()) == []
+        await run_recover(site.recover(job=2))
+        assert (site.target / "file").read_text() == "contents 1"
+        (site.target / "file").unlink()
+        # Another cartridge, whose tape file has the same number.
+        site.serves[0].ask("tape", "unload", DRIVE)
+        site.serves[0].ask("tape", "create", "vtl0", "--barcode", "OTHER")
+        site.serves[0].ask("tape", "load", DRIVE, "--barcode", "OTHER")
+        await run_backup(site.backup())
+        with pytest.raises(JobError, match="the tape file holds the dump of"):
+            await run_recover(site.recover(job=2))
+        assert list(site.target.iterdir()) == []
+        await run_recover(site.recover(tape_file=0, catalogue=site.directory / "none"))
+        assert (site.target / "file").read_text() == "contents 1"
 
 
 @pytest.mark.parametrize("three_way", [False, True])
