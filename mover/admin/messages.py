@@ -167,6 +167,8 @@ class DriveStatus(_Row, frozen=True, kw_only=True):
         state: empty, loaded, or in-use (open by ``session_id``).
         barcode: of the cartridge in it; "" = none, or a drive of its own.
         path: the cartridge file; "" = none.
+        unflushed: of the cartridge: a tape worker was killed or died while it could be written, and what it wrote last
+            may not be on disk before the cartridge is closed again.
     """
 
     name: str
@@ -176,6 +178,7 @@ class DriveStatus(_Row, frozen=True, kw_only=True):
     barcode: str = ""
     path: str = ""
     write_protected: bool = False
+    unflushed: bool = False
 
 
 class CartridgeStatus(_Row, frozen=True, kw_only=True):
@@ -188,6 +191,7 @@ class CartridgeStatus(_Row, frozen=True, kw_only=True):
     used_bytes: int = 0
     capacity_bytes: int = 0
     write_protected: bool = False
+    unflushed: bool = False
 
 
 class VersionReply(_Message, frozen=True):

@@ -16,6 +16,7 @@ from mover.control.status import WorkerFigures, session_status
 from mover.ndmp.table import VERSIONS
 
 KILL_S: Final = 30.0
+KILL_CLOSE_S: Final = 5.0  # how long the drive of a killed session may take to close
 ACCEPT_RETRY_S: Final = 0.2
 CHUNK_BYTES: Final = 64 * 1024
 
@@ -135,7 +136,7 @@ class AdminServer:
             return a.Failed("not-found", f"there is no session {request.session_id}")
         log.warning("session killed", session=request.session_id)
         await connection.shut_down("the session was ended by an operator")
-        connection.end()
+        connection.end(KILL_CLOSE_S)
         with trio.move_on_after(KILL_S):
             await connection.gone.wait()
             return a.Done(f"session {request.session_id} is ended")
@@ -159,6 +160,7 @@ class AdminServer:
                 barcode=bay.barcode,
                 path=bay.path or "",
                 write_protected=bay.write_protected(),
+                unflushed=bay.unflushed,
             )
             for bay in self._node.devices
         ]
@@ -171,6 +173,7 @@ class AdminServer:
                 used_bytes=each.used_bytes(),
                 capacity_bytes=inventory.library.cartridge_size,
                 write_protected=each.write_protected(),
+                unflushed=each.path in self._node.devices.unflushed,
             )
             for inventory in self._node.devices.libraries.values()
             for each in sorted(inventory.cartridges.values(), key=lambda each: each.barcode)

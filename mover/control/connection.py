@@ -20,7 +20,7 @@ from mover.control.handlers import HANDLERS
 from mover.control.mover_service import MoverService
 from mover.control.outbox import LOG_TEXT_MAX, Outbox
 from mover.control.refusal import Refusal
-from mover.control.tape_service import TapeService
+from mover.control.tape_service import CLOSE_MAX_S, TapeService
 from mover.control.volumes import Volumes
 from mover.ndmp.enums import DataState, ErrorCode, LogType, MessageCode, MoverState
 from mover.ndmp.errors import FramingError, PeerError
@@ -41,7 +41,8 @@ UNAUTHENTICATED_BYTES_MAX: Final = 64 * 1024  # of one message, before a login
 DISCARDED_MAX: Final = 16  # messages in a row that get no answer
 WATCH_S: Final = 1.0
 QUIET_S: Final = 2.0  # a DMA that ends a job makes its requests in shorter intervals than this
-RELEASE_S: Final = 930.0  # the longest CloseDrive and a little
+RELEASE_S: Final = CLOSE_MAX_S + 30
+END_CLOSE_S: Final = 10.0  # how long a drive may take to close when the server ends the connection
 _GATED: Final = (0x04, 0x0A)  # DATA and MOVER requests cause posts
 
 
@@ -185,8 +186,14 @@ class Connection:
         relays = [end.relay for end in ends if end is not None]
         return [worker for worker in (self.data.worker, self.tape.worker, *relays) if worker is not None]
 
-    def end(self) -> None:
-        """End the connection now."""
+    def end(self, close_s: float = END_CLOSE_S) -> None:
+        """End the connection now, also one that its peer has left and that waits for its drive to close.
+
+        Args:
+            close_s: how long its drive may take to close, before the tape worker is killed.
+        """
+        if self.services_open:
+            self.tape.hurry(close_s)
         self._serving.cancel()
 
     async def shut_down(self, text: str) -> None:

@@ -4,6 +4,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import trio
 
@@ -12,11 +13,17 @@ from mover.control.inventory import InventoryError, LibraryInventory
 from mover.control.store import Store
 from mover.workers.messages import DriveSpec
 
+DriveKind = Literal["virtual"]
+
 
 class DriveBay:
     """One drive: what is in it and who has it.
 
+    Args:
+        unflushed: the paths of the node's cartridges that were not flushed, shared by its drives.
+
     Attributes:
+        kind: what its worker drives.
         session_id: the connection that has it open; None = nobody.
         moves: loads and unloads that are under way; while there are any the drive cannot be opened.
         ring_bytes: size of the data rings of its jobs.
@@ -24,12 +31,15 @@ class DriveBay:
             and opened again stands where it stood. A restart of the server counts as a loading.
     """
 
-    def __init__(self, name: str, ring_bytes: int) -> None:
+    kind: DriveKind = "virtual"
+
+    def __init__(self, name: str, ring_bytes: int, unflushed: set[str]) -> None:
         self.name = name
         self.ring_bytes = ring_bytes
         self.session_id: int | None = None
         self.moves = 0
         self.loading = secrets.token_hex(8)
+        self._unflushed = unflushed
 
     @property
     def library(self) -> str:
@@ -53,6 +63,26 @@ class DriveBay:
             return path is not None and not os.stat(path).st_mode & 0o222
         except OSError:
             return False  # gone, and its directory perhaps with it
+
+    @property
+    def unflushed(self) -> bool:
+        """Whether the cartridge in it may have lost what was written last, should this host crash now."""
+        return self.path in self._unflushed
+
+    def was_closed(self) -> None:
+        """Its worker has closed it: all that was ever written to the cartridge is on disk."""
+        if self.path is not None:
+            self._unflushed.discard(self.path)
+
+    def was_lost(self, *, written: bool) -> None:
+        """Its worker is gone with the drive open: where the tape stands nobody knows, so it is wound to BOT.
+
+        Args:
+            written: the drive was open for writing.
+        """
+        self.loading = secrets.token_hex(8)
+        if written and self.path is not None:
+            self._unflushed.add(self.path)
 
     def spec(self) -> DriveSpec:
         """The drive as its worker needs to know it."""
@@ -85,8 +115,8 @@ class DriveBay:
 class LibraryDrive(DriveBay):
     """A drive of a virtual library."""
 
-    def __init__(self, inventory: LibraryInventory, number: int, ring_bytes: int) -> None:
-        super().__init__(f"{inventory.library.name}/drive{number}", ring_bytes)
+    def __init__(self, inventory: LibraryInventory, number: int, ring_bytes: int, unflushed: set[str]) -> None:
+        super().__init__(f"{inventory.library.name}/drive{number}", ring_bytes, unflushed)
         self._inventory = inventory
         self._number = number
 
@@ -120,8 +150,8 @@ class LibraryDrive(DriveBay):
 class FileDrive(DriveBay):
     """A virtual drive of its own, whose only cartridge is one file."""
 
-    def __init__(self, drive: Drive, path: str, ring_bytes: int) -> None:
-        super().__init__(drive.name, ring_bytes)
+    def __init__(self, drive: Drive, path: str, ring_bytes: int, unflushed: set[str]) -> None:
+        super().__init__(drive.name, ring_bytes, unflushed)
         self._drive = drive
         self._path = path
         self._loaded = True
@@ -154,10 +184,15 @@ class FileDrive(DriveBay):
 
 
 class Devices:
-    """All libraries and drives of the configuration, in its order."""
+    """All libraries and drives of the configuration, in its order.
+
+    Attributes:
+        unflushed: paths of cartridges whose drive was lost while it was open for writing, and not closed since.
+    """
 
     def __init__(self, config: Config, store: Store) -> None:
         self.libraries = {each.name: LibraryInventory(each, store) for each in config.library}
+        self.unflushed: set[str] = set()
         self._bays: dict[str, DriveBay] = {}
         for library in config.library:
             for bay in self._library_drives(library, config.limits.ring):
@@ -165,11 +200,11 @@ class Devices:
         for drive in config.drive:
             path = drive.virtual_path()
             assert path is not None, "the configuration is checked for drives of other kinds"
-            self._bays[drive.name] = FileDrive(drive, path, drive.ring or config.limits.ring)
+            self._bays[drive.name] = FileDrive(drive, path, drive.ring or config.limits.ring, self.unflushed)
 
     def _library_drives(self, library: Library, ring_bytes: int) -> Iterator[DriveBay]:
         for number in range(library.drives):
-            yield LibraryDrive(self.libraries[library.name], number, ring_bytes)
+            yield LibraryDrive(self.libraries[library.name], number, ring_bytes, self.unflushed)
 
     def __iter__(self) -> Iterator[DriveBay]:
         return iter(self._bays.values())

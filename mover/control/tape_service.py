@@ -1,14 +1,16 @@
 """The TAPE service of a connection: the drive it has open, and the tape worker that has the drive.
 
-The worker lives as long as the drive is open. What it says of the mover goes to the MOVER service.
+The worker lives as long as the drive is open. What it says of the mover goes to the MOVER service. A worker that is
+gone without having closed the drive leaves it at BOT, and its cartridge, if it could be written, noted as unflushed:
+what it wrote is in the kernel's hands, and on disk after the next close.
 """
 
-from contextlib import suppress
+import math
 from typing import TYPE_CHECKING, Final
 
 import trio
 
-from mover.control.drives import DriveBay
+from mover.control.drives import DriveBay, DriveKind
 from mover.control.inventory import InventoryError
 from mover.control.record_memory import RecordMemory
 from mover.control.refusal import Refusal
@@ -37,15 +39,19 @@ from mover.workers.messages import (
 if TYPE_CHECKING:
     from mover.control.connection import Connection
 
-# How long a drive may take, in seconds. A rewind or a locate may take minutes, spacing over a whole tape hours.
-DEADLINES_S: Final[dict[type, float]] = {
-    OpenDrive: 120,
-    CloseDrive: 900,
-    GetDriveState: 60,
-    MoveTape: 3 * 3600,
-    WriteRecord: 600,
-    ReadRecord: 600,
+# How long a drive of this kind may take, in seconds. A virtual one moves by arithmetic and waits for its disk only.
+DEADLINES_S: Final[dict[DriveKind, dict[type, float]]] = {
+    "virtual": {
+        OpenDrive: 120,  # a cartridge without an index is walked through
+        CloseDrive: 120,
+        GetDriveState: 60,
+        MoveTape: 600,
+        WriteRecord: 600,
+        ReadRecord: 600,
+    },
 }
+UNFLUSHED: Final = "the cartridge was not flushed: what was written last is on disk only after the next TAPE_CLOSE"
+CLOSE_MAX_S: Final = max(deadlines[CloseDrive] for deadlines in DEADLINES_S.values())
 
 
 class TapeService:
@@ -61,6 +67,10 @@ class TapeService:
         self.worker: Worker | None = None
         self.mode = TapeMode.READ
         self._memory: RecordMemory | None = None
+        self._freed = trio.Event()
+        self._close_asked = False
+        self._close_within_s = math.inf
+        self._releasing: trio.CancelScope | None = None
 
     @property
     def is_open(self) -> bool:
@@ -94,7 +104,7 @@ class TapeService:
             reply = await worker.request(
                 OpenDrive(drive=bay.spec(), mode=mode, implicit_filemark=self._connection.version >= 4),
                 [memory.fd],
-                deadline_s=DEADLINES_S[OpenDrive],
+                deadline_s=DEADLINES_S[bay.kind][OpenDrive],
             )
             match reply:
                 case DriveOpened():
@@ -114,6 +124,11 @@ class TapeService:
                         memory.close()
                     bay.session_id = None
         self.bay, self.worker, self._memory, self.mode = bay, worker, memory, TapeMode(mode)
+        self._close_asked = False
+        self._freed = trio.Event()
+        if bay.unflushed:
+            text = f"{bay.name}: {UNFLUSHED}"
+            await self._connection.outbox.log_message(LogType.WARNING, text)
         if reply.warning:
             await self._connection.outbox.log_message(LogType.WARNING, f"{bay.name}: {reply.warning}")
         self._connection.nursery.start_soon(self._listen, worker)
@@ -135,31 +150,44 @@ class TapeService:
             return  # closed by us
         if worker is self.worker:
             bay = self.bay
-            self._free()
             assert bay is not None, "a worker has a drive"
+            self._free(flushed=False)
             text = f"{bay.name}: the tape worker died: {describe_exit(worker.exit_status)}"
             await self._connection.mover.on_tape_lost(text)
             await self._connection.outbox.log_message(LogType.ERROR, text)
 
-    def _free(self) -> None:
-        """The worker is gone: nobody has the drive any more."""
+    def _free(self, *, flushed: bool) -> None:
+        """The worker is gone: nobody has the drive any more.
+
+        Args:
+            flushed: it has closed the drive, and said that all is on disk.
+        """
         if self.bay is not None:
             self.bay.session_id = None
+            if flushed:
+                self.bay.was_closed()
+            else:
+                self.bay.was_lost(written=self.writable)
+                text = UNFLUSHED if self.bay.unflushed else "nothing was written"
+                self._connection.log.warning("drive lost", drive=self.bay.name, cartridge=self.bay.path, text=text)
         if self._memory is not None:
             self._memory.close()
         self.bay = self.worker = self._memory = None
+        self._freed.set()
 
     async def ask(self, message: ToWorker) -> Reply:
         """Ask the tape worker. Raises Refusal when there is none, or when it dies or hangs."""
         if self.worker is None:
             raise Refusal(ErrorCode.DEV_NOT_OPEN_ERR)
         worker = self.worker
+        assert self.bay is not None, "a worker has a drive"
         try:
-            reply = await worker.request(message, deadline_s=DEADLINES_S[type(message)])
+            reply = await worker.request(message, deadline_s=DEADLINES_S[self.bay.kind][type(message)])
         except WorkerDied as error:
             raise Refusal(ErrorCode.IO_ERR, str(error)) from error
         except WorkerHung as error:
-            worker.kill()  # its listener then frees the drive
+            worker.kill()
+            await self._freed.wait()  # by its listener: the DMA's next TAPE_OPEN finds no drive open
             raise Refusal(ErrorCode.IO_ERR, str(error)) from error
         if isinstance(reply, Refused):
             raise Refusal(reply.error, reply.text)
@@ -167,30 +195,64 @@ class TapeService:
 
     async def close(self) -> None:
         """Close the drive; after a failure it is still open (states.md 5.3). Raises Refusal."""
-        reply = await self.ask(CloseDrive())
-        assert isinstance(reply, Done), reply
-        await self._stop()
+        await self._stop(flushed=await self._ask_to_close())
 
-    async def _stop(self) -> None:
+    async def _ask_to_close(self) -> bool:
+        """Have the worker close the drive; returns whether all is on disk. Raises Refusal.
+
+        A second CloseDrive closes also where the first one failed, and then says nothing of the disk.
+        """
+        first, self._close_asked = not self._close_asked, True
+        try:
+            reply = await self.ask(CloseDrive())
+        except Refusal as refusal:
+            if self.worker is not None and refusal.error == ErrorCode.DEV_NOT_OPEN_ERR:
+                return True  # by an earlier CloseDrive, whose answer was not waited for
+            if refusal.error == ErrorCode.DEVICE_BUSY_ERR:
+                self._close_asked = not first  # not tried
+            raise
+        assert isinstance(reply, Done), reply
+        return first
+
+    async def _stop(self, *, flushed: bool) -> None:
         worker = self.worker
         if worker is None:
             return
         self.worker = None  # its end is no accident
         with trio.CancelScope(shield=True):
+            if not flushed:
+                worker.kill()
             await worker.stop()
-            self._free()
+            self._free(flushed=flushed)
+
+    def hurry(self, within_s: float) -> None:
+        """Past so many seconds ``release`` kills a worker that has not closed the drive, also one it waits for now."""
+        self._close_within_s = min(self._close_within_s, within_s)
+        if self._releasing is not None:
+            self._releasing.deadline = min(self._releasing.deadline, trio.current_time() + within_s)
 
     async def release(self) -> None:
         """The connection ends: an implicit TAPE_CLOSE, then the drive is free whatever happened."""
-        if self.worker is None:
+        if self.bay is None:
             return
-        with trio.move_on_after(DEADLINES_S[CloseDrive]):
-            # Whatever fails was logged by who noticed; a second CloseDrive closes after a failed one.
-            for _ in range(2):
-                with suppress(Refusal):
-                    await self.ask(CloseDrive())
-                    break
-        await self._stop()
+        within_s = min(self._close_within_s, DEADLINES_S[self.bay.kind][CloseDrive])
+        flushed = False
+        with trio.move_on_after(within_s) as self._releasing:
+            try:
+                flushed = await self._ask_to_close()
+            except Refusal as refusal:
+                self._connection.log.warning("drive not closed", error=refusal.error.name, text=refusal.text)
+                flushed = self.worker is not None and await self._close_after_failure()
+        if self._releasing.cancelled_caught:
+            self._connection.log.warning("tape worker killed with the drive open", within_s=within_s)
+        await self._stop(flushed=flushed)
+
+    async def _close_after_failure(self) -> bool:
+        try:
+            return await self._ask_to_close()
+        except Refusal as refusal:
+            self._connection.log.error("drive not closed", error=refusal.error.name, text=refusal.text)
+            return False
 
     def audit(self) -> None:
         """Raise Refusal when no drive is open, or the mover has the tape."""
@@ -213,6 +275,7 @@ class TapeService:
         )
         assert isinstance(reply, MotionDone), reply
         if operation == TapeOperation.OFF and reply.error == ErrorCode.NO_ERR and bay is not None:
+            bay.was_closed()
             try:
                 where = await bay.unload()
                 self._connection.log.info("cartridge unloaded", drive=bay.name, cartridge=where)

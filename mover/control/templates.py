@@ -66,9 +66,13 @@ class ForkedProcess:
             await trio.lowlevel.wait_readable(self._pidfd)
         with trio.move_on_after(STATUS_S):
             await self._told.wait()
-        self._waited = True
-        if self._pidfd >= 0:
+        self.give_up()
+
+    def give_up(self) -> None:
+        """Watch it no longer, whether it has ended or not."""
+        if not self._waited and self._pidfd >= 0:
             os.close(self._pidfd)
+        self._waited = True
 
     def kill(self) -> None:
         """SIGKILL."""

@@ -45,6 +45,7 @@ from mover.workers.messages import (
 WorkerKind = Literal["data", "tape", "relay"]
 KINDS: Final[tuple[WorkerKind, ...]] = ("data", "tape", "relay")
 EVENTS_BUFFERED: Final = 1024  # past it the worker waits in its send; its replies come behind its events
+KILLED_S: Final = 5.0  # after SIGKILL: past it the process sits in a system call that cannot be interrupted
 _CHUNK: Final = 65_536
 _EVENTS: Final = (
     LogLine,
@@ -204,7 +205,11 @@ class Worker:
             await self._process.wait()
         if not self._process.ended:
             self._process.kill()
-        await self._process.wait()
+        with trio.move_on_after(KILLED_S):
+            await self._process.wait()
+        if not self._process.ended:
+            log.error("worker cannot be killed, a system call of it hangs", kind=self.kind, pid=self.pid)
+            self._process.give_up()  # it dies of its SIGKILL, and is reaped, when the call returns
         self.exit_status = self._process.exit_status
         self.gone.set()
         for sender in self._waiting:

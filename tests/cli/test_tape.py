@@ -37,11 +37,11 @@ def test_show(mover: Run, socket_path: str) -> None:
         plain = mover("tape", "show")
         as_json = mover("tape", "show", "--json")
     assert [line.split() for line in plain.stdout.splitlines()] == [
-        ["drive", "library", "state", "session-id", "barcode", "path", "write-protected"],
-        ["vtl0/drive0", "vtl0", "in-use", "3", "A1", "-", "false"],
+        ["drive", "library", "state", "session-id", "barcode", "path", "write-protected", "unflushed"],
+        ["vtl0/drive0", "vtl0", "in-use", "3", "A1", "-", "false", "false"],
         [],
-        ["barcode", "library", "path", "drive", "used-bytes", "capacity-bytes", "write-protected"],
-        ["A1", "vtl0", "/vtl0/A1.tap", "vtl0/drive0", "0", "0", "false"],
+        ["barcode", "library", "path", "drive", "used-bytes", "capacity-bytes", "write-protected", "unflushed"],
+        ["A1", "vtl0", "/vtl0/A1.tap", "vtl0/drive0", "0", "0", "false", "false"],
     ]
     document = json.loads(as_json.stdout)
     assert document["drives"][0]["state"] == "in-use"

@@ -7,6 +7,7 @@ import psutil
 import pytest
 import trio
 
+from mover.control.templates import ForkedProcess
 from mover.control.workers import Supervisor, WorkerDied, WorkerHung, describe_exit, open_supervisor
 from mover.workers.messages import AttachConnection, GetDriveState, Refused
 
@@ -85,6 +86,28 @@ async def test_a_hung_worker_is_found_by_its_deadline() -> None:
                 await worker.request(AttachConnection(peer_timeout_s=1, watch=True), deadline_s=0.05)
             await worker.stop()
             assert worker.exit_status == -signal.SIGKILL
+
+
+async def test_a_worker_that_cannot_be_killed_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one whose system call hangs in a dead file system: SIGKILL waits until the call returns."""
+    monkeypatch.setattr(ForkedProcess, "kill", lambda self: None)
+    monkeypatch.setattr("mover.control.templates.GRACE_S", 0.05)
+    monkeypatch.setattr("mover.control.workers.GRACE_S", 0.05)
+    monkeypatch.setattr("mover.control.workers.KILLED_S", 0.05)
+    with trio.fail_after(20):
+        async with open_supervisor(0) as supervisor:
+            worker = await supervisor.take("relay")
+            os.kill(worker.pid, signal.SIGSTOP)
+            try:
+                before = len(os.listdir("/proc/self/fd"))
+                await worker.stop()
+                assert worker.exit_status is None
+                assert not worker.alive
+                assert supervisor.workers == {}
+                assert len(os.listdir("/proc/self/fd")) == before - 2  # its socket and its pidfd
+                await worker.stop()
+            finally:
+                os.kill(worker.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("ticks", range(5))
