@@ -82,13 +82,12 @@ async def run_recover(
     Raises:
         ControlConnectionError, LoginError: a server cannot be used.
         NdmpError: a server refused a request.
-        JobError: the data service did not end successfully, or the drive has no such tape file.
+        JobError: the job to recover did not succeed, the data service did not end successfully, or the drive has no
+            such tape file.
         CatalogueError: no catalogue, or no such job in it.
     """
     image, entries = await trio.to_thread.run_sync(_look_up, options)
     async with open_job(options, progress, log) as job:
-        if image.job is not None and image.job.status != "successful":
-            job.events.note(f"job {image.job.job} is {image.job.status}: its image may be incomplete")
         if image.job is not None and not (options.names or options.renames):
             job.expected_bytes = image.job.bytes_processed
         nlist = recover_list(job.data.version, options, image, entries)
@@ -123,9 +122,10 @@ def _look_up(options: RecoverOptions) -> tuple[Image, dict[str, Entry | None]]:
     catalogue = Catalogue(options.catalogue, create=False)
     try:
         found = catalogue.job(options.job)
+        if found.status != "successful":
+            raise JobError(_incomplete(found))
         tape_file = found.tape_file if options.tape_file is None else options.tape_file
-        if tape_file is None:
-            raise JobError(f"job {found.job} wrote no tape file ({found.status}: {found.message})")
+        assert tape_file is not None, "a job that succeeded has one"
         entries: dict[str, Entry | None] = {}
         if options.direct:
             names = [*options.names, *(name for name, _ in options.renames)]
@@ -134,6 +134,19 @@ def _look_up(options: RecoverOptions) -> tuple[Image, dict[str, Entry | None]]:
     finally:
         catalogue.close()
     return Image(tape_file, options.record_size or found.record_size, found, env), entries
+
+
+def _incomplete(job: Job) -> str:
+    """Why a job that did not succeed is not recovered, and what can be done."""
+    if job.status == "running":
+        return (
+            f"job {job.job} is running, or its DMA ended without a word: nothing of it is known to be complete; "
+            "recover what is on the tape with --tape-file"
+        )
+    what = f"job {job.job} {'was aborted' if job.status == 'aborted' else job.status} ({job.message})"
+    if job.tape_file is None:
+        return f"{what}: it wrote no tape file"
+    return f"{what}: nothing of it is complete; recover what is on the tape with --tape-file {job.tape_file}"
 
 
 def recover_env(options: RecoverOptions, image: Image, *, direct: bool) -> tuple[Pval, ...]:

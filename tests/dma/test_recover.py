@@ -20,6 +20,7 @@ from mover.dma import (
     run_list,
     run_recover,
 )
+from mover.dma.catalogue import Catalogue
 from mover.ndmp import messages as m
 from mover.ndmp.enums import UNKNOWN_U64, ErrorCode, MessageCode
 from mover.ndmp.nlist import recover_target
@@ -27,6 +28,8 @@ from tests.dma.fake_server import LOGIN, World, fake_server, small_history
 
 C = MessageCode
 DEADLINE_S = 20
+ON_TAPE = "recover what is on the tape with --tape-file"
+INCOMPLETE = f"nothing of it is complete; {ON_TAPE}"
 
 
 @pytest.fixture(autouse=True)
@@ -164,6 +167,37 @@ async def test_without_a_catalogue(world: World, server: Server, catalogue: Path
         with pytest.raises(JobError, match=r"has no \.\. in it"):
             await run_recover(options(server, catalogue, names=["a/../../etc"]))
     assert not nowhere.exists()
+
+
+@pytest.mark.parametrize(
+    ("ended", "text"),
+    [
+        (("failed", "no space", 3), f"failed (no space): {INCOMPLETE} 3"),
+        (("aborted", "cancelled", 0), f"was aborted (cancelled): {INCOMPLETE} 0"),
+        (("failed", "no drive", None), "failed (no drive): it wrote no tape file"),
+        (None, "is running, or its DMA ended without a word: nothing of it is known to be complete; " + ON_TAPE),
+    ],
+)
+async def test_a_job_that_did_not_succeed_is_refused(
+    world: World, server: Server, catalogue: Path, ended: tuple[str, str, int | None] | None, text: str
+) -> None:
+    with trio.fail_after(DEADLINE_S):
+        await back_up(server, catalogue)
+        jobs = Catalogue(catalogue)
+        number = jobs.begin_job(
+            data_server="h", tape_server="h", drive="drive0", record_size=512, butype="dump", filesystem=b"/srv/home",
+            protocol_version=4,
+        )  # fmt: skip
+        if ended is not None:
+            status, message, tape_file = ended
+            jobs.end_job(number, status, message, tape_file=tape_file, bytes_processed=0, env=[], log=[])
+        jobs.close()
+        with pytest.raises(JobError) as caught:
+            await run_recover(options(server, catalogue, job=number))
+        assert str(caught.value) == f"job {number} {text}"
+        assert world.requests[C.DATA_START_RECOVER] == 0
+        await run_recover(options(server, catalogue, tape_file=0, record_size=512))
+        await run_recover(options(server, catalogue))  # the newest that succeeded
 
 
 @pytest.mark.parametrize("three_way", [False, True])
