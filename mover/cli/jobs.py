@@ -16,6 +16,7 @@ from mover.cli.failure import Failure
 from mover.cli.job_options import NumberType, PairType, SizeType, catalogue_option, session, session_options
 from mover.cli.job_progress import duration, reporter, size
 from mover.cli.output import print_json, print_table, printable
+from mover.cli.streams import work_is_done
 
 if TYPE_CHECKING:
     import trio
@@ -114,6 +115,7 @@ def backup(
         **_given(catalogue=catalogue, record_size=record_size),
     )  # fmt: skip
     result = _run(run_backup, job, quiet=as_json)
+    work_is_done()
     if as_json:
         print_json(_builtins(result))
         return
@@ -161,6 +163,7 @@ def recover(
         tape_file=tape_file, record_size=record_size, direct=direct, **_given(catalogue=catalogue),
     )  # fmt: skip
     result = _run(run_recover, wanted, quiet=as_json)
+    work_is_done()
     if as_json:
         print_json(_builtins(result))
     else:

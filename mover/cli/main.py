@@ -5,11 +5,12 @@ A start costs what it imports, and shell completion starts the program at every 
 
 import importlib
 from collections.abc import Mapping
-from typing import Any, Final  # Any: click's own keyword arguments
+from typing import Any, Final  # Any: click's own arguments
 
 import click
 
 import mover
+from mover.cli.streams import guard_standard_streams
 
 COMMANDS: Final = {
     "serve": "mover.cli.serve:serve",
@@ -42,7 +43,15 @@ class LazyGroup(click.Group):
         return command
 
 
-@click.group(cls=LazyGroup, commands_in=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+class Program(LazyGroup):
+    """The outermost group, which begins with the process's own streams."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        guard_standard_streams()
+        return super().main(*args, **extra)
+
+
+@click.group(cls=Program, commands_in=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(mover.__version__, prog_name="mover", message="%(prog)s %(version)s")
 def main() -> None:
     """An NDMP server for Linux, and the commands that operate it.

@@ -17,6 +17,7 @@ from mover.admin.messages import (
 )
 from mover.cli.control_process import admin_socket_option, ask, json_option
 from mover.cli.output import Cell, print_json, print_table, shown
+from mover.cli.streams import work_is_done
 
 STATUS_FIELDS: Final = (
     "session-id", "client-addr", "ndmp-version", "data-operation", "data-state", "mover-mode", "mover-state",
@@ -130,6 +131,7 @@ def _cell(value: Any) -> Cell:
 def kill(session_id: int, admin_socket: str | None, as_json: bool) -> None:
     """End an NDMP session and the jobs it runs."""
     done = ask(admin_socket, Kill(session_id), Done)
+    work_is_done()
     if as_json:
         print_json({"session-id": session_id, "text": done.text})
     else:

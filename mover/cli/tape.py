@@ -16,6 +16,7 @@ from mover.admin.messages import (
 from mover.cli.control_process import admin_socket_option, ask, json_option
 from mover.cli.main import LazyGroup
 from mover.cli.output import print_json, print_table
+from mover.cli.streams import work_is_done
 
 COMMANDS = {
     "show": "mover.cli.tape:show",
@@ -89,8 +90,8 @@ def unload(drive: str, admin_socket: str | None, as_json: bool) -> None:
 
 
 def _do(admin_socket: str | None, request: TapeCreate | TapeLoad | TapeUnload, as_json: bool) -> None:
-
     done = ask(admin_socket, request, Done)
+    work_is_done()
     if as_json:
         print_json({"text": done.text, "barcodes": done.names})
     else:

@@ -13,6 +13,7 @@ from mover.admin.messages import TapeShow, TapeShowReply
 from mover.cli.control_process import admin_socket_option, ask, json_option
 from mover.cli.failure import Failure
 from mover.cli.output import print_json, print_table
+from mover.cli.streams import work_is_done
 from mover.tape.offline import OfflineError, TapeFileContents, list_files
 from mover.tape.offline import extract as extract_stream
 
@@ -91,6 +92,7 @@ def extract(named: str, output: str, number: int | None, admin_socket: str | Non
         done = extract_stream(path, output, number)
     except OfflineError as error:
         raise Failure(str(error)) from None
+    work_is_done()
     if as_json:
         print_json(
             {"path": path, "output": output, "file": done.number, "kind": done.kind, "bytes": done.bytes,
