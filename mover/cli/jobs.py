@@ -12,7 +12,7 @@ import msgspec
 from click.core import ParameterSource
 
 from mover.cli.control_process import json_option
-from mover.cli.failure import Failure
+from mover.cli.failure import Failure, WrongConfiguration
 from mover.cli.job_options import NumberType, PairType, SizeType, catalogue_option, session, session_options
 from mover.cli.job_progress import duration, reporter, size
 from mover.cli.output import print_json, print_table, printable
@@ -158,6 +158,8 @@ def recover(
         raise click.UsageError("--job and --tape-file exclude each other")
     if destination == "":
         raise click.UsageError("--destination is empty; without it everything goes to its original place")
+    if destination is not None and not destination.startswith("/"):
+        raise WrongConfiguration(f"--destination {destination}: expected an absolute path, as the server names it")
     wanted = RecoverOptions(
         **session(options), destination=destination or "", names=list(names), renames=list(renames), job=job,
         tape_file=tape_file, record_size=record_size, direct=direct, **_given(catalogue=catalogue),

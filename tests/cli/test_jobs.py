@@ -174,6 +174,12 @@ def test_list_jobs_and_entries(mover: Run, told: Said, login: list[str]) -> None
     assert json.loads(mover("list", "--json").stdout)["jobs"][0]["filesystem"] == "/srv"
 
 
+def test_a_relative_destination_is_refused(mover: Run, told: Said, login: list[str]) -> None:
+    result = mover("recover", *login, "--destination", "out\n")
+    assert (result.exit_code, result.stdout, told) == (2, "", [])
+    assert result.stderr == "mover: --destination out\\n: expected an absolute path, as the server names it\n"
+
+
 def test_listing_a_job_that_failed_says_why(mover: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     async def run(_options: object, **_: object) -> ListResult:
         return ListResult([msgspec.structs.replace(JOB, status="failed", message="no\x1b cartridge")], [])
