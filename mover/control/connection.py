@@ -243,7 +243,7 @@ class Connection:
                 return self._discarded < DISCARDED_MAX
             case Answered():
                 self._discarded = 0
-                await self.outbox.send(lambda: [event.data])
+                await self.outbox.send(lambda: [self.protocol.answer(event)])
                 return True
             case Request(code=MessageCode.CONNECT_CLOSE):
                 return False

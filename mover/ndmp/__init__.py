@@ -12,7 +12,7 @@ have `mover.ndmp.history` alone):
     `shutdown(text) -> bytes`;
   - `feed(data)`, then `next_event() -> Request | Answered | Discarded | None` until None (needs more bytes).
     Decoding is lazy: answer a `Request`, and set `authenticated`, before asking for the next event.
-    `Answered.data` is to be sent as it is (CONNECT_OPEN, header errors); `Discarded` is for the log.
+    `Answered` is sent as `answer(answered)` (CONNECT_OPEN, header errors); `Discarded` is for the log.
     Raises `errors.FramingError`: close the connection;
   - `Request(header, code, version, body)`; CONNECT_CLOSE comes as a Request and has no reply;
   - `reply(request, body) -> bytes`; `reply_error(request, error) -> bytes` (error in the body, all else empty);

@@ -34,11 +34,11 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Answered(msgspec.Struct, frozen=True):
-    """A request that the core answered; `data` is to be sent as it is."""
+    """A request that the core answers by itself; `ServerProtocol.answer` makes the reply when its turn has come."""
 
     header: Header
     error: int
-    data: bytes
+    body: bytes  # of the reply; empty: the error is in its header
 
 
 class Discarded(msgspec.Struct, frozen=True):
@@ -124,6 +124,12 @@ class ServerProtocol:
         """A reply with the error in its header and no body: trouble with the message itself."""
         return self._refuse(request.header, error)
 
+    def answer(self, answered: Answered) -> bytes:
+        """The reply to a request that the core answers by itself."""
+        if answered.body:
+            return self._reply(answered.header, answered.body)
+        return self._refuse(answered.header, answered.error)
+
     def _refuse(self, header: Header, error: int) -> bytes:
         return self._reply(header, b"", edge.map_error(self.version, error))
 
@@ -164,27 +170,24 @@ class ServerProtocol:
         self.negotiated = True  # any other request accepts the offered version
         row = TABLE.get((self.version, header.message))
         if row is None:
-            return self._answer(header, ErrorCode.NOT_SUPPORTED_ERR)
+            return Answered(header, ErrorCode.NOT_SUPPORTED_ERR, b"")
         if row.needs_authentication and not self.authenticated:
-            return self._answer(header, ErrorCode.NOT_AUTHORIZED_ERR)
+            return Answered(header, ErrorCode.NOT_AUTHORIZED_ERR, b"")
         try:
             body = edge.decode_request(self.version, row.code, record, SIZE)
         except XdrDecodeError:
-            return self._answer(header, ErrorCode.XDR_DECODE_ERR)
+            return Answered(header, ErrorCode.XDR_DECODE_ERR, b"")
         return Request(header, row.code, self.version, body)
-
-    def _answer(self, header: Header, error: ErrorCode) -> Answered:
-        return Answered(header, error, self._refuse(header, error))
 
     def _open(self, header: Header, record: bytes) -> Answered:
         try:
             request = edge.decode_request(self.version, MessageCode.CONNECT_OPEN, record, SIZE)
         except XdrDecodeError:
-            return self._answer(header, ErrorCode.XDR_DECODE_ERR)
+            return Answered(header, ErrorCode.XDR_DECODE_ERR, b"")
         assert isinstance(request, ConnectOpenRequest)
         error = self._negotiate(request.protocol_version)
         wire = edge.encode_reply(self.version, MessageCode.CONNECT_OPEN, ConnectOpenReply(error))
-        return Answered(header, error, self._reply(header, wire))
+        return Answered(header, error, wire)
 
     def _negotiate(self, version: int) -> ErrorCode:
         """Outcome of a CONNECT_OPEN: the version is fixed once; repeating it before the login does no harm."""

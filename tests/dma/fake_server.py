@@ -119,7 +119,7 @@ class FakeSession:
                 while (event := self.protocol.next_event()) is not None:
                     if isinstance(event, Answered):
                         self.machines = SessionMachines(self.protocol.version)
-                        await self.send(event.data)
+                        await self.send(self.protocol.answer(event))
                     elif isinstance(event, Request) and not await self.answer(event):
                         return
         self.nursery.cancel_scope.cancel()

@@ -34,7 +34,7 @@ class Pair:
         event = self.server.next_event()
         match event:
             case Answered():
-                self.client.feed(event.data)
+                self.client.feed(self.server.answer(event))
             case Request():
                 self.requests.append(event.body)
                 assert reply is not None

@@ -40,7 +40,7 @@ def answer(protocol: ServerProtocol, data: bytes) -> tuple[Header, bytes]:
     protocol.feed(data)
     event = protocol.next_event()
     assert isinstance(event, Answered), event
-    header, wire = split(event.data)
+    header, wire = split(protocol.answer(event))
     assert header.message_type == 1
     assert header.reply_sequence == event.header.sequence
     assert event.error == header.error or event.header.message == 0x900
@@ -258,6 +258,15 @@ def test_sequence_numbers_count_every_message_and_wrap() -> None:
     assert wire[-4:] == struct.pack(">I", 2)
     protocol._sequence = 0xFFFF_FFFF
     assert split(protocol.post(m.NotifyDataReadPost(0, 1)))[0].sequence == 0
+
+
+def test_an_answer_of_the_core_is_numbered_when_its_turn_to_be_sent_has_come() -> None:
+    protocol = server()
+    protocol.feed(opening(4))
+    event = protocol.next_event()
+    assert isinstance(event, Answered)
+    assert split(protocol.post(m.NotifyDataReadPost(0, 1)))[0].sequence == 1
+    assert split(protocol.answer(event))[0].sequence == 2
 
 
 # ---- replies and posts
