@@ -16,21 +16,21 @@ import trio
 from mover.control import sockets
 from mover.control.data_ports import DataPorts
 from mover.control.data_service import DataService
-from mover.control.handlers import HANDLERS
+from mover.control.handlers import handler_of
 from mover.control.mover_service import MoverService
 from mover.control.outbox import LOG_TEXT_MAX, Outbox
 from mover.control.refusal import Refusal
 from mover.control.tape_service import CLOSE_MAX_S, TapeService
+from mover.control.version_1 import OwnMover, RecordTapeService, TapeDataService
 from mover.control.volumes import Volumes
 from mover.ndmp.enums import DataState, ErrorCode, LogType, MessageCode, MoverState
 from mover.ndmp.errors import FramingError, PeerError
-from mover.ndmp.messages import Body
 from mover.ndmp.server import Answered, Discarded, Request, ServerProtocol
 from mover.ndmp.states import SessionMachines
 from mover.workers.peer import is_gone
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from mover.control.node import Node
     from mover.control.workers import Worker
@@ -44,6 +44,9 @@ QUIET_S: Final = 2.0  # a DMA that ends a job makes its requests in shorter inte
 RELEASE_S: Final = CLOSE_MAX_S + 30
 END_CLOSE_S: Final = 10.0  # how long a drive may take to close when the server ends the connection
 _GATED: Final = (0x04, 0x0A)  # DATA and MOVER requests cause posts
+SERVICES: Final = {1: (RecordTapeService, OwnMover, TapeDataService)}
+"""version -> its TAPE, MOVER and DATA services, where they are other ones."""
+OTHER_SERVICES: Final = (TapeService, MoverService, DataService)
 
 
 class Connection:
@@ -260,9 +263,10 @@ class Connection:
     def _open_services(self) -> None:
         """The version is fixed: make the machines and the services over them."""
         self.machines = SessionMachines(self.version)
-        self.tape = TapeService(self)
-        self.mover = MoverService(self)
-        self.data = DataService(self)
+        tape, mover, data = SERVICES.get(self.version, OTHER_SERVICES)
+        self.tape = tape(self)
+        self.mover = mover(self)
+        self.data = data(self)
         self.services_open = True
 
     async def _answer(self, request: Request) -> None:
@@ -291,7 +295,7 @@ class Connection:
 
     async def _handle(self, request: Request) -> Callable[[], bytes]:
         """Run the handler; returns what encodes the reply when its turn to be sent has come."""
-        handler: Callable[[Connection, Body], Awaitable[Body]] | None = HANDLERS.get(type(request.body))
+        handler = handler_of(request.version, type(request.body))
         if handler is None:
             return lambda: self.protocol.refuse_request(request, ErrorCode.NOT_SUPPORTED_ERR)
         error = ErrorCode.UNDEFINED_ERR

@@ -49,6 +49,7 @@ from mover.workers.messages import (
 if TYPE_CHECKING:
     from mover.control.connection import Connection
 
+RUNNING: Final = (DataState.ACTIVE, DataState.PAUSED)
 DISMISS_S: Final = 0.1
 TELL_S: Final = 0.7  # how long a halt waits for the worker's own word before it is told without it
 
@@ -140,6 +141,7 @@ class DataService:
             operation=machine.operation,
             state=machine.state,
             halt_reason=machine.halt_reason,
+            pause_reason=machine.pause_reason,
             bytes_processed=processed,
             est_bytes_remain=remain,
             est_time_remain=est_time,
@@ -209,8 +211,7 @@ class DataService:
                     case LogLine():
                         await self._connection.outbox.log_line(event)
                     case FileRecovered():
-                        if self.report_names:
-                            await self._connection.outbox.post(LogFilePost(event.name, event.status))
+                        await self._report(event)
                     case WantData():
                         await self._want(event)
                     case DataFinished():
@@ -222,6 +223,11 @@ class DataService:
         if self.result is None and worker is self.worker:
             text = f"the data worker died: {describe_exit(worker.exit_status)}"
             await self._break(DataInput.FAILED, text)
+
+    async def _report(self, event: FileRecovered) -> None:
+        """One entry of the recover list is finished."""
+        if self.report_names:
+            await self._connection.outbox.post(LogFilePost(event.name, event.status))
 
     async def _want(self, event: WantData) -> None:
         """A recover wants this piece of the stream next: the local mover is asked, a remote one through the DMA."""
@@ -251,12 +257,21 @@ class DataService:
             end.break_off(Verdict.BROKEN)
         if self._run is not None:
             await self._run.history_sent()
-        if end is not None and not end.local and successful and self.machine.operation is DataOperation.BACKUP:
+        if end is not None and self._ends_with(end) and successful and self.machine.operation is DataOperation.BACKUP:
             await end.ended.wait()  # ABORT, which stops this task's worker, is the way out for a DMA that gives up
             if end.end is not None and not end.end.orderly:
                 signal, text = DataInput.CONNECTION_LOST, end.end.text
-        if self.machine.can(signal) and self.machine.state is DataState.ACTIVE:
+        signal = self._cause(signal)
+        if self.machine.can(signal) and self.machine.state in RUNNING:
             await self._halt(signal, text)
+
+    def _ends_with(self, end: DataConnection) -> bool:
+        """Whether a backup is over only when the other side has the whole stream: it is of the operation's own."""
+        return not end.local
+
+    def _cause(self, signal: DataInput) -> DataInput:
+        """Why the operation really ends, where another machine knows that better."""
+        return signal
 
     async def on_peer_end(self, end: PeerEnd) -> None:
         """The other side of the ring ended: relay or local mover."""
@@ -265,7 +280,7 @@ class DataService:
             await self._break(DataInput.CONNECTION_LOST, end.text)
         elif end.in_band:
             return  # the worker takes what came before, finds the end behind it, and has the last word
-        elif state is DataState.ACTIVE and not end.orderly and self.result is None:
+        elif state in RUNNING and not end.orderly and self.result is None:
             if self.connection_end is not None:
                 self.connection_end.break_off(Verdict.BROKEN)
             with trio.move_on_after(TELL_S):
@@ -279,6 +294,7 @@ class DataService:
             self.connection_end.break_off(Verdict.BROKEN)
         if self._run is not None:
             self._run.break_off()
+        signal = self._cause(signal)
         if self.machine.state is not DataState.HALTED and self.machine.can(signal):
             await self._halt(signal, text)
 

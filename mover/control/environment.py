@@ -1,11 +1,11 @@
 """The environment of a data operation: what control itself reads of it.
 
 Names are compared case sensitively; of a name given twice the last counts; unknown ones pass through untouched.
-Source: NDMPv4 section 3.5 (environment); backup-env.md sections 1 and 2.
+Source: NDMPv4 section 3.5 (environment), NDMPv1 section 3.5.2; backup-env.md sections 1 and 2.
 """
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Final, Literal
 
 from mover.control.refusal import Refusal
 from mover.ndmp.enums import ErrorCode
@@ -14,18 +14,25 @@ from mover.workers.messages import Pairs
 
 BUTYPE: str = "dump"
 LEVEL_MAX = 9
+LOWER_CASE_1: Final = {b"FILESYSTEM": b"filesystem", b"FILES": b"files"}
+"""Names that NDMPv1 3.5.2 writes in lower case; version 1 takes both, and returns each under the name it came with
+(backup-env.md 2.6)."""
 
 
 class Environment:
-    """The pairs of a START request."""
+    """The pairs of a START request, read as the session's version has it."""
 
-    def __init__(self, pairs: Iterable[Pval]) -> None:
+    def __init__(self, pairs: Iterable[Pval], version: int) -> None:
         self.pairs: Pairs = [(pair.name, pair.value) for pair in pairs]
         self._last = dict(self.pairs)
+        self._version = version
 
     def get(self, name: bytes) -> bytes | None:
         """The value of a variable; None = not given."""
-        return self._last.get(name)
+        value = self._last.get(name)
+        if value is None and self._version == 1 and name in LOWER_CASE_1:
+            return self._last.get(LOWER_CASE_1[name])
+        return value
 
     def flag(self, name: bytes, *, default: bool) -> bool:
         """A boolean by its first letter: y, t are true, n, f are false."""
@@ -38,8 +45,12 @@ class Environment:
 
     @property
     def root(self) -> bytes | None:
-        """Root of the backup: FILESYSTEM, else PREFIX."""
-        return self.get(b"FILESYSTEM") or self.get(b"PREFIX") or None
+        """Root of the backup: FILESYSTEM, else PREFIX, else in version 1 ID if that is a path."""
+        root = self.get(b"FILESYSTEM") or self.get(b"PREFIX") or None
+        if root is None and self._version == 1:
+            named = self.get(b"ID") or b""
+            return named if named.startswith(b"/") else None
+        return root
 
     def history_form(self) -> Literal["dir", "file"] | None:
         """HIST: which form of file history is wanted; None = none. ``y`` leaves the choice to us: dir."""

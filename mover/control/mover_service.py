@@ -32,7 +32,7 @@ from mover.ndmp.messages import (
     NotifyMoverPausedPost,
     TcpAddress,
 )
-from mover.ndmp.states import MoverInput
+from mover.ndmp.states import MoverInput, mover_version
 from mover.ndmp.window import effective_window, initial_record_size
 from mover.ring import RingStatistics, Verdict
 from mover.workers.messages import MoverHalted, MoverPaused, MoverPosition, StartMover
@@ -61,6 +61,7 @@ class MoverService:
     """The mover's variables and what it holds.
 
     Attributes:
+        version: whose rules the mover follows.
         position: counters as of the last pause or halt; while it runs the ring's gauges are ahead of them.
         window_offset, window_length: as set; length 0 = none.
         window_is_new: set since the worker was last put to work.
@@ -69,8 +70,9 @@ class MoverService:
     def __init__(self, connection: "Connection") -> None:
         self._connection = connection
         self.machine = connection.machines.mover
+        self.version = mover_version(connection.version)
         self.connection_end: DataConnection | None = None
-        self.record_size = initial_record_size(connection.version)
+        self.record_size = initial_record_size(self.version)
         self.record_size_set = False
         self.window_offset = 0
         self.window_length = 0
@@ -121,7 +123,7 @@ class MoverService:
         """A new record size makes the window of version 4 invalid."""
         self.record_size = size
         self.record_size_set = True
-        if self._connection.version >= 4:
+        if self.version >= 4:
             self.window_offset = self.window_length = 0
 
     def set_window(self, offset: int, length: int) -> None:
@@ -173,7 +175,7 @@ class MoverService:
                 window_length=length,
                 window_is_new=self.window_is_new or self._run.is_new_to(worker),
                 position=self.position,
-                version=self._connection.version,
+                version=self.version,
             ),
         )
         self.window_is_new = False
@@ -218,13 +220,13 @@ class MoverService:
             if signal is None:
                 await self._halt(MoverInput.FAILED, f"the tape worker paused with reason {event.reason}")
                 return
-            if signal is MoverInput.MEDIA_ERROR and self._connection.version >= 4:
+            if signal is MoverInput.MEDIA_ERROR and self.version >= 4:
                 await self._halt(signal, event.text)
                 return
             self.machine.apply(signal)
             self.has_moved()
             self._connection.log.info("mover paused", reason=self.machine.pause_reason.name, text=event.text)
-            await self._connection.outbox.post(NotifyMoverPausedPost(self.machine.pause_reason, event.seek_position))
+            await self._tell_pause(event)
             end = self.connection_end
         if end is not None and end.end is not None:
             await self.on_peer_end(end.end)  # ended meanwhile: a paused mover does not see it in the ring
@@ -236,7 +238,7 @@ class MoverService:
             if self.machine.state is not MoverState.ACTIVE:
                 return
             signal = _HALTS.get(event.reason, MoverInput.FAILED)
-            if signal is MoverInput.MEDIA_ERROR and self._connection.version < 4:
+            if signal is MoverInput.MEDIA_ERROR and self.version < 4:
                 signal = MoverInput.FAILED  # the drive is of no use; versions 2 and 3 have no such halt
             end = self.connection_end
             if signal is MoverInput.CONNECTION_CLOSED and self.machine.mode is MoverMode.WRITE and end is not None:
@@ -292,7 +294,13 @@ class MoverService:
         self._connection.log.info("mover halted", reason=reason.name, text=text)
         why = f"the mover halted: {reason.name}" + (f" ({text})" if text else "")
         self._hang_up(orderly=orderly, in_band=in_band, text=why)
-        if text and not orderly:
+        await self._tell_halt(reason, text)
+
+    async def _tell_pause(self, event: MoverPaused) -> None:
+        await self._connection.outbox.post(NotifyMoverPausedPost(self.machine.pause_reason, event.seek_position))
+
+    async def _tell_halt(self, reason: MoverHaltReason, text: str) -> None:
+        if text and reason is not MoverHaltReason.CONNECT_CLOSED:
             await self._connection.outbox.log_message(LogType.ERROR, f"mover: {text}")
         await self._connection.outbox.post(NotifyMoverHaltedPost(reason, text.encode()))
 
@@ -346,7 +354,7 @@ class MoverService:
                         self._connection.data,
                         PeerEnd(orderly=False, closed=False, text=f"the mover halted: {reason.name}"),
                     )
-        await self._connection.outbox.post(NotifyMoverHaltedPost(reason, b""))
+        await self._tell_halt(reason, "")
 
     def stop(self) -> None:
         """STOP: back to IDLE, counters cleared."""

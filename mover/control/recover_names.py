@@ -1,6 +1,6 @@
 """The names of a recover, resolved: what each version's fields mean becomes (what to take, where it goes).
 
-Pure: no file is touched. Source: NDMPv4 section 3.5.3 (DATA_START_RECOVER) and its counterparts in versions 2, 3.
+Pure: no file is touched. Source: NDMPv4 section 3.5.3 (DATA_START_RECOVER) and its counterparts in versions 1 to 3.
 """
 
 from collections.abc import Sequence
@@ -43,11 +43,12 @@ def _resolve(
         target = root.rstrip(b"/") + b"/" + original
     elif not target.startswith(b"/") and root is not None:
         target = root.rstrip(b"/") + b"/" + target
+    # Version 1 may ignore it (3.5.3): nothing tells which part of the stream the tape in the drive holds.
     unknown = 2**64 - 1
     return RecoverName(
         original=original,
         target=volumes.place(target),
         reported=name.original_path,
         node=name.node,
-        fh_info=unknown if name.fh_info == 0 and not direct else name.fh_info,
+        fh_info=unknown if version == 1 or (name.fh_info == 0 and not direct) else name.fh_info,
     )

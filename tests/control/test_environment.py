@@ -8,8 +8,8 @@ from mover.ndmp.enums import ErrorCode
 from mover.ndmp.messages import Pval
 
 
-def environment(*pairs: tuple[bytes, bytes]) -> Environment:
-    return Environment(Pval(name, value) for name, value in pairs)
+def environment(*pairs: tuple[bytes, bytes], version: int = 4) -> Environment:
+    return Environment((Pval(name, value) for name, value in pairs), version)
 
 
 def test_the_last_of_a_name_counts_and_all_are_kept() -> None:
@@ -41,6 +41,23 @@ def test_filesystem_comes_before_prefix() -> None:
     assert environment((b"PREFIX", b"/p"), (b"FILESYSTEM", b"/f")).root == b"/f"
     assert environment((b"PREFIX", b"/p")).root == b"/p"
     assert environment((b"FILESYSTEM", b"")).root is None
+
+
+def test_version_1_writes_some_names_in_lower_case() -> None:
+    env = environment((b"filesystem", b"/f"), (b"PREFIX", b"/p"), version=1)
+    assert env.root == b"/f"
+    assert env.pairs == [(b"filesystem", b"/f"), (b"PREFIX", b"/p")]
+    assert environment((b"filesystem", b"/f"), (b"FILESYSTEM", b"/F"), version=1).root == b"/F"
+    assert environment((b"files", b"./*"), version=1).get(b"FILES") == b"./*"
+    for version in (2, 3, 4):
+        assert environment((b"filesystem", b"/f"), version=version).root is None
+
+
+def test_the_id_of_version_1_names_the_object_when_it_is_a_path() -> None:
+    assert environment((b"ID", b"/i"), version=1).root == b"/i"
+    assert environment((b"ID", b"/i"), (b"PREFIX", b"/p"), version=1).root == b"/p"
+    assert environment((b"ID", b"42"), version=1).root is None
+    assert environment((b"ID", b"/i"), version=4).root is None
 
 
 @pytest.mark.parametrize(("value", "level"), [(b"", 0), (b"0", 0), (b"9", 9)])

@@ -7,11 +7,13 @@ core's IllegalStateError, and then nothing has changed.
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from mover.control.handlers import config, connect, data, mover, scsi, tape
+from mover.control.handlers import config, connect, data, mover, scsi, tape, version_1
 from mover.ndmp import messages as m
 
-# Any: each handler takes its own request; the table pairs them.
-HANDLERS: Final[dict[type[m.Body], Callable[[Any, Any], Awaitable[m.Body]]]] = {
+# Any: each handler takes its own request; the tables pair them.
+Handler = Callable[[Any, Any], Awaitable[m.Body]]
+
+HANDLERS: Final[dict[type[m.Body], Handler]] = {
     m.ConnectClientAuthRequest: connect.client_auth,
     m.ConnectServerAuthRequest: connect.server_auth,
     m.ConfigGetHostInfoRequest: config.get_host_info,
@@ -59,3 +61,20 @@ HANDLERS: Final[dict[type[m.Body], Callable[[Any, Any], Awaitable[m.Body]]]] = {
     m.DataGetEnvRequest: data.get_env,
     m.DataStopRequest: data.stop,
 }
+
+HANDLERS_1: Final[dict[type[m.Body], Handler]] = {
+    m.ConfigGetButypeAttrRequest: version_1.get_butype_attr,
+    m.TapeGetStateRequest: version_1.get_state,
+    m.TapeSetRecordSizeRequest: version_1.set_record_size,
+    m.TapeWriteRequest: version_1.write,
+    m.TapeReadRequest: version_1.read,
+    m.TapeExecuteCdbRequest: version_1.execute_cdb,
+    m.DataContinueRequest: version_1.continue_,
+}
+"""What version 1 has alone, or means differently."""
+
+
+def handler_of(version: int, request: type[m.Body]) -> Handler | None:
+    """The handler of a request in a version; None = there is none."""
+    own = HANDLERS_1.get(request) if version == 1 else None
+    return own or HANDLERS.get(request)

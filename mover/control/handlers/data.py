@@ -1,6 +1,6 @@
 """DATA: data connection, and the start and ends of backups and recovers.
 
-Source: NDMPv4 section 3.5; states.md section 3; backup-env.md.
+Source: NDMPv4 section 3.5, NDMPv1 section 3.5; states.md sections 2 and 3; backup-env.md.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from mover.control.handlers.mover import OFFERED, address_type, endpoints
 from mover.control.local import join_local
 from mover.control.recover_names import resolve_names
 from mover.control.refusal import Refusal
+from mover.control.version_1 import OwnMover, RecordTapeService
 from mover.control.volumes import PlacementError, show
 from mover.ndmp import messages as m
 from mover.ndmp.enums import AddressType, DataOperation, ErrorCode, MoverMode
@@ -133,14 +134,14 @@ async def _attach(
 # --- START
 
 
-def _environment(butype: bytes, pairs: tuple[m.Pval, ...]) -> Environment:
+def _environment(connection: Connection, butype: bytes, pairs: tuple[m.Pval, ...]) -> Environment:
     """Type and environment of a START. Raises Refusal."""
     if butype != BUTYPE.encode():
         raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, f"backup type {show(butype[:40])}: this server knows {BUTYPE}")
     size = sum(len(pair.name) + len(pair.value) for pair in pairs)
     if size > ENV_BYTES_MAX:
         raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, f"an environment of {size} bytes, at most {ENV_BYTES_MAX}")
-    env = Environment(pairs)
+    env = Environment(pairs, connection.version)
     env.check_level()
     return env
 
@@ -160,7 +161,7 @@ def _answered_env(connection: Connection, env: Environment) -> Pairs:
 async def start_backup(connection: Connection, request: m.DataStartBackupRequest) -> m.DataStartBackupReply:
     """DATA_START_BACKUP."""
     _audit_start(connection, MoverMode.READ, request.mover_address)
-    env = _environment(request.butype, request.env)
+    env = _environment(connection, request.butype, request.env)
     if env.root is None:
         raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, "the environment names no FILESYSTEM")
     place = _place(connection, env.root)
@@ -180,7 +181,7 @@ async def start_backup(connection: Connection, request: m.DataStartBackupRequest
 async def start_recover(connection: Connection, request: m.DataStartRecoverRequest) -> m.DataStartRecoverReply:
     """DATA_START_RECOVER."""
     _audit_start(connection, MoverMode.WRITE, request.mover_address)
-    env = _environment(request.butype, request.env)
+    env = _environment(connection, request.butype, request.env)
     try:
         names = resolve_names(
             connection.version,
@@ -215,7 +216,7 @@ async def start_recover_filehist(
 ) -> m.DataStartRecoverFilehistReply:
     """DATA_START_RECOVER_FILEHIST."""
     _audit_start(connection, MoverMode.WRITE, request.mover_address)
-    env = _environment(request.butype, request.env)
+    env = _environment(connection, request.butype, request.env)
     message = StartRecoverFilehist(
         butype=BUTYPE, env=env.pairs, history=HistoryPlan(connection.version, env.history_form() or "dir")
     )
@@ -226,6 +227,9 @@ async def start_recover_filehist(
 def _audit_start(connection: Connection, mode: MoverMode, address: object | None) -> None:
     """States of a START; version 2 connects with it, so its address is judged here too. Raises Refusal."""
     machines = connection.machines
+    if connection.version == 1:
+        machines.data.audit(DataInput.START)
+        return
     if connection.version > 2:
         machines.audit_start(mode)
         return
@@ -246,8 +250,12 @@ async def _start(
     path: bytes,
     address: m.Address | None,
 ) -> None:
-    """Have a data worker accept the operation, then move the machine; version 2 makes the connection with it."""
+    """Have a data worker accept the operation, then move the machine.
+
+    Version 2 makes the connection with it, version 1 also sets up the mover, on the drive that is open.
+    """
     data, machines = connection.data, connection.machines
+    mode = MoverMode.READ if operation is DataOperation.BACKUP else MoverMode.WRITE
 
     async def begin() -> None:
         end = data.connection_end
@@ -260,7 +268,13 @@ async def _start(
             raise Refusal(ErrorCode.UNDEFINED_ERR, f"no data ring: {error.strerror}") from error
         await data.begin(message, operation, _answered_env(connection, env), path)
 
-    if connection.version > 2:
+    if connection.version == 1:
+        tape, mover = connection.tape, connection.mover
+        assert isinstance(tape, RecordTapeService)
+        assert isinstance(mover, OwnMover)
+        await tape.audit_operation(writes=mode.writes_tape)
+        await mover.join(mode, tape.record_size, lambda: machines.apply_data(DataInput.START, local=True), begin)
+    elif connection.version > 2:
         if data.connection_end is None:
             raise Refusal(ErrorCode.ILLEGAL_STATE_ERR)  # lost in this moment; DATA_HALTED is on its way
         await begin()

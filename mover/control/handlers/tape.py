@@ -58,7 +58,7 @@ async def mtio(connection: Connection, request: m.TapeMtioRequest) -> m.TapeMtio
         raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR)
     connection.tape.audit()
     done = await connection.tape.move(TapeOperation(request.tape_op), request.count)
-    await _log_failure(connection, done.error, done.text)
+    await log_failure(connection, done.error, done.text)
     return m.TapeMtioReply(done.error, done.residual)
 
 
@@ -70,7 +70,7 @@ async def write(connection: Connection, request: m.TapeWriteRequest) -> m.TapeWr
     if not request.data_out:
         return m.TapeWriteReply()
     done = await connection.tape.write(request.data_out)
-    await _log_failure(connection, done.error, done.text)
+    await log_failure(connection, done.error, done.text)
     return m.TapeWriteReply(done.error, done.count)
 
 
@@ -82,7 +82,7 @@ async def read(connection: Connection, request: m.TapeReadRequest) -> m.TapeRead
     if request.count == 0:
         return m.TapeReadReply()
     done, data = await connection.tape.read(request.count)
-    await _log_failure(connection, done.error, done.text)
+    await log_failure(connection, done.error, done.text)
     return m.TapeReadReply(done.error, data)
 
 
@@ -92,7 +92,7 @@ async def execute_cdb(connection: Connection, request: m.TapeExecuteCdbRequest) 
     raise Refusal(ErrorCode.NOT_SUPPORTED_ERR)
 
 
-async def _log_failure(connection: Connection, error: int, text: str) -> None:
+async def log_failure(connection: Connection, error: int, text: str) -> None:
     """Real failures are worth a line; filemarks and ends of tape are met on a good day."""
     if text and error not in {ErrorCode.NO_ERR, ErrorCode.EOF_ERR, ErrorCode.EOM_ERR}:
         await connection.outbox.log_message(LogType.ERROR, text)
