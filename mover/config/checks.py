@@ -116,7 +116,7 @@ def check_supported(path: str, config: Config) -> None:
             raise ConfigError(f"{path}: user[{index}].vservers: this version serves no vserver")
     for index, drive in enumerate(config.drive):
         virtual = drive.virtual_path()
-        if virtual is None or not virtual.startswith("/"):
+        if virtual is None or not virtual.startswith("/") or "\0" in virtual:
             raise ConfigError(f'{path}: drive[{index}].device: {DRIVE_KINDS}, got "{drive.device}"')
     for index, changer in enumerate(config.changer):
         raise ConfigError(f'{path}: changer[{index}].device: this version drives no changer, got "{changer.device}"')

@@ -135,13 +135,15 @@ def parse_socket_path(value: Any) -> str:
 
 
 def parse_volumes(value: Any) -> dict[str, str]:
-    """A table of volume names and absolute directories; trailing slashes go."""
+    """A table of volume names and absolute directories without ``..``; trailing slashes go."""
     if not isinstance(value, dict):
         raise ValueError("a table of names and absolute paths")
     volumes = {}
     for name, directory in value.items():
         try:
             volumes[parse_name(name)] = parse_path(directory).rstrip("/") or "/"
+            if ".." in directory.split("/"):  # what lies below it could not be told from its name
+                raise ValueError("an absolute path without ..")
         except ValueError as error:
             raise ValueError(f"names and absolute paths, and {name!r} is not {error}") from None
     return volumes

@@ -128,6 +128,10 @@ def test_every_key_is_read() -> None:
             "[node]\nvolumes = { srv = 'srv' }",
             "node.volumes: expected names and absolute paths, and 'srv' is not an absolute path, got a table",
         ),
+        (
+            "[node]\nvolumes = { srv = '/srv/../etc' }",
+            "node.volumes: expected names and absolute paths, and 'srv' is not an absolute path without .., got a table",
+        ),
         ("[node]\nvolumes = ['/srv']", 'node.volumes: expected a table of names and absolute paths, got ["/srv"]'),
         (
             "[node]\nauthtype = ['md5']",
@@ -196,6 +200,11 @@ def test_every_key_is_read() -> None:
             "[[drive]]\nname='nst0'\ndevice='/dev/nst0'",
             ("drive[0].device: this version drives virtual:/path/to/file.tap and the drives of a [[library]], "
             'got "/dev/nst0"'),
+        ),
+        (
+            "[[drive]]\nname='d'\ndevice=\"virtual:/a\\u0000b\"",
+            ("drive[0].device: this version drives virtual:/path/to/file.tap and the drives of a [[library]], "
+            'got "virtual:/a\0b"'),
         ),
         (
             "[[changer]]\nname='mc0'\ndevice='/dev/sg3'",
