@@ -83,7 +83,23 @@ class TapeUnload(_Message, frozen=True):
     drive: str
 
 
-Request = Version | Status | Kill | TapeShow | TapeCreate | TapeLoad | TapeUnload
+class LogStart(_Message, frozen=True):
+    """Log the messages of one connection that ``filter`` lets through, from now on.
+
+    Reply: LogReply; Failed for no such session, one that is logged already, a wrong filter, no file.
+    """
+
+    session_id: int
+    filter: str = "all"
+
+
+class LogStop(_Message, frozen=True):
+    """End the protocol log of one connection. Reply: LogReply; Failed for no such session, or none that is logged."""
+
+    session_id: int
+
+
+Request = Version | Status | Kill | LogStart | LogStop | TapeShow | TapeCreate | TapeLoad | TapeUnload
 
 
 # --- replies ----------------------------------------------------------------------------------------------------
@@ -216,6 +232,23 @@ class TapeShowReply(_Message, frozen=True):
     cartridges: list[CartridgeStatus]
 
 
+class LogReply(_Message, frozen=True):
+    """A protocol log, just begun or ended: where it is, and how much is in it.
+
+    Attributes:
+        left_out: messages that came faster than a log may grow.
+        writing: whether it goes on.
+    """
+
+    session_id: int
+    path: str
+    filter: str
+    messages: int
+    left_out: int
+    bytes: int
+    writing: bool
+
+
 class Done(_Message, frozen=True):
     """It is done; ``text`` says what, for people, ``names`` the barcodes made or moved, for scripts."""
 
@@ -230,7 +263,7 @@ class Failed(_Message, frozen=True):
     text: str
 
 
-Reply = VersionReply | StatusReply | TapeShowReply | Done | Failed
+Reply = VersionReply | StatusReply | TapeShowReply | LogReply | Done | Failed
 
 SESSION_FIELDS: Final = SessionStatus.__struct_encode_fields__
 

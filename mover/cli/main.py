@@ -18,10 +18,12 @@ COMMANDS: Final = {
     "status": "mover.cli.status:status",
     "probe": "mover.cli.status:probe",
     "kill": "mover.cli.status:kill",
+    "log": "mover.cli.protocol_log:log",
     "tape": "mover.cli.tape:tape",
     "backup": "mover.cli.jobs:backup",
     "recover": "mover.cli.jobs:recover",
     "list": "mover.cli.jobs:list_",
+    "replay": "mover.cli.replay:replay",
 }
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct, field
 
 from mover.config import values
+from mover.config.debug_filter import parse_debug_filter
 
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
@@ -24,6 +25,7 @@ HostPort = Annotated[str, Meta(extra={"parse": values.parse_host_port})]
 Name = Annotated[str, Meta(extra={"parse": values.parse_name})]
 Path = Annotated[str, Meta(extra={"parse": values.parse_path})]
 SocketPath = Annotated[str, Meta(extra={"parse": values.parse_socket_path})]
+DebugFilter = Annotated[str, Meta(extra={"parse": parse_debug_filter})]
 Volumes = Annotated[dict[str, str], Meta(extra={"parse": values.parse_volumes})]
 Password = Annotated[values.Secret, Meta(extra={"parse": values.parse_secret})]
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -47,6 +49,7 @@ class Node(_Table, frozen=True, kw_only=True):
         metrics: "" = off. Nothing serves metrics in this version, so that is the default and the only value.
         volumes: volume name -> directory.
         grace_s: how long jobs may go on after SIGTERM.
+        debug_enable: a protocol log of every connection from its first byte, of what debug_filter lets through.
     """
 
     name: Name = field(default_factory=socket.gethostname)
@@ -57,6 +60,8 @@ class Node(_Table, frozen=True, kw_only=True):
     volumes: Volumes = field(default_factory=dict)
     authtype: list[AuthType] = field(default_factory=lambda: ["challenge"])
     grace_s: Seconds = 30
+    debug_enable: bool = False
+    debug_filter: DebugFilter = "all"
 
 
 class Limits(_Table, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from mover.admin import messages as a
 from mover.control.drives import DriveBay
 from mover.control.inventory import InventoryError
 from mover.control.node import Node
+from mover.control.protocol_log import ProtocolLog
 from mover.control.status import WorkerFigures, session_status
 from mover.ndmp.table import VERSIONS
 
@@ -90,6 +91,10 @@ class AdminServer:
                     return await self._status(request)
                 case a.Kill():
                     return await self._kill(request)
+                case a.LogStart():
+                    return self._log_start(request)
+                case a.LogStop():
+                    return self._log_stop(request)
                 case a.TapeShow():
                     return await trio.to_thread.run_sync(self._tape_show)
                 case a.TapeCreate():
@@ -142,6 +147,29 @@ class AdminServer:
             return a.Done(f"session {request.session_id} is ended")
         return a.Failed("failed", f"session {request.session_id} has not ended within {KILL_S:g} s")
 
+    def _log_start(self, request: a.LogStart) -> a.Reply:
+        connection = self._node.connections.get(request.session_id)
+        if connection is None:
+            return a.Failed("not-found", f"there is no session {request.session_id}")
+        if connection.protocol_log is not None and connection.protocol_log.is_open:
+            path = connection.protocol_log.path
+            return a.Failed("busy", f"session {request.session_id} is logged already, to {path}")
+        try:
+            return _log_reply(connection.session_id, connection.start_log(request.filter))
+        except ValueError as error:
+            return a.Failed("bad-request", f"filter {request.filter!r}: expected {error}")
+        except OSError as error:
+            return a.Failed("failed", f"no protocol log: {error.filename}: {error.strerror}")
+
+    def _log_stop(self, request: a.LogStop) -> a.Reply:
+        connection = self._node.connections.get(request.session_id)
+        if connection is None:
+            return a.Failed("not-found", f"there is no session {request.session_id}")
+        ended = connection.stop_log("stopped by an operator")
+        if ended is None:
+            return a.Failed("not-found", f"session {request.session_id} is not logged")
+        return _log_reply(connection.session_id, ended)
+
     async def _tape_create(self, request: a.TapeCreate) -> a.Reply:
         inventory = self._node.devices.libraries.get(request.library)
         if inventory is None:
@@ -179,6 +207,10 @@ class AdminServer:
             for each in sorted(inventory.cartridges.values(), key=lambda each: each.barcode)
         ]
         return a.TapeShowReply(drives, cartridges)
+
+
+def _log_reply(session_id: int, log: ProtocolLog) -> a.LogReply:
+    return a.LogReply(session_id, log.path, log.filter, log.messages, log.left_out, log.size_bytes, log.is_open)
 
 
 def _list(names: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ from mover.control.data_service import DataService
 from mover.control.handlers import handler_of
 from mover.control.mover_service import MoverService
 from mover.control.outbox import LOG_TEXT_MAX, Outbox
+from mover.control.protocol_log import ProtocolLog
 from mover.control.refusal import Refusal
 from mover.control.tape_service import CLOSE_MAX_S, TapeService
 from mover.control.version_1 import OwnMover, RecordTapeService, TapeDataService
@@ -73,11 +74,13 @@ class Connection:
         self.started = time.monotonic()
         self.authenticated_as = ""
         self.challenge: bytes | None = None
+        self.extensions_listed = self.extensions_fixed = False  # how far version 4's negotiation of them is
         self.protocol = ServerProtocol()
         self.volumes = Volumes(self.config.node.volumes)
         self.log = structlog.get_logger().bind(session=self.session_id)
         self.gone = trio.Event()
         self.services_open = False
+        self.protocol_log: ProtocolLog | None = None
         self._stream = stream
         self._serving = trio.CancelScope()
         self.outbox = Outbox(stream, self.protocol, self.log, self._serving.cancel)
@@ -102,6 +105,11 @@ class Connection:
         """Serve the connection until it ends; leaves nothing behind. Never raises for what a peer does."""
         self.node.connections[self.session_id] = self
         self.log.info("connected", peer=f"{self.peer_address}:{self.peer_port}")
+        if self.config.node.debug_enable:
+            try:
+                self.start_log(self.config.node.debug_filter, whole=True)
+            except OSError as error:  # the jobs of DMAs go on
+                self.log.warning("no protocol log", error=error.strerror, path=error.filename)
         try:
             async with trio.open_nursery() as self.nursery:
                 try:
@@ -115,6 +123,7 @@ class Connection:
         except Exception:
             self.log.exception("connection failed")
         finally:
+            self.stop_log("the connection ended")
             self.node.connections.pop(self.session_id, None)
             self.gone.set()
             self.log.info("disconnected")
@@ -188,6 +197,23 @@ class Connection:
         ends = (self.data.connection_end, self.mover.connection_end)
         relays = [end.relay for end in ends if end is not None]
         return [worker for worker in (self.data.worker, self.tape.worker, *relays) if worker is not None]
+
+    def start_log(self, filter_text: str, *, whole: bool = False) -> ProtocolLog:
+        """Log every message from now on. Raises ValueError for a wrong filter, OSError for no file."""
+        self.protocol_log = ProtocolLog(self, filter_text, whole=whole)
+        self.protocol.on_record = self.protocol_log.received
+        self.outbox.on_message = self.protocol_log.sent
+        self.log.info("protocol log started", path=self.protocol_log.path, filter=filter_text)
+        return self.protocol_log
+
+    def stop_log(self, reason: str) -> ProtocolLog | None:
+        """Log no more messages; returns the log that there was."""
+        ended, self.protocol_log = self.protocol_log, None
+        self.protocol.on_record = self.outbox.on_message = None
+        if ended is not None:
+            ended.close(reason)
+            self.log.info("protocol log ended", path=ended.path, messages=ended.messages, left_out=ended.left_out)
+        return ended
 
     def end(self, close_s: float = END_CLOSE_S) -> None:
         """End the connection now, also one that its peer has left and that waits for its drive to close.

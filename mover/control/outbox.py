@@ -5,7 +5,7 @@ reply: between ``hold_posts`` and ``flush`` posts wait in order. A job that post
 and ``send_history``, so that nothing piles up here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
@@ -27,6 +27,9 @@ def _short(text: bytes) -> bytes:
 class Outbox:
     """The sending side of a control connection.
 
+    Attributes:
+        on_message: given the parts of each message as it goes out; None = nobody listens.
+
     Args:
         lost: called when the peer no longer takes what is sent; nothing is sent after that.
     """
@@ -38,6 +41,7 @@ class Outbox:
         log: structlog.typing.FilteringBoundLogger,
         lost: Callable[[], None],
     ) -> None:
+        self.on_message: Callable[[Sequence[bytes | memoryview]], None] | None = None
         self._stream = stream
         self._protocol = protocol
         self._log = log
@@ -62,6 +66,8 @@ class Outbox:
             if self._closed:
                 return
             parts = encode()
+            if self.on_message is not None:
+                self.on_message(parts)
             try:
                 await self._stream.send_all(parts[0] if len(parts) == 1 else b"".join(parts))
             except (trio.BrokenResourceError, trio.ClosedResourceError):

@@ -32,6 +32,8 @@ have `mover.ndmp.history` alone):
 `window`: checks of record size, window, listen, continue and read; each returns an ErrorCode.
 `auth`: `new_challenge()`, `md5_digest(challenge, password)`, `verify_text(...)`, `verify_md5(...)`.
 `history.HistoryEncoder(version)`: XDR bytes of single file history entries, fast.
+`dialogue.DialogueLog(interfaces)`: the lines of a protocol log; `describe(version, record, ...)`: one message decoded.
+`reference`: errors and sources of each message, for docs/protocol.md.
 `nlist.recover_target(version, name)`: where an nlist entry is to be recovered to.
 `errors`: PeerError, ApiError and what is under them. `xdr`, `framing`, `header`, `edge`: the layers beneath.
 """
@@ -39,6 +41,7 @@ have `mover.ndmp.history` alone):
 __all__ = [
     "auth",
     "client",
+    "dialogue",
     "edge",
     "enums",
     "errors",
@@ -47,6 +50,7 @@ __all__ = [
     "history",
     "messages",
     "nlist",
+    "reference",
     "server",
     "states",
     "table",

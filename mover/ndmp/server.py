@@ -55,6 +55,7 @@ class ServerProtocol:
         version: the session's protocol version; the offered one until another is chosen.
         negotiated: whether the version is fixed.
         authenticated: whether the peer has logged in; set by whoever checks the login.
+        on_record: given each message of the peer as it comes, before anything is made of it; None = nobody listens.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class ServerProtocol:
         self.version = offered_version
         self.negotiated = False
         self.authenticated = False
+        self.on_record: Callable[[bytes], None] | None = None
         self._clock = clock
         self._reader = RecordReader(record_limit)
         self._sequence = 0
@@ -157,6 +159,8 @@ class ServerProtocol:
         record = self._reader.next_record()
         if record is None:
             return None
+        if self.on_record is not None:
+            self.on_record(record)
         try:
             header = decode_header(record)
         except XdrDecodeError as error:

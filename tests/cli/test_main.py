@@ -86,7 +86,7 @@ def test_every_command_has_help_and_json(mover: Run) -> None:
     for name in COMMANDS:
         result = mover(name, "--help")
         assert result.exit_code == 0
-        assert ("--json" in result.stdout) == (name not in {"serve", "tape"})
+        assert ("--json" in result.stdout) == (name not in {"serve", "tape", "log"})
 
 
 def test_a_start_imports_no_heavy_module() -> None:

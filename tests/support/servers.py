@@ -69,6 +69,7 @@ def write_config(
     early_warning: str = "16MiB",
     authtype: Sequence[str] = ("challenge", "plaintext"),
     address: str = "127.0.0.1",
+    node: str = "",
     data_connections: str = "",
     extra: str = "",
 ) -> Path:
@@ -78,6 +79,7 @@ def write_config(
         volumes: name -> directory.
         drives: drives of the virtual library vtl0; 0 = no library.
         address: of the only LIF.
+        node: TOML to append to the section of that name.
         data_connections: TOML to append to the section of that name.
         extra: TOML to append.
 
@@ -92,6 +94,7 @@ def write_config(
         f"admin_socket = {_toml(directory / 'admin.sock')}",
         f"authtype = [{', '.join(_toml(kind) for kind in authtype)}]",
         "grace_s = 2",
+        node,
         "[node.volumes]",
         *(f"{_toml(name)} = {_toml(path)}" for name, path in (volumes or {}).items()),
         "[data_connections]",
