@@ -217,7 +217,7 @@ class _Backup:
         for ordinal in range(len(plan)):
             self._directory(plan, ordinal, objects)
         report.enter(DataPhase.FILES)
-        FilePhase(
+        files = FilePhase(
             plan=plan,
             directories=scanner.open_directories,
             root=self._root,
@@ -227,9 +227,11 @@ class _Backup:
             history=self._history,
             report=report,
             producer=self._data,
-        ).run()
+        )
+        files.run()
         report.enter(DataPhase.FINISH)
-        objects.header(RecordType.END, 0, NO_INODE, 0)
+        for note in files.left_out.notes():
+            objects.header(RecordType.END, 0, NO_INODE, 0, addr=note)
         while stream.tapea % TAPE_BLOCK_RECORDS:
             objects.header(RecordType.END, 0, NO_INODE, 0)
         if self._history is not None:

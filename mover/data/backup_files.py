@@ -36,6 +36,7 @@ from mover.data.dump_format import (
     pack_header,
     word_sum,
 )
+from mover.data.left_out import LeftOut
 from mover.data.report import reason
 from mover.data.scan import OpenDirectories, Plan, inode_of
 from mover.ring import Producer
@@ -69,7 +70,11 @@ class _Templates(dict[int, tuple[bytes, int]]):
 
 
 class FilePhase:
-    """Writes all non-directories of a plan."""
+    """Writes all non-directories of a plan.
+
+    Attributes:
+        left_out: inodes that the directories name and that could not be read.
+    """
 
     def __init__(
         self,
@@ -102,6 +107,7 @@ class FilePhase:
         self._listed: tuple[int, list[bytes]] = (-1, [])  # the directory in which another name was looked for last
         # History by path says the same of every name of an inode: that without the path.
         self._told: dict[int, Callable[[bytes], bytes]] = {}
+        self.left_out = LeftOut()
 
     def run(self) -> None:
         plan, producer = self._plan, self._producer
@@ -289,10 +295,10 @@ class FilePhase:
         try:
             stat = os.fstat(fd)
         except OSError as error:
-            report.error(path(), f"left out: {reason(error)}")
+            self._leave_out(path(), inumber, reason(error))
             return
         if stat.st_mode >> 12 != DT_FILE:
-            report.error(path(), "left out: it is not the regular file any more that it was at the scan")
+            self._leave_out(path(), inumber, "it is not the regular file any more that it was at the scan")
             return
         inode = inode_of(stat)
         attributes = self._attributes.read(fd, path)
@@ -334,7 +340,7 @@ class FilePhase:
             self._lose(ordinal, name, inumber, error)
             return
         if stat.st_mode >> 12 != kind:
-            self._report.error(path(), "left out: its type is not what it was at the scan")
+            self._leave_out(path(), inumber, "its type is not what it was at the scan")
             return
         inode = inode_of(stat)._replace(size=len(target))
         offset = self._stream.offset
@@ -404,7 +410,11 @@ class FilePhase:
             finally:
                 os.close(fd)
             return
-        self._report.error(path, f"left out: {reason(error)}")
+        self._leave_out(path, inumber, reason(error))
+
+    def _leave_out(self, path: bytes, inumber: int, why: str) -> None:
+        self._report.error(path, f"left out: {why}")
+        self.left_out.add(inumber)
 
     def _lose_all(self, ordinal: int, names: list[bytes], types: bytes, error: OSError) -> None:
         """The entries of a directory that cannot be opened any more."""

@@ -13,11 +13,14 @@ from typing import Final
 from mover.data.backup_history import HistorySender
 from mover.data.beneath import components
 from mover.data.codes import BUTYPE, ILLEGAL_ARGS, HaltReason, LogType, RecoveryStatus
+from mover.data.dump_format import Header
+from mover.data.file_systems import FlushFailed
+from mover.data.left_out import read_left_out
 from mover.data.recover_catalogue import read_catalogue
 from mover.data.recover_files import FileRecoverer
 from mover.data.recover_history import HistoryRecoverer
 from mover.data.recover_plan import Plan, make_plan
-from mover.data.recover_report import RecoverReport, Request
+from mover.data.recover_report import NOT_IN_BACKUP, RecoverReport, Request
 from mover.data.recover_stream import ALL_ONES, RecordReader, StreamBroken, StreamRefused
 from mover.data.report import reason
 from mover.data.tree_writer import DestinationLost, TreeWriter
@@ -188,29 +191,49 @@ class _Job:
                 halt, text = HaltReason.INTERNAL_ERROR, str(refused)
             if halt is not HaltReason.SUCCESSFUL:
                 recoverer.abandon()
-            self._note_missing(recoverer.missing(), plan, ended=halt is HaltReason.SUCCESSFUL)
+            if missing := recoverer.missing():
+                self._note_missing(missing, plan, recoverer.end)
             report.enter(DataPhase.FINISH)
             self._publish()
             writer.finish_directories(plan.targets)
+            if halt is HaltReason.SUCCESSFUL:
+                writer.file_systems.flush()
         except DestinationLost as lost:
             _fail_all(requests)
             return HaltReason.INTERNAL_ERROR, str(lost)
+        except FlushFailed as error:
+            _fail_all(requests)
+            return HaltReason.INTERNAL_ERROR, str(error)
         if halt is HaltReason.SUCCESSFUL:
             text = f"{report.directories} directories and {report.files} files recovered, {report.errors} errors"
+            if report.absent:
+                text += f", {report.absent} were not in the backup"
         return halt, text
 
-    def _note_missing(self, entries: list[int], plan: Plan, *, ended: bool) -> None:
-        """What the directories name and the stream did not bring: one line each, or one for all of a broken stream."""
+    def _note_missing(self, entries: list[int], plan: Plan, end: Header | None) -> None:
+        """What the directories name and the stream did not bring: one line each, or one for all of a broken stream.
+
+        Args:
+            end: the dump's END; None = the stream did not get there.
+        """
         report = self._report
+        if end is None:
+            for entry in entries:
+                report.errors += 1
+                plan.targets[plan.places[entry]].request.fail(RecoveryStatus.IO_ERROR)
+            report.log(LogType.ERROR, b"%d entries were not reached" % len(entries))
+            return
+        explained = read_left_out(self._reader, end).explains({plan.inumbers[entry] for entry in entries})
         for entry in entries:
             target = plan.targets[plan.places[entry]]
-            if ended:
-                report.error(target.path(plan.names[entry]), "named in the dump but not in it", target.request)
+            path = target.path(plan.names[entry])
+            if plan.inumbers[entry] not in explained:
+                report.error(path, "named in the dump but not in it", target.request)
+            elif target.record is not None:  # one of many that were wanted
+                report.not_in_backup(path)
             else:
-                report.errors += 1
-                target.request.fail(RecoveryStatus.IO_ERROR)
-        if entries and not ended:
-            report.log(LogType.ERROR, b"%d entries were not reached" % len(entries))
+                target.request.fail(RecoveryStatus.NOT_FOUND)
+                report.error(path, NOT_IN_BACKUP, target.request)
 
 
 def _fail_all(requests: list[Request]) -> None:

@@ -44,6 +44,7 @@ class FileRecoverer:
 
     Attributes:
         remaining: entries of the plan that have not come yet.
+        end: the dump's first END header, once it has been read.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class FileRecoverer:
         self._private_fd = private_fd
         self._shared: Shared | None = None
         self.remaining = len(plan.names) - 1
+        self.end: Header | None = None
 
     def path_at_hand(self) -> bytes:
         """The path made last; b"" before the first."""
@@ -125,6 +127,7 @@ class FileRecoverer:
             reader.skip(header.records)
         elif header.type == RecordType.END:
             self._finish_current()
+            self.end = header
             return False
         else:
             self._report.log(LogType.WARNING, f"a record of the unknown type {header.type} was skipped".encode())

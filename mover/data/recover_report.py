@@ -26,6 +26,9 @@ _STATUS_OF: Final = {
 }
 
 
+NOT_IN_BACKUP: Final = "was not in the backup: it could not be read then"
+
+
 def status_of(error: Exception) -> RecoveryStatus:
     """The recovery status that tells of an error."""
     if isinstance(error, OSError) and error.errno is not None:
@@ -49,10 +52,15 @@ class Request:
 
 
 class RecoverReport(Report):
-    """The report of a recover; every error of a single object passes here and the job goes on."""
+    """The report of a recover; every error of a single object passes here and the job goes on.
+
+    Attributes:
+        absent: objects that the backup had to leave out; no errors of the recover.
+    """
 
     def __init__(self, channel: Channel, gauges: memoryview) -> None:
         super().__init__(channel, gauges)
+        self.absent = 0
         self._left_out: dict[str, int] = {}
 
     def error(self, path: bytes, why: Exception | str, request: Request | None = None) -> None:
@@ -67,6 +75,11 @@ class RecoverReport(Report):
         """A part of the stream cannot be read."""
         self.errors += 1
         self.log(LogType.ERROR, text.encode("utf-8", "surrogateescape"))
+
+    def not_in_backup(self, path: bytes) -> None:
+        """An object that the backup could not read, and says so."""
+        self.absent += 1
+        self.log(LogType.WARNING, path + b": " + NOT_IN_BACKUP.encode())
 
     def left_out(self, what: str, path: Callable[[], bytes], why: Exception) -> None:
         """What this user or this file system does not allow: named once a kind, counted always, no error."""

@@ -35,6 +35,7 @@ class Dump(NamedTuple):
     dumped: set[int]
     objects: dict[int, Object]
     order: list[int]
+    left_out: list[int]  # as the END headers name them
 
     def listing(self, inumber: int) -> list[tuple[bytes, int, int]]:
         """(name, inumber, type) of a directory's entries."""
@@ -111,7 +112,6 @@ def parse(stream: bytes) -> Dump:
         record = header()
         (kind,) = struct.unpack_from("<I", record)
         if kind == END:
-            assert record[160:676] == bytes(516)
             break
         assert kind == INODE, (kind, offset)
         (inumber,) = struct.unpack_from("<I", record, 20)
@@ -162,10 +162,22 @@ def parse(stream: bytes) -> Dump:
             inumber, offset, mode, nlink, uid, gid, size, times, device, bytes(data[:size]), holes, []
         )
         order.append(inumber)
-    while at < len(stream):
-        assert struct.unpack_from("<I", header())[0] == END
+    left_out: list[int] = []
+    while True:
+        assert struct.unpack_from("<I", record)[0] == END
+        assert record[160:164] == bytes(4)
+        if any(record[164:676]):
+            mark, total, earlier, *numbers = struct.unpack_from("<8sII124I", record, 164)
+            assert (mark, earlier) == (b"moverlo1", len(left_out))
+            named = [number for number in numbers if number]
+            assert numbers[: len(named)] == named
+            left_out += named
+            assert total >= len(left_out)
+        if at == len(stream):
+            break
+        record = header()
     directories = [number for number in order if objects[number].mode >> 12 == 4]
     others = [number for number in order if objects[number].mode >> 12 != 4]
     assert order == directories + others
     assert others == sorted(others)
-    return Dump(tape, maps[0], maps[1], objects, order)
+    return Dump(tape, maps[0], maps[1], objects, order, left_out)

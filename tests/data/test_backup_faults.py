@@ -126,6 +126,7 @@ def test_a_file_that_cannot_be_opened_is_left_out(tree: Path, monkeypatch: pytes
     ]  # fmt: skip
     assert (outcome.finished.reason, outcome.finished.errors, outcome.finished.files) == (1, 1, 7)
     assert outcome.finished.text == "1 objects were left out or are not whole"
+    assert dump.left_out == [dump.tree()[b"small"]]
     assert outcome.gauges[DataGauge.ERRORS] == 1
 
 
