@@ -11,7 +11,6 @@ import secrets
 import shlex
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from typing import NamedTuple, Self
 
 import msgspec
 import psutil
+from quickstart_source import Source
 
 from mover.admin.messages import CartridgeStatus, DriveStatus
 from mover.dma.compare import Comparison, compare_trees, printable
@@ -174,93 +174,6 @@ def place_outside(directory: Path) -> Path:
     raise QuickstartError(f"no place outside {directory} for the tape (tried {', '.join(tried)}); set TMPDIR")
 
 
-def walk(root: bytes) -> Iterator[tuple[bytes, os.stat_result, bool]]:
-    """Every entry below and with the root: relative path, status, and whether it lies on the root's file system.
-
-    Directories that may not be read or lie on another file system are met but not entered.
-    """
-    device = os.lstat(root).st_dev
-    waiting = [b"."]
-    while waiting:
-        path = waiting.pop()
-        full = root if path == b"." else os.path.join(root, path)
-        try:
-            status = os.lstat(full)
-        except (PermissionError, FileNotFoundError):
-            continue
-        here = status.st_dev == device
-        yield path, status, here
-        if here and stat.S_ISDIR(status.st_mode):
-            with contextlib.suppress(PermissionError, FileNotFoundError):
-                waiting += [name if path == b"." else path + b"/" + name for name in sorted(os.listdir(full))]
-
-
-def reason_to_skip(path: bytes, status: os.stat_result, groups: set[int], scratch: Path) -> str | None:
-    """Why an entry cannot be backed up and made again exactly in the scratch directory; None: it can."""
-    kind = stat.S_IFMT(status.st_mode)
-    if os.geteuid() != 0:
-        if kind in {stat.S_IFCHR, stat.S_IFBLK}:
-            return "a device, which only root may make"
-        if status.st_uid != os.geteuid():
-            return f"belongs to user {status.st_uid}"
-        if status.st_gid not in groups:
-            return f"belongs to group {status.st_gid}"
-        wanted = {stat.S_IFREG: os.R_OK, stat.S_IFDIR: os.R_OK | os.X_OK}.get(kind)
-        if wanted is not None and not os.access(path, wanted):
-            return "may not be read"
-    try:
-        names = os.listxattr(path, follow_symlinks=False)
-    except OSError:
-        return None  # the file system has none
-    return refused_attribute(path, names, scratch, directory=stat.S_ISDIR(status.st_mode)) if names else None
-
-
-def refused_attribute(path: bytes, names: list[str], scratch: Path, *, directory: bool) -> str | None:
-    """Which attribute cannot be set in the scratch directory, by rights or by its file system, found by trying."""
-    with (tempfile.TemporaryDirectory if directory else tempfile.NamedTemporaryFile)(dir=scratch) as made:
-        probe = made if isinstance(made, str) else made.name
-        for name in names:
-            value = os.getxattr(path, name, follow_symlinks=False)
-            try:
-                os.setxattr(probe, name, value)
-            except OSError as error:
-                return f"attribute {name} cannot be set in {scratch}: {error.strerror}"
-    return None
-
-
-class Source:
-    """The tree to back up: what is in it, what is left out, and what has to be skipped and why."""
-
-    def __init__(self, directory: Path, exclude: tuple[str, ...], scratch: Path) -> None:
-        self.directory = directory
-        self.exclude = exclude
-        self.entries = 0
-        self.data_bytes = 0
-        self.skipped: dict[bytes, str] = {}
-        self._mounted: set[bytes] = set()
-        root = os.fsencode(directory)
-        groups = {os.getegid(), *os.getgroups()}
-        for path, status, here in walk(root):
-            if self.is_left_out(path):
-                continue
-            self.entries += 1
-            if stat.S_ISREG(status.st_mode):
-                self.data_bytes += status.st_blocks * 512
-            full = root if path == b"." else os.path.join(root, path)
-            if not here:
-                self._mounted.add(path)
-                self.skipped[path] = "on another file system"
-            elif reason := reason_to_skip(full, status, groups, scratch):
-                self.skipped[path] = reason
-
-    def is_left_out(self, path: bytes) -> bool:
-        """Whether EXCLUDE names the entry or one above it, or it lies below a mount point."""
-        components = path.split(b"/")
-        if any(os.fsencode(name) in components for name in self.exclude):
-            return True
-        return any(b"/".join(components[:count]) in self._mounted for count in range(1, len(components)))
-
-
 class Quickstart:
     """One run: servers, backup, recover, comparison, report."""
 
@@ -359,8 +272,9 @@ class Quickstart:
         """Both jobs by the built-in DMA, as an operator would type them."""
         exclude = ["--env", f"EXCLUDE={','.join(self.source.exclude)}"] if self.source.exclude else []
         self.dma("backup", str(self.source.directory), "--record-size", RECORD_SIZE, "--overwrite", *exclude)
-        # Entries to be skipped may fail a recover: the comparison is the judge then.
-        self.dma("recover", "--destination", str(self.recovered), may_fail=bool(self.source.skipped))
+        # What is to be skipped or left out may fail a recover: the comparison is the judge then.
+        may_fail = bool(self.source.skipped or self.source.not_restored)
+        self.dma("recover", "--destination", str(self.recovered), may_fail=may_fail)
 
     def dma(self, command: str, *arguments: str, may_fail: bool = False) -> None:
         """Runs a command of the built-in DMA, its progress going to our output.
@@ -420,7 +334,9 @@ class Quickstart:
             self.source.directory,
             self.recovered,
             skip=self.source.skipped,
-            exempt=lambda path, _status, what: what == "missing" and self.source.is_left_out(path),
+            exempt=lambda path, _status, what: (
+                what in self.source.not_restored.get(path, ()) or (what == "missing" and self.source.is_left_out(path))
+            ),
             progress=progress,
         )
 
@@ -438,7 +354,12 @@ class Quickstart:
         return changed
 
     def name_skipped(self, skipped: dict[bytes, str]) -> None:
-        """Names what was left out of the comparison."""
+        """Names what was left out of the comparison: attributes once with their count, entries one by one."""
+        counts = self.source.counts_of_not_restored()
+        if counts:
+            say("left out of the comparison, because it cannot be restored here:")
+            for what, count in counts.items():
+                say(f"  {what}: {count} entries")
         self.name_all("skipped", [f"{printable(path)}: {reason}" for path, reason in sorted(skipped.items())])
 
     def name_all(self, what: str, lines: list[str]) -> None:

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -51,6 +52,58 @@ def test_a_tree_comes_back(options: list[str], scratch: Path, tmp_path: Path, ch
 
 
 @pytest.mark.slow
+@pytest.mark.root
+def test_of_anothers_tree_all_is_compared_but_what_a_user_may_not_restore(
+    scratch: Path, tmp_path: Path, checkout: Path
+) -> None:
+    tree = scratch / "tree"
+    (tree / "directory").mkdir(parents=True)
+    (tree / "closed").mkdir()
+    for name, mode in {
+        "file": 0o644, "directory/setuid": 0o4755, "attributes": 0o644, "capable": 0o755, "secret": 0o600,
+        "only-for-others": 0o004,
+    }.items():  # fmt: skip
+        (tree / name).write_text(name)
+        os.chown(tree / name, 1000, 1000)
+        (tree / name).chmod(mode)
+    os.link(tree / "file", tree / "link")
+    os.symlink("file", tree / "symlink")
+    os.mknod(tree / "null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    os.setxattr(tree / "attributes", "user.kept", b"kept")
+    os.setxattr(tree / "capable", "security.capability", bytes.fromhex("0100000200040000000000000000000000000000"))
+    (tree / "closed").chmod(0o700)
+    for path in (tree, tree / "directory", tree / "closed", tree / "symlink"):
+        os.chown(path, 1000, 1000, follow_symlinks=False)
+    scratch.chmod(0o755)
+    (scratch / "work").mkdir()
+    # A user namespace makes us an ordinary user with the files of root, who may be the only one to reach the
+    # interpreter.
+    ordinary = ["unshare", "--user", "--map-user=1001", "--map-group=1001", "--"]
+    result = subprocess.run(
+        [*ordinary, *command(checkout, tree)],
+        env={**environment(checkout, scratch / "work"), "HOME": "/nonexistent"},
+        capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout[-4000:] + result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[-1] == "quickstart: 8 entries identical, 4 skipped"
+    at = lines.index("left out of the comparison, because it cannot be restored here:")
+    assert lines[at + 1 : at + 4] == [
+        "  attribute security.capability: 1 entries",
+        "  owner and group: 8 entries",
+        "  set-user-ID and set-group-ID bits: 1 entries",
+    ]
+    at = lines.index("skipped:")
+    assert lines[at + 1 : at + 5] == [
+        "  closed: may not be read",
+        "  null: a device, which only root may make",
+        "  only-for-others: its owner may not read it, and recovered it is ours",
+        "  secret: may not be read",
+    ]
+    assert "entries differ" not in result.stderr
+
+
+@pytest.mark.slow
 def test_interrupted_it_leaves_nothing(scratch: Path, tmp_path: Path, checkout: Path) -> None:
     trees.make_tree(tmp_path / "tree", wide=10, depth=2, huge_sparse=False)
     with subprocess.Popen(
@@ -85,6 +138,7 @@ class Popen(subprocess.Popen):
             os.kill(os.getpid(), signal.SIGINT)
 subprocess.Popen = Popen
 del sys.argv[0]
+sys.path[0] = os.path.dirname(sys.argv[0])
 try:
     runpy.run_path(sys.argv[0], run_name="__main__")
 finally:

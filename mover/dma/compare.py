@@ -14,6 +14,7 @@ from typing import NamedTuple
 CHUNK_BYTES = 1 << 20
 # st_blocks counts the file system's metadata too (extent tree, attribute block): so much is no filled hole.
 ALLOCATION_SLACK_BYTES = 64 << 10
+SET_ID_BITS = 0o6000  # apart from the mode: they go with the owner
 
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: an entry that turned into a fifo since its stat must not hang us.
@@ -36,7 +37,7 @@ class Difference(NamedTuple):
     """One way in which an entry differs; `path` is relative to the roots (b"." is the root itself)."""
 
     path: bytes
-    what: str  # missing, type, unreadable, size, mode, owner, group, mtime, content, holes, allocation,
+    what: str  # missing, type, unreadable, size, mode, set-id, owner, group, mtime, content, holes, allocation,
     # target, device, xattr NAME, hard link
     left: str
     right: str
@@ -84,7 +85,7 @@ def compare_trees(
 ) -> Comparison:
     """Compares every entry of two trees.
 
-    Type, content, size, mode, owner, group, mtime, link target, hard-link groups, device numbers, extended
+    Type, content, size, mode, set-ID bits, owner, group, mtime, link target, hard-link groups, device numbers, extended
     attributes (POSIX ACLs among them) and holes must agree. A directory's size, and access and change times,
     are the file system's own and are left out.
 
@@ -235,7 +236,8 @@ class _Walk:
             return [Difference(path, "type", _kind(left), _kind(right))]
         granularity = self._time_granularity_ns
         checks: list[tuple[str, object, object]] = [
-            ("mode", f"{stat.S_IMODE(one.st_mode):04o}", f"{stat.S_IMODE(two.st_mode):04o}"),
+            ("mode", f"{one.st_mode & 0o1777:04o}", f"{two.st_mode & 0o1777:04o}"),
+            ("set-id", f"{one.st_mode & SET_ID_BITS:04o}", f"{two.st_mode & SET_ID_BITS:04o}"),
             ("owner", one.st_uid, two.st_uid),
             ("group", one.st_gid, two.st_gid),
             ("mtime", _time(one.st_mtime_ns, granularity), _time(two.st_mtime_ns, granularity)),

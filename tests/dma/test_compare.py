@@ -134,7 +134,8 @@ def test_a_hole_filled_by_reserving_it(pair: tuple[Path, Path]) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "what"),
     [
-        ("file", lambda path: path.chmod(0o4755), "mode"),
+        ("file", lambda path: path.chmod(0o4000 | path.stat().st_mode), "set-id"),
+        ("file", lambda path: path.chmod(0o755), "mode"),
         ("dir/deep", lambda path: path.chmod(0o1777), "mode"),
         ("file", lambda path: os.truncate(path, 4095), "size"),
         ("empty", lambda path: path.write_bytes(b"x"), "size"),
