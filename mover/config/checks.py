@@ -7,6 +7,8 @@ from typing import Final
 from mover.config.errors import ConfigError
 from mover.config.model import VIRTUAL, Config
 
+RECORD_BYTES_MAX: Final = 16 << 20  # a longer record fits no NDMP message, nor do drives write any
+RING_BYTES_MAX: Final = 32 << 30  # 65,536 slots of at least half a MiB
 NODE_ROLES: Final = ("admin", "backup")
 DRIVE_KINDS: Final = f"this version drives {VIRTUAL}/path/to/file.tap and the drives of a [[library]]"
 
@@ -68,9 +70,16 @@ def _check_lifs(path: str, config: Config) -> None:
 
 def _check_sizes(path: str, config: Config) -> None:
     limits = config.limits
+    if limits.record_size_max > RECORD_BYTES_MAX:
+        raise ConfigError(
+            f"{path}: limits.record_size_max: expected at most {RECORD_BYTES_MAX} bytes, "
+            f"got {limits.record_size_max} bytes"
+        )
     rings = [("limits.ring", limits.ring)]
     rings += [(f"drive[{n}].ring", drive.ring) for n, drive in enumerate(config.drive) if drive.ring is not None]
     for key, ring in rings:
+        if ring > RING_BYTES_MAX:
+            raise ConfigError(f"{path}: {key}: expected at most {RING_BYTES_MAX} bytes, got {ring} bytes")
         if ring < 2 * limits.record_size_max:
             raise ConfigError(
                 f"{path}: {key}: expected at least two records of limits.record_size_max "

@@ -32,6 +32,7 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[int, Meta(ge=0)]
 SomeSeconds = Annotated[int, Meta(ge=1)]
+PEER_TIMEOUT_S_MAX: Final = 86_400  # a third of it is TCP_KEEPIDLE, and the kernel takes 32,767 there
 Text = Annotated[str, Meta(min_length=1)]
 
 AuthType = Literal["challenge", "plaintext", "plaintext_sso", "none"]
@@ -96,7 +97,7 @@ class DataConnections(_Table, frozen=True, kw_only=True):
     port_range: PortRange = values.PortRange(18600, 18699)
     allow: list[Network] = field(default_factory=lambda: ["127.0.0.0/8", "::1/128", "lan"])
     connect_timeout_s: SomeSeconds = 10
-    peer_timeout_s: SomeSeconds = 30
+    peer_timeout_s: Annotated[int, Meta(ge=1, le=PEER_TIMEOUT_S_MAX)] = 30
 
     def networks(self) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
         """The networks of ``allow`` without "lan"."""

@@ -147,6 +147,16 @@ def test_every_key_is_read() -> None:
             "limits.ring: expected at least two records of limits.record_size_max (2097152 bytes), got 1048576 bytes",
         ),
         (
+            "[limits]\nring = '64MiB'\nrecord_size_max = '17MiB'",
+            "limits.record_size_max: expected at most 16777216 bytes, got 17825792 bytes",
+        ),
+        ("[limits]\nring = '33GiB'", "limits.ring: expected at most 34359738368 bytes, got 35433480192 bytes"),
+        (
+            "[[drive]]\nname='d'\ndevice='virtual:/a'\nring = '1TiB'",
+            "drive[0].ring: expected at most 34359738368 bytes, got 1099511627776 bytes",
+        ),
+        ("[data_connections]\npeer_timeout_s = 100000", "data_connections.peer_timeout_s: expected 1..86400, got 100000"),
+        (
             "[data_connections]\nport_range = '9-1'",
             'data_connections.port_range: expected "all" or ports "first-last" within 1..65535, got "9-1"',
         ),
