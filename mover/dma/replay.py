@@ -10,7 +10,7 @@ A poll that finds the server less far than it was is repeated.
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final  # Any: JSON values
 
@@ -19,21 +19,11 @@ import trio
 
 from mover.dma.errors import ControlConnectionError, JobError
 from mover.dma.options import Credentials, Server
+from mover.dma.replay_log import is_shutdown, logins_taken, read_log
 from mover.dma.replay_rules import DUMP_ID, difference, elements, is_progress, state_of
 from mover.ndmp import edge
 from mover.ndmp.auth import md5_digest
-from mover.ndmp.dialogue import (
-    ALL_INTERFACES,
-    Closing,
-    Gap,
-    Line,
-    LineError,
-    Message,
-    Opening,
-    decode_line,
-    describe,
-    interface_of,
-)
+from mover.ndmp.dialogue import Message, Opening, describe, interface_of
 from mover.ndmp.enums import HIGHEST_VERSION, AuthType, MessageCode, MessageType
 from mover.ndmp.errors import FramingError, NdmpError, XdrDecodeError
 from mover.ndmp.framing import RecordReader, mark
@@ -51,7 +41,6 @@ from mover.ndmp.messages import (
     Pval,
 )
 
-LINE_BYTES_MAX: Final = 64 << 20
 RECEIVE_BYTES: Final = 256 << 10
 POLL_S: Final = 0.05
 POLLS_S: Final = 30.0
@@ -93,55 +82,6 @@ class _DiffersError(Exception):
         self.found = found
 
 
-def read_log(path: Path) -> tuple[Opening, list[tuple[int, Message]], list[str]]:
-    """The log's first line, its messages with their line numbers, and what keeps it from being compared whole.
-
-    Raises:
-        JobError: it cannot be read, is no protocol log, or lacks requests.
-    """
-    opening: Opening | None = None
-    messages: list[tuple[int, Message]] = []
-    notes: list[str] = []
-    for number, line in _lines(path):
-        match line:
-            case Opening() if opening is None:
-                opening = line
-            case Message() if opening is not None:
-                if line.sender == "client" and line.record is None:
-                    raise JobError(f"{path}:{number}: this {line.message} cannot be played: {line.note}")
-                messages.append((number, line))
-            case Gap() if opening is not None:
-                if line.requests:
-                    raise JobError(f"{path}:{number}: {line.requests} requests came too fast for the log")
-                notes.append(f"line {number}: {line.messages} posts were not logged, posts are not compared")
-            case Closing():
-                break
-            case _:
-                raise JobError(f"{path}:{number}: no line of a protocol log stands here")
-    if opening is None:
-        raise JobError(f"{path}: empty")
-    missing = sorted(ALL_INTERFACES - set(opening.interfaces))
-    if missing:
-        notes.append(f"the log was made without {', '.join(missing)}")
-    if not opening.whole:
-        notes.append("the log begins inside the dialogue: the replay opens and logs in by itself")
-    return opening, messages, notes
-
-
-def _lines(path: Path) -> Iterator[tuple[int, Line]]:
-    try:
-        with path.open("rb") as file:
-            number = 0
-            while text := file.readline(LINE_BYTES_MAX):
-                number += 1
-                try:
-                    yield number, decode_line(text)
-                except LineError as error:
-                    raise JobError(f"{path}:{number}: not a line of a protocol log: {error}") from None
-    except OSError as error:
-        raise JobError(f"{path}: {error.strerror}") from None
-
-
 async def run_replay(
     path: Path, server: Server, credentials: Credentials | None, *, timeout_s: float = REPLY_TIMEOUT_S
 ) -> ReplayResult:
@@ -171,11 +111,6 @@ async def run_replay(
     return ReplayResult(player.requests, player.compared, found, notes)
 
 
-def _is_shutdown(message: Message) -> bool:
-    """Whether a post says that the recorded server ended the connection of its own accord."""
-    return message.message.startswith("NOTIFY_CONNECT") and (message.fields or {}).get("reason") == "SHUTDOWN"
-
-
 class _Player:
     def __init__(
         self, stream: trio.SocketStream, opening: Opening, messages: list[tuple[int, Message]],
@@ -201,7 +136,7 @@ class _Player:
         self._came: dict[str, int] = {}
         self._ended = False
         for number, message in messages:
-            if message.sender == "server" and message.kind == "post" and not _is_shutdown(message):
+            if message.sender == "server" and message.kind == "post" and not is_shutdown(message):
                 queue = self._expected.setdefault(message.message, deque())
                 parts = elements(message.message, message.fields)
                 queue.extend((number, part) for part in ([message.fields] if parts is None else parts))
@@ -213,14 +148,14 @@ class _Player:
         if not self._opening.whole:
             await self._enter()
         seen: dict[str, int] = {}
-        logins = self._succeeding_logins()
+        logins = logins_taken(self._messages)
         for number, message in self._messages:
             if message.sender == "client":
                 await self._play_request(number, message, logins)
             elif message.kind == "reply":
                 await self._play_reply(number, message)
             elif message.message.startswith("NOTIFY_"):
-                if _is_shutdown(message):
+                if is_shutdown(message):
                     break  # by an operator, not by the dialogue
                 seen[message.message] = seen.get(message.message, 0) + 1
                 await self._notice(number, message, seen[message.message])
@@ -232,18 +167,6 @@ class _Player:
             lambda: self._came.get(recorded.message, 0) >= ordinal,
             lambda: Difference(number, recorded.message, "", recorded.fields, None),
         )
-
-    def _succeeding_logins(self) -> set[int]:
-        """Sequence numbers of the logins that the recorded server took."""
-        return {
-            message.reply_to
-            for _, message in self._messages
-            if message.kind == "reply"
-            and message.message == MessageCode.CONNECT_CLIENT_AUTH.name
-            and message.reply_to is not None
-            and message.error is None
-            and (message.fields or {}).get("error") == "NO_ERR"
-        }
 
     async def _play_request(self, number: int, message: Message, logins: set[int]) -> None:
         assert message.record is not None

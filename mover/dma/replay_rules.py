@@ -32,7 +32,7 @@ RULES: Final = (
     Rule("FH_ADD_.*", r".*\.(atime|ctime)", "a backup reads files, a recover makes them"),
     Rule("TAPE_GET_STATE", "total_space|space_remain|soft_errors", "another cartridge"),
 )
-NUMBERED_TEXTS: Final = Rule("LOG_.*|NOTIFY_.*_HALTED", "entry|text_reason", "digits in texts: rates, times, sizes")
+NUMBERED_TEXTS: Final = Rule("LOG_.*|NOTIFY_.*HALTED", "entry|text_reason", "digits in texts: rates, times, sizes")
 OWN_VARIABLES: Final = Rule("DATA_GET_ENV", r"env\[\]\.value", "DUMP_DATE and MOVER_DUMP_ID name one backup")
 PROGRESS: Final = Rule("(DATA|MOVER)_GET_STATE", ".*", "while a state is ACTIVE: how far a job is")
 

@@ -9,20 +9,17 @@ nobody can tell where the secret stands.
 Times are an argument. docs/protocol-log.md describes the file.
 """
 
-import hashlib
-from enum import IntEnum
-from functools import cache
-from typing import Any, Final, Literal, get_args, get_origin, get_type_hints  # Any: JSON values
+from typing import Final, Literal
 
 import msgspec
 
-from mover.ndmp import edge, enums
+from mover.ndmp import edge
 from mover.ndmp import messages as m
-from mover.ndmp.enums import MessageCode, MessageType
+from mover.ndmp.dialogue_fields import Fields, blank, fields_of, named
+from mover.ndmp.enums import ErrorCode, MessageCode, MessageType
 from mover.ndmp.errors import XdrDecodeError
 from mover.ndmp.header import SIZE, Header, decode_header
 from mover.ndmp.table import TABLE, Kind
-from mover.ndmp.xdr_types import Arms
 
 FORMAT: Final = 1
 LOG_BYTES_MAX: Final = 64 << 20
@@ -32,8 +29,6 @@ RATE_BYTES: Final = 2 << 20
 BURST_BYTES: Final = 16 << 20
 RECORD_BYTES_MAX: Final = (1 << 20) + 4096
 """Longest message of a client that is kept for a replay: a TAPE_WRITE of the longest record by default."""
-TEXT_BYTES_MAX: Final = 4096
-LEFT_OUT: Final = "(left out)"
 _LINE_ROOM: Final = 1024  # for the closing line
 
 INTERFACES: Final = {
@@ -44,37 +39,6 @@ INTERFACES: Final = {
 ALL_INTERFACES: Final = frozenset({*INTERFACES.values(), "other"})
 
 _LOGINS: Final = frozenset({MessageCode.CONNECT_CLIENT_AUTH, MessageCode.CONNECT_SERVER_AUTH})
-_SECRETS: Final[dict[type, str]] = {m.AuthText: "auth_password", m.AuthMd5: "auth_digest"}
-"""Login data -> its secret field."""
-
-_ENUMS: Final[dict[tuple[str, str], type[IntEnum]]] = {
-    ("", "error"): enums.ErrorCode,
-    ("", "auth_type"): enums.AuthType,
-    ("", "addr_type"): enums.AddressType,
-    ("", "addr_types"): enums.AddressType,
-    ("", "tape_op"): enums.TapeOperation,
-    ("", "ftype"): enums.FileType,
-    ("", "fs_type"): enums.FsType,
-    ("", "operation"): enums.DataOperation,
-    ("", "pause_reason"): enums.MoverPauseReason,
-    ("", "log_type"): enums.LogType,
-    ("", "recovery_status"): enums.RecoveryStatus,
-    ("TapeOpenRequest", "mode"): enums.TapeMode,
-    ("MoverListenRequest", "mode"): enums.MoverMode,
-    ("MoverConnectRequest", "mode"): enums.MoverMode,
-    ("MoverGetStateReply", "mode"): enums.MoverMode,
-    ("MoverGetStateReply", "state"): enums.MoverState,
-    ("MoverGetStateReply", "halt_reason"): enums.MoverHaltReason,
-    ("DataGetStateReply", "state"): enums.DataState,
-    ("DataGetStateReply", "halt_reason"): enums.DataHaltReason,
-    ("NotifyConnectionStatusPost", "reason"): enums.ConnectionStatusReason,
-    ("NotifyDataHaltedPost", "reason"): enums.DataHaltReason,
-    ("NotifyMoverHaltedPost", "reason"): enums.MoverHaltReason,
-    ("NotifyMoverPausedPost", "reason"): enums.MoverPauseReason,
-}
-"""(struct or "" for any, field) -> the enum of its numbers."""
-
-Fields = dict[str, Any]
 
 
 class _Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", rename="kebab"):
@@ -199,8 +163,8 @@ def describe(version: int, record: bytes, *, from_client: bool, time: float) -> 
         version=version,
         sequence=header.sequence,
         reply_to=header.reply_sequence if is_reply else None,
-        error=_named(enums.ErrorCode, header.error) if is_reply and header.error else None,
-        fields=None if body is None else _fields(body),
+        error=named(ErrorCode, header.error) if is_reply and header.error else None,
+        fields=None if body is None else fields_of(body),
         record=_hex(record, from_client),
         note=f"{len(record)} bytes are too many to be kept for a replay" if _too_long(record, from_client) else note,
     )
@@ -220,86 +184,6 @@ def _without_secret(version: int, record: bytes, body: m.Body | None) -> bytes:
     if not isinstance(body, m.ConnectClientAuthRequest):
         return record  # CONNECT_SERVER_AUTH asks by a challenge
     return record[:SIZE] + edge.encode_body(version, m.ConnectClientAuthRequest(blank(body.auth_data)))[1]
-
-
-def blank(login: m.AuthData) -> m.AuthData:
-    """Login data without its secret."""
-    match login:
-        case m.AuthText(auth_id=auth_id):
-            return m.AuthText(auth_id, b"")
-        case m.AuthMd5(auth_id=auth_id):
-            return m.AuthMd5(auth_id, bytes(16))
-        case _:
-            return login
-
-
-# ---- fields
-
-
-@cache
-def _arms() -> frozenset[type]:
-    """Structs that are arms of a union: their type is part of what they say."""
-    found: set[type] = set()
-    seen: set[type] = set()
-    todo: list[Any] = [body for row in TABLE.values() for body in (row.request, row.reply) if body is not None]
-    while todo:
-        struct = todo.pop()
-        if struct in seen:
-            continue
-        seen.add(struct)
-        for hint in get_type_hints(struct, include_extras=True).values():
-            element = get_args(hint)[0] if get_origin(hint) is tuple else hint
-            for mark in getattr(element, "__metadata__", ()):
-                if isinstance(mark, Arms):
-                    found |= set(mark.arms.values())
-                    todo += mark.arms.values()
-            if isinstance(element, type) and issubclass(element, msgspec.Struct):
-                todo.append(element)
-    return frozenset({*found, m.UnknownArm, m.FcAddress})
-
-
-def _fields(value: msgspec.Struct) -> Fields:
-    kind = type(value)
-    fields: Fields = {"type": kind.__name__} if kind in _arms() else {}
-    for name in kind.__struct_fields__:
-        if _SECRETS.get(kind) == name:
-            fields[name] = LEFT_OUT
-            continue
-        fields[name] = _shown(getattr(value, name), _enum_of(kind.__name__, name))
-    return fields
-
-
-@cache
-def _enum_of(struct: str, field: str) -> type[IntEnum] | None:
-    return _ENUMS.get((struct, field)) or _ENUMS.get(("", field))
-
-
-def _shown(value: Any, enum: type[IntEnum] | None) -> Any:
-    if isinstance(value, bytes):
-        return _text(value)
-    if isinstance(value, tuple):
-        return [_shown(each, enum) for each in value]
-    if isinstance(value, msgspec.Struct):
-        return _fields(value)
-    return value if enum is None else _named(enum, value)
-
-
-def _named(enum: type[IntEnum], value: int) -> str | int:
-    try:
-        return enum(value).name
-    except ValueError:
-        return int(value)
-
-
-def _text(value: bytes) -> str | dict[str, Any]:
-    """Bytes as text where they are text, in hex where they are short, else by length and digest."""
-    if len(value) <= TEXT_BYTES_MAX:
-        try:
-            text = value.decode()
-        except UnicodeDecodeError:
-            return {"hex": value.hex()}
-        return text if text.isprintable() or all(c.isprintable() or c in "\n\t" for c in text) else {"hex": value.hex()}
-    return {"bytes": len(value), "sha256": hashlib.sha256(value).hexdigest()}
 
 
 # ---- the log

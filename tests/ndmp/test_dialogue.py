@@ -11,7 +11,6 @@ from mover.ndmp import messages as m
 from mover.ndmp.client import ClientProtocol
 from mover.ndmp.dialogue import (
     ALL_INTERFACES,
-    LEFT_OUT,
     RECORD_BYTES_MAX,
     Closing,
     DialogueLog,
@@ -19,10 +18,10 @@ from mover.ndmp.dialogue import (
     LineError,
     Message,
     Opening,
-    blank,
     decode_line,
     describe,
 )
+from mover.ndmp.dialogue_fields import LEFT_OUT, blank
 from mover.ndmp.edge import encode_body
 from mover.ndmp.enums import DataHaltReason, ErrorCode, MessageCode, MessageType
 from mover.ndmp.header import SIZE, Header
