@@ -96,11 +96,13 @@ def extract(named: str, output: str, number: int | None, admin_socket: str | Non
     if as_json:
         print_json(
             {"path": path, "output": output, "file": done.number, "kind": done.kind, "bytes": done.bytes,
-             "warning": done.warning}
+             "warning": done.warning, "missing": done.missing}
         )  # fmt: skip
-        return
-    click.echo(f"tape file {done.number}: {done.kind} stream of {done.bytes} bytes")
-    _warn(done.warning)
+    else:
+        click.echo(f"tape file {done.number}: {done.kind} stream of {done.bytes} bytes")
+        _warn(done.warning)
+    if done.missing:
+        raise Failure(f"tape file {done.number} is not whole, {output} has what there is of it: {done.missing}")
 
 
 def _warn(warning: str) -> None:

@@ -53,12 +53,20 @@ class Contents(Struct, frozen=True):
 
 
 class Extracted(Struct, frozen=True):
-    """What was extracted: tape file ``number``, ``bytes`` of stream in the output."""
+    """What was extracted.
+
+    Attributes:
+        number: of the tape file.
+        bytes: of stream in the output.
+        warning: as in Contents.
+        missing: why the stream is not whole, else "".
+    """
 
     number: int
     kind: Kind
     bytes: int
     warning: str
+    missing: str
 
 
 def list_files(path: str) -> Contents:
@@ -94,8 +102,13 @@ def extract(path: str, output_path: str, file_number: int | None = None) -> Extr
     cartridge = _open(path)
     try:
         chosen = _choose(cartridge, path, file_number)
-        length = _dump_length(cartridge, chosen) if chosen.kind == "dump" else chosen.bytes
-        left = length
+        end = _dump_end(cartridge, chosen) if chosen.kind == "dump" else None
+        missing = ""
+        if chosen.kind == "dump" and end is None:
+            missing = "the dump has no end"
+        elif end is None and cartridge.warning and chosen.number == len(cartridge.map.files) - 1:
+            missing = "the cartridge ends in it"
+        length = left = chosen.bytes if end is None else end
         with open(output_path, "wb") as output:
             for piece in _pieces(cartridge, chosen.number):
                 part = piece[:left]
@@ -107,7 +120,7 @@ def extract(path: str, output_path: str, file_number: int | None = None) -> Extr
         raise OfflineError(f"{output_path}: {error.strerror}") from error
     finally:
         cartridge.abandon()
-    return Extracted(chosen.number, chosen.kind, length, cartridge.warning)
+    return Extracted(chosen.number, chosen.kind, length, cartridge.warning, missing)
 
 
 def _open(path: str) -> Cartridge:
@@ -174,8 +187,8 @@ def _pieces(cartridge: Cartridge, number: int) -> Iterator[memoryview]:
         block += count
 
 
-def _dump_length(cartridge: Cartridge, chosen: TapeFileContents) -> int:
-    """Bytes of a dump stream up to its last END record; all of it when the tape file does not end with one."""
+def _dump_end(cartridge: Cartridge, chosen: TapeFileContents) -> int | None:
+    """Bytes of a dump stream up to its last END record; None when the tape file does not end with one."""
     file = cartridge.map.files[chosen.number]
     begin, tail = chosen.bytes, b""
     for block in range(file.records - 1, -1, -1):
@@ -188,5 +201,5 @@ def _dump_length(cartridge: Cartridge, chosen: TapeFileContents) -> int:
         if end - DUMP_UNIT < begin:
             continue  # its header begins in an earlier record
         header = tail[end - DUMP_UNIT - begin :]
-        return min(end, chosen.bytes) if header[:4] + header[24:28] in {END_LITTLE, END_BIG} else chosen.bytes
-    return chosen.bytes
+        return min(end, chosen.bytes) if header[:4] + header[24:28] in {END_LITTLE, END_BIG} else None
+    return None

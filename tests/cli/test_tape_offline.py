@@ -51,6 +51,23 @@ def test_a_torn_end_is_told(mover: Run, cartridge: Path) -> None:
     assert result.stderr.startswith(f"mover: cartridge {cartridge}: ")
 
 
+def test_extracting_what_a_torn_cartridge_ends_in_fails_with_what_is_whole(
+    mover: Run, cartridge: Path, tmp_path: Path
+) -> None:
+    content = cartridge.read_bytes()
+    cut = content[: content.rindex(TAR) + 100]
+    cartridge.write_bytes(cut)
+    output = tmp_path / "out"
+    plain = mover("tape", "extract", str(cartridge), "--output", str(output))
+    assert (plain.exit_code, plain.stdout) == (1, "tape file 1: tar stream of 1024 bytes\n")
+    first, second = plain.stderr.splitlines()
+    assert "torn" in first
+    assert second == f"mover: tape file 1 is not whole, {output} has what there is of it: the cartridge ends in it"
+    assert output.read_bytes() == TAR * 2
+    as_json = mover("tape", "extract", str(cartridge), "--output", str(output), "--json")
+    assert (as_json.exit_code, json.loads(as_json.stdout)["missing"]) == (1, "the cartridge ends in it")
+
+
 def test_a_cartridge_that_begins_with_damage_is_not_empty(mover: Run, cartridge: Path) -> None:
     cartridge.write_bytes(b"\0\2\0\0torn")
     result = mover("tape", "ls", str(cartridge))

@@ -65,7 +65,7 @@ def test_a_dump_ends_behind_its_last_end_record(
     stream = dump(150, ends, order)
     path.write_bytes(tap.build([LABEL, None, *records(stream, record_size), None]))
     output = tmp_path / "out"
-    assert extract(str(path), str(output)) == Extracted(1, "dump", len(stream), "")
+    assert extract(str(path), str(output)) == Extracted(1, "dump", len(stream), "", "")
     assert output.read_bytes() == stream
 
 
@@ -78,7 +78,8 @@ def test_whole_records_of_zeros_behind_the_end(path: Path, tmp_path: Path) -> No
 def test_a_dump_without_an_end_is_not_cut(path: Path, tmp_path: Path) -> None:
     stream = header(1) + bytes(9 * 1024)
     path.write_bytes(tap.build(records(stream, 10_240)))
-    assert extract(str(path), str(tmp_path / "out")).bytes == len(stream)
+    done = extract(str(path), str(tmp_path / "out"))
+    assert (done.bytes, done.missing) == (len(stream), "the dump has no end")
 
 
 def test_a_named_tape_file(path: Path, tmp_path: Path) -> None:
@@ -107,8 +108,23 @@ def test_a_torn_end_is_warned_of_and_left_alone(path: Path, tmp_path: Path) -> N
     data = tap.build([*records(dump(1, 1), 1024), b"torn"])[:-1]
     path.write_bytes(data)
     assert "is torn" in list_files(str(path)).warning
-    assert "is torn" in extract(str(path), str(tmp_path / "out")).warning
+    done = extract(str(path), str(tmp_path / "out"))
+    assert "is torn" in done.warning
+    assert done.missing == ""  # the dump's end stands before it
     assert path.read_bytes() == data
+
+
+def test_a_stream_that_the_cartridge_ends_in_is_not_whole(path: Path, tmp_path: Path) -> None:
+    tar = b"name".ljust(257, b"\0") + b"ustar" + bytes(250)
+    stream = dump(3, 1)
+    path.write_bytes(tap.build([tar, None, *records(stream, 1024)])[:-1])
+    output = tmp_path / "out"
+    whole, cut = (extract(str(path), str(output), number) for number in (0, 1))
+    assert (whole.missing, cut.missing) == ("", "the dump has no end")
+    assert output.read_bytes() == stream[:-1024]
+    path.write_bytes(tap.build([tar, tar])[:-1])
+    assert extract(str(path), str(output)).missing == "the cartridge ends in it"
+    assert output.read_bytes() == tar
 
 
 def test_a_cartridge_in_a_drive_can_be_looked_at(path: Path) -> None:
