@@ -28,11 +28,17 @@ find_python() {
     return 1
 }
 
+# What pip says when no index answers: one line tells it, the pages of its own attempts do not.
+unreachable='connection broken by|Failed to establish a new connection|name resolution|from versions: none'
+
 # quietly WHAT COMMAND...: runs a command; when it fails, shows what it said and ends with one clear line.
 quietly() {
     local what=$1 output
     shift
     if ! output=$("$@" 2>&1); then
+        if [[ $output =~ $unreachable ]]; then
+            fail "$what failed: pip reached no package index that has what is needed; is there a network?"
+        fi
         printf '%s\n' "$output" >&2
         fail "$what failed (see above)"
     fi
@@ -69,7 +75,7 @@ make_environment() {
         say "installing the project${group:+ and what its checks need}"
         cd "$checkout"
         if [ -n "$group" ]; then
-            quietly "updating pip" run_pip install --quiet --upgrade pip # groups need pip 25.1
+            quietly "updating pip" run_pip install --quiet --upgrade 'pip>=25.1' # for groups
             quietly "installing the project" run_pip install --quiet --group "$group" -c constraints.txt -e .
         else
             quietly "installing the project" run_pip install --quiet -c constraints.txt -e .

@@ -437,18 +437,9 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 def main() -> int:
     """Parses the command line, runs, and turns what went wrong into one line."""
-    parser = argparse.ArgumentParser(
-        prog="scripts/quickstart",
-        description="Back a directory up over NDMP onto a virtual tape, recover it, and compare every entry.",
-    )
-    parser.add_argument("--three-way", action="store_true", help="two movers and a TCP data connection between them")
-    parser.add_argument(
-        "directory",
-        metavar="DIRECTORY",
-        nargs="?",
-        default=CHECKOUT,
-        help="default: this checkout without .venv and .git",
-    )
+    parser = argparse.ArgumentParser(prog="scripts/quickstart", add_help=False)  # scripts/quickstart has the help
+    parser.add_argument("--three-way", action="store_true")
+    parser.add_argument("directory", metavar="DIRECTORY", nargs="?", default=CHECKOUT)
     options = parser.parse_args()
     interrupts = Interrupts()
     place = None

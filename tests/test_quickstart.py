@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -168,3 +169,54 @@ def test_a_wrong_directory_is_one_line(what: str, scratch: Path, tmp_path: Path,
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == f"quickstart: {tmp_path / what}: not a directory that can be read\n"
     assert list(scratch.iterdir()) == []
+
+
+def fresh_clone(checkout: Path, place: Path) -> Path:
+    """What the first minutes of a clone need."""
+    clone = place / "clone"
+    shutil.copytree(checkout / "scripts", clone / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "constraints.txt", "README.md", "LICENSE"):
+        shutil.copy(checkout / name, clone)
+    shutil.copytree(checkout / "mover", clone / "mover", ignore=shutil.ignore_patterns("__pycache__"))
+    return clone
+
+
+def without_network() -> dict[str, str]:
+    """pip finds nothing by itself, and its index refuses at once."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    return {**kept, "PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "http://127.0.0.1:1/simple", "PIP_RETRIES": "0"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["quickstart", "test"])
+def test_a_fresh_clone_without_network_is_one_line(script: str, tmp_path: Path, checkout: Path) -> None:
+    clone = fresh_clone(checkout, tmp_path)
+    result = subprocess.run(
+        [clone / "scripts" / script], env=without_network(), capture_output=True, text=True, timeout=TIMEOUT_S,
+        check=False,
+    )  # fmt: skip
+    assert (result.returncode, result.stdout) == (1, "")
+    what = {"quickstart": "installing the project", "test": "updating pip"}[script]
+    *steps, last = result.stderr.splitlines()
+    assert last == f"{script}: {what} failed: pip reached no package index that has what is needed; is there a network?"
+    assert all(step.startswith((f"{script}: making ", f"{script}: installing ")) for step in steps)
+
+
+@pytest.mark.parametrize("script", ["quickstart", "test"])
+def test_help_needs_no_environment(script: str, tmp_path: Path, checkout: Path) -> None:
+    clone = fresh_clone(checkout, tmp_path)
+    result = subprocess.run(
+        [clone / "scripts" / script, "--help"], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith(f"Usage: scripts/{script} [")
+    assert not (clone / ".venv").exists()
+
+
+def test_wrong_usage_is_status_2(scratch: Path, checkout: Path) -> None:
+    result = subprocess.run(
+        command(checkout, "--four-way"),
+        env=environment(checkout, scratch), capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+    )  # fmt: skip
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.splitlines()[-1] == "scripts/quickstart: error: unrecognized arguments: --four-way"
