@@ -130,7 +130,8 @@ def test_every_key_is_read() -> None:
         ),
         (
             "[node]\nvolumes = { srv = '/srv/../etc' }",
-            "node.volumes: expected names and absolute paths, and 'srv' is not an absolute path without .., got a table",
+            ("node.volumes: expected names and absolute paths, and 'srv' is not an absolute path without .., "
+            "got a table"),
         ),
         ("[node]\nvolumes = ['/srv']", 'node.volumes: expected a table of names and absolute paths, got ["/srv"]'),
         (
@@ -155,7 +156,10 @@ def test_every_key_is_read() -> None:
             "[[drive]]\nname='d'\ndevice='virtual:/a'\nring = '1TiB'",
             "drive[0].ring: expected at most 34359738368 bytes, got 1099511627776 bytes",
         ),
-        ("[data_connections]\npeer_timeout_s = 100000", "data_connections.peer_timeout_s: expected 1..86400, got 100000"),
+        (
+            "[data_connections]\npeer_timeout_s = 100000",
+            "data_connections.peer_timeout_s: expected 1..86400, got 100000",
+        ),
         (
             "[data_connections]\nport_range = '9-1'",
             'data_connections.port_range: expected "all" or ports "first-last" within 1..65535, got "9-1"',
