@@ -122,7 +122,8 @@ def backup(
     rate = f", {size(result.bytes_processed / result.elapsed_s)}/s" if result.elapsed_s > 0 else ""
     click.echo(
         f"job {result.job}: {size(result.bytes_processed)} in {duration(result.elapsed_s)}{rate}, "
-        f"{result.files} names, tape file {result.tape_file}, warnings: {len(result.warnings)}"
+        f"{result.files} {'name' if result.files == 1 else 'names'}, tape file {result.tape_file}, "
+        f"warnings: {len(result.warnings)}"
     )
 
 
@@ -224,6 +225,9 @@ def list_(
                 because = f": {each.message}" if each.message else ""
                 click.echo(printable(f"job {each.job} is {each.status}{because}"), err=True)
         _print_entries(result.entries, as_json)
+        if pattern is not None and not result.entries:
+            where = f"job {job}" if job is not None else f"tape file {tape_file}"
+            raise Failure(f"nothing in the file history of {where} matches {pattern}")
 
 
 def _refuse_server_options(names: list[str]) -> None:
@@ -264,7 +268,8 @@ def _print_entries(entries: list["Entry"], as_json: bool) -> None:
         kind = "-" if entry.ftype is None else entry.ftype.name.lower()
         mode = "-" if entry.mode is None else f"{entry.mode:04o}"
         owner = "-" if entry.owner is None else f"{entry.owner}/{entry.group}"
-        length = "-" if entry.size is None else str(entry.size)
+        # Servers tell the size of regular files, and 0 for what has no content.
+        length = "-" if entry.size is None or (not entry.size and kind != "reg") else str(entry.size)
         mtime = "-" if entry.mtime is None else _local_time(entry.mtime)
         path = printable(entry.path.decode("utf-8", "surrogateescape"))
         click.echo(f"{kind:<8} {mode:>4} {owner:>11} {length:>12} {mtime:>16} {path}")

@@ -180,6 +180,32 @@ def test_a_relative_destination_is_refused(mover: Run, told: Said, login: list[s
     assert result.stderr == "mover: --destination out\\n: expected an absolute path, as the server names it\n"
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_pattern_that_matches_nothing_is_a_failure(
+    mover: Run, login: list[str], monkeypatch: pytest.MonkeyPatch, *, as_json: bool
+) -> None:
+    async def run(_options: object, **_: object) -> ListResult:
+        return ListResult([JOB], [])
+
+    monkeypatch.setattr("mover.dma.run_list", run)
+    form = ["--json"] if as_json else []
+    listed = mover("list", "--job", "3", "/x\n*", *form)
+    assert (listed.exit_code, listed.stdout) == (1, '{"entries":[]}\n' if as_json else "")
+    assert listed.stderr == "mover: nothing in the file history of job 3 matches /x\\n*\n"
+    taped = mover("list", "--tape-file", "1", *login, "/x", *form)
+    assert (taped.exit_code, taped.stderr) == (1, "mover: nothing in the file history of tape file 1 matches /x\n")
+    assert mover("list", "--job", "3", *form).exit_code == 0
+
+
+def test_the_size_of_what_has_no_content_is_not_shown(mover: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run(_options: object, **_: object) -> ListResult:
+        return ListResult([JOB], [Entry(b"/d", ftype=FileType.DIR, size=0), Entry(b"/f", ftype=FileType.REG, size=0)])
+
+    monkeypatch.setattr("mover.dma.run_list", run)
+    lines = mover("list", "--job", "3").stdout.splitlines()
+    assert [(line.split()[3], line.split()[-1]) for line in lines] == [("-", "/d"), ("0", "/f")]
+
+
 def test_listing_a_job_that_failed_says_why(mover: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     async def run(_options: object, **_: object) -> ListResult:
         return ListResult([msgspec.structs.replace(JOB, status="failed", message="no\x1b cartridge")], [])
