@@ -29,7 +29,7 @@ from mover.data.dump_format import (
 )
 from mover.data.dump_identity import DUMP_ID, new_dump_id
 from mover.data.environment import BackupOptions, BadVariable, backup_options, dump_date
-from mover.data.report import reason
+from mover.data.report import counted, reason
 from mover.data.scan import Plan, Scanner
 from mover.ring import DataGauge, DataPhase, Kind, Producer, RingClosed, RingFds
 from mover.workers.channel import Channel, ChannelBroken
@@ -139,7 +139,7 @@ class _Backup:
             self._fail_in_band()
         report = self._report
         if halt is HaltReason.SUCCESSFUL and report.errors:
-            text = f"{report.errors} objects were left out or are not whole"
+            text = f"{counted(report.errors, 'object', 'objects')} left out or not whole"
         report.say_what_was_not_logged()
         report.finish(
             halt,
@@ -237,14 +237,16 @@ class _Backup:
         if self._history is not None:
             self._history.flush()
             if self._history.too_long:
-                text = f"{self._history.too_long} objects have paths too long for file history: they are in the backup"
+                left = counted(self._history.too_long, "object", "objects")
+                text = f"{left} with paths too long for file history: in the backup all the same"
                 report.say(LogType.WARNING, text)
         stream.finish()
         report.publish()
         report.say(
             LogType.NORMAL,
-            f"{report.directories} directories and {report.files} files, {report.file_bytes} bytes of content in"
-            f" {stream.offset} bytes, {report.errors} errors",
+            f"{counted(report.directories, 'directory', 'directories')} and {counted(report.files, 'file', 'files')},"
+            f" {report.file_bytes} bytes of content in {stream.offset} bytes,"
+            f" {counted(report.errors, 'error', 'errors')}",
         )
 
     def _directory(self, plan: Plan, ordinal: int, objects: ObjectWriter) -> None:

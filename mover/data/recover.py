@@ -22,7 +22,7 @@ from mover.data.recover_history import HistoryRecoverer
 from mover.data.recover_plan import Plan, make_plan
 from mover.data.recover_report import NOT_IN_BACKUP, RecoverReport, Request
 from mover.data.recover_stream import ALL_ONES, RecordReader, StreamBroken, StreamRefused
-from mover.data.report import reason
+from mover.data.report import counted, reason
 from mover.data.tree_writer import DestinationLost, TreeWriter
 from mover.ring import Consumer, DataGauge, DataPhase, Producer, RingClosed, RingFds
 from mover.workers.channel import Channel, ChannelBroken
@@ -205,9 +205,12 @@ class _Job:
             _fail_all(requests)
             return HaltReason.INTERNAL_ERROR, str(error)
         if halt is HaltReason.SUCCESSFUL:
-            text = f"{report.directories} directories and {report.files} files recovered, {report.errors} errors"
+            text = (
+                f"{counted(report.directories, 'directory', 'directories')} and"
+                f" {counted(report.files, 'file', 'files')} recovered, {counted(report.errors, 'error', 'errors')}"
+            )
             if report.absent:
-                text += f", {report.absent} were not in the backup"
+                text += f", {counted(report.absent, 'object', 'objects')} not in the backup"
         return halt, text
 
     def _note_missing(self, entries: list[int], plan: Plan, end: Header | None) -> None:
@@ -221,7 +224,7 @@ class _Job:
             for entry in entries:
                 report.errors += 1
                 plan.targets[plan.places[entry]].request.fail(RecoveryStatus.IO_ERROR)
-            report.log(LogType.ERROR, b"%d entries were not reached" % len(entries))
+            report.log(LogType.ERROR, f"not reached: {counted(len(entries), 'entry', 'entries')}".encode())
             return
         explained = read_left_out(self._reader, end).explains({plan.inumbers[entry] for entry in entries})
         for entry in entries:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from mover.data.codes import LogType, RecoveryStatus
-from mover.data.report import Report, reason
+from mover.data.report import Report, counted, reason
 from mover.workers.channel import Channel
 from mover.workers.messages import FileRecovered, RecoverName
 
@@ -94,5 +94,5 @@ class RecoverReport(Report):
         for request in requests:
             self._channel.send(FileRecovered(request.name.reported, request.status))
         for what, count in self._left_out.items():
-            self.say(LogType.WARNING, f"{what} left out {count} times")
+            self.say(LogType.WARNING, f"{what} left out {counted(count, 'time', 'times')}")
         self.say_what_was_not_logged()

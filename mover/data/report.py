@@ -18,6 +18,11 @@ def reason(error: Exception) -> str:
     return f"{error.strerror} ({errno.errorcode.get(error.errno or 0, str(error.errno))})"
 
 
+def counted(count: int, one: str, many: str) -> str:
+    """A number with what it counts: ``1 file``, ``2 files``."""
+    return f"{count} {one if count == 1 else many}"
+
+
 class Report:
     """Counts, logs and publishes.
 
@@ -65,7 +70,8 @@ class Report:
     def say_what_was_not_logged(self) -> None:
         """How many lines about single objects were too many."""
         if self._not_logged:
-            self.say(LogType.WARNING, f"{self._not_logged} further lines about single objects were not sent")
+            lines = counted(self._not_logged, "further line", "further lines")
+            self.say(LogType.WARNING, f"{lines} about single objects not sent")
 
     def finish(
         self, halt: HaltReason, text: str, *, stream_bytes: int, history_entries: int, env: Pairs | None = None

@@ -125,7 +125,7 @@ def test_a_file_that_cannot_be_opened_is_left_out(tree: Path, monkeypatch: pytes
         f"/export/data/small: left out: {os.strerror(error)} ({errno.errorcode[error]})"
     ]  # fmt: skip
     assert (outcome.finished.reason, outcome.finished.errors, outcome.finished.files) == (1, 1, 7)
-    assert outcome.finished.text == "1 objects were left out or are not whole"
+    assert outcome.finished.text == "1 object left out or not whole"
     assert dump.left_out == [dump.tree()[b"small"]]
     assert outcome.gauges[DataGauge.ERRORS] == 1
 
@@ -425,7 +425,7 @@ def test_lines_about_single_objects_are_bounded(tree: Path, monkeypatch: pytest.
     outcome = backup_here(request(tree))
     assert outcome.finished.errors == 5
     assert len(outcome.lines(ERROR)) == 2
-    assert outcome.lines(WARNING) == ["3 further lines about single objects were not sent"]
+    assert outcome.lines(WARNING) == ["3 further lines about single objects not sent"]
 
 
 # --- the backup itself ---------------------------------------------------------------------------------------

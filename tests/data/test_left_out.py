@@ -71,7 +71,7 @@ def test_recovering_everything_warns_and_succeeds(tree: Path, target: Path, monk
     assert lines(outcome, ERROR) == []
     left = ["bad-first", "below/bad-link", "below/bad-second", "again/bad-link", "again/bad-second"]
     assert sorted(lines(outcome, WARNING)) == sorted(f"{target}/{path}: {NOT_IN_BACKUP}" for path in left)
-    assert outcome.finished.text.endswith(", 0 errors, 5 were not in the backup")
+    assert outcome.finished.text.endswith(", 0 errors, 5 objects not in the backup")
     assert (target / "good").read_text() == "good"
 
 
@@ -103,7 +103,7 @@ def test_any_number_is_noted(tmp_path: Path, target: Path, monkeypatch: pytest.M
     assert parse(stream).left_out == list(range(3, 3 + count))
     outcome = recover_here(stream, [name(target)])
     assert outcome.status == {b"": 0}
-    assert outcome.finished.text.endswith(f", {count} were not in the backup")
+    assert outcome.finished.text.endswith(f", {count} objects not in the backup")
 
 
 @pytest.mark.parametrize(("lost", "status"), [([], 0), (["good"], 5)])
