@@ -10,7 +10,6 @@ import pytest
 from mover import __version__
 from mover.admin.messages import Reply, Request, Status, StatusReply, Version, VersionReply
 from mover.cli import control_process
-from mover.cli.main import COMMANDS
 from tests.admin.control import FakeControl
 from tests.cli.conftest import Run
 
@@ -80,13 +79,6 @@ def test_without_a_config_the_default_socket_is_asked(
     assert control_process.configured_socket() == "/run/mover/admin.sock"
     monkeypatch.setenv("MOVER_CONFIG", str(tmp_path / "none.toml"))
     assert mover("status", env={}).exit_code == 2
-
-
-def test_every_command_has_help_and_json(mover: Run) -> None:
-    for name in COMMANDS:
-        result = mover(name, "--help")
-        assert result.exit_code == 0
-        assert ("--json" in result.stdout) == (name not in {"serve", "tape", "log"})
 
 
 def test_a_start_imports_no_heavy_module() -> None:
