@@ -9,12 +9,13 @@ import struct
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, ParamSpec, Self, TypeVar
 
 import xdrlib3
 
 DEADLINE_S = 30.0
 LAST_FRAGMENT = 0x8000_0000
+P = ParamSpec("P")
 T = TypeVar("T")
 
 # 2.7, in the order of the enum
@@ -370,10 +371,10 @@ def pack_pairs(pairs: Pairs) -> bytes:
     return struct.pack(">I", len(pairs)) + b"".join(text(name) + text(value) for name, value in pairs)
 
 
-def refusal(action: Callable[[], object]) -> str:
+def refusal(action: Callable[P, object], *arguments: P.args, **named: P.kwargs) -> str:
     """The error that an action is refused with; NO_ERR when it is not."""
     try:
-        action()
+        action(*arguments, **named)
     except Failed as failed:
         return failed.error
     return "NO_ERR"
