@@ -14,6 +14,7 @@ from typing import Final
 
 from mover.data.attribute_writer import AttributeWriter
 from mover.data.beneath import make_beneath, open_beneath, open_directory_at
+from mover.data.file_systems import FileSystems
 from mover.data.recover_plan import Target
 from mover.data.recover_report import RecoverReport
 from mover.data.xattr_blob import ACL_ACCESS, ACL_DEFAULT
@@ -32,10 +33,14 @@ class TreeWriter:
 
     Args:
         volumes: open directories by their paths; owned from here on.
+
+    Attributes:
+        file_systems: where it has made or found directories.
     """
 
     def __init__(self, volumes: dict[bytes, int], report: RecoverReport) -> None:
         self.attributes = AttributeWriter(report)
+        self.file_systems = FileSystems()
         self._volumes = volumes
         self._report = report
         self._open: OrderedDict[int, int] = OrderedDict()  # target index -> descriptor, oldest use first
@@ -47,6 +52,7 @@ class TreeWriter:
             os.close(fd)
         self._open.clear()
         self._volumes.clear()
+        self.file_systems.close()
 
     # --- directories ---------------------------------------------------------------------------------------
 
@@ -142,6 +148,7 @@ class TreeWriter:
     def _look_for_inheritance(self, target: Target, fd: int, *, made: bool) -> None:
         """Clean a directory of ours of what it inherited; note what an older one hands down."""
         status = os.fstat(fd)
+        self.file_systems.note(fd, status.st_dev)
         default_acl = _has_attribute(fd, ACL_DEFAULT)
         if made:
             if default_acl:
