@@ -9,6 +9,7 @@ from typing import Literal
 import trio
 
 from mover.config import Config, Drive, Library
+from mover.control.durable import make_file
 from mover.control.inventory import InventoryError, LibraryInventory
 from mover.control.store import Store
 from mover.workers.messages import DriveSpec
@@ -165,7 +166,7 @@ class FileDrive(DriveBay):
 
     def make_cartridge(self) -> None:
         """Make the file, empty, when it is not there yet. Raises OSError."""
-        os.close(os.open(self._path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        make_file(self._path, exclusive=False)
 
     async def load(self, barcode: str | None) -> str:
         if barcode is not None:

@@ -7,6 +7,7 @@ dropped. Moves are serialised by one lock per library.
 
 import os
 import re
+from functools import partial
 from typing import Final, Literal
 
 import msgspec
@@ -14,6 +15,7 @@ import structlog
 import trio
 
 from mover.config import Library
+from mover.control.durable import make_file
 from mover.control.store import Location, Store, StoreError
 
 SUFFIX: Final = ".tap"
@@ -136,7 +138,7 @@ class LibraryInventory:
             )
         path = self._path(barcode)
         try:
-            await trio.to_thread.run_sync(_make_empty, path)
+            await trio.to_thread.run_sync(partial(make_file, path, exclusive=True))
         except FileExistsError:
             raise InventoryError("refused", f"{path} exists already") from None
         except OSError as error:
@@ -219,7 +221,3 @@ class LibraryInventory:
             await self._store.put_cartridge(self.library.name, barcode, where)
         except StoreError as error:
             raise InventoryError("failed", str(error)) from error
-
-
-def _make_empty(path: str) -> None:
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))

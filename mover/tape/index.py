@@ -89,12 +89,17 @@ def write_index(fd: int, path: str, index: Index) -> bool:
 
 
 def remove_index(path: str) -> None:
-    """Make sure that no index outlives the state of the cartridge it describes.
+    """Make sure that no index outlives the state of the cartridge it describes, not even in a crash of the host.
 
     Raises:
-        OSError: it is there and cannot be removed.
+        OSError: it is there and cannot be removed, or may come back.
     """
     try:
         os.unlink(path + SUFFIX)
     except FileNotFoundError:
         return
+    fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,5 +1,6 @@
 """Cartridges, drives and their leases over a real database and directory."""
 
+import errno
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -142,3 +143,39 @@ async def test_a_cartridge_without_write_bits_is_protected(tmp_path: Path) -> No
         os.chmod(tmp_path / "tapes" / "A.tap", 0o400)
         assert found.cartridges["A"].write_protected()
         assert (await found.load(0, None)).barcode != "A"  # no scratch cartridge
+
+
+async def test_a_new_cartridge_and_its_name_are_on_disk_before_it_is_in_the_inventory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    real = os.fsync
+
+    def fsync(fd: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    tapes, own = tmp_path / "tapes", tmp_path / "own.tap"
+    async with inventory(tmp_path) as found:
+        await found.create("A", 1)
+        assert synced == [str(tapes / "A.tap"), str(tapes)]
+        synced.clear()
+        FileDrive(Drive(name="nst0", device=f"virtual:{own}"), str(own), 1 << 24, set()).make_cartridge()
+        assert synced == [str(own), str(tmp_path)]
+
+
+async def test_a_cartridge_whose_name_cannot_be_made_durable_is_not_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fsync(fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    async with inventory(tmp_path) as found:
+        monkeypatch.setattr(os, "fsync", fsync)
+        with pytest.raises(InventoryError, match="Input/output error"):
+            await found.create("A", 1)
+        assert places(found) == {}
+        assert list((tmp_path / "tapes").iterdir()) == []
+        monkeypatch.undo()
+        assert await found.create("A", 1) == ["A"]

@@ -206,14 +206,26 @@ def test_the_index_of_another_state_is_not_believed(path: Path) -> None:
         cartridge.abandon()
 
 
-def test_the_index_goes_before_the_first_change(path: Path) -> None:
+def test_the_index_goes_before_the_first_change(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cartridge = opened(path)
     append(cartridge, b"ab")
     cartridge.close((0, 0), "drive")
     assert Path(f"{path}.idx").exists()
     cartridge = opened(path)
+    synced = []
+    real = os.fsync
+
+    def fsync(fd: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
     cartridge.cut(0, 0)
     assert not Path(f"{path}.idx").exists()
+    assert synced == [str(path.parent)]  # gone for good, before the cartridge is another one
+    append(cartridge, b"ab")
+    cartridge.cut(0, 0)
+    assert synced == [str(path.parent)]
     cartridge.abandon()
 
 
