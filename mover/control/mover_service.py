@@ -176,6 +176,7 @@ class MoverService:
                 window_is_new=self.window_is_new or self._run.is_new_to(worker),
                 position=self.position,
                 version=self.version,
+                local=end.local,
             ),
         )
         self.window_is_new = False

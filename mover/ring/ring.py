@@ -51,6 +51,7 @@ from mover.ring.mapping import Mapping, RingFds
 
 _APPENDED = W_PRODUCER + ProducerWord.APPENDED
 _FREE_TAKEN = W_PRODUCER + ProducerWord.FREE_TAKEN
+_WAITS_SINCE = W_CONSUMER + ConsumerWord.WAITING_SINCE_NS
 _BYTES_IN = W_PRODUCER + ProducerWord.BYTES
 _TAKEN = W_CONSUMER + ConsumerWord.TAKEN
 _RELEASED = W_CONSUMER + ConsumerWord.RELEASED
@@ -270,6 +271,13 @@ class Producer(_Side):
         finally:
             if taken > held:
                 os.eventfd_write(self._credit_fd, taken - held)
+
+    def consumer_waits(self) -> bool:
+        """Whether the consumer has nothing left and waits for more; to ask behind ``drain``.
+
+        It publishes its wait before it waits, and what it waited for before has come: all is given back.
+        """
+        return self._words[_WAITS_SINCE] != 0
 
     def detach(self) -> None:
         """Give back a slot that was reserved and not committed, so that a successor finds the ring whole; close."""

@@ -11,6 +11,7 @@ What was read is committed to the ring at once, and a pause waits until the othe
 Source: states.md 4.6.
 """
 
+import math
 import select
 import time
 from collections.abc import Callable
@@ -26,7 +27,8 @@ from mover.workers.channel import Channel
 from mover.workers.messages import Done, MoverHalted, MoverPaused, ReadStream, Refused, StartMover, ToWorker
 
 OPEN_ENDED: Final = 1 << 63  # so much left can only be of a read to the end of the stream: all ones and a little less
-OPEN_END_S: Final = 5.0  # how long a pause at its end waits for the other side's word that it has all it wants
+OPEN_END_S: Final = 5.0  # how long a pause at its end waits for a remote side's word that it has all it wants
+LOOK_S: Final = 0.02  # how often a local side is looked at meanwhile: that it begins to wait wakes nobody
 
 
 class WindowStart(Struct, frozen=True):
@@ -79,6 +81,7 @@ class FromTape(Mover):
         self._block = (here.blockno or 0) - (note.position.blockno or 0)
         self._next = note.offset + self._block * self._record_size
         self._scratch = bytearray(0)  # a record of which only a part is wanted
+        self._local = start.local
         self._gauges = self._ring.gauges
         self._publish()
 
@@ -147,20 +150,25 @@ class FromTape(Mover):
         A pause takes effect after what was read is on the data connection (states.md 4.2). A read to the end of the
         stream runs past it, to the end of the window or the tape file, and whoever has found the stream's end needs a
         moment to say so; NDMJOB's client takes a mover that is PAUSED while DATA is ACTIVE for one that needs a tape.
+        A local data worker is seen to wait for more when it needs it, and else, however long it takes to make all
+        durable, is not through yet; of a remote one nothing is seen.
 
         Raises:
             RingClosed: nothing more is wanted, there is nothing to pause for.
             Stopped: control ends the mover.
         """
         ring.drain()
-        open_ended = self._bytes_left >= OPEN_ENDED
-        deadline = time.monotonic() + OPEN_END_S
+        if self._bytes_left < OPEN_ENDED:
+            return
+        deadline = math.inf if self._local else time.monotonic() + OPEN_END_S
         with select.epoll() as waiter:
             waiter.register(self._channel.fileno(), select.EPOLLIN)
             waiter.register(ring.fileno(), select.EPOLLIN | select.EPOLLET)
-            while open_ended and (left := deadline - time.monotonic()) > 0:
+            while (left := deadline - time.monotonic()) > 0:
                 ring.check()
-                waiter.poll(left)
+                if self._local and ring.consumer_waits():
+                    return
+                waiter.poll(min(left, LOOK_S) if self._local else left)
                 self.attention()
 
     def _go_to_record(self) -> MoverEvent | None:

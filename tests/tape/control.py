@@ -127,6 +127,7 @@ class Tape:
         window_is_new: bool = True,
         position: MoverPosition | None = None,
         version: int = 4,
+        local: bool = False,
     ) -> None:
         message = StartMover(
             mode=mode,
@@ -136,6 +137,7 @@ class Tape:
             window_is_new=window_is_new,
             position=position or MoverPosition(),
             version=version,
+            local=local,
         )
         self.ask(message, Done, *ring.fds)
 

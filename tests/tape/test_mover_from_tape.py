@@ -2,14 +2,15 @@
 
 import random
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mover.ring import Consumer, Kind, RingControl, TapeGauge, Verdict
+from mover.ring import Consumer, Kind, Producer, RingClosed, RingControl, TapeGauge, Verdict
 from mover.tape import mover_from_tape
 from mover.tape.codes import ALL_ONES, Error, HaltReason, MoverMode, PauseReason, TapeMode, TapeOperation
 from mover.workers.messages import (
@@ -332,3 +333,46 @@ def test_a_pause_comes_after_the_bytes_and_not_when_the_other_side_has_enough(
     assert take(consumer, 40) == STREAM[:40]
     consumer.finish()
     assert tape.receive(MoverHalted).reason == HaltReason.CONNECT_CLOSED
+
+
+def test_a_local_side_that_waits_for_more_is_not_kept_waiting_at_the_windows_end(
+    tape: Tape, ring: RingControl, consumer: Consumer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mover_from_tape, "OPEN_END_S", 3600)
+    tape.open(recorded(tmp_path, records(0, 40)), TapeMode.READ)
+    tape.start(ring, WRITE, 10, window=(0, 40), local=True)
+    tape.ask(ReadStream(0, ALL_ONES), Done)
+    assert take(consumer, 40) == STREAM[:40]
+
+    def end_at_its_pause() -> None:
+        tape.receive(MoverPaused)
+        ring.conclude(Verdict.CLOSED)
+
+    with pytest.raises(RingClosed):
+        run_beside(consumer.peek, end_at_its_pause)
+
+
+def test_a_local_side_that_does_not_wait_for_more_is_waited_for(
+    tape: Tape, ring: RingControl, consumer: Consumer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has found the stream's end and makes all durable, which may take longer than any deadline."""
+    looks = threading.Event()
+    monkeypatch.setattr(mover_from_tape, "OPEN_END_S", 0.0)
+    monkeypatch.setattr(Producer, "consumer_waits", lambda self: looks.set())
+    tape.open(recorded(tmp_path, records(0, 40)), TapeMode.READ)
+    tape.start(ring, WRITE, 10, window=(0, 40), local=True)
+    tape.ask(ReadStream(0, ALL_ONES), Done)
+    assert take(consumer, 40) == STREAM[:40]
+    assert looks.wait(10)
+    consumer.finish()
+    assert tape.receive(MoverHalted).reason == HaltReason.CONNECT_CLOSED
+
+
+def run_beside(waits: Callable[[], object], ends_it: Callable[[], object]) -> None:
+    """``waits`` here, ``ends_it`` in a thread."""
+    thread = threading.Thread(target=ends_it)
+    thread.start()
+    try:
+        waits()
+    finally:
+        thread.join(10)
