@@ -224,9 +224,11 @@ class TreeWriter:
         """Put what was made beside its name into its place."""
         if made == name:
             return
-        os.rename(made, name, src_dir_fd=directory, dst_dir_fd=directory)
-        # A rename between two names of one inode does nothing at all and leaves both.
-        remove(directory, made)
+        try:
+            os.rename(made, name, src_dir_fd=directory, dst_dir_fd=directory)
+        finally:
+            # Where it failed; and a rename between two names of one inode does nothing at all and leaves both.
+            remove(directory, made)
 
     def link(self, source_directory: int, source: bytes, directory: int, name: bytes) -> None:
         """A further name of something made before."""

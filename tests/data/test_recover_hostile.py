@@ -1,5 +1,6 @@
 """Streams made to do harm, cut streams and damaged ones: nothing is written outside, all ends and is reported."""
 
+import errno
 import gc
 import os
 import stat
@@ -193,6 +194,28 @@ def test_depth_is_not_paid_for_at_every_level(
     assert found.stdout.strip() == bytes(inside) + b"/d" * depth
     assert sum(walked) < 50 * depth
     assert len(paths) < 10
+
+
+def test_what_cannot_take_its_place_leaves_nothing_beside_it(
+    places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, _ = places
+    for old in ("file", "link", "hard"):
+        (inside / old).write_text("old")
+
+    def busy(*_: object, **__: object) -> None:  # as for a file that something is mounted on, or that is immutable
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    monkeypatch.setattr(os, "rename", busy)
+    writer = DumpWriter().begin(range(2, 6))
+    writer.directory(2, [(3, b"file"), (4, b"link"), (5, b"first"), (5, b"hard")])
+    writer.file(3, b"new")
+    writer.content(4, Meta(stat.S_IFLNK | 0o777), b"new")
+    writer.content(5, Meta(stat.S_IFREG | 0o644, nlink=2), b"new")
+    outcome = recover_here(writer.end(), [name(inside)])
+    assert sorted(path.name for path in inside.iterdir()) == ["file", "first", "hard", "link"]
+    assert {(inside / old).read_text() for old in ("file", "link", "hard")} == {"old"}
+    assert (outcome.finished.errors, outcome.text().count(b"EBUSY")) == (3, 3)
 
 
 def test_what_lies_behind_the_size_of_a_directory_is_not_kept(places: tuple[Path, Path]) -> None:
