@@ -169,22 +169,22 @@ class _Player:
         )
 
     async def _play_request(self, number: int, message: Message, logins: set[int]) -> None:
-        assert message.record is not None
         try:
-            record = bytes.fromhex(message.record)
-            header = decode_header(record)
-        except (ValueError, XdrDecodeError) as error:
-            if message.kind == "unreadable":
-                await self._send(bytes.fromhex(message.record))
-                return
+            record = bytes.fromhex(message.record or "")
+        except ValueError as error:
             raise JobError(f"line {number}: the record cannot be read: {error}") from None
+        try:
+            header = decode_header(record)
+        except XdrDecodeError:
+            await self._send(record)  # cut off then, and sent so again
+            return
         body = record[SIZE:]
         if header.message == MessageCode.CONNECT_CLIENT_AUTH and message.sequence in logins:
             body = self._login(record)
         elif DUMP_ID in body:
             body = self._of_any_dump(header, record)
         if header.message == MessageCode.CONNECT_OPEN and message.fields is not None:
-            self._opens = message.fields["protocol_version"]
+            self._opens = message.fields.get("protocol_version")
         ours = await self._request(header, body)
         if message.sequence is not None:
             self._waiting[message.sequence] = ours

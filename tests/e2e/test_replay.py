@@ -36,6 +36,7 @@ from mover.ndmp.messages import (
 )
 from mover.ndmp.messages.common import AuthMd5, AuthMd5Attr
 from tests.e2e.conftest import MakeServer
+from tests.support import v1_jobs
 from tests.support.ndmp_client import Job, NdmpClient
 from tests.support.processes import settle
 from tests.support.servers import Login, Server, mover_command
@@ -182,6 +183,39 @@ def raw_dialogue(server: Server, login: Login) -> None:
         client.ok(TapeMtioRequest(TapeOperation.REW, 1))
         client.ok(TapeCloseRequest())
         client.hang_up()
+
+
+def test_a_job_of_version_1_is_played_again(make_server: MakeServer, login: Login, shm: Path) -> None:
+    make_small_files(shm / "source", files=60, directories=3, seed=1)
+    recorded = make_server("recorded", node=LOGGED)
+    with v1_jobs.connect(recorded, login) as client:
+        saved = v1_jobs.back_up(client, v1_jobs.env_of(shm / "source", HIST="y"))
+        v1_jobs.recover(client, saved, shm / "target")
+        client.hang_up()
+    (log,) = logs(recorded)
+    assert login.password not in log.read_text()
+    played = replay(log, make_server("fresh"), login)
+    assert played.stderr == ""
+    assert played.returncode == 0
+
+
+def test_a_log_begun_in_the_dialogue_is_played_behind_a_login(make_server: MakeServer, login: Login) -> None:
+    server = make_server("server")
+    with NdmpClient(server.address, login=login, version=3) as client:
+        server.ask("log", "start", "--session-id", "1", "--advanced", "--filter", "tape")
+        client.ok(TapeOpenRequest(b"vtl0/drive0", TapeMode.RDWR))
+        client.ok(ConfigGetHostInfoRequest())
+        client.ok(TapeMtioRequest(TapeOperation.REW, 1))
+        client.ok(TapeCloseRequest())
+        server.ask("log", "stop", "--session-id", "1", "--advanced")
+        client.ok(ConfigGetHostInfoRequest())
+        client.hang_up()
+    (log,) = logs(server)
+    played = replay(log, server, login)
+    assert played.returncode == 0, played.stderr
+    assert played.stdout == "6 requests played, 3 replies and posts compared: no difference\n"
+    assert "the log was made without config" in played.stderr
+    assert "the replay opens and logs in by itself" in played.stderr
 
 
 def test_what_cannot_be_played_says_why(make_server: MakeServer, login: Login, shm: Path) -> None:
