@@ -199,11 +199,15 @@ class ObjectMaker:
         current.fd = -1
         current.entry = -1
         self._report.error(current.path(), error, current.target.request)
+        self._discard(current)
+        self._writer.check_volume(current.target)
+
+    def _discard(self, current: Unfinished) -> None:
+        """Remove what was made and is not whole."""
         try:
             remove(self._writer.descriptor(current.target), current.made)
-        except OSError as second:
-            self._report.error(current.target.path(current.made), second)
-        self._writer.check_volume(current.target)
+        except OSError as error:
+            self._report.error(current.target.path(current.made), error)
 
     # --- the end -------------------------------------------------------------------------------------------
 
@@ -229,6 +233,9 @@ class ObjectMaker:
                 self._report.error(current.path(), "a part of it is lost in the stream", current.target.request)
         except OSError as error:
             self._report.error(current.path(), error, current.target.request)
+            self._discard(current)
+            for entry in current.others:
+                self._fail(entry, "it could not be made under another of its names")
             self._writer.check_volume(current.target)
         else:
             for entry in current.others:
@@ -282,6 +289,9 @@ class ObjectMaker:
             directory = self._writer.descriptor(other.target)
             self._set_attributes(other, directory)
             self._writer.place(directory, other.made, other.name)
+        except OSError:
+            self._discard(other)
+            raise
         finally:
             if other.fd >= 0:
                 os.close(other.fd)

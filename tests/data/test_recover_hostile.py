@@ -208,14 +208,49 @@ def test_what_cannot_take_its_place_leaves_nothing_beside_it(
 
     monkeypatch.setattr(os, "rename", busy)
     writer = DumpWriter().begin(range(2, 6))
-    writer.directory(2, [(3, b"file"), (4, b"link"), (5, b"first"), (5, b"hard")])
-    writer.file(3, b"new")
+    writer.directory(2, [(3, b"file"), (3, b"other"), (4, b"link"), (5, b"first"), (5, b"hard")])
+    writer.content(3, Meta(stat.S_IFREG | 0o644, nlink=2), b"new")
     writer.content(4, Meta(stat.S_IFLNK | 0o777), b"new")
     writer.content(5, Meta(stat.S_IFREG | 0o644, nlink=2), b"new")
     outcome = recover_here(writer.end(), [name(inside)])
     assert sorted(path.name for path in inside.iterdir()) == ["file", "first", "hard", "link"]
     assert {(inside / old).read_text() for old in ("file", "link", "hard")} == {"old"}
-    assert (outcome.finished.errors, outcome.text().count(b"EBUSY")) == (3, 3)
+    assert (outcome.finished.errors, outcome.text().count(b"EBUSY")) == (4, 3)
+    assert b"/other: it could not be made under another of its names" in outcome.text()
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_what_cannot_become_whole_leaves_nothing(
+    places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, old: bool
+) -> None:
+    inside, _ = places
+    if old:
+        for kept in ("sparse", "copy"):
+            (inside / kept).write_text("old")
+
+    ftruncate = os.ftruncate
+
+    def too_large(fd: int, length: int) -> None:
+        if length == 1 << 62:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        ftruncate(fd, length)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "ftruncate", too_large)
+    monkeypatch.setattr(os, "sendfile", full)
+    writer = DumpWriter().begin(range(2, 5))
+    writer.directory(2, [(3, b"sparse"), (4, b"twice")])
+    writer.header(2, inumber=3, meta=Meta(stat.S_IFREG | 0o644), size=1 << 62)
+    writer.file(4, b"content")
+    wanted = [name(inside, b"sparse", below=b"sparse"), name(inside, b"twice", below=b"one")]
+    outcome = recover_here(writer.end(), [*wanted, name(inside, b"twice", below=b"copy")])
+    assert outcome.finished.errors == 2
+    assert (inside / "one").read_bytes() == b"content"
+    assert {path.name: path.read_bytes() for path in inside.iterdir() if path.name != "one"} == (
+        {"sparse": b"old", "copy": b"old"} if old else {}
+    )
 
 
 def test_what_lies_behind_the_size_of_a_directory_is_not_kept(places: tuple[Path, Path]) -> None:
