@@ -54,7 +54,6 @@ def test_the_simple_configuration(local: Server, login: Login, source: Path, shm
         assert [pair for pair in saved if pair in env] == env  # under the names they came with
         assert not {post.code for post in client.posts} & {v1.FH_ADD_UNIX, v1.FH_ADD_UNIX_DIR, v1.FH_ADD_UNIX_NODE}
         recover(client, saved, shm / "target")
-        client.hang_up()
     assert compare_trees(source, shm / "target").differences == []
 
 
@@ -179,8 +178,6 @@ def test_the_jukebox_configuration(make_server: MakeServer, login: Login, source
             assert refusal(robot.done, v1.SCSI_RESET_DEVICE) == "DEV_NOT_OPEN_ERR"
             operator.change(number)
             recover(client, saved[number], shm / target)
-        for each in (robot, client):
-            each.hang_up()
     assert compare_trees(source / "directory-000", shm / "first").differences == []
     assert compare_trees(source / "directory-001", shm / "second").differences == []
 

@@ -27,7 +27,6 @@ def client(shared: Server, login: Login) -> Iterator[V1Client]:
         client.mtio(v1.REW)
         client.set_record_size(KIB)
         yield client
-        client.hang_up()
 
 
 def test_the_record_size_before_it_is_set(client: V1Client, shared: Server, login: Login) -> None:

@@ -110,9 +110,17 @@ class V1Client:
 
     Attributes:
         posts: what the server said by itself, in order.
+        offered: the version of the greeting.
+        refused: the versions that it did not have.
+
+    Args:
+        versions: to try, one after the other (3.1.1).
+        fragments: of each record sent.
     """
 
-    def __init__(self, address: str, user: str = "", password: str = "", *, fragments: int = 1) -> None:
+    def __init__(
+        self, address: str, user: str = "", password: str = "", *, versions: tuple[int, ...] = (1,), fragments: int = 1
+    ) -> None:
         host, _, port = address.rpartition(":")
         self.socket = socket.create_connection((host, int(port)), timeout=DEADLINE_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -120,11 +128,13 @@ class V1Client:
         self._fragments = fragments
         self._received = bytearray()
         self._sequence = 0
+        self._ended = False
         self._server_sequence = 0
         try:
             _, (reason, self.offered, _) = self.wait_for(NOTIFY_CONNECTED)
             assert reason == 0
-            self.open(1)
+            self.refused = [version for version in versions if refusal(self.open, version) != "NO_ERR"]
+            assert len(self.refused) < len(versions)
             if user:
                 self.auth_text(user, password)
         except BaseException:
@@ -137,7 +147,11 @@ class V1Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.socket.close()
+        try:
+            if error is None and not self._ended:
+                self.hang_up()
+        finally:
+            self.socket.close()
 
     # --- messages (2.5, 2.6)
 
@@ -230,6 +244,7 @@ class V1Client:
         self.socket.settimeout(DEADLINE_S)
         while data := self.socket.recv(1 << 16):
             self._received += data
+        self._ended = True
         return True
 
     # --- CONNECT, CONFIG, SCSI (3.1 to 3.3)

@@ -17,7 +17,16 @@ from mover.control.data_connection import DataConnection
 from mover.control.data_run import Start
 from mover.control.data_service import DataService
 from mover.control.version_1.mover import OwnMover
-from mover.ndmp.enums import DataOperation, DataState, LogLevel, LogType, MoverHaltReason, MoverPauseReason, MoverState
+from mover.ndmp.enums import (
+    DataHaltReason,
+    DataOperation,
+    DataState,
+    LogLevel,
+    LogType,
+    MoverHaltReason,
+    MoverPauseReason,
+    MoverState,
+)
 from mover.ndmp.messages import LogMessagePost, NotifyPausedPost
 from mover.ndmp.states import DataInput
 from mover.workers.messages import DataFinished, FileRecovered, Pairs
@@ -41,6 +50,7 @@ class TapeDataService(DataService):
     def __init__(self, connection: "Connection") -> None:
         super().__init__(connection)
         self._debugs = False
+        self._halting = trio.Lock()
         self._mover.on_pause = self._on_mover_paused
 
     @property
@@ -119,6 +129,8 @@ class TapeDataService(DataService):
             f"data worker: {event.directories} directories, {event.files} files, {event.errors} errors, "
             f"{event.stream_bytes} bytes of stream, {event.history_entries} entries of file history",
         )
+        if event.reason == DataHaltReason.CONNECT_ERROR:
+            await self._mover.last_word()
         await super()._complete(event)
 
     def _ends_with(self, end: DataConnection) -> bool:
@@ -133,8 +145,11 @@ class TapeDataService(DataService):
         return DataInput.MEDIA_ERROR if of_tape and self.machine.can(DataInput.MEDIA_ERROR) else DataInput.FAILED
 
     async def _halt(self, signal: DataInput, text: str) -> None:
-        await self._mover.settle(orderly=signal is DataInput.COMPLETE, text=text)
-        await super()._halt(signal, text)
+        run = self._run
+        async with self._halting:  # who comes first says why: an ABORT makes data worker and mover fail
+            if self._run is run:
+                await self._mover.settle(orderly=signal is DataInput.COMPLETE, text=text)
+                await super()._halt(signal, text)
 
     async def _let_go(self, *, orderly: bool, text: str) -> None:
         end, self.connection_end = self.connection_end, None

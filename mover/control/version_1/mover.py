@@ -7,10 +7,12 @@ Source: NDMPv1 sections 2.3, 3.5.2 and 3.5.3.
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import trio
+
 from mover.control.data_connection import PeerEnd
 from mover.control.local import join_local
-from mover.control.mover_service import LEAVE_S, MoverService
-from mover.ndmp.enums import UNBOUNDED, LogType, MoverHaltReason, MoverMode, MoverPauseReason
+from mover.control.mover_service import LEAVE_S, TELL_S, MoverService
+from mover.ndmp.enums import UNBOUNDED, LogType, MoverHaltReason, MoverMode, MoverPauseReason, MoverState
 from mover.ndmp.states import MoverInput
 from mover.workers.messages import MoverPaused
 
@@ -79,6 +81,12 @@ class OwnMover(MoverService):
         if end is not None:
             await end.conclude_end(PeerEnd(orderly=orderly, closed=orderly, text=text))
         await self._run.stop(MoverHaltReason.ABORTED, LEAVE_S)
+
+    async def last_word(self) -> None:
+        """The stream broke: wait a moment for the tape worker's word why, which may be behind the data worker's."""
+        with trio.move_on_after(TELL_S):
+            while self.machine.state is MoverState.ACTIVE:
+                await self._moved.wait()
 
     async def read(self, offset: int, length: int) -> None:
         """What the data worker wants. Raises Refusal."""
