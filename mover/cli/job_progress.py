@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mover.dma import LogLine, Progress
 
 PLAIN_INTERVAL_S: Final = 5.0  # between plain lines of one phase
+HELD_S: Final = 1.0  # for which an error waits for the end of the job
 
 PHASES: Final = {
     "connect": "connecting",
@@ -37,6 +38,9 @@ class Reporter(Protocol):
 
     def log(self, line: "LogLine") -> None:
         """Each message of a server and each note of the DMA."""
+
+    def failed(self, text: str) -> None:
+        """The job failed, and this will be said of it: what it repeats need not be said before."""
 
 
 def reporter(*, quiet: bool) -> Reporter:
@@ -68,20 +72,12 @@ def described(progress: "Progress") -> str:
         total = f" of {size(progress.total_bytes)}" if progress.total_bytes else ""
         parts.append(size(progress.bytes_processed) + total)
     if progress.files:
-        parts.append(f"{progress.files} names")
+        parts.append(f"{progress.files} {'name' if progress.files == 1 else 'names'}")
     if progress.rate_bytes_s and progress.phase == "transfer":
         parts.append(f"{size(progress.rate_bytes_s)}/s")
     if progress.eta_s is not None and progress.phase == "transfer":
         parts.append(f"{duration(progress.eta_s)} to go")
     return ", ".join(parts)
-
-
-def _said(line: "LogLine") -> str | None:
-    """A message as it is printed; None: it is for developers."""
-    if line.kind == "debug":
-        return None
-    kind = "" if line.kind == "normal" else f"{line.kind}: "
-    return kind + printable(line.text.rstrip())
 
 
 class Quiet:
@@ -99,26 +95,67 @@ class Quiet:
     def log(self, line: "LogLine") -> None:
         """Passed over; the result holds it."""
 
+    def failed(self, text: str) -> None:
+        """Nothing was said before."""
 
-class Plain(Quiet):
+
+class _Talking(Quiet):
+    """Says each message, an error some time later: when it is why the job fails, the failure's line has it."""
+
+    def __init__(self) -> None:
+        self._held: LogLine | None = None
+        self._held_since = 0.0
+
+    def __exit__(self, *_: object) -> None:
+        self._release()
+
+    def progress(self, progress: "Progress") -> None:
+        if time.monotonic() - self._held_since >= HELD_S:
+            self._release()
+
+    def log(self, line: "LogLine") -> None:
+        if line.kind == "debug":  # for developers
+            return
+        self._release()
+        if line.kind == "error":
+            self._held, self._held_since = line, time.monotonic()
+        else:
+            self._say(line)
+
+    def failed(self, text: str) -> None:
+        if self._held is not None and self._held.text in text:
+            self._held = None
+
+    def _release(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            self._say(held)
+
+    def _say(self, line: "LogLine") -> None:
+        before = {"normal": "", "error": "mover: "}.get(line.kind, f"{line.kind}: ")
+        self._print(before + printable(line.text.rstrip()))
+
+    def _print(self, text: str) -> None:
+        click.echo(text, err=True)
+
+
+class Plain(_Talking):
     """A line at each change of phase, and every few seconds while one lasts."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._phase = ""
         self._last = 0.0
 
     def progress(self, progress: "Progress") -> None:
+        super().progress(progress)
         now = time.monotonic()
         if progress.phase != self._phase or now - self._last >= PLAIN_INTERVAL_S:
             self._phase, self._last = progress.phase, now
-            click.echo(described(progress), err=True)
-
-    def log(self, line: "LogLine") -> None:
-        if (text := _said(line)) is not None:
-            click.echo(text, err=True)
+            self._print(described(progress))
 
 
-class Bar(Quiet):
+class Bar(_Talking):
     """A live bar with rate and time to go; messages scroll above it."""
 
     def __init__(self) -> None:
@@ -126,6 +163,7 @@ class Bar(Quiet):
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
         from rich.table import Column
 
+        super().__init__()
         self._bar: Any = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -140,9 +178,11 @@ class Bar(Quiet):
         return self
 
     def __exit__(self, *_: object) -> None:
+        super().__exit__()
         self._bar.stop()
 
     def progress(self, progress: "Progress") -> None:
+        super().progress(progress)
         self._bar.update(
             self._task,
             # The bar says that it transfers, and 80 columns are none too many.
@@ -151,6 +191,5 @@ class Bar(Quiet):
             total=progress.total_bytes,
         )
 
-    def log(self, line: "LogLine") -> None:
-        if (text := _said(line)) is not None:
-            self._bar.console.print(text, markup=False, soft_wrap=True)
+    def _print(self, text: str) -> None:
+        self._bar.console.print(text, markup=False, soft_wrap=True)

@@ -46,6 +46,7 @@ def _run(job: Callable[..., Awaitable[_Result]], options: msgspec.Struct, *, qui
         try:
             return trio.run(run)
         except DmaError as error:
+            sink.failed(str(error))
             raise Failure(str(error)) from None
 
 

@@ -10,7 +10,7 @@ import trio
 from mover.dma.client import printable
 from mover.dma.history import HistorySink
 from mover.dma.results import LogLine
-from mover.ndmp.enums import LogType
+from mover.ndmp.enums import DataHaltReason, LogType
 from mover.ndmp.messages import (
     Body,
     FhAddDirPost,
@@ -49,7 +49,11 @@ class Halt(msgspec.Struct, frozen=True):
 
 
 class JobEvents:
-    """Collects the posts of both control connections; `changed` ends a wait."""
+    """Collects the posts of both control connections; `changed` ends a wait.
+
+    Attributes:
+        ending: the cause of the job's failure is known, and what still runs is being ended.
+    """
 
     def __init__(self, log: LogSink | None = None) -> None:
         self.data_halt: Halt | None = None
@@ -60,6 +64,7 @@ class JobEvents:
         self.log: list[LogLine] = []
         self.log_dropped = 0
         self.history: HistorySink | None = None
+        self.ending = False
         self._log_sink = log
         self._changed = trio.Event()
 
@@ -71,7 +76,7 @@ class JobEvents:
                     await self.history.put(body)
                 return
             case LogMessagePost(log_type=log_type, entry=entry):
-                self.add_log(LogLine(_LOG_KINDS.get(log_type, "normal"), printable(entry)))
+                self._heard(_LOG_KINDS.get(log_type, "normal"), printable(entry))
                 return
             case LogFilePost():
                 self.fates.append(body)
@@ -87,6 +92,14 @@ class JobEvents:
             case NotifyConnectionStatusPost(text_reason=text):
                 self.note(f"a server ends the session: {printable(text)}".rstrip(": "))
         self.wake()
+
+    def _heard(self, kind: str, text: str) -> None:
+        """A server's line. That one machine met the end of the other, or ours, is for developers only."""
+        data = self.data_halt
+        data_failed = data is not None and data.reason not in {DataHaltReason.SUCCESSFUL, DataHaltReason.CONNECT_ERROR}
+        if kind == "error" and (self.ending or (data_failed and text.startswith(MOVER_SAYS))):
+            kind = "debug"
+        self.add_log(LogLine(kind, text))
 
     def note(self, text: str) -> None:
         """A line of the DMA's own in the log."""

@@ -267,7 +267,8 @@ class RunningJob:
             # A log message about a refusal follows its reply: with the next reply it is here.
             await self._try("data service", self._hear_data)
             await self._try("mover", self._hear_mover)
-            reason = self.events.last_error()  # before the ends below have log messages of their own
+            reason = self.events.last_error()
+            self.events.ending = True  # each machine may complain of the end that the other is given
             await self._try("data service", self._abort_data)
             await self._try("mover", self._abort_mover)
             await self._try("data service", self._stop_data)

@@ -55,6 +55,8 @@ from mover.ndmp.messages import (
 
 DRAIN_S: Final = 2.0
 """How long the data service may stand still behind a mover that has read everything, before the mover is closed."""
+FAILED_GRACE_S: Final = 2.0
+"""How long the mover may take to see that a data service that failed broke the data connection."""
 CLOSE_GRACE_S: Final = 10.0
 """How long a mover may take to halt by itself when it does not take MOVER_CLOSE."""
 
@@ -235,6 +237,7 @@ class _Reading:
         self.job = job
         self.tape_file = tape_file
         self._ran_out = ""
+        self._data_halted_at: float | None = None
         self._mover_seen_active = False
         self._closed = False
 
@@ -246,9 +249,19 @@ class _Reading:
             await self._pause(events.mover_pause.reason)
             events.mover_pause = None
         # What the mover has read may still be on its way: a data service that goes on is left to it.
-        drained = self._ran_out and self.job.still_s >= DRAIN_S
-        if (events.data_halt is not None or drained) and events.mover_halt is None:
+        drained = bool(self._ran_out) and self.job.still_s >= DRAIN_S
+        if (self._data_is_through() or drained) and events.mover_halt is None:
             await self._close()
+
+    def _data_is_through(self) -> bool:
+        """Whether nobody reads any more; a mover whose data service failed is first left to find that by itself."""
+        halt = self.job.events.data_halt
+        if halt is None:
+            return False
+        if self._data_halted_at is None:
+            self._data_halted_at = trio.current_time()
+        grace = 0.0 if halt.reason == DataHaltReason.SUCCESSFUL else FAILED_GRACE_S
+        return trio.current_time() - self._data_halted_at >= grace
 
     async def _read(self, wanted: NotifyDataReadPost) -> None:
         job = self.job

@@ -225,6 +225,45 @@ def test_a_job_that_failed_is_one_line(mover: Run, login: list[str], monkeypatch
     assert result.stderr == "mover: no cartridge in the drive\n"
 
 
+@pytest.mark.parametrize(
+    ("failure", "lines"),
+    [
+        ("data service halted (no cartridge)", ["mover: a file", "mover: data service halted (no cartridge)"]),
+        ("something else", ["mover: a file", "mover: no cartridge", "mover: something else"]),
+        ("", ["mover: a file", "mover: no cartridge"]),
+    ],
+)
+def test_an_error_is_said_once(
+    mover: Run, login: list[str], monkeypatch: pytest.MonkeyPatch, failure: str, lines: list[str]
+) -> None:
+    async def run(_: object, *, progress: Callable[[Progress], None], log: Callable[[LogLine], None]) -> object:
+        for line in (LogLine("error", "a file"), LogLine("error", "no cartridge"), LogLine("debug", "mover: the same")):
+            log(line)
+        progress(Progress("finish"))
+        if failure:
+            raise JobError(failure)
+        return BACKUP
+
+    monkeypatch.setattr("mover.dma.run_backup", run)
+    result = mover("backup", "/srv", *login)
+    assert result.exit_code == bool(failure)
+    assert [line for line in result.stderr.splitlines() if line != "finishing"] == lines
+
+
+def test_an_error_in_mid_job_is_said_while_it_runs(
+    mover: Run, login: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mover.cli.job_progress.HELD_S", 0.0)
+
+    async def run(_: object, *, progress: Callable[[Progress], None], log: Callable[[LogLine], None]) -> object:
+        log(LogLine("error", "a file"))
+        progress(Progress("transfer"))
+        return BACKUP
+
+    monkeypatch.setattr("mover.dma.run_backup", run)
+    assert mover("backup", "/srv", *login).stderr.splitlines() == ["mover: a file", "transferring"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_cancels_the_job(
     mover: Run, login: list[str], monkeypatch: pytest.MonkeyPatch, number: signal.Signals

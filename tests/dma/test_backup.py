@@ -194,8 +194,11 @@ async def test_a_refusal_says_what_the_server_logged(world: World, server: Serve
     world.refuse[C.DATA_START_BACKUP] = ErrorCode.ILLEGAL_ARGS_ERR
     world.logged_refusal = m.LogMessagePost(2, 1, b"/srv is no volume")
     world.logged_abort = m.LogMessagePost(2, 1, b"mover: the data connection failed")
+    said: list[LogLine] = []
     with trio.fail_after(DEADLINE_S), pytest.raises(NdmpError, match=r"^DATA_START_BACKUP.*: /srv is no volume$"):
-        await run_backup(options(server, tmp_path))
+        await run_backup(options(server, tmp_path), log=said.append)
+    # The mover's only met the end that the DMA made.
+    assert said == [LogLine("error", "/srv is no volume"), LogLine("debug", "mover: the data connection failed")]
 
 
 async def test_a_full_cartridge_aborts(world: World, server: Server, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from mover.dma import (
     JobError,
     ListOptions,
     LoginError,
+    LogLine,
     NdmpError,
     Progress,
     RecoverOptions,
@@ -195,12 +196,15 @@ async def test_several_jobs_on_one_cartridge(site: Site) -> None:
 
 
 async def test_a_tape_file_that_holds_another_job_is_not_recovered(site: Site) -> None:
+    said: list[LogLine] = []
     with trio.fail_after(DEADLINE_S):
         for number in range(2):
             (site.source / "file").write_text(f"contents {number}")
             await run_backup(site.backup(overwrite=True))
         with pytest.raises(JobError, match=r"\(data: the tape file holds the dump of .* that is wanted \(id \w+\)\)$"):
-            await run_recover(site.recover(job=1))
+            await run_recover(site.recover(job=1), log=said.append)
+        assert [line.text[:20] for line in said if line.kind in {"error", "dma"}] == ["data: the tape file "]
+        assert "refused" not in (site.directory / "one" / "server.log").read_text()
         assert list(site.target.iterdir()) == []
         await run_recover(site.recover(job=2))
         assert (site.target / "file").read_text() == "contents 1"
