@@ -153,7 +153,7 @@ class Place(Struct, frozen=True):
 
 
 class HistoryPlan(Struct, frozen=True):
-    """Which file history to send: the protocol version (2, 3 or 4) and the form."""
+    """Which file history to send: the protocol version (1 to 4) and the form."""
 
     version: int
     form: Literal["dir", "file"]

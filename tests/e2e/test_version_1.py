@@ -220,6 +220,7 @@ def test_a_tree_over_three_tapes(make_server: MakeServer, login: Login, shm: Pat
             assert (state.operation, state.state, state.halt_reason, state.pause_reason) == (v1.BACKUP, v1.PAUSED, 0, 1)
             assert client.env()
             records.append(client.tape_state().record_num)
+            assert state.bytes_processed == sum(records) * RECORD
             client.mtio(v1.EOF)  # behind early warning a mark still fits
             client.tape_close()
             assert refusal(client.go_on) == "DEV_NOT_OPEN_ERR"
