@@ -299,17 +299,56 @@ def test_a_worker_that_dies_ends_the_operation(kind: str, shared: Server, shared
             assert client.mtio(v1.REW) == 0
 
 
-def test_a_data_worker_that_dies_in_a_pause(small_tapes: Server, shared_shm: Path, login: Login) -> None:
+@pytest.mark.parametrize("kind", ["data", "tape"])
+def test_a_worker_that_dies_in_a_pause(kind: str, small_tapes: Server, shared_shm: Path, login: Login) -> None:
     """The draft has no arrow for it; the client must not wait for ever."""
     with connect(small_tapes, login) as client:
         open_drive(client, v1.WRITE_MODE)
         client.start_backup(env_of(shared_shm / "source"))
         client.wait_for(v1.NOTIFY_PAUSED)
-        os.kill(busy_worker(small_tapes, "data"), signal.SIGKILL)
+        os.kill(worker_of(small_tapes, kind), signal.SIGKILL)
         assert halted(client) == v1.INTERNAL_ERROR
         assert refusal(client.go_on) == IS
         client.stop()
-        assert client.mtio(v1.REW) == 0
+        assert refusal(client.mtio, v1.REW) == (NONE if kind == "data" else CLOSED)
+
+
+def worker_of(server: Server, kind: str) -> int:
+    """The worker of this kind of the only session."""
+    sessions = server.ask("status")["sessions"]
+    assert isinstance(sessions, list)
+    (worker,) = [each for each in sessions[0]["workers"] if each["kind"] == kind]
+    return int(worker["pid"])
+
+
+def data_worker_is_through(client: V1Client) -> bool:
+    assert client.data_state().state == v1.PAUSED
+    return any("0 errors" in line for line in client.logged())
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_an_abort_when_only_the_tape_is_behind(
+    closed: bool, small_tapes: Server, shared_shm: Path, login: Login
+) -> None:
+    """The data worker is through, what it made waits in the ring for the next tape; the drive may be anybody's."""
+    source = shared_shm / f"little-{closed}"
+    make_small_files(source, files=400, directories=4)
+    with connect(small_tapes, login) as client:
+        open_drive(client, v1.WRITE_MODE)
+        client.start_backup(env_of(source))
+        client.wait_for(v1.NOTIFY_PAUSED)
+        settle(lambda: data_worker_is_through(client), "the data worker is through")
+        if closed:
+            client.tape_close()
+        client.abort()
+        assert halted(client) == v1.ABORTED
+        assert refusal(client.start_backup, env_of(source)) == IS
+        client.stop()
+        if not closed:
+            client.tape_close()
+        with connect(small_tapes, login) as other:
+            other.tape_open(DRIVE, v1.WRITE_MODE)
+            other.tape_close()
 
 
 def test_a_tape_that_cannot_be_written_any_more(small_tapes: Server, shared_shm: Path, login: Login) -> None:
