@@ -23,7 +23,6 @@ from mover.control.protocol_log import ProtocolLog
 from mover.control.refusal import Refusal
 from mover.control.tape_service import CLOSE_MAX_S, TapeService
 from mover.control.version_1 import OwnMover, RecordTapeService, TapeDataService
-from mover.control.volumes import Volumes
 from mover.ndmp.enums import DataState, ErrorCode, LogType, MessageCode, MoverState
 from mover.ndmp.errors import FramingError, PeerError
 from mover.ndmp.server import Answered, Discarded, Request, ServerProtocol
@@ -76,7 +75,7 @@ class Connection:
         self.challenge: bytes | None = None
         self.extensions_listed = self.extensions_fixed = False  # how far version 4's negotiation of them is
         self.protocol = ServerProtocol()
-        self.volumes = Volumes(self.config.node.volumes)
+        self.volumes = node.volumes
         self.log = structlog.get_logger().bind(session=self.session_id)
         self.gone = trio.Event()
         self.services_open = False

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mover.config import Config
 from mover.control.drives import Devices
+from mover.control.volumes import Volumes
 from mover.control.workers import Supervisor
 
 if TYPE_CHECKING:
@@ -17,18 +18,27 @@ class Node:
 
     Attributes:
         config: as read last; a connection keeps the one it began with.
+        volumes: of the configuration.
         connections: the NDMP connections by session id.
         stopping: no new connections.
     """
 
     def __init__(self, config: Config, supervisor: Supervisor, devices: Devices) -> None:
-        self.config = config
+        self.configure(config)
         self.supervisor = supervisor
         self.devices = devices
         self.connections: dict[int, Connection] = {}
         self.stopping = False
         self.started = time.time()
         self._session_ids = itertools.count(1)
+
+    def configure(self, config: Config) -> None:
+        """Take a configuration. Blocks while it looks for symbolic links in the volumes' paths.
+
+        Done here and not for each connection: a file server that has gone would stop everything at each.
+        """
+        self.volumes = Volumes(config.node.volumes)
+        self.config = config
 
     def next_session_id(self) -> int:
         """A number that no other connection of this process has had."""

@@ -335,11 +335,12 @@ async def _reload(node: Node, path: str | None) -> None:
         changed.append("limits.spares")
     if changed:
         log.warning("these need a restart", keys=changed)
-    node.config = msgspec.structs.replace(
+    taken = msgspec.structs.replace(
         config,
         **{name: getattr(before, name) for name in _FIXED},
         node=msgspec.structs.replace(config.node, **{name: getattr(before.node, name) for name in _FIXED_NODE}),
     )
+    await trio.to_thread.run_sync(node.configure, taken)
     log.info("configuration read again", path=path)
 
 
