@@ -248,6 +248,7 @@ def test_a_shutdown_is_told(make_server: MakeServer, login: Login) -> None:
         reason, version, _ = client.wait_for(v1.NOTIFY_CONNECTED).fields
         assert (reason, version) == (1, 4)
         assert client.closed()
+    server.reap_killed()  # a second signal would not let it end in order
 
 
 # ---- ends
