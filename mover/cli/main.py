@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "backup": "mover.cli.jobs:backup",
     "recover": "mover.cli.jobs:recover",
     "list": "mover.cli.jobs:list_",
+    "conformance": "mover.cli.conformance:conformance",
     "replay": "mover.cli.replay:replay",
 }
 
