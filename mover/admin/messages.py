@@ -180,7 +180,7 @@ class DriveStatus(_Row, frozen=True, kw_only=True):
     Attributes:
         name: as in the configuration, ``vtl0/drive0``.
         library: "" for a drive of its own.
-        state: empty, loaded, or in-use (open by ``session_id``).
+        state: empty, loaded, ejected (a cartridge is in it and not threaded), or in-use (open by ``session_id``).
         barcode: of the cartridge in it; "" = none, or a drive of its own.
         path: the cartridge file; "" = none.
         unflushed: of the cartridge: a tape worker was killed or died while it could be written, and what it wrote last
@@ -189,7 +189,7 @@ class DriveStatus(_Row, frozen=True, kw_only=True):
 
     name: str
     library: str = ""
-    state: Literal["empty", "loaded", "in-use"]
+    state: Literal["empty", "loaded", "ejected", "in-use"]
     session_id: int | None = None
     barcode: str = ""
     path: str = ""

@@ -2,15 +2,15 @@
 
 import os
 from collections.abc import Sequence
-from typing import Final, assert_never
+from typing import Final, Literal, assert_never
 
 import structlog
 import trio
 
 import mover
 from mover.admin import messages as a
+from mover.control.cartridges import InventoryError
 from mover.control.drives import DriveBay
-from mover.control.inventory import InventoryError
 from mover.control.node import Node
 from mover.control.protocol_log import ProtocolLog
 from mover.control.status import WorkerFigures, session_status
@@ -183,7 +183,7 @@ class AdminServer:
             a.DriveStatus(
                 name=bay.name,
                 library=bay.library,
-                state="in-use" if bay.session_id is not None else "empty" if bay.path is None else "loaded",
+                state=_state(bay),
                 session_id=bay.session_id,
                 barcode=bay.barcode,
                 path=bay.path or "",
@@ -207,6 +207,14 @@ class AdminServer:
             for each in sorted(inventory.cartridges.values(), key=lambda each: each.barcode)
         ]
         return a.TapeShowReply(drives, cartridges)
+
+
+def _state(bay: DriveBay) -> Literal["empty", "loaded", "ejected", "in-use"]:
+    if bay.session_id is not None:
+        return "in-use"
+    if bay.path is not None:
+        return "loaded"
+    return "ejected" if bay.ejected else "empty"
 
 
 def _log_reply(session_id: int, log: ProtocolLog) -> a.LogReply:

@@ -9,8 +9,9 @@ from typing import Literal
 import trio
 
 from mover.config import Config, Drive, Library
+from mover.control.cartridges import Cartridge, InventoryError
 from mover.control.durable import make_file
-from mover.control.inventory import InventoryError, LibraryInventory
+from mover.control.inventory import LibraryInventory
 from mover.control.store import Store
 from mover.workers.messages import DriveSpec
 
@@ -89,6 +90,19 @@ class DriveBay:
         """The drive as its worker needs to know it."""
         raise NotImplementedError
 
+    @property
+    def ejected(self) -> bool:
+        """Whether there is a cartridge in it that is not threaded; ``path`` is None then."""
+        raise NotImplementedError
+
+    def eject(self) -> None:
+        """Unload the tape; the cartridge stays in the drive until the robot or an operator takes it."""
+        raise NotImplementedError
+
+    def thread(self) -> None:
+        """Load what was ejected, or is in it, anew."""
+        raise NotImplementedError
+
     async def load(self, barcode: str | None) -> str:
         """Put a cartridge in; returns its barcode or path. Raises InventoryError."""
         raise NotImplementedError
@@ -105,7 +119,7 @@ class DriveBay:
             InventoryError: a connection has it open.
         """
         if self.session_id is not None:
-            raise InventoryError("busy", f"{self.name} is open in session {self.session_id}")
+            raise InventoryError("busy", f"{self.name} is open in session {self.session_id}", "drive-open")
         self.moves += 1
         try:
             yield
@@ -126,26 +140,46 @@ class LibraryDrive(DriveBay):
         return self._inventory.library.name
 
     @property
+    def number(self) -> int:
+        """Counted from 0."""
+        return self._number
+
+    @property
+    def cartridge(self) -> Cartridge | None:
+        """What is in it, also when it was ejected."""
+        return self._inventory.in_drive(self._number)
+
+    @property
     def barcode(self) -> str:
-        cartridge = self._inventory.in_drive(self._number)
-        return cartridge.barcode if cartridge is not None else ""
+        return self.cartridge.barcode if self.cartridge is not None else ""
 
     @property
     def path(self) -> str | None:
-        cartridge = self._inventory.in_drive(self._number)
-        return cartridge.path if cartridge is not None else None
+        cartridge = self.cartridge
+        return cartridge.path if cartridge is not None and not cartridge.ejected else None
+
+    @property
+    def ejected(self) -> bool:
+        return self.cartridge is not None and self.cartridge.ejected
 
     def spec(self) -> DriveSpec:
         library = self._inventory.library
-        return DriveSpec(self.name, self.path, library.cartridge_size, library.early_warning, self.loading)
+        loading = self.loading + (self.cartridge.loading if self.cartridge is not None else "")
+        return DriveSpec(self.name, self.path, library.cartridge_size, library.early_warning, loading)
 
     async def load(self, barcode: str | None) -> str:
-        barcode = (await self._inventory.load(self._number, barcode)).barcode
-        self.loading = secrets.token_hex(8)
-        return barcode
+        return (await self._inventory.load(self._number, barcode)).barcode
 
     async def unload(self) -> str:
         return (await self._inventory.unload(self._number)).barcode
+
+    def eject(self) -> None:
+        assert self.cartridge is not None, "the drive was loaded"
+        self.cartridge.ejected = True
+
+    def thread(self) -> None:
+        assert self.cartridge is not None, "there is a cartridge in the drive"
+        self._inventory.thread(self.cartridge)
 
 
 class FileDrive(DriveBay):
@@ -168,19 +202,29 @@ class FileDrive(DriveBay):
         """Make the file, empty, when it is not there yet. Raises OSError."""
         make_file(self._path, exclusive=False)
 
+    @property
+    def ejected(self) -> bool:
+        return not self._loaded
+
+    def eject(self) -> None:
+        self._loaded = False
+
+    def thread(self) -> None:
+        self._loaded = True
+        self.loading = secrets.token_hex(8)
+
     async def load(self, barcode: str | None) -> str:
         if barcode is not None:
             raise InventoryError("bad-request", f"{self.name} has the one cartridge {self._path} and no barcodes")
         if self._loaded:
             raise InventoryError("busy", f"{self.name} already holds {self._path}")
-        self._loaded = True
-        self.loading = secrets.token_hex(8)
+        self.thread()
         return self._path
 
     async def unload(self) -> str:
         if not self._loaded:
             raise InventoryError("refused", f"{self.name} is empty")
-        self._loaded = False
+        self.eject()
         return self._path
 
 

@@ -13,19 +13,41 @@ from typing import Final, Literal, NamedTuple, TypeVar
 import trio
 
 DATABASE: Final = "mover.sqlite"
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS cartridge (
+SCHEMA_VERSION: Final = 2
+# home: the slot it was in last. imported: an operator put it into the mail slot.
+_CARTRIDGE: Final = """
+CREATE TABLE cartridge (
     library TEXT NOT NULL,
     barcode TEXT NOT NULL,
-    element TEXT NOT NULL CHECK (element IN ('slot', 'drive')),
+    element TEXT NOT NULL CHECK (element IN ('slot', 'drive', 'mail')),
     number INTEGER NOT NULL,
+    home INTEGER,
+    imported INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (library, barcode),
     UNIQUE (library, element, number)
 ) STRICT;
 """
+# Where a cartridge is about to be while its file changes directories: what a crash interrupts is finished at the start.
+_INTENT: Final = """
+CREATE TABLE intent (
+    library TEXT NOT NULL,
+    barcode TEXT NOT NULL,
+    element TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    home INTEGER,
+    imported INTEGER NOT NULL,
+    PRIMARY KEY (library, barcode)
+) STRICT;
+"""
+_FROM_1: Final = """
+ALTER TABLE cartridge RENAME TO cartridge_1;
+{cartridge}
+INSERT INTO cartridge (library, barcode, element, number) SELECT library, barcode, element, number FROM cartridge_1;
+DROP TABLE cartridge_1;
+"""
 
 T = TypeVar("T")
-Element = Literal["slot", "drive"]
+Element = Literal["slot", "drive", "mail"]
 
 
 class StoreError(Exception):
@@ -33,10 +55,30 @@ class StoreError(Exception):
 
 
 class Location(NamedTuple):
-    """An element of a library: a slot or a drive, counted from 0."""
+    """An element of a library: a slot, a drive or a place of the mail slot (import/export), counted from 0."""
 
     element: Element
     number: int
+
+    def __str__(self) -> str:
+        return f"{self.element}{self.number}"
+
+
+class Place(NamedTuple):
+    """Where a cartridge is.
+
+    Attributes:
+        home: the slot it was in last; None = it has not been in one.
+        imported: an operator put it there, not the robot.
+    """
+
+    where: Location
+    home: int | None = None
+    imported: bool = False
+
+
+Places = dict[str, Place]
+"""By barcode."""
 
 
 class Store:
@@ -54,42 +96,80 @@ class Store:
         except sqlite3.Error as error:
             raise StoreError(f"the state database {self._path}: {error}") from error
 
-    async def cartridges(self, library: str) -> dict[str, Location]:
-        """Where each cartridge of a library is, by barcode."""
+    async def cartridges(self, library: str) -> Places:
+        """Where each cartridge of a library is."""
+        return await self._read("SELECT * FROM cartridge WHERE library = ?", library)
 
-        def read() -> dict[str, Location]:
-            rows = self._database.execute(
-                "SELECT barcode, element, number FROM cartridge WHERE library = ?", (library,)
-            ).fetchall()
-            return {barcode: Location(element, number) for barcode, element, number in rows}
+    async def intended(self, library: str) -> Places:
+        """Where the cartridges go whose move was begun and not recorded."""
+        return await self._read("SELECT * FROM intent WHERE library = ?", library)
+
+    async def _read(self, query: str, library: str) -> Places:
+        def read() -> Places:
+            rows = self._database.execute(query, (library,)).fetchall()
+            return {
+                barcode: Place(Location(element, number), home, bool(imported))
+                for _, barcode, element, number, home, imported in rows
+            }
 
         return await self._run(read)
 
-    async def replace_cartridges(self, library: str, cartridges: dict[str, Location]) -> None:
-        """Write a library's whole inventory in one transaction."""
+    async def replace_cartridges(self, library: str, places: Places) -> None:
+        """Write a library's whole inventory in one transaction; no move is under way any more."""
 
         def write() -> None:
             with self._database:
                 self._database.execute("DELETE FROM cartridge WHERE library = ?", (library,))
-                self._database.executemany(
-                    "INSERT INTO cartridge VALUES (?, ?, ?, ?)",
-                    [(library, barcode, where.element, where.number) for barcode, where in cartridges.items()],
-                )
+                self._database.execute("DELETE FROM intent WHERE library = ?", (library,))
+                self._insert("cartridge", library, places)
 
         await self._run(write)
 
-    async def put_cartridge(self, library: str, barcode: str, where: Location) -> None:
-        """A cartridge is new, or moved."""
+    async def intend(self, library: str, places: Places) -> None:
+        """Cartridges are about to be moved; {} = none is any more."""
 
         def write() -> None:
             with self._database:
-                self._database.execute(
-                    "INSERT INTO cartridge VALUES (?, ?, ?, ?) ON CONFLICT (library, barcode) "
-                    "DO UPDATE SET element = excluded.element, number = excluded.number",
-                    (library, barcode, where.element, where.number),
-                )
+                self._database.execute("DELETE FROM intent WHERE library = ?", (library,))
+                self._insert("intent", library, places)
 
         await self._run(write)
+
+    async def put_cartridges(self, library: str, places: Places) -> None:
+        """Cartridges are new, or have moved: recorded together, and no longer intended."""
+
+        def write() -> None:
+            with self._database:
+                # First all go, or two that change places would meet in one.
+                self._database.executemany(
+                    "DELETE FROM cartridge WHERE library = ? AND barcode = ?",
+                    [(library, barcode) for barcode in places],
+                )
+                self._insert("cartridge", library, places)
+                self._database.execute("DELETE FROM intent WHERE library = ?", (library,))
+
+        await self._run(write)
+
+    def _insert(self, table: Literal["cartridge", "intent"], library: str, places: Places) -> None:
+        self._database.executemany(
+            f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608 - one of our own two names
+            [
+                (library, barcode, place.where.element, place.where.number, place.home, int(place.imported))
+                for barcode, place in places.items()
+            ],
+        )
+
+
+def _make_tables(database: sqlite3.Connection) -> None:
+    """Make the tables, or bring those of an earlier version up to date. Raises sqlite3.Error."""
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION:
+        raise sqlite3.DatabaseError(f"written by a later version of mover (tables {version}, known {SCHEMA_VERSION})")
+    if version == SCHEMA_VERSION:
+        return
+    (old,) = database.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'cartridge'").fetchone()
+    cartridge = _FROM_1.format(cartridge=_CARTRIDGE) if old else _CARTRIDGE
+    database.executescript(f"BEGIN; {cartridge} {_INTENT} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 
 
 @asynccontextmanager
@@ -109,7 +189,7 @@ async def open_store(directory: str) -> AsyncIterator[Store]:
         try:
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = NORMAL")
-            database.executescript(_SCHEMA)
+            _make_tables(database)
         except BaseException:
             database.close()
             raise

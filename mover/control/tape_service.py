@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from mover.control.drives import DriveBay, DriveKind
-from mover.control.inventory import InventoryError
 from mover.control.record_memory import RecordMemory
 from mover.control.refusal import Refusal
 from mover.control.workers import Worker, WorkerDied, WorkerHung, describe_exit
@@ -268,7 +267,7 @@ class TapeService:
         return reply
 
     async def move(self, operation: TapeOperation, count: int) -> MotionDone:
-        """MTIO; after OFF the cartridge is out of the drive. Raises Refusal."""
+        """MTIO; after OFF the cartridge is ejected, and the drive empty for all but a changer. Raises Refusal."""
         bay = self.bay
         reply = await self.ask(
             MoveTape(operation=operation, count=count, crosses_filemark=self._connection.version < 4)
@@ -276,12 +275,8 @@ class TapeService:
         assert isinstance(reply, MotionDone), reply
         if operation == TapeOperation.OFF and reply.error == ErrorCode.NO_ERR and bay is not None:
             bay.was_closed()
-            try:
-                where = await bay.unload()
-                self._connection.log.info("cartridge unloaded", drive=bay.name, cartridge=where)
-            except InventoryError as error:
-                # As with a real drive whose changer has no room: the cartridge stays, ejected, in the drive.
-                await self._connection.outbox.log_message(LogType.WARNING, str(error))
+            self._connection.log.info("cartridge ejected", drive=bay.name, cartridge=bay.path)
+            bay.eject()  # as from a real drive, a robot or an operator takes it
         return reply
 
     async def write(self, data: bytes) -> RecordDone:

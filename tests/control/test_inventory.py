@@ -10,8 +10,9 @@ import pytest
 import trio
 
 from mover.config import Config, Drive, Library
+from mover.control.cartridges import InventoryError
 from mover.control.drives import Devices, FileDrive
-from mover.control.inventory import InventoryError, LibraryInventory
+from mover.control.inventory import LibraryInventory
 from mover.control.store import Location, open_store
 
 
@@ -176,6 +177,6 @@ async def test_a_cartridge_whose_name_cannot_be_made_durable_is_not_left_behind(
         with pytest.raises(InventoryError, match="Input/output error"):
             await found.create("A", 1)
         assert places(found) == {}
-        assert list((tmp_path / "tapes").iterdir()) == []
+        assert list((tmp_path / "tapes").glob("*.tap")) == []
         monkeypatch.undo()
         assert await found.create("A", 1) == ["A"]

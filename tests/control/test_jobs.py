@@ -384,13 +384,16 @@ def test_a_client_that_goes_in_mid_job_frees_the_drive(server: Server, volume: P
 
 
 @pytest.mark.usefixtures("loaded")
-def test_mtio_off_puts_the_cartridge_back(client: NdmpClient, server: Server) -> None:
+def test_mtio_off_ejects_the_cartridge(client: NdmpClient, server: Server) -> None:
     client.ok(TapeOpenRequest(b"vtl0/drive0", TapeMode.READ))
     client.ok(TapeMtioRequest(TapeOperation.OFF, 1))
     shown = server.ask("tape", "show")["drives"]
     assert isinstance(shown, list)
-    assert shown[0]["barcode"] == ""
+    assert (shown[0]["state"], shown[0]["barcode"] != "", shown[0]["path"]) == ("in-use", True, "")
     assert client.error(TapeReadRequest(10)) == ErrorCode.NO_TAPE_LOADED_ERR
     client.ok(TapeCloseRequest())
     assert client.error(TapeOpenRequest(b"vtl0/drive0", TapeMode.READ)) == ErrorCode.NO_TAPE_LOADED_ERR
-    server.ask("tape", "load", "vtl0/drive0")  # for the fixture
+    shown = server.ask("tape", "show")["drives"]
+    assert isinstance(shown, list)
+    assert shown[0]["state"] == "ejected"
+    server.ask("tape", "load", "vtl0/drive0")  # for the fixture; what was ejected is put away
