@@ -23,10 +23,11 @@ DOORS: dict[str, tuple[set[str], set[str]]] = {
     "data": ({"ring", "workers", "ndmp.history"}, {"msgspec"}),
     "tape": ({"ring", "workers"}, {"msgspec"}),
     "relay": ({"ring", "workers"}, set()),
+    "scsi": (set(), {"msgspec"}),
     "config": (set(), {"msgspec"}),
     "admin": (set(), {"msgspec"}),
     "control": (
-        {"ndmp", "ring", "workers", "config", "admin"},
+        {"ndmp", "scsi", "ring", "workers", "config", "admin"},
         {"trio", "msgspec", "psutil", "structlog"},
     ),
     "dma": ({"ndmp"}, {"trio", "msgspec"}),
