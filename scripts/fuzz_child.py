@@ -1,0 +1,111 @@
+"""The process of one fuzz target: fuzz_child.py TARGET DIRECTORY-OF-FINDS ARGUMENTS-OF-LIBFUZZER..."""
+
+import hashlib
+import os
+import re
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import atheris
+
+with atheris.instrument_imports(include=["mover.ndmp", "mover.control"], enable_loader_override=False):
+    from tests.fuzz import targets
+    from tests.fuzz.connection import Dialogue
+
+TOLD_EVERY: Final = 200
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+class Finds:
+    """Keeps one input of each error."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._known: set[tuple[str, ...]] = set()
+
+    def judge(self, data: bytes, failure: Exception | None) -> None:
+        """Store the input when it failed in a way not seen before."""
+        if failure is None:
+            return
+        lines = traceback.format_exception(failure)
+        kind = tuple(re.sub(r"\d+", "#", line) for line in lines[-3:])
+        if kind in self._known:
+            return
+        self._known.add(kind)
+        path = self._directory / hashlib.sha256(data).hexdigest()[:16]
+        path.write_bytes(data)
+        say(f"FIND {path}\n{''.join(lines)}")
+
+
+class Handover:
+    """Gives the connection target, in a thread of its own, one input at a time.
+
+    So it stays inside its event loop from one to the next.
+    """
+
+    def __init__(self, finds: Finds) -> None:
+        self._input = b""
+        self._given, self._taken = threading.Lock(), threading.Lock()
+        self._given.acquire()
+        self._taken.acquire()
+        self._finds = finds
+        self._played = 0
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            targets.run(targets.CONNECTION, self._inputs(), self._judge)
+        finally:
+            traceback.print_exc()
+            os._exit(3)  # it ends with the process only
+
+    def _inputs(self) -> Iterator[bytes]:
+        while True:
+            self._given.acquire()
+            yield self._input
+
+    def _judge(self, data: bytes, failure: Exception | None) -> None:
+        self._finds.judge(data, failure)
+        self._played += 1
+        if self._played % TOLD_EVERY == 0:
+            say(f"\nREQUESTS {Dialogue.requests_sent}")
+        self._taken.release()
+
+    def __call__(self, data: bytes) -> None:
+        self._input = data
+        self._given.release()
+        self._taken.acquire()
+
+
+class Direct:
+    """Gives an input to a target that is a function."""
+
+    def __init__(self, target: str, finds: Finds) -> None:
+        self._check = targets.WIRE[target]
+        self._finds = finds
+
+    def __call__(self, data: bytes) -> None:
+        try:
+            self._check(data)
+        except Exception as failure:  # noqa: BLE001 - whatever escapes is the find
+            self._finds.judge(data, failure)
+
+
+def main() -> None:
+    """Hand this process over to the fuzzer."""
+    program, target, directory, *arguments = sys.argv
+    finds = Finds(Path(directory))
+    run = Handover(finds) if target == targets.CONNECTION else Direct(target, finds)
+    atheris.Setup([program, *arguments], run)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Where fuzzing begins: every message once, and whole jobs of every version, spelled in the targets' own bytes."""
+
+from collections.abc import Iterable, Iterator
+
+from mover.ndmp import messages as m
+from mover.ndmp.framing import mark
+from mover.ndmp.header import SIZE, Header
+from mover.ndmp.table import VERSIONS
+from tests.fuzz import script as s
+from tests.fuzz.choices import DRIVE, PASSWORD, STRINGS, USER
+from tests.fuzz.fakes import Mood
+from tests.fuzz.script import DATA, RELAY, TAPE, Op, ask, do, speak
+from tests.fuzz.targets import CONNECTION
+from tests.fuzz.wire import BODY, REQUEST, STREAM, TYPED, bodies_of, rows_of
+
+
+def seeds(target: str) -> Iterator[bytes]:
+    """The first inputs of a target."""
+    if target == CONNECTION:
+        for version in VERSIONS:
+            for steps in _scripts(version):
+                yield bytes([s.FIRST[version]]) + b"".join(steps)
+    elif target == "client":
+        for index in range(len(VERSIONS)):
+            for kind in range(0x20, 0xFC, 3):
+                yield bytes([index + 8, 3, kind, kind + 1, kind + 2, kind, 0]) + bytes([2, 1, 5, 2, 1, 1, 1, 3] * 6)
+    else:
+        yield from _wire_seeds(int(target.removeprefix("wire")))
+
+
+def _wire_seeds(version: int) -> Iterator[bytes]:
+    for index, _ in enumerate(bodies_of(version)):
+        for fill in (b"", bytes([1]) * 20, bytes([2, 3, 1, 4]) * 12):
+            yield bytes([TYPED << 6, index]) + fill
+        yield bytes([BODY << 6, index]) + bytes(80)
+    for index, row in enumerate(rows_of(version)):
+        yield bytes([REQUEST << 6 | 5, index, 7]) + bytes(64)
+        body = bytes(40)
+        yield bytes([STREAM << 6 | 3]) + mark(SIZE + len(body)) + Header(1, 0, 0, row.code, 0, 0).encode() + body
+
+
+def _scripts(version: int) -> Iterator[Iterable[bytes]]:
+    yield _questions(version)
+    yield _tape(version)
+    yield [do(Op.LOG), *_questions(version)]
+    yield from _refused(version)
+    for index in range(len(s.canned(version))):
+        yield [do(Op.LOG), do(Op.CANNED, index), do(Op.LOOK), *_good_end(version)]
+        yield [do(Op.LOG), do(Op.CANNED, index), do(Op.LOOK), do(Op.STOP_READING), *_good_end(version)]
+    for row in s.requests_of(version):
+        for index in range(len(s.canned(version))):
+            yield [do(Op.CANNED, index), bytes([s.REQUEST + s.requests_of(version).index(row)]), bytes([2]) * 3]
+    for index in range(len(s.canned(version))):
+        for worker in (DATA, TAPE, RELAY):
+            yield [do(Op.CANNED, index), do(Op.WORKER_DIES, worker), *_clean_up(version)]
+            for kind in range(6):
+                yield [do(Op.CANNED, index), speak(worker, kind, 2, b"x"), *_clean_up(version)]
+        for op in (Op.END, Op.RESET, Op.HANG_UP, Op.SHUT_DOWN):
+            yield [do(Op.CANNED, index), do(op)]
+        for mood in Mood:
+            for step in range(4):
+                fine = do(Op.MOOD, Mood.FINE, 0) * step
+                yield [fine, do(Op.MOOD, mood, 9), do(Op.CANNED, index), *_clean_up(version)]
+        yield [do(Op.CANNED, index), do(Op.STOP_READING), speak(DATA, s.LINE), do(Op.TIME_PASSES, 3)]
+        yield [do(Op.CANNED, index), *_good_end(version)]
+    if version == 1:
+        return
+    yield [*s.joined(version, 0, mover_listens=False), s.start_backup(version)]
+    yield [
+        *s.joined(version, 1, mover_listens=False),
+        s.start_recover(version),
+        ask(version, m.MoverReadRequest(0, 512)),
+    ]
+
+
+def _refused(version: int) -> Iterator[Iterable[bytes]]:
+    """Arguments of jobs that are refused for one reason each."""
+    ready, recovering = list(s.joined_or_open(version, 0)), list(s.joined_or_open(version, 1))
+    address = m.LOCAL if version == 2 else None
+    for env in (
+        (), (m.Pval(b"FILESYSTEM", b"/outside"),), (m.Pval(b"PREFIX", b"../.."),), (m.Pval(b"FILESYSTEM", b"\0"),),
+        (*s.ENV, m.Pval(b"LEVEL", b"10")), (*s.ENV, m.Pval(b"LEVEL", b"x")), (*s.ENV, m.Pval(b"HIST", b"")),
+        (*s.ENV, m.Pval(b"DIRECT", b"x"), m.Pval(b"RECURSIVE", b"n")),
+    ):  # fmt: skip
+        yield [*ready, ask(version, m.DataStartBackupRequest(b"dump", env, address))]
+        yield [*recovering, ask(version, m.DataStartRecoverRequest(env, (), b"dump", address))]
+        if version > 2:
+            for name in (
+                m.RecoverName(b"x", b""), m.RecoverName(b"../..", b"/usr"), m.RecoverName(b"x", b"relative/name"),
+                m.RecoverName(b"x", b"/outside"), m.RecoverName(b"", b"/usr"),
+            ):  # fmt: skip
+                yield [*recovering, ask(version, m.DataStartRecoverRequest(env, (name, name), b"dump", address))]
+    yield [*ready, ask(version, m.DataStartBackupRequest(b"tar", s.ENV, address))]
+    if version == 1:
+        return
+    for mode in (0, 1):
+        for offset, length in ((0, 0), (5, 1000), (1024, s.ALL), (1 << 40, (1 << 64) - 512), (0, 1024), (512, 10)):
+            window = ask(version, m.MoverSetWindowRequest(offset, length))
+            size = ask(version, m.MoverSetRecordSizeRequest(1024))
+            opened = ask(version, m.TapeOpenRequest(DRIVE, 1))
+            yield [window, size, window, opened, ask(version, m.MoverListenRequest(mode, 0)), window]
+            yield [*s.joined(version, mode), speak(TAPE, s.PAUSED, 1), window, ask(version, m.MoverContinueRequest())]
+            yield [*s.joined(version, mode), ask(version, m.MoverReadRequest(offset, length))]
+
+
+def _questions(version: int) -> Iterable[bytes]:
+    if version > 1:
+        yield ask(version, m.ConfigGetAuthAttrRequest(2))
+        yield ask(version, m.ConnectClientAuthRequest(m.AuthMd5(USER, bytes(16))))
+    yield ask(version, m.ConnectClientAuthRequest(m.AuthText(USER, PASSWORD)))
+    yield ask(version, m.ConnectClientAuthRequest(m.AuthText(USER, STRINGS[1])))
+    yield ask(version, m.ConnectClientAuthRequest(m.AUTH_NONE))
+    yield do(Op.ANY_NUMBER, 0, 0, 0x99, 0x99, 0)
+    yield do(Op.RAW_BODY, 7, 3, 1, 2, 3)
+    yield do(Op.RAW_BYTES, 5, 0x80, 0, 0, 1, 9)
+    yield ask(version, m.ConnectCloseRequest())
+
+
+def _tape(version: int) -> Iterable[bytes]:
+    yield ask(version, m.TapeOpenRequest(DRIVE, 1))
+    yield ask(version, m.TapeGetStateRequest())
+    for operation in range(8):
+        yield ask(version, m.TapeMtioRequest(operation, 1))
+    yield ask(version, m.TapeWriteRequest(STRINGS[-1]))
+    yield ask(version, m.TapeReadRequest(512))
+    yield do(Op.MOOD, Mood.REFUSED, 5) + ask(version, m.TapeReadRequest(512))
+    yield do(Op.LOAD) + ask(version, m.TapeCloseRequest()) + do(Op.LOAD)
+    yield ask(version, m.TapeOpenRequest(DRIVE, 2)) + do(Op.WORKER_DIES, TAPE)
+    yield ask(version, m.TapeGetStateRequest())
+
+
+def _good_end(version: int) -> Iterable[bytes]:
+    if version == 1:
+        yield speak(DATA, s.HISTORY) + speak(DATA, s.GAUGES, 1 << 20) + ask(version, m.DataGetStateRequest())
+        yield speak(TAPE, s.PAUSED, 1) + ask(version, m.DataContinueRequest()) + speak(DATA, s.FINISHED, 1)
+        yield speak(TAPE, s.HALTED, 1) + do(Op.TIME_PASSES, 1) + ask(version, m.DataGetEnvRequest())
+        yield from _clean_up(version)
+        return
+    yield speak(DATA, s.HISTORY) + speak(DATA, s.GAUGES, 1 << 20) + ask(version, m.DataGetStateRequest())
+    yield speak(TAPE, s.PAUSED, 3) + ask(version, m.MoverSetWindowRequest(1024, s.ALL))
+    yield ask(version, m.MoverContinueRequest()) + speak(DATA, s.FINISHED, 1) + speak(RELAY, 1)
+    yield speak(TAPE, s.HALTED, 1) + do(Op.TIME_PASSES, 1) + ask(version, m.DataGetEnvRequest())
+    yield from _clean_up(version)
+
+
+def _clean_up(version: int) -> Iterable[bytes]:
+    yield ask(version, m.DataStopRequest())
+    if version > 1:
+        yield ask(version, m.MoverStopRequest())
+    yield ask(version, m.TapeCloseRequest()) + ask(version, m.ConnectCloseRequest())
