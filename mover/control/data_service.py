@@ -17,6 +17,7 @@ from mover.control.data_connection import DataConnection, PeerEnd, RelayFailed
 from mover.control.data_run import DataRun, Start, begin_run
 from mover.control.environment import merge
 from mover.control.local import tell_other_end
+from mover.control.outbox import log_post
 from mover.control.refusal import Refusal
 from mover.control.workers import Worker, describe_exit
 from mover.ndmp.enums import (
@@ -315,9 +316,9 @@ class DataService:
             text=text,
         )
         await self._let_go(orderly=successful, text=text)
-        if text and not successful:
-            await self._connection.outbox.log_message(LogType.ERROR, f"data: {text}")
-        await self._connection.outbox.post(NotifyDataHaltedPost(reason, text.encode()))
+        why = [log_post(LogType.ERROR, f"data: {text}")] if text and not successful else []
+        # In one go: a STOP that comes right now is answered behind both.
+        await self._connection.outbox.post(*why, NotifyDataHaltedPost(reason, text.encode()))
 
     async def _let_go(self, *, orderly: bool, text: str) -> None:
         """Give worker, history ring and data connection back; a local mover learns how it ended."""

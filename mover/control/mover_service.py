@@ -14,6 +14,7 @@ import trio
 from mover.control.data_connection import DataConnection, DataRing, PeerEnd, RelayFailed
 from mover.control.local import tell_other_end
 from mover.control.mover_run import MoverRun, counters_now
+from mover.control.outbox import log_post
 from mover.control.refusal import Refusal
 from mover.ndmp.enums import (
     DataState,
@@ -301,9 +302,10 @@ class MoverService:
         await self._connection.outbox.post(NotifyMoverPausedPost(self.machine.pause_reason, event.seek_position))
 
     async def _tell_halt(self, reason: MoverHaltReason, text: str) -> None:
-        if text and reason is not MoverHaltReason.CONNECT_CLOSED:
-            await self._connection.outbox.log_message(LogType.ERROR, f"mover: {text}")
-        await self._connection.outbox.post(NotifyMoverHaltedPost(reason, text.encode()))
+        told = text and reason is not MoverHaltReason.CONNECT_CLOSED
+        why = [log_post(LogType.ERROR, f"mover: {text}")] if told else []
+        # In one go: a STOP that comes right now is answered behind both.
+        await self._connection.outbox.post(*why, NotifyMoverHaltedPost(reason, text.encode()))
 
     def _hang_up(self, *, orderly: bool, in_band: bool, text: str) -> None:
         end, self.connection_end = self.connection_end, None

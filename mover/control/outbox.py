@@ -6,6 +6,7 @@ and ``send_history``, so that nothing piles up here.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 import structlog
@@ -22,6 +23,12 @@ LOG_TEXT_MAX: Final = 8192  # of one line, in characters or bytes; a path can be
 
 def _short(text: bytes) -> bytes:
     return text if len(text) <= LOG_TEXT_MAX else text[:LOG_TEXT_MAX] + b"..."
+
+
+def log_post(log_type: int, text: str | bytes) -> LogMessagePost:
+    """A LOG message of bounded length."""
+    entry = _short(text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text)
+    return LogMessagePost(log_type=log_type, message_id=0, entry=entry)
 
 
 class Outbox:
@@ -60,29 +67,37 @@ class Outbox:
         if self._gate is None:
             self._gate = trio.Event()
 
-    async def send(self, encode: Callable[[], list[bytes | memoryview]]) -> None:
-        """Encode and send under the lock, so that sequence numbers leave in order; a lost peer ends the connection."""
+    async def send(self, *messages: Callable[[], list[bytes | memoryview]]) -> None:
+        """Encode and send under the lock, so that sequence numbers leave in order; a lost peer ends the connection.
+
+        Nothing comes between several messages. One that is encoded to nothing is left out.
+        """
         async with self._lock:
-            if self._closed:
-                return
-            parts = encode()
-            if self.on_message is not None:
-                self.on_message(parts)
-            try:
-                await self._stream.send_all(parts[0] if len(parts) == 1 else b"".join(parts))
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                self._closed = True
-                self._lost()
-            except BaseException:
-                self._closed = True  # cut off inside a message: nothing can follow it
-                self._lost()
-                raise
+            for encode in messages:
+                await self._transmit(encode)
+
+    async def _transmit(self, encode: Callable[[], list[bytes | memoryview]]) -> None:
+        if self._closed:
+            return
+        parts = encode()
+        if not parts:
+            return
+        if self.on_message is not None:
+            self.on_message(parts)
+        try:
+            await self._stream.send_all(parts[0] if len(parts) == 1 else b"".join(parts))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._closed = True
+            self._lost()
+        except BaseException:
+            self._closed = True  # cut off inside a message: nothing can follow it
+            self._lost()
+            raise
 
     async def flush(self) -> None:
         """The reply is out: send what waited for it, then let posts go straight out again."""
         while self._deferred:
-            body = self._deferred.pop(0)
-            await self._send_post(body)
+            await self._send_posts(self._deferred.pop(0))
         self.open_gate()
 
     def open_gate(self) -> None:
@@ -91,18 +106,22 @@ class Outbox:
         if gate is not None:
             gate.set()
 
-    async def _send_post(self, body: Body) -> None:
+    def _encode(self, body: Body) -> list[bytes | memoryview]:
         try:
-            await self.send(lambda: [self._protocol.post(body)])
+            return [self._protocol.post(body)]
         except NdmpError as error:
             self._log.error("post not sent", post=type(body).__name__, error=str(error))
+            return []
 
-    async def post(self, body: Body) -> None:
-        """Send a post, behind the reply of the request that is being handled."""
+    async def _send_posts(self, *bodies: Body) -> None:
+        await self.send(*(partial(self._encode, body) for body in bodies))
+
+    async def post(self, *bodies: Body) -> None:
+        """Send posts, behind the reply of the request that is being handled; nothing comes between them."""
         if self._gate is not None:
-            self._deferred.append(body)
+            self._deferred.extend(bodies)
             return
-        await self._send_post(body)
+        await self._send_posts(*bodies)
 
     async def room(self) -> None:
         """Wait while too many posts are held back: what a job says without end must not pile up here."""
@@ -111,8 +130,7 @@ class Outbox:
 
     async def log_message(self, log_type: int, text: str | bytes) -> None:
         """A LOG message for people at the DMA."""
-        entry = _short(text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text)
-        await self.post(LogMessagePost(log_type=log_type, message_id=0, entry=entry))
+        await self.post(log_post(log_type, text))
 
     async def log_line(self, line: LogLine) -> None:
         """A worker's line, for the DMA and for our own log."""

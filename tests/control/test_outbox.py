@@ -1,0 +1,37 @@
+"""What goes out: the order of replies and posts when the DMA does not read."""
+
+import structlog
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from mover.control.outbox import Outbox, log_post
+from mover.ndmp.enums import LogType, MessageCode
+from mover.ndmp.header import decode_header
+from mover.ndmp.messages import MoverGetStateReply, MoverGetStateRequest, NotifyDataHaltedPost
+from mover.ndmp.server import Request, ServerProtocol
+from tests.fuzz.fakes import ControlStream
+
+
+async def test_nothing_comes_between_the_posts_of_one_event() -> None:
+    stream, protocol = ControlStream(), ServerProtocol()
+    outbox = Outbox(stream, protocol, structlog.get_logger(), lambda: None)  # type: ignore[arg-type]  # a stand-in
+    request = Request(
+        decode_header(bytes.fromhex("00000007 00000000 00000000 00000a00 00000000 00000000")),
+        MessageCode.MOVER_GET_STATE, 4, MoverGetStateRequest(),
+    )  # fmt: skip
+
+    def reply() -> list[bytes | memoryview]:
+        return [protocol.reply(request, MoverGetStateReply())]
+
+    stream.read_on(False)
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(outbox.post, log_post(LogType.ERROR, "why"), NotifyDataHaltedPost(4, b""))
+            await wait_all_tasks_blocked()
+            nursery.start_soon(outbox.send, reply)
+            await wait_all_tasks_blocked()
+            stream.read_on(True)
+    headers = [decode_header(sent[4:]) for sent in stream.sent]
+    assert [(header.message, header.sequence) for header in headers] == [
+        (MessageCode.LOG_MESSAGE, 1), (MessageCode.NOTIFY_DATA_HALTED, 2), (MessageCode.MOVER_GET_STATE, 3),
+    ]  # fmt: skip
