@@ -1,8 +1,9 @@
 """One NDMP connection: bytes in, requests handled strictly in order, replies and posts out.
 
 Theory of operation. A reader task moves the peer's bytes into a short queue, so that a reset is seen also while a
-request is being handled; past the queue TCP makes the peer wait. Requests are taken one at a time. What goes out, and
-in which order, is the outbox's. Everything the connection owns is let go in ``_release``, whatever ended it.
+request is being handled; past the queue TCP makes the peer wait. Requests are taken one at a time; only a GET_STATE
+of DATA or MOVER does not wait behind a TAPE or SCSI request whose device takes long. What goes out, and in which order,
+is the outbox's. Everything the connection owns is let go in ``_release``, whatever ended it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from mover.control import sockets
 from mover.control.data_ports import DataPorts
 from mover.control.data_service import DataService
 from mover.control.handlers import handler_of
+from mover.control.incoming import Incoming
 from mover.control.mover_service import MoverService
 from mover.control.outbox import LOG_TEXT_MAX, Outbox
 from mover.control.protocol_log import ProtocolLog
@@ -24,7 +26,7 @@ from mover.control.refusal import Refusal
 from mover.control.tape_service import CLOSE_MAX_S, TapeService
 from mover.control.version_1 import OwnMover, RecordTapeService, TapeDataService
 from mover.ndmp.enums import DataState, ErrorCode, LogType, MessageCode, MoverState
-from mover.ndmp.errors import FramingError, PeerError
+from mover.ndmp.errors import PeerError
 from mover.ndmp.server import Answered, Discarded, Request, ServerProtocol
 from mover.ndmp.states import SessionMachines
 from mover.workers.peer import is_gone
@@ -37,13 +39,15 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES: Final = 64 * 1024
 CHUNKS_QUEUED: Final = 8
-UNAUTHENTICATED_BYTES_MAX: Final = 64 * 1024  # of one message, before a login
 DISCARDED_MAX: Final = 16  # messages in a row that get no answer
 WATCH_S: Final = 1.0
 QUIET_S: Final = 2.0  # a DMA that ends a job makes its requests in shorter intervals than this
 RELEASE_S: Final = CLOSE_MAX_S + 30
 END_CLOSE_S: Final = 10.0  # how long a drive may take to close when the server ends the connection
+PATIENCE_S: Final = 0.5  # how long TAPE and SCSI requests hold up everything behind them
 _GATED: Final = (0x04, 0x0A)  # DATA and MOVER requests cause posts
+_SLOW: Final = (0x02, 0x03)  # SCSI and TAPE requests are answered when the device is done
+_STATES: Final = (MessageCode.DATA_GET_STATE, MessageCode.MOVER_GET_STATE)
 SERVICES: Final = {1: (RecordTapeService, OwnMover, TapeDataService)}
 """version -> its TAPE, MOVER and DATA services, where they are other ones."""
 OTHER_SERVICES: Final = (TapeService, MoverService, DataService)
@@ -134,7 +138,8 @@ class Connection:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._read, sender)
             nursery.start_soon(self._watch)
-            await self._take_requests(receiver)
+            self._incoming = Incoming(self.protocol, receiver, self.log)
+            await self._take_requests()
             nursery.cancel_scope.cancel()
 
     async def _read(self, sender: trio.MemorySendChannel[bytes]) -> None:
@@ -241,24 +246,9 @@ class Connection:
 
     # --- requests
 
-    async def _take_requests(self, receiver: trio.MemoryReceiveChannel[bytes]) -> None:
-        pending = 0
-        async for chunk in receiver:
-            self.protocol.feed(chunk)
-            pending += len(chunk)
-            while True:
-                try:
-                    event = self.protocol.next_event()
-                except FramingError as error:
-                    self.log.warning("broken framing", error=str(error))
-                    return
-                if event is None:
-                    break
-                pending = 0
-                if not await self._take(event):
-                    return
-            if not self.protocol.authenticated and pending > UNAUTHENTICATED_BYTES_MAX:
-                self.log.warning("message too long before login", bytes=pending)
+    async def _take_requests(self) -> None:
+        while (event := await self._incoming.next()) is not None:
+            if not await self._take(event):
                 return
 
     async def _take(self, event: Request | Answered | Discarded) -> bool:
@@ -279,7 +269,7 @@ class Connection:
                 self._discarded = 0
                 self._busy = True
                 try:
-                    await self._answer(event)
+                    await (self._answer_slow(event) if event.code >> 8 in _SLOW else self._answer(event))
                 finally:
                     self._busy = False
                     self._last_request = time.monotonic()
@@ -311,6 +301,34 @@ class Connection:
         self._answered = self._begun
         self._answer_sent.set()
         self._answer_sent = trio.Event()
+
+    async def _answer_slow(self, request: Request) -> None:
+        """Answer what may wait for a device for hours; a DMA that asks for states meanwhile gets them."""
+        done = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._answer_meanwhile, done)
+            try:
+                await self._answer(request)
+            finally:
+                done.set()
+
+    async def _answer_meanwhile(self, done: trio.Event) -> None:
+        """Once the device takes long: answer GET_STATE of DATA and MOVER, until anything else comes, which waits."""
+        with trio.move_on_after(PATIENCE_S):
+            await done.wait()
+        while not done.is_set():
+            event = await self._incoming.next_before(done)
+            if event is None:
+                return
+            if not isinstance(event, Request) or event.code not in _STATES:
+                self._incoming.put_back(event)
+                return
+            self._last_request = time.monotonic()
+            await self._answer_state(event)
+
+    async def _answer_state(self, request: Request) -> None:
+        reply = await self._handle(request)
+        await self.outbox.send(lambda: [reply()])
 
     async def next_answer(self) -> None:
         """Wait until a request that begins from now on has been answered."""
