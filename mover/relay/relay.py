@@ -164,12 +164,22 @@ def _peer_closed(sock: socket.socket) -> bool:
 
 
 def _wait_for_acknowledgement(channel: Channel, connection: Connection) -> None:
-    """Until the peer's kernel has all that was sent: a reset drops what is still on its way."""
+    """Until the peer's kernel has all that was sent: a reset of ours drops what is still on its way.
+
+    Raises:
+        OSError: the peer is gone. One that has reset is seen by that alone: what it left stays in the send queue.
+    """
+    sock = connection.socket
     poller = select.poll()
+    poller.register(sock, 0)
     poller.register(channel.fileno(), select.POLLIN)
     while connection.unacknowledged():
-        if poller.poll(ACKNOWLEDGEMENT_LOOK_MS):
+        ready = dict(poller.poll(ACKNOWLEDGEMENT_LOOK_MS))
+        if channel.fileno() in ready:
             channel.receive()  # the end of the control socket: control does not wait any longer
+        if sock.fileno() in ready:
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            raise OSError(code, os.strerror(code))
         connection.check_peer()
 
 

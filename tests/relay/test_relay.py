@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from mover.ring import Consumer, Kind, Producer, RingControl, Verdict
+from mover.ring import Consumer, Kind, Producer, RelayGauge, RingControl, Verdict
 from mover.workers.channel import Unpacker, pack, rights
 from mover.workers.messages import (
     AttachConnection,
@@ -154,6 +154,23 @@ def test_a_sender_that_breaks_off_resets(rig: Rig, end: str) -> None:
         finished = rig.listen()
         assert isinstance(finished, RelayFinished)
         assert not finished.orderly
+
+
+def test_a_peer_that_resets_below_a_failure_is_not_waited_for(rig: Rig) -> None:
+    """What it left unacknowledged stays in the send queue for good."""
+    rig.peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    start(rig, "send")
+    with Producer(rig.ring.duplicate()) as producer:
+        for _ in range(4):
+            producer.reserve()
+            producer.commit(65536)
+        producer.finish(Kind.FAILED)
+        settle(lambda: rig.ring.gauge("consumer", RelayGauge.SOCKET_BYTES) == 4 * 65536, "the relay has sent all")
+        rig.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        rig.peer.close()
+        finished = rig.listen()
+    assert isinstance(finished, RelayFinished)
+    assert not finished.orderly
 
 
 def test_a_peer_that_resets_is_a_failure_in_band(rig: Rig) -> None:
