@@ -116,10 +116,10 @@ def send(channel: Channel, connection: Connection, ring: Consumer) -> RelayFinis
                 continue
             if entry.kind == Kind.END:
                 ring.release()
-                _close_after_send(channel, connection)
+                _close_after_send(channel, connection, ring)
                 return result(orderly=True, text="")
             if entry.kind != Kind.DATA:
-                _wait_for_acknowledgement(channel, connection)
+                _wait_for_acknowledgement(channel, connection, ring)
                 connection.reset()
                 return result(orderly=False, text="the stream was broken off by its producer")
             view, at = entry.view, 0
@@ -163,48 +163,56 @@ def _peer_closed(sock: socket.socket) -> bool:
         return False
 
 
-def _wait_for_acknowledgement(channel: Channel, connection: Connection) -> None:
+def _wait_for_acknowledgement(channel: Channel, connection: Connection, ring: Consumer) -> None:
     """Until the peer's kernel has all that was sent: a reset of ours drops what is still on its way.
 
     Raises:
         OSError: the peer is gone. One that has reset is seen by that alone: what it left stays in the send queue.
+        RingClosed: control does not wait any longer.
     """
     sock = connection.socket
     poller = select.poll()
     poller.register(sock, 0)
     poller.register(channel.fileno(), select.POLLIN)
     while connection.unacknowledged():
+        ring.check()
         ready = dict(poller.poll(ACKNOWLEDGEMENT_LOOK_MS))
         if channel.fileno() in ready:
-            channel.receive()  # the end of the control socket: control does not wait any longer
+            channel.receive()
         if sock.fileno() in ready:
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             raise OSError(code, os.strerror(code))
         connection.check_peer()
 
 
-def _close_after_send(channel: Channel, connection: Connection) -> None:
+def _close_after_send(channel: Channel, connection: Connection, ring: Consumer) -> None:
     """The orderly end of a sender: FIN, then wait until the peer closes, or has acknowledged all and stays silent.
 
     The peer is waited for as long as it lives: a mover that waits for its next cartridge keeps the connection for
     hours, and check_peer ends the wait for one that is gone.
+
+    Raises:
+        OSError: the peer is gone.
+        RingClosed: the operation was aborted, its stream with it.
     """
     sock = connection.socket
     sock.shutdown(socket.SHUT_WR)
-    poller = select.poll()
-    poller.register(sock, select.POLLIN)
-    poller.register(channel.fileno(), select.POLLIN)
-    while True:
-        ready = dict(poller.poll(1000))
-        if channel.fileno() in ready:
-            channel.receive()
-        if sock.fileno() in ready:
-            if _peer_closed(sock):
-                break
-        elif connection.unacknowledged() == 0:
-            break
-        else:
-            connection.check_peer()
+    with select.epoll() as poller:
+        poller.register(sock, select.EPOLLIN)
+        poller.register(channel.fileno(), select.EPOLLIN)
+        poller.register(ring.fileno(), select.EPOLLIN | select.EPOLLET)
+        while True:
+            ring.check()
+            ready = dict(poller.poll(PEER_LOOK_S))
+            if channel.fileno() in ready:
+                channel.receive()
+            if sock.fileno() in ready:
+                if _peer_closed(sock):
+                    break
+            elif not ready:
+                if connection.unacknowledged() == 0:
+                    break
+                connection.check_peer()
     connection.close_in_order()
 
 

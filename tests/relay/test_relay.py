@@ -156,6 +156,23 @@ def test_a_sender_that_breaks_off_resets(rig: Rig, end: str) -> None:
         assert not finished.orderly
 
 
+def test_an_abort_behind_the_end_resets(rig: Rig) -> None:
+    """The peer has the stream's end and has not read it: a mover that waits for a cartridge."""
+    rig.peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    start(rig, "send")
+    with Producer(rig.ring.duplicate()) as producer:
+        for _ in range(4):
+            producer.reserve()
+            producer.commit(65536)
+        producer.finish(Kind.END)
+        settle(lambda: rig.ring.statistics().entries_out == 5, "the relay has taken the end")
+        rig.ring.conclude(Verdict.BROKEN)
+        finished = rig.listen()
+    assert finished == RelayFinished(orderly=False, peer_closed=False, text="the ring is broken", socket_bytes=4 << 16)
+    with pytest.raises(ConnectionResetError):
+        receive_all(rig.peer)
+
+
 def test_a_peer_that_resets_below_a_failure_is_not_waited_for(rig: Rig) -> None:
     """What it left unacknowledged stays in the send queue for good."""
     rig.peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
