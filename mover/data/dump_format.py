@@ -29,6 +29,7 @@ NAME_BYTES_MAX: Final = 255
 FLAG_NEW_HEADER: Final = 0x1  # TAPE only
 FLAG_NEW_INODE_FORMAT: Final = 0x2  # every header
 FLAG_COMPRESSED: Final = 0x80
+FLAG_METADATA_ONLY: Final = 0x100  # an inode without its content: dump -m, where only the attributes have changed
 FLAG_EXTENSION: Final = 0x8000
 
 # c_extattributes
@@ -123,6 +124,11 @@ class Header(NamedTuple):
     def is_extension(self) -> bool:
         """Whether the records are extended attributes of the inode instead of its content."""
         return bool(self.flags & FLAG_EXTENSION) and self.extension != EXTENSION_NONE
+
+    @property
+    def is_metadata_only(self) -> bool:
+        """Whether the object's content is in an earlier dump and not in this one."""
+        return bool(self.flags & FLAG_METADATA_ONLY)
 
     @property
     def data_records(self) -> int:

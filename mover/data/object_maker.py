@@ -101,6 +101,8 @@ class ObjectMaker:
             problem = "" if inode.size <= _SIZE_MAX else f"a size of {inode.size} bytes in the dump"
         else:
             problem = "" if kind in _SPECIAL else f"an object of unknown kind in the dump (mode {inode.mode:o})"
+        if header.is_metadata_only:
+            problem = "only its attributes are in the dump, not its content: nothing was made"
         current = None if problem else self._make_first(header, entries, target)
         if problem:
             for entry in entries:

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from mover.data.dump_format import (
     EXTENSION_NONE,
     FLAG_EXTENSION,
+    FLAG_METADATA_ONLY,
     HEADER_RECORDS_MAX,
     OFFSET_ADDR,
     OFFSET_EXTENSION,
@@ -35,7 +36,7 @@ class Tail(NamedTuple):
     Attributes:
         total: sum of its words.
         present: records it describes before the first hole.
-        plain: its records are an object's content and no extended attributes.
+        plain: its records are an object's content, all of it, and no extended attributes.
         marked: the inode's spare words hold the rest of its times.
     """
 
@@ -53,6 +54,6 @@ def read_tail(tail: bytes) -> Tail:
     return Tail(
         sum(_TAIL.unpack(tail)),
         HEADER_RECORDS_MAX if present < 0 else present,
-        not (flags & FLAG_EXTENSION and extension != EXTENSION_NONE),
+        not (flags & FLAG_METADATA_ONLY or (flags & FLAG_EXTENSION and extension != EXTENSION_NONE)),
         tail[_SPARE_AT : _SPARE_AT + len(TIME_MARK)] == TIME_MARK,
     )

@@ -383,6 +383,21 @@ def test_an_incremental_dump_brings_what_it_contains(tmp_path: Path) -> None:
     assert outcome.status == {b"": 0, b"unchanged": 2}
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_an_object_of_which_only_the_attributes_are_in_the_dump_keeps_its_content(tmp_path: Path, order: str) -> None:
+    (tmp_path / "changed").write_text("old")
+    (tmp_path / "chmod").write_text("whole")
+    writer = DumpWriter(order, level=1).begin([2, 3, 4])
+    writer.directory(2, [(3, b"changed"), (4, b"chmod")], meta=own(0o40755))
+    writer.content(3, own(REGULAR), b"new")
+    writer.header(2, inumber=4, meta=own(REGULAR), flags=0x100)  # as dump -m makes it
+    outcome = recover(writer.end(), [name(tmp_path), name(tmp_path, b"chmod", below=b"elsewhere")])
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"changed": "new", "chmod": "whole"}
+    assert outcome.text().count(b"/chmod: only its attributes are in the dump, not its content: nothing was made") == 1
+    assert outcome.status == {b"": 5, b"chmod": 5}
+    assert outcome.finished.errors == 2
+
+
 def test_the_number_of_lines_is_bounded(tmp_path: Path) -> None:
     names = [(number, b"file-%d" % number) for number in range(3, 1503)]
     writer = DumpWriter().begin(range(2, 1503))
