@@ -247,6 +247,7 @@ class DataService:
 
     async def _complete(self, event: DataFinished) -> None:
         """The worker's last word; the operation ends when all that belongs to it has gone out."""
+        run = self._run
         self.result = event
         self._finished.set()
         self.env = merge(self.env, event.env)
@@ -256,12 +257,14 @@ class DataService:
         text = event.text
         if end is not None and not successful:
             end.break_off(Verdict.BROKEN)
-        if self._run is not None:
-            await self._run.history_sent()
+        if run is not None:
+            await run.history_sent()
         if end is not None and self._ends_with(end) and successful and self.machine.operation is DataOperation.BACKUP:
-            await end.ended.wait()  # ABORT, which stops this task's worker, is the way out for a DMA that gives up
+            await end.ended.wait()  # ABORT is the way out for a DMA that gives up
             if end.end is not None and not end.end.orderly:
                 signal, text = DataInput.CONNECTION_LOST, end.end.text
+        if self._run is not run:
+            return  # ended meanwhile, and what runs now may be the next operation
         signal = self._cause(signal)
         if self.machine.can(signal) and self.machine.state in RUNNING:
             await self._halt(signal, text)
@@ -284,9 +287,10 @@ class DataService:
         elif state in RUNNING and not end.orderly and self.result is None:
             if self.connection_end is not None:
                 self.connection_end.break_off(Verdict.BROKEN)
+            run = self._run
             with trio.move_on_after(TELL_S):
                 await self._finished.wait()
-            if self.result is None:
+            if self.result is None and self._run is run:
                 await self._break(DataInput.CONNECTION_LOST, end.text)
 
     async def _break(self, signal: DataInput, text: str) -> None:

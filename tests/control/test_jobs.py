@@ -1,10 +1,12 @@
 """Jobs over a running server, walked step by step: cartridges that fill, aborts in every state, clients that vanish."""
 
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from mover.ndmp.enums import (
@@ -58,6 +60,7 @@ from mover.ndmp.messages import (
 )
 from tests.control.conftest import LOGIN
 from tests.support.ndmp_client import ALL, Job, NdmpClient, pairs
+from tests.support.processes import busy_worker, settle
 from tests.support.servers import Server, write_config
 
 RECORD = 64 * 1024
@@ -274,6 +277,36 @@ def test_data_listens_and_loses_its_peer(client: NdmpClient) -> None:
     assert client.data_halted() == DataHaltReason.CONNECT_ERROR
     client.ok(DataStopRequest())
     assert data_state(client) == (DataState.IDLE, DataHaltReason.NA)
+
+
+@pytest.mark.slow
+def test_an_aborted_backup_has_no_say_in_the_next_one(client: NdmpClient, server: Server, volume: Path) -> None:
+    """Its data worker has said that it went well, and its relay holds the connection until it is killed."""
+    (volume / "endless").mkdir()
+    (volume / "endless" / "file").write_bytes(os.urandom(24 << 20))  # more than ring and sockets hold
+
+    def start(listener: socket.socket, tree: str) -> None:
+        client.ok(DataConnectRequest(tcp_address(0x7F000001, listener.getsockname()[1])))
+        client.ok(DataStartBackupRequest(b"dump", pairs(FILESYSTEM=f"{volume}/{tree}")))
+
+    def is_through() -> bool:
+        env = client.ok(DataGetEnvRequest())
+        assert isinstance(env, DataGetEnvReply)
+        return any(pair.name == b"MOVER_DUMP_ID" for pair in env.env)
+
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        start(first, "tree")
+        relay = busy_worker(server, "relay")
+        os.kill(relay, signal.SIGSTOP)
+        settle(is_through, "the data worker is through")
+        client.ok(DataAbortRequest())
+        assert client.data_halted() == DataHaltReason.ABORTED
+        client.ok(DataStopRequest())
+        start(second, "endless")
+        settle(lambda: not psutil.pid_exists(relay), "the first relay is gone")
+        for _ in range(20):  # time for what waited for it to run
+            assert data_state(client) == (DataState.ACTIVE, DataHaltReason.NA)
+        client.ok(DataAbortRequest())
 
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["LOCAL", "TCP"])

@@ -130,6 +130,7 @@ class TapeDataService(DataService):
     # --- ends
 
     async def _complete(self, event: DataFinished) -> None:
+        run = self._run
         await self._debug(
             LogLevel.DIAG_INFO,
             f"data worker: {event.directories} directories, {event.files} files, {event.errors} errors, "
@@ -137,7 +138,8 @@ class TapeDataService(DataService):
         )
         if event.reason == DataHaltReason.CONNECT_ERROR:
             await self._mover.last_word()
-        await super()._complete(event)
+        if self._run is run:  # else it was ended meanwhile, and what runs now may be the next operation
+            await super()._complete(event)
 
     def _ends_with(self, end: DataConnection) -> bool:
         """A backup is over when the tape has its last record: the tape is the operation's own."""
