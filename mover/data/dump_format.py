@@ -53,7 +53,7 @@ OFFSET_SPARE: Final = 904
 TIME_MARK: Final = b"moverns1"  # at OFFSET_SPARE: the inode's spare words hold the rest of its times
 
 _BILLION: Final = 1_000_000_000
-_FIELDS: Final = "IIIiIIIIHhHHQIIIIIII56xIIIIIIIi512s16si64s64s64sIiiI8s112x"
+_FIELDS: Final = "IIIiIIIIHhHHQIIIIIIII52xIIIIIIIi512s16si64s64s64sIiiI8s112x"
 LITTLE: Final = struct.Struct("<" + _FIELDS)
 BIG: Final = struct.Struct(">" + _FIELDS)
 _WORDS_LITTLE: Final = struct.Struct("<256I")
@@ -224,7 +224,7 @@ def pack_header(
         *_split_ns(inode.atime_ns),
         *_split_ns(inode.mtime_ns),
         *_split_ns(inode.ctime_ns),
-        *(inode.device & 0xFFFF_FFFF, inode.flags, inode.blocks & 0xFFFF_FFFF, inode.generation),
+        *(inode.device & 0xFFFF_FFFF, 0, inode.flags, inode.blocks & 0xFFFF_FFFF, inode.generation),
         *(inode.uid, inode.gid, low, high, count, addr, label.label[:15], label.level),
         *(label.filesystem[:63], label.device[:63], label.host[:63]),
         *(flags, 0, label.tape_block_records, extension, TIME_MARK),
@@ -256,11 +256,9 @@ def parse_header(record: bytes | bytearray | memoryview, *, verify: bool = True)
     if verify and word_sum(record, little_endian=little_endian) != CHECKSUM:
         raise FormatError(f"a header with a wrong checksum (c_tapea {fields[4]}, inode {fields[5]})")
     record_type, date, ddate, volume, tapea, inumber = fields[:6]
-    mode, nlink, _, _, size, a_s, a_us, m_s, m_us, c_s, c_us, device, inode_flags, blocks, generation, uid, gid = (
-        fields[8:25]
-    )
-    low, high, count, addr, label, level, filesystem, device_name, host = fields[25:34]
-    flags, first_record, tape_block_records, extension, mark = fields[34:]
+    mode, nlink, _, _, size, a_s, a_us, m_s, m_us, c_s, c_us, device, wide_device = fields[8:21]
+    inode_flags, blocks, generation, uid, gid, low, high, count, addr = fields[21:30]
+    label, level, filesystem, device_name, host, flags, first_record, tape_block_records, extension, mark = fields[30:]
     if mark != TIME_MARK:
         low = high = 0
     inode = Inode(
@@ -272,7 +270,7 @@ def parse_header(record: bytes | bytearray | memoryview, *, verify: bool = True)
         _time_ns(a_s, a_us, low & 0x3FF, high & 0xFF),
         _time_ns(m_s, m_us, low >> 10 & 0x3FF, high >> 8 & 0xFF),
         _time_ns(c_s, c_us, low >> 20 & 0x3FF, high >> 16 & 0xFF),
-        device,
+        device or wide_device,  # ext4, and so Linux dump, has a number above 8 bits each in the second word only
         inode_flags,
         blocks,
         generation,

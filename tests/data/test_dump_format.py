@@ -51,6 +51,13 @@ def test_a_header_reads_back_in_both_byte_orders(is_swapped: bool) -> None:
     assert (header.little_endian, header.is_extension) == (not is_swapped, False)
 
 
+@pytest.mark.parametrize("words", [(0x103, 0), (0, 0x1111_0370)])
+def test_a_device_number_stands_in_one_of_two_words(words: tuple[int, int]) -> None:
+    record = bytearray(form.pack_header(LABEL, RecordType.INODE, 77, inode=INODE._replace(mode=0o20600, device=0)))
+    struct.pack_into("<II", record, 72, *words)
+    assert form.parse_header(record, verify=False).inode.device == sum(words)
+
+
 def test_dumps_go_on_in_2038() -> None:
     late = LABEL._replace(date=2**31 + 5, ddate=2**32 - 1)
     record = form.pack_header(late, RecordType.INODE, 0, inode=INODE)
