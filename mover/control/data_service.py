@@ -290,7 +290,7 @@ class DataService:
             run = self._run
             with trio.move_on_after(TELL_S):
                 await self._finished.wait()
-            if self.result is None and self._run is run:
+            if self._run is run and self.result is None:
                 await self._break(DataInput.CONNECTION_LOST, end.text)
 
     async def _break(self, signal: DataInput, text: str) -> None:
@@ -375,6 +375,10 @@ class DataService:
     def stop(self) -> None:
         """STOP: back to IDLE, environment and counters cleared."""
         self.machine.apply(DataInput.STOP)
+        self._forget()
+
+    def _forget(self) -> None:
+        self.machine.operation = DataOperation.NOACTION
         self.env = []
         self.path = b""
         self.result = None
@@ -401,4 +405,5 @@ class DataService:
             run.drop_history()
         if end is not None:
             end.break_off(Verdict.BROKEN)
+        self._forget()
         await self._give_back(run, end, False)

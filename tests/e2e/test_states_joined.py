@@ -48,7 +48,7 @@ from mover.ndmp.messages import (
     TapeCloseRequest,
     TapeOpenRequest,
 )
-from mover.ndmp.messages.common import LOCAL, IpcAddress, TcpAddress
+from mover.ndmp.messages.common import LOCAL, Address, IpcAddress, TcpAddress
 from tests.support.ndmp_client import ALL, NdmpClient, pairs
 from tests.support.servers import Login, Server
 from tests.support.stages import (
@@ -329,6 +329,18 @@ def test_version_2_has_no_code_for_a_start_that_reaches_nobody(shared: Server, l
         nobody = at.peer.address
         at.peer.close()
         assert answer(at.client, DataStartBackupRequest(b"dump", env, nobody)) == "IO_ERR"
+
+
+@pytest.mark.parametrize("kind", ["LOCAL", "TCP"])
+def test_a_start_of_version_2_that_is_refused_leaves_nothing(kind: str, shared: Server, login: Login) -> None:
+    with stage(shared, login, 2) as at:
+        address: Address = at.peer.address
+        if kind == "LOCAL":
+            open_tape(at.client)
+            at.client.ok(MoverListenRequest(READ, AddressType.LOCAL))
+            address = LOCAL
+        env = pairs(FILESYSTEM=str(shared.config.parent.parent / "nowhere"))
+        assert answer(at.client, DataStartBackupRequest(b"dump", env, address)) == ARGS
 
 
 @pytest.mark.parametrize("version", [2, 3, 4])
