@@ -270,8 +270,10 @@ class Quickstart:
 
     def backup_and_recover(self) -> None:
         """Both jobs by the built-in DMA, as an operator would type them."""
-        exclude = ["--env", f"EXCLUDE={','.join(self.source.exclude)}"] if self.source.exclude else []
-        self.dma("backup", str(self.source.directory), "--record-size", RECORD_SIZE, "--overwrite", *exclude)
+        env = ["--env", f"EXCLUDE={','.join(self.source.exclude)}"] if self.source.exclude else []
+        if self.source.asks_for_trusted:
+            env += ["--env", "TRUSTED_XATTRS=y"]  # the recover gets it from the catalogue
+        self.dma("backup", str(self.source.directory), "--record-size", RECORD_SIZE, "--overwrite", *env)
         # What is to be skipped or left out may fail a recover: the comparison is the judge then.
         may_fail = bool(self.source.skipped or self.source.not_restored)
         self.dma("recover", "--destination", str(self.recovered), may_fail=may_fail)

@@ -21,6 +21,7 @@ class Source:
         entries, data_bytes: what is to be backed up.
         skipped: path -> why the entry cannot be read or made.
         not_restored: path -> kinds of difference (the comparer's) that cannot be avoided here.
+        asks_for_trusted: some entry has attributes that a job keeps only with TRUSTED_XATTRS=y.
     """
 
     def __init__(self, directory: Path, exclude: tuple[str, ...], scratch: Path) -> None:
@@ -30,6 +31,7 @@ class Source:
         self.data_bytes = 0
         self.skipped: dict[bytes, str] = {}
         self.not_restored: dict[bytes, frozenset[str]] = {}
+        self.asks_for_trusted = False
         self._mounted: set[bytes] = set()
         root = os.fsencode(directory)
         groups = {os.getegid(), *os.getgroups()}
@@ -45,8 +47,11 @@ class Source:
                 self.skipped[path] = "on another file system"
             elif reason := reason_to_skip(full, status):
                 self.skipped[path] = reason
-            elif lost := refused_ownership(status, groups) | refused_attributes(full, status, scratch):
-                self.not_restored[path] = lost
+            else:
+                names = attribute_names(full)
+                self.asks_for_trusted |= any(asks_for_trusted(name) for name in names)
+                if lost := refused_ownership(status, groups) | refused_attributes(full, names, status, scratch):
+                    self.not_restored[path] = lost
 
     def is_left_out(self, path: bytes) -> bool:
         """Whether EXCLUDE names the entry or one above it, or it lies below a mount point."""
@@ -112,12 +117,21 @@ def refused_ownership(status: os.stat_result, groups: set[int]) -> frozenset[str
     return OWNERSHIP | SET_ID if status.st_mode & (stat.S_ISUID | stat.S_ISGID) else OWNERSHIP
 
 
-def refused_attributes(path: bytes, status: os.stat_result, scratch: Path) -> frozenset[str]:
-    """The attributes that cannot be set in the scratch directory, by rights or by its file system, found by trying."""
+def attribute_names(path: bytes) -> list[str]:
+    """The names of the extended attributes that this user sees."""
     try:
-        names = os.listxattr(path, follow_symlinks=False)
+        return os.listxattr(path, follow_symlinks=False)
     except OSError:
-        return NOTHING  # the file system has none
+        return []  # the file system has none
+
+
+def asks_for_trusted(name: str) -> bool:
+    """Whether an attribute takes the right that TRUSTED_XATTRS=y keeps (docs/environment.md)."""
+    return name.startswith(("trusted.", "security.")) and name != "security.capability"
+
+
+def refused_attributes(path: bytes, names: list[str], status: os.stat_result, scratch: Path) -> frozenset[str]:
+    """The attributes that cannot be set in the scratch directory, by rights or by its file system, found by trying."""
     if not names:
         return NOTHING
     refused = set()

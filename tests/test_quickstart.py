@@ -54,6 +54,21 @@ def test_a_tree_comes_back(options: list[str], scratch: Path, tmp_path: Path, ch
 
 @pytest.mark.slow
 @pytest.mark.root
+def test_attributes_that_only_root_may_set_come_back(scratch: Path, tmp_path: Path, checkout: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    os.setxattr(tmp_path / "tree", "trusted.overlay.opaque", b"y")
+    (tmp_path / "tree" / "file").touch()
+    os.setxattr(tmp_path / "tree" / "file", "trusted.kept", b"kept")
+    result = subprocess.run(
+        command(checkout, tmp_path / "tree"),
+        env=environment(checkout, scratch), capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout[-4000:] + result.stderr
+    assert result.stdout.splitlines()[-1] == "quickstart: 2 entries identical, 0 skipped"
+
+
+@pytest.mark.slow
+@pytest.mark.root
 def test_of_anothers_tree_all_is_compared_but_what_a_user_may_not_restore(
     scratch: Path, tmp_path: Path, checkout: Path
 ) -> None:
