@@ -18,7 +18,7 @@ from mover.data.dump_format import (
 from mover.data.dump_identity import wrong_dump
 from mover.data.recover_report import RecoverReport
 from mover.data.recover_stream import RecordReader, StreamRefused, is_map
-from mover.data.xattr_blob import Attribute, decode, decode_private
+from mover.data.xattr_blob import Attribute, Decoded, decode, decode_private
 from mover.workers.messages import Pairs
 
 S_IFMT: Final = 0o170000
@@ -32,14 +32,16 @@ class DirectoryRecord:
     Attributes:
         offset: of its header in the stream.
         holes: records of its data that the stream says are holes.
+        is_damaged: whether something of it was lost in the stream, which has been reported.
     """
 
-    __slots__ = ("attributes", "data", "holes", "inode", "offset")
+    __slots__ = ("attributes", "data", "holes", "inode", "is_damaged", "offset")
 
     def __init__(self, inode: Inode, offset: int) -> None:
         self.inode = inode
         self.offset = offset
         self.holes = 0
+        self.is_damaged = False
         self.data = bytearray()
         self.attributes: list[Attribute] = []
 
@@ -124,16 +126,13 @@ class Names(NamedTuple):
     damaged: int
 
 
-def read_attributes(reader: RecordReader, header: Header, path: bytes, report: RecoverReport) -> list[Attribute]:
+def read_attributes(reader: RecordReader, header: Header) -> Decoded:
     """The extended attributes in an extension header's records; an extension of unknown number is stepped over."""
     if header.extension not in {EXTENSION_XATTR, EXTENSION_MORE_XATTR}:
         reader.skip(header.data_records)
-        return []
+        return Decoded([], [])
     blob = reader.read(header.data_records)[: header.inode.size]
-    decoded = decode(blob) if header.extension == EXTENSION_XATTR else decode_private(blob)
-    for problem in decoded.problems:
-        report.error(path, f"lost: {problem}")
-    return decoded.attributes
+    return decode(blob) if header.extension == EXTENSION_XATTR else decode_private(blob)
 
 
 def read_catalogue(reader: RecordReader, report: RecoverReport, env: Pairs) -> Catalogue:
@@ -154,6 +153,7 @@ def read_catalogue(reader: RecordReader, report: RecoverReport, env: Pairs) -> C
         header = reader.header()
         if skips != reader.skips and current is not None and len(current.data) < current.inode.size:
             report.damage(f"a part of directory inode {number} is lost: names in it are missing")
+            current.is_damaged = True
             current = None
         if is_map(header):
             current = None
@@ -165,9 +165,12 @@ def read_catalogue(reader: RecordReader, report: RecoverReport, env: Pairs) -> C
         elif header.type == RecordType.INODE:
             map_open = None
             if header.is_extension:
-                attributes = read_attributes(reader, header, b"directory inode %d" % header.inumber, report)
+                decoded = read_attributes(reader, header)
+                for problem in decoded.problems:
+                    report.error(b"directory inode %d" % header.inumber, f"lost: {problem}")
                 if current is not None and header.inumber == number:
-                    current.attributes += attributes
+                    current.attributes += decoded.attributes
+                    current.is_damaged |= bool(decoded.problems)
                 continue
             if header.inode.mode & S_IFMT != S_IFDIR:
                 reader.unread_header()

@@ -110,7 +110,10 @@ class FileRecoverer:
         if header.type == RecordType.INODE:
             if header.is_extension:
                 if current is not None and header.inumber == current.inumber:
-                    current.attributes += read_attributes(reader, header, current.path(), self._report)
+                    decoded = read_attributes(reader, header)
+                    for problem in decoded.problems:
+                        self._report.error(current.path(), f"lost: {problem}", current.target.request)
+                    current.attributes += decoded.attributes
                 else:
                     reader.skip(header.data_records)
                 return True

@@ -134,6 +134,9 @@ def make_plan(catalogue: Catalogue, requests: list[Request], report: RecoverRepo
             holder.parts = target_parts[:-1]
             plan.add_entry(inumber, holder, target_parts[-1])
     plan.sort()
+    for target in plan.targets:
+        if target.record is not None and target.record.is_damaged:
+            target.request.fail(RecoveryStatus.IO_ERROR)
     for record in catalogue.directories.values():
         record.data = bytearray()  # not needed any more, and as large as all names together
     return plan

@@ -302,6 +302,29 @@ def test_a_lost_continuation_is_reported_and_what_follows_not_written_to_a_wrong
     assert b"/large: a part of it is lost" in outcome.text()
 
 
+def test_who_asked_for_a_damaged_directory_or_file_hears_of_it(tmp_path: Path) -> None:
+    writer = DumpWriter().begin(range(2, 47))
+    writer.directory(2, [(3, b"whole"), (4, b"cut"), (5, b"bare"), (6, b"file")], meta=own(0o40755))
+    writer.directory(3, [(7, b"in")], meta=own(0o40755))
+    cut = len(writer.stream)
+    writer.directory(4, [(number, b"%d" % number * 40) for number in range(8, 47)], meta=own(0o40755))
+    writer.directory(5, [], meta=own(0o40755))
+    writer.extension(5, own(0o40755), b"no attributes" * 9)
+    writer.content(6, own(REGULAR), b"content")
+    writer.extension(6, own(REGULAR), b"no attributes" * 9)
+    for number in range(7, 47):
+        writer.content(number, own(REGULAR), b"")
+    stream = bytearray(writer.end())
+    stream[cut + 2048 + 10] ^= 1  # the second header of "cut"
+    parts = [b"whole", b"cut", b"bare", b"file"]
+    outcome = recover(bytes(stream), [name(tmp_path, part, below=part) for part in parts])
+    assert outcome.status == {b"whole": 0, b"cut": 5, b"bare": 5, b"file": 5}
+    assert outcome.finished.errors == 4
+    assert (tmp_path / "file").read_bytes() == b"content"
+    outcome = recover(bytes(stream), [name(tmp_path, below=b"all")])
+    assert outcome.status == {b"": 5}
+
+
 def test_a_dump_inside_a_file_is_not_taken_for_the_stream(tmp_path: Path) -> None:
     inner = DumpWriter().begin([2, 3])
     inner.directory(2, [(3, b"top")])
