@@ -4,11 +4,15 @@ Pure: no file is touched. Source: NDMPv4 section 3.5.3 (DATA_START_RECOVER) and 
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from mover.control.volumes import PlacementError, Volumes, components, show
 from mover.ndmp import messages as m
 from mover.ndmp.nlist import recover_target
 from mover.workers.messages import RecoverName
+
+NAMES_BYTES_MAX: Final = 40 << 20
+"""Of all names and destinations together: what a worker message holds, less room for its frame."""
 
 
 def resolve_names(
@@ -22,27 +26,41 @@ def resolve_names(
         direct: DIRECT=y: fh_info counts; without it 0 is what some clients send for "unknown".
 
     Raises:
-        PlacementError: a name climbs, or a target lies outside every volume; the text names it.
+        PlacementError: a name climbs, or a target lies outside every volume; the text names it. Or all of them are too
+            long: a short name in a long root is cheap to send, and sixty thousand of them are not to be kept.
     """
-    return [_resolve(version, name, root, volumes, direct) for name in names]
+    resolved: list[RecoverName] = []
+    left = NAMES_BYTES_MAX
+    for name in names:
+        target = _target(version, name, root)
+        left -= len(name.original_path) + len(target)
+        if left < 0:
+            raise PlacementError(f"the recover list and its destinations: at most {NAMES_BYTES_MAX} bytes")
+        resolved.append(_resolve(version, name, target, volumes, direct))
+    return resolved
 
 
-def _resolve(
-    version: int,
-    name: m.RecoverName,
-    root: bytes | None,
-    volumes: Volumes,
-    direct: bool,
-) -> RecoverName:
-    original = b"/".join(components(name.original_path))
+def _target(version: int, name: m.RecoverName, root: bytes | None) -> bytes:
+    """The absolute path that an entry goes to."""
     target = recover_target(version, name)
     if not target:
         if root is None:
             what = show(name.original_path) or "the whole backup"
             raise PlacementError(f"{what}: no destination, and the environment names no FILESYSTEM")
-        target = root.rstrip(b"/") + b"/" + original
-    elif not target.startswith(b"/") and root is not None:
-        target = root.rstrip(b"/") + b"/" + target
+        return root.rstrip(b"/") + b"/" + name.original_path
+    if not target.startswith(b"/") and root is not None:
+        return root.rstrip(b"/") + b"/" + target
+    return target
+
+
+def _resolve(
+    version: int,
+    name: m.RecoverName,
+    target: bytes,
+    volumes: Volumes,
+    direct: bool,
+) -> RecoverName:
+    original = b"/".join(components(name.original_path))
     # Version 1 may ignore it (3.5.3): nothing tells which part of the stream the tape in the drive holds.
     unknown = 2**64 - 1
     return RecoverName(

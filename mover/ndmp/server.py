@@ -23,6 +23,20 @@ from mover.ndmp.header import SIZE, Header, decode_header
 from mover.ndmp.messages import Body, ConnectOpenReply, ConnectOpenRequest, NotifyConnectionStatusPost
 from mover.ndmp.table import POST_INTERFACES, TABLE, VERSIONS
 
+LARGE: Final = frozenset(
+    {
+        MessageCode.TAPE_WRITE,
+        MessageCode.TAPE_EXECUTE_CDB,
+        MessageCode.SCSI_EXECUTE_CDB,
+        MessageCode.DATA_START_BACKUP,
+        MessageCode.DATA_START_RECOVER,
+        MessageCode.DATA_START_RECOVER_FILEHIST,
+    }
+)
+"""Requests that carry a tape record, an environment or a list of names."""
+ORDINARY_BYTES_MAX: Final = 1 << 20
+"""Longest other request; more cannot be meant, and decoded it could take many times its length."""
+
 
 class Request(msgspec.Struct, frozen=True):
     """A request that a handler has to answer (CONNECT_CLOSE: to obey)."""
@@ -177,6 +191,8 @@ class ServerProtocol:
             return Answered(header, ErrorCode.NOT_SUPPORTED_ERR, b"")
         if row.needs_authentication and not self.authenticated:
             return Answered(header, ErrorCode.NOT_AUTHORIZED_ERR, b"")
+        if len(record) > ORDINARY_BYTES_MAX and row.code not in LARGE:
+            return Answered(header, ErrorCode.XDR_DECODE_ERR, b"")
         try:
             body = edge.decode_request(self.version, row.code, record, SIZE)
         except XdrDecodeError:

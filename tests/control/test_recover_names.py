@@ -2,7 +2,7 @@
 
 import pytest
 
-from mover.control.recover_names import resolve_names
+from mover.control.recover_names import NAMES_BYTES_MAX, resolve_names
 from mover.control.volumes import PlacementError, Volumes
 from mover.ndmp.messages import RecoverName
 from mover.workers.messages import Place
@@ -74,3 +74,9 @@ def test_fh_info_of_zero_is_unknown_unless_direct(direct: bool, kept: int) -> No
     (resolved,) = resolve_names(4, [RecoverName(b"a", b"/vol/a", fh_info=0, node=7)], ROOT, VOLUMES, direct=direct)
     assert (resolved.node, resolved.fh_info) == (7, kept)
     assert resolved.target == Place(b"/vol", b"a")
+
+
+def test_short_names_in_a_long_root_are_too_much_together() -> None:
+    names = [RecoverName(b"%d" % number, b"") for number in range(1000)]
+    with pytest.raises(PlacementError, match=f"at most {NAMES_BYTES_MAX} bytes"):
+        resolve_names(4, names, b"/vol" + b"/d" * 50_000, VOLUMES, direct=False)

@@ -11,7 +11,7 @@ from mover.ndmp.errors import ApiError, FramingError, NotInVersionError
 from mover.ndmp.framing import mark
 from mover.ndmp.header import SIZE, Header, decode_header
 from mover.ndmp.history import HistoryEncoder, body
-from mover.ndmp.server import Answered, Discarded, Request, ServerProtocol
+from mover.ndmp.server import ORDINARY_BYTES_MAX, Answered, Discarded, Request, ServerProtocol
 
 NOW = 0x5F00_0000
 
@@ -187,6 +187,12 @@ def test_what_is_open_before_the_login(version: int) -> None:
         request(protocol, host_info)
     else:
         assert answer(protocol, host_info)[0].error == ErrorCode.NOT_AUTHORIZED_ERR
+
+
+def test_only_what_carries_much_may_be_long() -> None:
+    long = struct.pack(">I", 4) + b"dump" + bytes(ORDINARY_BYTES_MAX)
+    assert answer(server(), raw(0xA08, long))[0].error == ErrorCode.XDR_DECODE_ERR
+    assert request(server(), raw(0x401, long)).body == m.DataStartBackupRequest(b"dump", ())
 
 
 def test_an_unknown_arm_is_the_handlers_to_refuse() -> None:
