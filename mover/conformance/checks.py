@@ -8,7 +8,43 @@ import msgspec
 
 from mover.conformance.session import Session
 
-# NDMPv4's sections by interface; the texts of versions 2 and 3 are cited by message.
+# NDMPv1's sections by message, NDMPv4's by interface; the texts of versions 2 and 3 are cited by message.
+_SECTIONS_1: Final = {
+    "CONNECT_OPEN": "3.1.1",
+    "CONNECT_AUTH": "3.1.2",
+    "CONNECT_CLOSE": "3.1.3",
+    "CONFIG_GET_HOST_INFO": "3.2.1",
+    "CONFIG_GET_BUTYPE_ATTR": "3.2.2",
+    "SCSI_OPEN": "3.3.1",
+    "SCSI_CLOSE": "3.3.2",
+    "SCSI_GET_STATE": "3.3.3",
+    "SCSI_SET_TARGET": "3.3.4",
+    "SCSI_RESET_DEVICE": "3.3.5",
+    "SCSI_RESET_BUS": "3.3.6",
+    "SCSI_EXECUTE_CDB": "3.3.7",
+    "TAPE_OPEN": "3.4.1",
+    "TAPE_CLOSE": "3.4.2",
+    "TAPE_GET_STATE": "3.4.3",
+    "TAPE_MTIO": "3.4.4",
+    "TAPE_WRITE": "3.4.5",
+    "TAPE_READ": "3.4.6",
+    "TAPE_SET_RECORD_SIZE": "3.4.7",
+    "TAPE_EXECUTE_CDB": "3.4.8",
+    "DATA_GET_STATE": "3.5.1",
+    "DATA_START_BACKUP": "3.5.2",
+    "DATA_START_RECOVER": "3.5.3",
+    "DATA_ABORT": "3.5.4",
+    "DATA_STOP": "3.5.5",
+    "DATA_CONTINUE": "3.5.6",
+    "DATA_GET_ENV": "3.5.7",
+    "NOTIFY_PAUSED": "4.1.1",
+    "NOTIFY_HALTED": "4.1.2",
+    "NOTIFY_CONNECTED": "4.1.3",
+    "header": "2.6",
+    "NOT_AUTHORIZED_ERR": "2.7",
+    "NOT_SUPPORTED_ERR": "2.7",
+    "XDR_DECODE_ERR": "2.7",
+}
 _SECTIONS_4: Final = {
     "CONNECT": "3.1",
     "CONFIG": "3.2",
@@ -65,5 +101,6 @@ def clause(version: int, message: str, notes: str) -> str:
         message: the message, or a section's heading.
         notes: file and section of the notes: `states.md 4.1`.
     """
-    section = _SECTIONS_4.get(message.partition("_")[0], "") if version == 4 else ""
+    sections = {1: _SECTIONS_1.get(message, ""), 4: _SECTIONS_4.get(message.partition("_")[0], "")}
+    section = sections.get(version, "")
     return f"NDMPv{version} {section + ' ' if section else ''}{message}; {notes}"

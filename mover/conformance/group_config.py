@@ -1,6 +1,7 @@
 """Group config: what the server says about itself. Source: messages.md 5; extensions.md 2."""
 
 from collections.abc import Iterator
+from os import fsencode
 from typing import Final
 
 from mover.conformance.checks import Check, clause
@@ -10,7 +11,7 @@ from mover.ndmp import messages as m
 from mover.ndmp.enums import AddressType, AuthType, ErrorCode, FsInfoUnsupported, TapeAttribute
 
 ILLEGAL_ARGS: Final = ErrorCode.ILLEGAL_ARGS_ERR.name
-AUTH_TYPES: Final = frozenset(AuthType)
+AUTH_TYPES: Final = {1: {AuthType.NONE, AuthType.TEXT}, 2: set(AuthType), 3: set(AuthType), 4: set(AuthType)}
 ADDR_TYPES: Final = {2: {0, 1}, 3: {0, 1, 2, 3, 0x2051_0004}, 4: {0, 1, 3, 0x2051_0004}}  # messages.md 3
 FS_MASK: Final = sum(FsInfoUnsupported)
 TAPE_MASK: Final = {3: sum(TapeAttribute) & ~TapeAttribute.RAW, 4: sum(TapeAttribute)}
@@ -25,9 +26,12 @@ def checks(version: int) -> Iterator[Check]:
         return Check(name, clause(version, f"CONFIG_{message}", notes), run)  # type: ignore[arg-type]  # a function below
 
     yield check("GET_HOST_INFO names the host", "GET_HOST_INFO", _host)
-    if version == 2:
+    if version < 3:
         yield check("GET_BUTYPE_ATTR of the backup type", "GET_BUTYPE_ATTR", _butype_attr)
         yield check("GET_BUTYPE_ATTR of an unknown type", "GET_BUTYPE_ATTR", _bogus_butype_attr)
+    if version == 1:
+        return
+    if version == 2:
         yield check("GET_MOVER_TYPE lists known types", "GET_MOVER_TYPE", _connection_types)
     else:
         yield check("GET_CONNECTION_TYPE lists known types", "GET_CONNECTION_TYPE", _connection_types)
@@ -50,17 +54,18 @@ def checks(version: int) -> Iterator[Check]:
 def _host(session: Session) -> None:
     reply = session.ok(m.ConfigGetHostInfoRequest(), m.ConfigGetHostInfoReply)
     must(bool(reply.hostname), "a host name", "none")
-    if session.version == 2:
-        _auth_types(reply.auth_type)
+    if session.version < 3:
+        _auth_types(session, reply.auth_type)
 
 
-def _auth_types(types: tuple[int, ...]) -> None:
-    must(bool(types) and set(types) <= AUTH_TYPES, "login methods out of 0, 1, 2", list(types))
+def _auth_types(session: Session, types: tuple[int, ...]) -> None:
+    known = AUTH_TYPES[session.version]
+    must(bool(types) and set(types) <= known, f"login methods out of {sorted(map(int, known))}", list(types))
 
 
 def _butype_attr(session: Session) -> None:
     answer = session.expect(
-        m.ConfigGetButypeAttrRequest(session.options.butype.encode()), "NO_ERR", ILLEGAL_ARGS, "NOT_SUPPORTED_ERR"
+        m.ConfigGetButypeAttrRequest(fsencode(session.options.butype)), "NO_ERR", ILLEGAL_ARGS, "NOT_SUPPORTED_ERR"
     )
     if not answer.good:
         raise NotOfferedError(f"backup type {session.options.butype} is answered {answer.error}")
@@ -82,7 +87,7 @@ def _butypes(session: Session) -> None:
         raise NotOfferedError("no backup types")
     names = [each.butype_name for each in reply.butype_info]
     must(len(set(names)) == len(names) and all(names), "each backup type once, with a name", names)
-    if session.options.butype.encode() not in names:
+    if fsencode(session.options.butype) not in names:
         raise NotOfferedError(f"backup type {session.options.butype} is not listed")
 
 
@@ -115,7 +120,7 @@ def _changers(session: Session) -> None:
 def _server(session: Session) -> None:
     reply = session.ok(m.ConfigGetServerInfoRequest(), m.ConfigGetServerInfoReply)
     must(bool(reply.vendor_name and reply.product_name), "vendor and product behind the login", "none")
-    _auth_types(reply.auth_type)
+    _auth_types(session, reply.auth_type)
 
 
 def _challenge(session: Session) -> None:

@@ -6,6 +6,7 @@ Source: wire.md 2 and 4 to 9.
 import struct
 from collections.abc import Iterator
 from functools import partial
+from os import fsencode
 from typing import Final
 
 from mover.conformance import samples
@@ -49,12 +50,15 @@ def checks(version: int) -> Iterator[Check]:
     yield Check("unknown versions are refused, then a known one is taken", opening, _tries, negotiated=False)
     yield Check("CONNECT_OPEN again with another version", opening, _open_other, logged_in=False)
     yield Check("CONNECT_OPEN behind the login", opening, _open_late)
-    yield Check("a request without CONNECT_OPEN takes the offered version", opening, _implicit, negotiated=False)
+    if version > 1:  # V1 knows only sessions that begin with it
+        yield Check("a request without CONNECT_OPEN takes the offered version", opening, _implicit, negotiated=False)
     for number in sorted((samples.FOREIGN | samples.UNKNOWN) - samples.NUMBERS[version]):
         where = say("NOT_SUPPORTED_ERR", "wire.md 6.1, 6.2")
         yield Check(f"message {number:#06x} does not exist", where, partial(_unknown, number=number))
     yield from _before_login(version)
     for number, body, what in _UNDECODABLE:
+        if number not in samples.NUMBERS[version]:
+            continue
         run = partial(_undecodable, number=number, body=body)
         interface = message_name(version, number).partition("_")[0]
         yield Check(what, say("XDR_DECODE_ERR", "wire.md 6.1"), run, interface=interface)
@@ -94,14 +98,14 @@ def _tries(session: Session) -> None:
 
 
 def _open_other(session: Session) -> None:
-    other = session.version - 1 if session.version > 2 else session.version + 1
+    other = 2 if session.version == 1 else session.version - 1
     allowed = (ILLEGAL_STATE,) if session.version > 2 else (ILLEGAL_STATE, ILLEGAL_ARGS)
     session.expect(m.ConnectOpenRequest(other), *allowed)
     session.log_in()  # the version is what it was
 
 
 def _open_late(session: Session) -> None:
-    other = session.version - 1 if session.version > 2 else session.version + 1
+    other = 2 if session.version == 1 else session.version - 1
     allowed = (ILLEGAL_STATE,) if session.version > 2 else (ILLEGAL_STATE, ILLEGAL_ARGS)
     session.expect(m.ConnectOpenRequest(other), *allowed)
     _still_there(session)
@@ -215,6 +219,8 @@ def _no_answer(session: Session, data: bytes) -> None:
 
 def _pipelined(session: Session) -> None:
     numbers = [MessageCode.CONFIG_GET_HOST_INFO, samples.DATA_GET_STATE, samples.CONFIG_GET_AUTH_ATTR]
+    if session.version == 1:
+        numbers.pop()
     wanted, data = [], b""
     for at in range(PIPELINED):
         number = numbers[at % len(numbers)]
@@ -241,15 +247,19 @@ def _fragmented(session: Session, empty: bytes) -> None:
 
 
 def _logins(version: int) -> Iterator[Check]:
-    where = clause(version, "CONNECT_CLIENT_AUTH" if version > 2 else "CONNECT_AUTH", "wire.md 8")
+    where = clause(version, "CONNECT_CLIENT_AUTH" if version > 1 else "CONNECT_AUTH", "wire.md 8")
     bad: dict[str, m.AuthText | m.AuthMd5] = {
         "TEXT with a wrong password": m.AuthText(b"", b"wrong"),
         "TEXT of an unknown user": m.AuthText(b"nobody knows this user", b"wrong"),
-        "MD5 with a wrong digest": m.AuthMd5(b"", bytes(16)),
     }
+    if version > 1:
+        bad["MD5 with a wrong digest"] = m.AuthMd5(b"", bytes(16))
     for what, data in bad.items():
         yield Check(f"a login by {what}", where, partial(_bad_login, data=data), logged_in=False)
     yield Check("a login by an unknown method", where, _unknown_method, logged_in=False)
+    if version == 1:
+        yield Check("a login by the reserved method 2", where, _reserved_method, logged_in=False)
+        return
     yield Check("GET_AUTH_ATTR of an unknown method", clause(version, "CONFIG_GET_AUTH_ATTR", "messages.md 5"),
                 _unknown_attr, logged_in=False)  # fmt: skip
     yield Check("CONNECT_SERVER_AUTH behind the login", clause(version, "CONNECT_SERVER_AUTH", "wire.md 8"), _server)
@@ -259,7 +269,7 @@ def _bad_login(session: Session, data: m.AuthText | m.AuthMd5) -> None:
     """Refused, and the session goes on: not logged in, and open for the right login."""
     if isinstance(data, m.AuthMd5):
         session.expect_or_not_offered(m.ConfigGetAuthAttrRequest(AuthType.MD5), "NO_ERR", ILLEGAL_ARGS)
-    user = data.auth_id or session.options.user.encode()
+    user = data.auth_id or fsencode(session.options.user)
     data = m.AuthText(user, data.auth_password) if isinstance(data, m.AuthText) else m.AuthMd5(user, data.auth_digest)
     answer = session.expect_or_not_offered(m.ConnectClientAuthRequest(data), NOT_AUTHORIZED, ILLEGAL_ARGS)
     if answer.error == ILLEGAL_ARGS:
@@ -271,6 +281,11 @@ def _bad_login(session: Session, data: m.AuthText | m.AuthMd5) -> None:
 
 def _unknown_method(session: Session) -> None:
     session.expect(m.ConnectClientAuthRequest(m.UnknownArm(99)), ILLEGAL_ARGS, NOT_SUPPORTED)
+    session.log_in()
+
+
+def _reserved_method(session: Session) -> None:
+    session.expect(m.ConnectClientAuthRequest(m.UnknownArm(2)), ILLEGAL_ARGS, NOT_SUPPORTED)
     session.log_in()
 
 

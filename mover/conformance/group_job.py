@@ -1,6 +1,7 @@
 """Group job: a whole backup and a whole recover over LOCAL. Source: states.md 3.3, 4.7, 8; wire.md 5."""
 
 from collections.abc import Iterator
+from os import fsencode
 from typing import Final
 
 from mover.conformance.checks import Check, Need, clause
@@ -108,7 +109,7 @@ def _recover(session: Session) -> None:
     session.done(m.TapeMtioRequest(TapeOperation.REW, 1))
     session.posts.clear()
     address = _connect(session, MoverMode.WRITE)
-    butype = session.options.butype.encode()
+    butype = fsencode(session.options.butype)
     session.done(m.DataStartRecoverRequest(env, names(session), butype, address))
     reason = session.wait_for(m.NotifyDataHaltedPost).reason
     must(reason == DataHaltReason.SUCCESSFUL, "DATA halted SUCCESSFUL", f"reason {reason}")

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import partial
+from os import fsencode
 from typing import Final
 
 from mover.conformance.checks import NOTHING, READS_TAPE, WRITES_TAPE, Check, Need, clause
@@ -22,6 +23,7 @@ from mover.conformance.stages import (
     open_tape,
     start_backup,
 )
+from mover.conformance.walk import state_name
 from mover.ndmp import messages as m
 from mover.ndmp.enums import (
     AddressType,
@@ -78,6 +80,20 @@ def checks(version: int) -> Iterator[Check]:
                 READS_TAPE,
                 message.partition("_")[0],
             )
+    if version > 1:
+        yield from _local_jobs(version)
+    busy = clause(version, "TAPE_OPEN", "states.md 1")
+    yield Check("a drive that another session has open", busy, _busy, READS_TAPE, "TAPE")
+    closing = clause(version, "CONNECT_CLOSE", "wire.md 9")
+    yield Check("CONNECT_CLOSE closes the drive", closing, partial(_lets_go, how="close"), READS_TAPE, "TAPE")
+    yield Check("the end of the TCP connection closes the drive", closing, partial(_lets_go, how="end"),
+                READS_TAPE, "TAPE")  # fmt: skip
+    if version > 2:
+        apart = clause(version, "DATA_GET_STATE", "wire.md 1")
+        yield Check("sessions do not see each other's states", apart, _apart, NOTHING, "DATA")
+
+
+def _local_jobs(version: int) -> Iterator[Check]:
     for mode in (READ, WRITE):
         yield Check(
             f"a START that does not fit mode {mode.name} of a LOCAL mover",
@@ -94,19 +110,10 @@ def checks(version: int) -> Iterator[Check]:
             WHOLE_JOB,
             "DATA",
         )
-    busy = clause(version, "TAPE_OPEN", "states.md 1")
-    yield Check("a drive that another session has open", busy, _busy, READS_TAPE, "TAPE")
-    closing = clause(version, "CONNECT_CLOSE", "wire.md 9")
-    yield Check("CONNECT_CLOSE closes the drive", closing, partial(_lets_go, how="close"), READS_TAPE, "TAPE")
-    yield Check("the end of the TCP connection closes the drive", closing, partial(_lets_go, how="end"),
-                READS_TAPE, "TAPE")  # fmt: skip
-    if version > 2:
-        apart = clause(version, "DATA_GET_STATE", "wire.md 1")
-        yield Check("sessions do not see each other's states", apart, _apart, NOTHING, "DATA")
 
 
 def _states(session: Session) -> tuple[str, str]:
-    return DataState(session.data_state().state).name, MoverState(session.mover_state().state).name
+    return state_name(DataState, session.data_state().state), state_name(MoverState, session.mover_state().state)
 
 
 def _pair(session: Session, data: str, mover: str, request: str, answer: str) -> None:
@@ -116,7 +123,9 @@ def _pair(session: Session, data: str, mover: str, request: str, answer: str) ->
             need_address(session, kind)
     bring_mover(session, mover)
     if mover == "IDLE":
-        session.done(m.MoverSetRecordSizeRequest(RECORD), m.MoverSetWindowRequest(0, ALL))
+        session.done(m.MoverSetRecordSizeRequest(RECORD))
+        if session.version == 4:
+            session.done(m.MoverSetWindowRequest(0, ALL))
     if data != "IDLE":
         session.done(m.DataListenRequest(AddressType[data.split()[1]]))
     requests: dict[str, m.Body] = {
@@ -152,7 +161,7 @@ def _start_needs_mode(session: Session, mode: MoverMode) -> None:
     request: m.Body = start_backup(session, address)
     if mode is READ:
         request = m.DataStartRecoverRequest(
-            environment(session), names(session), session.options.butype.encode(), address
+            environment(session), names(session), fsencode(session.options.butype), address
         )
     session.expect(request, ILLEGAL_STATE)
 

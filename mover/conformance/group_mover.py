@@ -20,6 +20,7 @@ from mover.conformance.stages import (
     listen_mover,
     need_address,
     open_tape,
+    until_mover,
 )
 from mover.conformance.walk import after_mover, mover_walk
 from mover.ndmp import messages as m
@@ -109,6 +110,7 @@ def checks(version: int) -> Iterator[Check]:
     yield from _windows(version, check)
     yield check("READ of ranges that are none", "READ", "states.md 4.6", _ranges, READS_TAPE)
     yield check("a wanted offset outside the window pauses with SEEK", "READ", "states.md 4.2, 4.6", _seek, READS_TAPE)
+    yield check("a READ of one byte outside the window pauses too", "READ", "states.md 4.6", _seek_byte, READS_TAPE)
     yield check("a full window pauses", "SET_WINDOW", "states.md 4.2, 4.5", _window_full, WRITES_TAPE)
     yield check("CONTINUE without the tape", "CONTINUE", "states.md 1", _continue_closed, READS_TAPE)
     ends = (
@@ -161,7 +163,9 @@ def _not_offered(session: Session, request: m.Body) -> None:
 def _nobody(session: Session) -> None:
     need_address(session, TCP)
     open_tape(session)
-    session.done(m.MoverSetRecordSizeRequest(RECORD), m.MoverSetWindowRequest(0, ALL))
+    session.done(m.MoverSetRecordSizeRequest(RECORD))
+    if session.version == 4:
+        session.done(m.MoverSetWindowRequest(0, ALL))
     _refused(session, m.MoverConnectRequest(WRITE, session.peer.nobody()), ErrorCode.CONNECT_ERR.name)
     after_mover(session, "IDLE", MoverHaltReason.NA)
 
@@ -271,7 +275,17 @@ def _seek(session: Session) -> None:
     must(got == (MoverPauseReason.SEEK, 8 * RECORD), f"NOTIFY_MOVER_PAUSED with SEEK, {8 * RECORD}", got)
     now = session.mover_state()
     must(now.pause_reason == MoverPauseReason.SEEK, "pause reason SEEK in GET_STATE", now.pause_reason)
-    must(now.bytes_left_to_read == 1, "1 byte left to read", now.bytes_left_to_read)
+    must(now.bytes_left_to_read == RECORD, f"{RECORD} bytes left to read", now.bytes_left_to_read)
+
+
+def _seek_byte(session: Session) -> None:
+    need_address(session, TCP)
+    open_tape(session)
+    session.peer.connect(listen_mover(session, WRITE, TCP, (0, RECORD)))
+    until_mover(session, MoverState.ACTIVE)
+    session.done(m.MoverReadRequest(8 * RECORD, 1))
+    got = session.wait_for(m.NotifyMoverPausedPost).reason
+    must(got == MoverPauseReason.SEEK, "NOTIFY_MOVER_PAUSED with SEEK", f"reason {got}")
 
 
 def _window_full(session: Session) -> None:

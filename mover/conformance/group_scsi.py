@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
+from os import fsencode
 from typing import Final
 
 from mover.conformance.checks import READS_TAPE, Check, Need, clause
@@ -70,7 +71,7 @@ def _tape_open(session: Session) -> None:
 
 def _open(session: Session) -> m.ScsiOpenRequest:
     assert session.options.changer is not None
-    request = m.ScsiOpenRequest(session.options.changer.encode())
+    request = m.ScsiOpenRequest(fsencode(session.options.changer))
     session.done(request)
     return request
 

@@ -1,6 +1,6 @@
 """Which version has which group of checks.
 
-A version without a row is not checked, and a run that asks for it says so.
+A group that a version does not have has no rows in it.
 """
 
 from typing import Final
@@ -14,6 +14,7 @@ from mover.conformance import (
     group_mover,
     group_scsi,
     group_tape,
+    group_version_1,
 )
 from mover.conformance.checks import Group
 
@@ -28,5 +29,15 @@ _FROM_2: Final[dict[str, Group]] = {
     "job": group_job.checks,
 }
 
-GROUPS_BY_VERSION: Final[dict[int, dict[str, Group]]] = {2: _FROM_2, 3: _FROM_2, 4: _FROM_2}
+_1: Final[dict[str, Group]] = {
+    "connect": group_connect.checks,
+    "config": group_config.checks,
+    "scsi": group_scsi.checks,
+    "tape": group_version_1.tape_checks,
+    "data": group_version_1.data_checks,
+    "joined": group_joined.checks,
+    "job": group_version_1.job_checks,
+}
+
+GROUPS_BY_VERSION: Final[dict[int, dict[str, Group]]] = {1: _1, 2: _FROM_2, 3: _FROM_2, 4: _FROM_2}
 """Version -> group -> its checks."""

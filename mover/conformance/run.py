@@ -63,12 +63,9 @@ class _Version:
         self._given_up = ""
 
     def run(self) -> None:
-        groups = GROUPS_BY_VERSION.get(self._version)
-        if groups is None:
-            self._add(self._row("connect", "all messages", "", Result.SKIPPED, "this version is not checked"))
-            return
+        groups = GROUPS_BY_VERSION[self._version]
         verdict = self._look_around()
-        for name in self._options.groups:
+        for name in (each for each in self._options.groups if each in groups):
             faults: list[str] = []
             for check in groups[name](self._version):
                 if self._options.match not in check.name:
@@ -110,14 +107,15 @@ class _Version:
         """Which interfaces and address types the server has; one that says nothing is judged by its checks."""
         probes: list[tuple[str, m.Body]] = [
             ("DATA", m.DataGetStateRequest()),
-            ("MOVER", m.MoverGetStateRequest()),
             ("TAPE", m.TapeGetStateRequest()),
             ("SCSI", m.ScsiCloseRequest()),
         ]
+        if self._version > 1:
+            probes.append(("MOVER", m.MoverGetStateRequest()))
         if self._version > 2:  # DATA_GET_STATE may be answered all the same
             probes.append(("DATA", m.DataListenRequest(AddressType.LOCAL)))
         missing = {name for name, body in probes if (answer := self._probe(body)) and answer.error == NOT_SUPPORTED}
-        types = self._probe(m.ConfigGetConnectionTypeRequest())
+        types = self._probe(m.ConfigGetConnectionTypeRequest()) if self._version > 1 else None
         listed = types.body.addr_types if types and isinstance(types.body, m.ConfigGetConnectionTypeReply) else ()
         return Offer(frozenset(missing), frozenset(listed))
 
@@ -159,6 +157,8 @@ class _Version:
                 check.run(session)
         except MismatchError as why:
             outcome = Result.FAIL, str(why)
+        except OSError as error:  # the control connection's are told by ServerGoneError
+            outcome = Result.FAIL, f"the data connection broke: {error.strerror or error}"
         except NotOfferedError as why:
             outcome = Result.NOT_OFFERED, str(why)
         except SkippedError as why:

@@ -3,6 +3,7 @@
 Source: messages.md 1; wire.md 6.2 and 8. Numbers and lists are written out here, not taken from the server's table.
 """
 
+from os import fsencode
 from typing import Final
 
 from mover.conformance.options import Options
@@ -22,23 +23,46 @@ _FROM_1 = {0x100, *range(0x200, 0x203), 0x204, 0x206, *range(0x300, 0x306), 0x30
 _FROM_2 = _FROM_1 | {0x102, 0x103, *range(0x400, 0x405), 0x407, *range(0x900, 0x904), *range(0xA00, 0xA09)}
 _FROM_3 = _FROM_2 | {*range(0x104, 0x109), 0x409, 0x40A, 0xA09}
 NUMBERS: Final[dict[int, frozenset[int]]] = {
+    1: frozenset(_FROM_1 | {0x101, 0x203, 0x205, 0x306, *range(0x400, 0x405), 0x407, 0x408, *range(0x900, 0x903)}),
     2: frozenset(_FROM_2 | {0x101, 0x203, 0x205}),
     3: frozenset(_FROM_3 | {0x203, 0x205}),
     4: frozenset(_FROM_3 | {0x109, 0x10A, START_RECOVER_FILEHIST}),
 }
 """Requests of each version."""
-FOREIGN: Final = frozenset({0x101, 0x104, 0x109, 0x203, 0x205, 0x306, 0x405, 0x406, 0x408, 0x409, 0x40A, 0xA09})
+FOREIGN: Final = frozenset(
+    {
+        0x101,
+        0x102,
+        0x103,
+        0x903,
+        0xA00,
+        0xA08,
+        0x104,
+        0x109,
+        0x203,
+        0x205,
+        0x306,
+        0x405,
+        0x406,
+        0x408,
+        0x409,
+        0x40A,
+        0xA09,
+    }
+)
 """What some version has and others have not, and reserved numbers. 0x40b is NDMJOB's extension in 2 and 3."""
 UNKNOWN: Final = frozenset({0x10B, 0x207, 0x308, 0x40C, 0x800, 0x904, 0xA0A, 0xB00, 0xF001_0000})
 """Numbers that no version has."""
 
 BEFORE_LOGIN: Final[dict[int, frozenset[int]]] = {
+    1: frozenset({0x900, 0x901, 0x902, 0x100}),
     2: frozenset({0x900, 0x901, 0x902, 0x100, 0x103, 0x101, 0x102}),
     3: frozenset({0x900, 0x901, 0x902, 0x108, 0x103}),
     4: frozenset({0x900, 0x901, 0x902, 0x108, 0x103}),
 }
 """What has to be taken before a login."""
 MAYBE_BEFORE_LOGIN: Final[dict[int, frozenset[int]]] = {
+    1: frozenset({0x101}),  # "most requests need a login"
     2: frozenset({0x903, *range(0x100, 0x110)}),  # "all of CONNECT and CONFIG"
     3: frozenset(range(0x100, 0x110)),  # "some of CONFIG"
     4: frozenset(),
@@ -50,7 +74,7 @@ def requests(version: int, options: Options) -> dict[int, m.Body]:
     """Number -> a request that decodes; for sessions that must not get anything from it."""
     device = b"bogus"
     mover = m.LOCAL if version == 2 else None
-    butype = options.butype.encode()
+    butype = fsencode(options.butype)
     made: dict[int, m.Body] = {
         0x100: m.ConfigGetHostInfoRequest(),
         0x101: m.ConfigGetButypeAttrRequest(butype),
@@ -76,6 +100,7 @@ def requests(version: int, options: Options) -> dict[int, m.Body]:
         0x303: m.TapeMtioRequest(TapeOperation.REW, 1),
         0x304: m.TapeWriteRequest(b""),
         0x305: m.TapeReadRequest(0),
+        0x306: m.TapeSetRecordSizeRequest(1024),
         0x307: m.TapeExecuteCdbRequest(0, 0, 0, bytes(6)),
         0x400: m.DataGetStateRequest(),
         0x401: m.DataStartBackupRequest(butype, (), mover),
@@ -83,6 +108,7 @@ def requests(version: int, options: Options) -> dict[int, m.Body]:
         0x403: m.DataAbortRequest(),
         0x404: m.DataGetEnvRequest(),
         0x407: m.DataStopRequest(),
+        0x408: m.DataContinueRequest(),
         0x409: m.DataListenRequest(AddressType.LOCAL),
         0x40A: m.DataConnectRequest(m.LOCAL),
         0x40B: m.DataStartRecoverFilehistRequest((), (), butype, mover),

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator
+from os import fsencode
 from typing import Final, TypeVar
 
 import msgspec
@@ -14,7 +15,7 @@ from mover.conformance.wire import POST_INTERFACES, Message, Wire
 from mover.ndmp import edge
 from mover.ndmp import messages as m
 from mover.ndmp.auth import md5_digest
-from mover.ndmp.enums import AuthType, ConnectionStatusReason, ErrorCode, MessageCode, MessageType
+from mover.ndmp.enums import AuthType, ConnectionStatusReason, DataState, ErrorCode, MessageCode, MessageType
 from mover.ndmp.errors import NdmpError, XdrDecodeError
 
 B = TypeVar("B", bound=m.Body)
@@ -117,7 +118,9 @@ class Session:
     def log_in(self) -> None:
         """Log in by the method asked for."""
         options = self.options
-        user, password = options.user.encode(), options.password.encode()
+        user, password = fsencode(options.user), fsencode(options.password)
+        if options.auth == "md5" and self.version == 1:
+            raise NotOfferedError("version 1 has no login by MD5, and no other is allowed")
         if options.auth != "text" and self.version > 1:
             attr = self.ask(m.ConfigGetAuthAttrRequest(AuthType.MD5)).body
             if isinstance(attr, m.ConfigGetAuthAttrReply) and isinstance(attr.server_attr, m.AuthMd5Attr):
@@ -263,12 +266,14 @@ class Session:
 
     def everything(self) -> tuple[object, ...]:
         """What the three GET_STATEs tell, but for how far a running operation is."""
-        data, mover, tape = (
-            self.ask(body) for body in (m.DataGetStateRequest(), m.MoverGetStateRequest(), m.TapeGetStateRequest())
-        )
+        data = self.ask(m.DataGetStateRequest())
+        mover = self.ask(m.MoverGetStateRequest()) if self.version > 1 else None
+        tape = self.ask(m.TapeGetStateRequest())
         still = {"bytes_processed": 0, "est_bytes_remain": 0, "est_time_remain": 0, "unsupported": 0}
         data_body = msgspec.structs.replace(data.body, **still) if data.body is not None else None
         tape_body = msgspec.structs.replace(tape.body, flags=0) if tape.body is not None else None
+        if self.version == 1 and isinstance(data_body, m.DataGetStateReply) and data_body.state == DataState.ACTIVE:
+            tape_body = None  # the operation moves the tape
         return data.error, data_body, mover, tape.error, tape_body
 
 

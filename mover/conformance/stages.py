@@ -4,6 +4,7 @@ then only the machine in question leaves IDLE.
 
 import socket
 import time
+from os import fsencode
 from typing import Final
 
 from mover.conformance.results import MismatchError, SkippedError
@@ -36,7 +37,7 @@ def writes(session: Session) -> bool:
 
 def device(session: Session) -> bytes:
     assert session.options.tape_device is not None
-    return session.options.tape_device.encode()
+    return fsencode(session.options.tape_device)
 
 
 def open_tape(session: Session, mode: TapeMode | None = None) -> None:
@@ -60,18 +61,19 @@ def open_tape(session: Session, mode: TapeMode | None = None) -> None:
 def environment(session: Session, *, history: bool = False) -> tuple[m.Pval, ...]:
     """What a backup or recover needs; no file history unless asked for, so that nothing comes in between."""
     filesystem = session.options.filesystem or "/"
-    return (m.Pval(b"FILESYSTEM", filesystem.encode()), m.Pval(b"HIST", b"y" if history else b"n"))
+    name = b"filesystem" if session.version == 1 else b"FILESYSTEM"
+    return (m.Pval(name, fsencode(filesystem)), m.Pval(b"HIST", b"y" if history else b"n"))
 
 
 def names(session: Session) -> tuple[m.RecoverName, ...]:
-    return (m.RecoverName(b"", (session.options.recover_to or "/nonexistent").encode()),)
+    return (m.RecoverName(b"", fsencode(session.options.recover_to or "/nonexistent")),)
 
 
 def start_backup(
     session: Session, mover: m.Address | None = None, *, history: bool = False
 ) -> m.DataStartBackupRequest:
     """START_BACKUP of the file system; `mover` is version 2's address."""
-    return m.DataStartBackupRequest(session.options.butype.encode(), environment(session, history=history), mover)
+    return m.DataStartBackupRequest(fsencode(session.options.butype), environment(session, history=history), mover)
 
 
 def need_address(session: Session, kind: AddressType) -> None:
@@ -131,11 +133,11 @@ def bring_mover(session: Session, column: str) -> socket.socket | None:
         if mode is MoverMode.READ:
             connection.sendall(bytes(2 * RECORD))
         else:
-            _until_mover(session, MoverState.ACTIVE)
-            session.done(m.MoverReadRequest(8 * RECORD, 1))
+            until_mover(session, MoverState.ACTIVE)
+            session.done(m.MoverReadRequest(8 * RECORD, RECORD))
         session.wait_for(m.NotifyMoverPausedPost)
     else:
-        _until_mover(session, MoverState.ACTIVE)
+        until_mover(session, MoverState.ACTIVE)
     return connection
 
 
@@ -181,7 +183,7 @@ def _need_active(session: Session) -> None:
         raise SkippedError("the backup ends before anybody reads it: a larger file system is needed to see ACTIVE")
 
 
-def _until_mover(session: Session, state: MoverState) -> None:
+def until_mover(session: Session, state: MoverState) -> None:
     """The server takes a connection in its own time, and no post tells it."""
     while (now := session.mover_state().state) == MoverState.LISTEN:
         _pause(session, "the mover stays in LISTEN although a peer has connected")

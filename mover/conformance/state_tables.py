@@ -24,6 +24,41 @@ NAMES: Final = {
 }
 """How the cells abbreviate errors."""
 
+# 2.1; the arguments of START may be looked at before the tape
+DATA_1_CLOSED_STATES: Final = ("IDLE, no tape",)
+DATA_1_CLOSED: Final[Table] = {
+    "START_BACKUP":  ("CLOSED",),
+    "START_RECOVER": ("CLOSED",),
+    "ABORT":         ("IS",),
+    "CONTINUE":      ("IS",),
+    "STOP":          ("IS",),
+    "GET_ENV":       ("IS",),
+    "GET_STATE":     ("ok",),
+}  # fmt: skip
+DATA_1_STATES: Final = ("IDLE", "ACTIVE", "PAUSED", "HALTED")
+DATA_1: Final[Table] = {
+    "START_BACKUP":  ("ACTIVE", "IS",     "IS",     "IS"),
+    "START_RECOVER": ("ok?",    "IS",     "IS",     "IS"),
+    "ABORT":         ("IS",     "HALTED", "HALTED", "IS"),
+    "CONTINUE":      ("IS",     "IS",     "ok?",    "IS"),
+    "STOP":          ("IS",     "IS",     "IS",     "IDLE"),
+    "GET_ENV":       ("IS",     "ok",     "ok",     "ok"),
+    "GET_STATE":     ("ok",     "ok",     "ok",     "ok"),
+}  # fmt: skip
+
+# 2.4, 2.5; DATA ACTIVE is not described: BUSY recommended
+TAPE_1_STATES: Final = ("closed", "IDLE", "DATA ACTIVE", "DATA HALTED")
+TAPE_1: Final[Table] = {
+    "OPEN":            ("ok",          "OPENED",             "OPENED",       "OPENED"),
+    "CLOSE":           ("CLOSED",      "ok",                 "BUSY|IS",      "ok"),
+    "GET_STATE":       ("CLOSED",      "ok",                 "ok",           "ok"),
+    "MTIO":            ("CLOSED",      "ok",                 "BUSY|IS",      "ok"),
+    "READ":            ("CLOSED",      "ok",                 "BUSY|IS",      "ok"),
+    "WRITE":           ("CLOSED",      "ok|PERMISSION",      "BUSY|IS",      "ok|PERMISSION"),
+    "SET_RECORD_SIZE": ("CLOSED",      "ok",                 "IS|BUSY",      "ok"),
+    "EXECUTE_CDB":     ("CLOSED|NONE", "ok|NONE",            "BUSY|IS|NONE", "ok|NONE"),
+}  # fmt: skip
+
 # 3.1; ABORT in HALTED: "IS when no operation is in progress" (V2), NO_ERR (IX)
 DATA_2_STATES: Final = ("IDLE", "ACTIVE", "HALTED")
 DATA_2: Final[Table] = {

@@ -6,6 +6,7 @@ something changed by a refusal: each is a failure.
 
 from collections.abc import Iterator
 from functools import partial
+from os import fsencode
 from typing import Final
 
 from mover.conformance.checks import NOTHING, READS_TAPE, WRITES_TAPE, Check, Need, clause
@@ -55,7 +56,7 @@ PAUSED_AT: Final = {MoverMode.READ: RECORD, MoverMode.WRITE: 8 * RECORD}
 """Where `bring_mover` leaves the stream, in bytes."""
 
 
-def _judged(session: Session, request: m.Body, cell: str, *, name: str) -> tuple[Answer, str]:
+def judged(session: Session, request: m.Body, cell: str, *, name: str) -> tuple[Answer, str]:
     """Ask, and find the alternative of the cell that the answer is; refusals must change nothing."""
     before = session.everything()
     answer = session.ask(request)
@@ -86,7 +87,7 @@ def data_requests(session: Session) -> dict[str, m.Body]:
     """The requests of the DATA table with arguments that are right."""
     old = session.version == 2
     mover = session.peer.listen() if old else None
-    butype, env, names = session.options.butype.encode(), environment(session), recover_names(session)
+    butype, env, names = fsencode(session.options.butype), environment(session), recover_names(session)
     return {
         "LISTEN TCP": m.DataListenRequest(AddressType.TCP),
         "LISTEN LOCAL": m.DataListenRequest(AddressType.LOCAL),
@@ -110,7 +111,7 @@ def data_cell(session: Session, state: str, name: str, cell: str) -> None:
     bring_data(session, state)
     if name.startswith("START") and session.options.filesystem is None:
         cell += "|ARGS"  # the arguments may be looked at first, and they are made up
-    answer, outcome = _judged(session, data_requests(session)[name], cell, name=name)
+    answer, outcome = judged(session, data_requests(session)[name], cell, name=name)
     if not outcome:
         return
     if isinstance(answer.body, m.DataListenReply):
@@ -129,7 +130,7 @@ def after_data(session: Session, expected: str) -> None:
     wanted = DataState[expected.split(maxsplit=1)[0]]
     if wanted == DataState.ACTIVE and now.state == DataState.HALTED and now.halt_reason != DataHaltReason.ABORTED:
         return  # an operation may be over at once (3.5)
-    must(now.state == wanted, f"DATA {wanted.name} next", _state_name(DataState, now.state))
+    must(now.state == wanted, f"DATA {wanted.name} next", state_name(DataState, now.state))
     if wanted == DataState.HALTED:
         must(now.halt_reason == DataHaltReason.ABORTED, "halt reason ABORTED", now.halt_reason)
     else:
@@ -140,7 +141,7 @@ def after_data(session: Session, expected: str) -> None:
         must(now.data_connection_addr == m.LOCAL, "address LOCAL in IDLE", "another")
 
 
-def _state_name(kind: type[DataState] | type[MoverState], value: int) -> str:
+def state_name(kind: type[DataState] | type[MoverState], value: int) -> str:
     return next((state.name for state in kind if state == value), f"state {value}")
 
 
@@ -222,7 +223,7 @@ def mover_cell(session: Session, state: str, name: str, cell: str) -> None:
     elif base == "PAUSED" and name == "CONTINUE":
         at = PAUSED_AT[mover_mode(state)]
         session.done(m.MoverSetWindowRequest(at, ALL - at))  # else it ends in another pause
-    answer, outcome = _judged(session, mover_requests(session, state)[name], cell, name=name)
+    answer, outcome = judged(session, mover_requests(session, state)[name], cell, name=name)
     if not outcome:
         return
     if isinstance(answer.body, m.MoverListenReply):
@@ -244,7 +245,7 @@ def after_mover(session: Session, expected: str, halt_reason: MoverHaltReason) -
     """MOVER is in a state, with the reasons and variables that belong to it (states.md 4.3)."""
     now = session.mover_state()
     wanted = MoverState[expected]
-    must(now.state == wanted, f"MOVER {wanted.name} next", _state_name(MoverState, now.state))
+    must(now.state == wanted, f"MOVER {wanted.name} next", state_name(MoverState, now.state))
     reason = halt_reason if wanted == MoverState.HALTED else MoverHaltReason.NA
     must(now.halt_reason == reason, f"halt reason {reason.name}", now.halt_reason)
     if wanted != MoverState.PAUSED:
@@ -302,14 +303,14 @@ def tape_cell(session: Session, state: str, name: str, cell: str) -> None:
         bring_mover(session, state)
     else:
         open_tape(session)
-    _, outcome = _judged(session, tape_requests(session, cell)[name], cell, name=name)
+    _, outcome = judged(session, tape_requests(session, cell)[name], cell, name=name)
     if outcome:
         opened = session.ask(m.TapeGetStateRequest()).good
         must(opened == (name != "CLOSE"), "the drive " + ("open" if name != "CLOSE" else "closed"), "the opposite")
     base = state.split(maxsplit=1)[0]
     if base not in {"closed", "IDLE"}:
         now = session.mover_state().state
-        must(now == MoverState[base], f"MOVER still {base}", _state_name(MoverState, now))
+        must(now == MoverState[base], f"MOVER still {base}", state_name(MoverState, now))
 
 
 def tape_walk(version: int) -> Iterator[Check]:

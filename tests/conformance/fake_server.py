@@ -77,7 +77,8 @@ class Peer:
         illegal = ErrorCode.ILLEGAL_STATE_ERR
         match body:
             case m.ConfigGetHostInfoRequest():
-                return m.ConfigGetHostInfoReply(hostname=b"fake", auth_type=(AuthType.MD5,))
+                method = AuthType.TEXT if self.protocol.version == 1 else AuthType.MD5
+                return m.ConfigGetHostInfoReply(hostname=b"fake", auth_type=(method,))
             case m.ConfigGetConnectionTypeRequest():
                 return m.ConfigGetConnectionTypeReply(addr_types=(AddressType.LOCAL,))
             case m.ConfigGetAuthAttrRequest(AuthType.MD5):
@@ -87,6 +88,9 @@ class Peer:
             case m.ConnectClientAuthRequest(m.AuthMd5(user, digest)):
                 good = user == USER and verify_md5(digest, self.challenge, PASSWORD)
                 self.protocol.authenticated = good
+                return m.ConnectClientAuthReply() if good else ErrorCode.NOT_AUTHORIZED_ERR
+            case m.ConnectClientAuthRequest(m.AuthText(user, password)) if self.protocol.version == 1:
+                self.protocol.authenticated = good = (user, password) == (USER, PASSWORD)
                 return m.ConnectClientAuthReply() if good else ErrorCode.NOT_AUTHORIZED_ERR
             case m.ConnectClientAuthRequest():
                 return ErrorCode.ILLEGAL_ARGS_ERR
@@ -110,7 +114,12 @@ class Peer:
                 return self.move(DataState.HALTED, DataState.IDLE, m.DataStopReply())
             case m.DataGetEnvRequest():
                 return m.DataGetEnvReply() if self.state == DataState.HALTED else illegal
-            case m.DataConnectRequest() | m.DataStartBackupRequest() | m.DataStartRecoverRequest():
+            case (
+                m.DataContinueRequest()
+                | m.DataConnectRequest()
+                | m.DataStartBackupRequest()
+                | m.DataStartRecoverRequest()
+            ):
                 return illegal
             case _:
                 return ErrorCode.NOT_SUPPORTED_ERR

@@ -11,11 +11,16 @@ from tests.support.servers import Login, Server, mover_command
 pytestmark = pytest.mark.slow
 
 TIME_LIMIT_S = 280
-EXPECTED_SKIPPED = {"needs --changer"}
-PASSES_AT_LEAST = {2: 380, 3: 460, 4: 500}
+EXPECTED_SKIPPED = {
+    "needs --changer",
+    # version 1 writes straight to the tape, and nothing can hold it
+    "the backup has ended meanwhile: a larger file system is needed to see ACTIVE",
+    "the backup ends before it can be asked: a larger file system is needed to see ACTIVE",
+}
+PASSES_AT_LEAST = {1: 160, 2: 380, 3: 460, 4: 500}
 
 
-@pytest.mark.parametrize("version", [2, 3, 4])
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
 def test_every_check_of_a_version(version: int, shared: Server, login: Login, shared_shm: Path) -> None:
     secret = shared_shm / "password"
     secret.touch(mode=0o600)
