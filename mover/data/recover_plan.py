@@ -27,7 +27,7 @@ class Target:
         parent, name: where it is made; no parent: at ``parts`` below ``volume``.
         record: the directory of the dump that it becomes; None = only the place of a single object.
         failed: it could not be made, and what belongs in it cannot be either.
-        inherits: new objects in it get a group or an ACL from it.
+        inherits: new objects in it get a group or an ACL from it, or may.
     """
 
     __slots__ = ("failed", "index", "inherits", "inumber", "name", "parent", "parts", "record", "request", "volume")

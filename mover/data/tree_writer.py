@@ -150,6 +150,8 @@ class TreeWriter:
         status = os.fstat(fd)
         self.file_systems.note(fd, status.st_dev)
         default_acl = _has_attribute(fd, ACL_DEFAULT)
+        # On a file system mounted with grpid every directory hands its group down, and no bit of it says so.
+        target.inherits = status.st_gid != self.attributes.gid
         if made:
             if default_acl:
                 os.removexattr(fd, ACL_DEFAULT)
@@ -158,7 +160,7 @@ class TreeWriter:
             if default_acl or stat.S_IMODE(status.st_mode) != _MADE:
                 os.fchmod(fd, _MADE)
             return
-        target.inherits = default_acl or bool(status.st_mode & stat.S_ISGID)
+        target.inherits |= default_acl or bool(status.st_mode & stat.S_ISGID)
         if status.st_uid == self.attributes.uid and status.st_mode & _MADE != _MADE and target.record is not None:
             os.fchmod(fd, stat.S_IMODE(status.st_mode) | _MADE)  # its own mode comes with its attributes
 
