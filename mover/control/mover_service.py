@@ -212,8 +212,9 @@ class MoverService:
 
     async def on_paused(self, event: MoverPaused) -> None:
         """The worker left the ring and waits for the DMA."""
-        self._leave(event.position)
+        self._run.leave()
         async with self._changing:
+            self._left_at(event.position)
             if self.machine.state is not MoverState.ACTIVE:
                 return
             signal = _PAUSES.get(event.reason)
@@ -235,8 +236,9 @@ class MoverService:
 
     async def on_halted(self, event: MoverHalted) -> None:
         """The worker left the ring for good."""
-        self._leave(event.position)
+        self._run.leave()
         async with self._changing:
+            self._left_at(event.position)
             if self.machine.state is not MoverState.ACTIVE:
                 return
             signal = _HALTS.get(event.reason, MoverInput.FAILED)
@@ -251,14 +253,19 @@ class MoverService:
                     signal = MoverInput.CONNECTION_LOST
             # Reading tape, the failure stands in the ring behind what was read, and that still arrives (4.2).
             in_band = event.reason == MoverHaltReason.MEDIA_ERROR and self.machine.mode is MoverMode.WRITE
-            await self._halt(signal, event.text, in_band=in_band)
+            text = event.text
+            if signal is MoverInput.CONNECTION_LOST and end is not None and end.end is not None and end.end.text:
+                text = end.end.text  # of a relay that died the worker knows only that it was stopped
+            await self._halt(signal, text, in_band=in_band)
 
     async def on_tape_lost(self, text: str) -> None:
         """The tape worker died."""
-        self._leave(self.counters())
+        counters = self.counters()
+        self._run.leave()
         if self.connection_end is not None:
             self.connection_end.break_off(Verdict.BROKEN)
         async with self._changing:
+            self._left_at(counters)
             if self.machine.can(MoverInput.FAILED):
                 await self._halt(MoverInput.FAILED, text)
 
@@ -277,9 +284,10 @@ class MoverService:
             if self.machine.can(signal):
                 await self._halt(signal, end.text)
 
-    def _leave(self, position: MoverPosition) -> None:
-        self.position = position
-        self._run.leave()
+    def _left_at(self, position: MoverPosition) -> None:
+        """Where the worker stood when it left; after STOP, which has cleared all, that comes too late."""
+        if self.machine.state not in {MoverState.IDLE, MoverState.LISTEN}:
+            self.position = position
 
     async def _halt(self, signal: MoverInput, text: str, *, in_band: bool = False) -> None:
         """Move to HALTED, let go of the data connection, tell the DMA.

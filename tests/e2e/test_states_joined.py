@@ -4,6 +4,8 @@ The tables are written from states.md sections 1, 3.5, 3.6, 4.1 and 4.4, with th
 error, "ok" NO_ERR. Real server, real drive.
 """
 
+import os
+import signal
 import socket
 import struct
 from typing import Final
@@ -46,10 +48,12 @@ from mover.ndmp.messages import (
     ScsiOpenRequest,
     ScsiResetDeviceRequest,
     TapeCloseRequest,
+    TapeGetStateRequest,
     TapeOpenRequest,
 )
 from mover.ndmp.messages.common import LOCAL, Address, IpcAddress, TcpAddress
 from tests.support.ndmp_client import ALL, NdmpClient, pairs
+from tests.support.processes import busy_worker, settle
 from tests.support.servers import Login, Server
 from tests.support.stages import (
     DRIVE,
@@ -244,6 +248,28 @@ def test_a_peer_s_end_halts_the_mover(
         connection.close()
         assert at.client.wait_for(NotifyMoverHaltedPost).reason == reason
         assert mover_state(at.client).halt_reason == reason
+
+
+def test_a_tape_worker_that_leaves_late_leaves_no_counters(shared: Server, login: Login) -> None:
+    """The mover has halted without its worker's word, and STOP has cleared what there was."""
+    with stage(shared, login, 4) as at:
+        connection = bring_mover(at.client, MoverState.ACTIVE, READ, at.peer)
+        assert connection is not None
+        connection.sendall(bytes(RECORD))
+        settle(lambda: mover_state(at.client).bytes_moved == RECORD, "a record on tape")
+        worker = busy_worker(shared, "tape")
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+            assert at.client.wait_for(NotifyMoverHaltedPost).reason == MoverHaltReason.CONNECT_ERROR
+            at.client.ok(MoverStopRequest())
+            before = mover_state(at.client)
+            assert (before.bytes_moved, before.record_num) == (0, 0)
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        at.client.ok(TapeGetStateRequest())  # answered behind the worker's word
+        assert mover_state(at.client) == before
 
 
 @pytest.mark.parametrize("version", [2, 3, 4])
