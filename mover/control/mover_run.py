@@ -42,20 +42,22 @@ class MoverRun:
         """Put the worker to work on the ring.
 
         Raises:
-            Refusal: it would not, or is gone.
+            Refusal: it would not, is gone, or has not left an earlier ring.
         """
-        if self.worker is None and self._left.is_set():
-            self._left = trio.Event()
+        if not self.has_left:
+            raise Refusal(ErrorCode.ILLEGAL_STATE_ERR, "the tape worker has not left the last data connection yet")
+        # Before the reply: that the worker has left again may come with it, and be heard first.
+        self.worker, self._left = worker, trio.Event()
         try:
             reply = await worker.request(message, ring.control.fds, deadline_s=START_DEADLINE_S)
         except (WorkerDied, WorkerHung) as error:
-            self._left.set()
+            self.leave()
             raise Refusal(ErrorCode.IO_ERR, str(error)) from error
         if isinstance(reply, Refused):
-            self._left.set()
+            self.leave()
             raise Refusal(reply.error, reply.text)
         assert isinstance(reply, Done), reply
-        self.worker = self._last_worker = worker
+        self._last_worker = worker
 
     async def read(self, offset: int, length: int) -> None:
         """Ask for a piece of the stream. Raises Refusal."""
