@@ -139,6 +139,8 @@ def test_a_killed_worker_ends_its_job_and_nothing_else(
             killed += 1
             assert max(data_halted.at, mover_halted.at) - at < TOLD_S
             assert reasons == expected(victim)
+            if victim == "tape-relay":
+                assert any("the relay died: signal SIGKILL" in line for line in job.tape.log())
             for client in {job.data, job.tape}:
                 client.hang_up()
     assert killed >= POINTS // 2
