@@ -67,14 +67,15 @@ class ServerType(click.ParamType[tuple[str, int | None]]):
 
 
 class PairType(click.ParamType[tuple[str, str]]):
-    """``NAME=VALUE``."""
+    """Two words with an equals sign between, as its option's metavar says."""
 
     name = "name=value"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
         name, equals, content = str(value).partition("=")
         if not name or not equals:
-            self.fail(f"expected NAME=VALUE, got {value!r}", param, ctx)
+            form = (param and param.metavar) or "NAME=VALUE"
+            self.fail(f"expected {form}, got {value!r}", param, ctx)
         return name, content
 
 

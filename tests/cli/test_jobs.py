@@ -293,6 +293,7 @@ def test_a_signal_cancels_the_job(
         (["backup", "/srv", "--host", ":1"], "expected HOST[:PORT], got ':1'"),
         (["backup", "/srv", "--host", "h", "--drive", "d", "--user", "u"], "--password-file"),
         (["backup", "/srv", "-E", "A"], "expected NAME=VALUE, got 'A'"),
+        (["recover", "--rename", "a"], "expected NAME=OTHER, got 'a'"),
         (["backup", "/srv", "--record-size", "1 mile"], "expected a size with a unit of"),
         (["backup", "/srv", "--record-size", "4GiB"], "expected at most 4294967295 bytes, got '4GiB'"),
         (["recover", "--host", "h", "--drive", "d", "--user", "u", "--destination", ""], "--destination is empty"),
