@@ -334,7 +334,9 @@ def test_a_connection_that_cannot_be_made_changes_nothing(client: NdmpClient) ->
 def test_the_mover_in_every_state_it_is_aborted_or_closed_in(client: NdmpClient) -> None:
     for request in (MoverContinueRequest(), MoverAbortRequest(), MoverStopRequest(), MoverCloseRequest()):
         assert client.error(request) == ErrorCode.ILLEGAL_STATE_ERR
+    assert client.error(MoverSetRecordSizeRequest(1 << 30)) == ErrorCode.ILLEGAL_ARGS_ERR
     client.ok(MoverSetRecordSizeRequest(RECORD))
+    assert "1 to 1048576 are taken (limits.record_size_max)" in client.log()[-1]
     assert client.error(MoverListenRequest(MoverMode.READ, 0)) == ErrorCode.DEV_NOT_OPEN_ERR
     client.ok(TapeOpenRequest(b"vtl0/drive0", TapeMode.READ))
     assert client.error(MoverListenRequest(MoverMode.READ, 0)) == ErrorCode.PERMISSION_ERR

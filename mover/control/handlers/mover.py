@@ -61,7 +61,10 @@ async def get_state(connection: Connection, request: m.MoverGetStateRequest) -> 
 
 async def set_record_size(connection: Connection, request: m.MoverSetRecordSizeRequest) -> m.MoverSetRecordSizeReply:
     """MOVER_SET_RECORD_SIZE."""
-    require(check_record_size(request.len, maximum=connection.config.limits.record_size_max))
+    maximum = connection.config.limits.record_size_max
+    error = check_record_size(request.len, maximum=maximum)
+    if error != ErrorCode.NO_ERR:
+        raise Refusal(error, f"a record of {request.len} bytes: 1 to {maximum} are taken (limits.record_size_max)")
     connection.machines.mover.audit(MoverInput.SET_RECORD_SIZE)
     connection.mover.set_record_size(request.len)
     return m.MoverSetRecordSizeReply()
