@@ -10,7 +10,7 @@ import trio
 import mover
 from mover.admin import messages as a
 from mover.control.cartridges import InventoryError
-from mover.control.drives import DriveBay
+from mover.control.drives import DriveBay, LibraryDrive
 from mover.control.node import Node
 from mover.control.protocol_log import ProtocolLog
 from mover.control.status import WorkerFigures, session_status
@@ -103,7 +103,8 @@ class AdminServer:
                     bay = self._bay(request.drive)
                     with bay.moving():
                         loaded = await bay.load(request.barcode)
-                    return a.Done(f"{loaded} is in {bay.name}", [loaded])
+                    chosen = isinstance(bay, LibraryDrive) and request.barcode is None
+                    return a.Done(f"{loaded}{' (empty)' if chosen else ''} is in {bay.name}", [loaded])
                 case a.TapeUnload():
                     bay = self._bay(request.drive)
                     with bay.moving():
