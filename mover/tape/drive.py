@@ -7,9 +7,11 @@ Source: NDMPv4 tape model; states.md section 5.
 """
 
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from mover.tape.codes import Error, TapeFlag
+
+Unit = Literal["object", "file", "end"]
 
 
 class Condition(Enum):
@@ -102,6 +104,13 @@ class Drive(Protocol):
         """Move over records, backwards when negative; a filemark ends it, on the near side or (crosses) the far one."""
         ...
 
+    def locate(self, unit: Unit, number: int) -> Outcome:
+        """Move behind so many objects (records and filemarks), so many filemarks, or to the end of data.
+
+        END_OF_DATA: the tape ends before, and stands there.
+        """
+        ...
+
     def rewind(self) -> Outcome:
         """To BOT, after the implicit filemark where it is due."""
         ...
@@ -116,6 +125,10 @@ class Drive(Protocol):
 
     def position(self) -> Position:
         """Where the tape stands."""
+        ...
+
+    def objects(self) -> int | None:
+        """Records and filemarks between BOT and here; None = not known."""
         ...
 
     def state(self) -> State:

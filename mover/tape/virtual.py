@@ -10,7 +10,7 @@ from typing import Final
 
 from mover.tape.cartridge import Cartridge, CartridgeError
 from mover.tape.codes import Error, TapeFlag, TapeMode
-from mover.tape.drive import Condition, Outcome, Position, State
+from mover.tape.drive import Condition, Outcome, Position, State, Unit
 from mover.tape.tape_map import MARKS_MAX, TapeMap, extent
 from mover.workers.messages import DriveSpec
 
@@ -244,6 +244,30 @@ class VirtualDrive:
         if crosses_filemark:
             self._file, self._block = self._file + 1, 0
         return Outcome(done, Condition.FILEMARK)
+
+    def locate(self, unit: Unit, number: int) -> Outcome:
+        cartridge, refusal = self._begin()
+        if cartridge is None:
+            return refusal
+        tape = cartridge.map
+        if unit == "file" and number <= tape.marks:
+            self._file, self._block = number, 0
+            return _DONE
+        if unit == "object":
+            left = number
+            for file_num, file in enumerate(tape.files):
+                if left <= file.records:
+                    self._file, self._block = file_num, left
+                    return _DONE
+                left -= file.records + 1
+        self._file, self._block = tape.marks, tape.last.records
+        outcome = self._end_of_data(tape, 0)
+        return _DONE if unit == "end" and outcome.condition is Condition.END_OF_DATA else outcome
+
+    def objects(self) -> int | None:
+        if self._cartridge is None:
+            return None
+        return sum(file.records + 1 for file in self._cartridge.map.files[: self._file]) + self._block
 
     def _end_of_data(self, tape: TapeMap, done: int) -> Outcome:
         if tape.damage:

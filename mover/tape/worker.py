@@ -23,6 +23,8 @@ from mover.workers.messages import (
     DriveState,
     FromWorker,
     GetDriveState,
+    GetTapePosition,
+    LocateTape,
     MotionDone,
     MoverHalted,
     MoverPaused,
@@ -34,6 +36,7 @@ from mover.workers.messages import (
     Refused,
     StartMover,
     StopMover,
+    TapePosition,
     ToWorker,
     WriteRecord,
 )
@@ -63,6 +66,10 @@ class TapeWorker:
                 channel.send(self._state())
             case MoveTape():
                 channel.send(self._move(message))
+            case GetTapePosition():
+                channel.send(self._position())
+            case LocateTape():
+                channel.send(self._locate(message))
             case WriteRecord():
                 channel.send(self._write(message.length))
             case ReadRecord():
@@ -85,6 +92,8 @@ class TapeWorker:
                 channel.send(self._state())
             case MoveTape():
                 channel.send(MotionDone(Error.DEVICE_BUSY, message.count, MOVER_AT_WORK))
+            case GetTapePosition() | LocateTape():
+                channel.send(Refused(Error.DEVICE_BUSY, MOVER_AT_WORK))
             case WriteRecord() | ReadRecord():
                 channel.send(RecordDone(Error.DEVICE_BUSY, 0, MOVER_AT_WORK))
             case CloseDrive():
@@ -166,6 +175,18 @@ class TapeWorker:
             case _:
                 return MotionDone(Error.ILLEGAL_ARGS, count, f"tape operation {message.operation}")
         return MotionDone(outcome.error, max(0, count - outcome.done), outcome.text)
+
+    def _position(self) -> FromWorker:
+        if self._drive is None:
+            return Refused(Error.DEV_NOT_OPEN, NOT_OPEN)
+        return TapePosition(self._drive.objects())
+
+    def _locate(self, message: LocateTape) -> FromWorker:
+        if self._drive is None:
+            return Refused(Error.DEV_NOT_OPEN, NOT_OPEN)
+        outcome = self._drive.locate(message.unit, message.number)
+        residual = int(outcome.condition is Condition.END_OF_DATA)
+        return MotionDone(outcome.error, residual, outcome.text)
 
     def _write(self, length: int) -> RecordDone:
         if self._drive is None or self._memory is None:

@@ -76,6 +76,20 @@ class MoveTape(Message, frozen=True):
     crosses_filemark: bool
 
 
+class GetTapePosition(Message, frozen=True):
+    """Tape: where the tape stands, in logical objects (SSC-4 4.2.6). Reply: TapePosition."""
+
+
+class LocateTape(Message, frozen=True):
+    """Tape: move behind so many objects (records and filemarks), so many filemarks, or to the end of data.
+
+    Reply: MotionDone; residual 1 = the tape ends before, and stands at the end of data.
+    """
+
+    unit: Literal["object", "file", "end"]
+    number: int
+
+
 class WriteRecord(Message, frozen=True):
     """Tape: TAPE_WRITE of the first ``length`` bytes of the record memory as one record. Reply: RecordDone."""
 
@@ -238,6 +252,8 @@ ToWorker = (
     | CloseDrive
     | GetDriveState
     | MoveTape
+    | GetTapePosition
+    | LocateTape
     | WriteRecord
     | ReadRecord
     | StartMover
@@ -289,6 +305,12 @@ class MotionDone(Message, frozen=True):
     error: int
     residual: int
     text: str
+
+
+class TapePosition(Message, frozen=True):
+    """Logical objects between BOT and here; None = not known."""
+
+    objects: int | None
 
 
 class RecordDone(Message, frozen=True):
@@ -386,6 +408,7 @@ FromWorker = (
     | DriveOpened
     | DriveState
     | MotionDone
+    | TapePosition
     | RecordDone
     | LogLine
     | MoverPaused
@@ -397,7 +420,7 @@ FromWorker = (
     | RelayFinished
 )
 Event = LogLine | MoverPaused | MoverHalted | WantData | FileRecovered | DataFinished | ConnectionLost | RelayFinished
-Reply = Done | Refused | DriveOpened | DriveState | MotionDone | RecordDone
+Reply = Done | Refused | DriveOpened | DriveState | MotionDone | TapePosition | RecordDone
 
 to_worker_decoder: Final = msgspec.msgpack.Decoder(ToWorker)
 from_worker_decoder: Final = msgspec.msgpack.Decoder(FromWorker)

@@ -25,6 +25,8 @@ from mover.workers.messages import (
     Event,
     FileRecovered,
     GetDriveState,
+    GetTapePosition,
+    LocateTape,
     LogLine,
     MotionDone,
     MoverHalted,
@@ -43,6 +45,7 @@ from mover.workers.messages import (
     StartRecoverFilehist,
     StartRelay,
     StopMover,
+    TapePosition,
     ToWorker,
     WantData,
     WriteRecord,
@@ -277,7 +280,9 @@ class Worker:
             raise WorkerDied(self.kind, self.pid, self.exit_status)
         if mood is Mood.HUNG:
             raise WorkerHung(self.kind, self.pid, type(message).__name__, deadline_s)
-        if mood is Mood.REFUSED and not isinstance(message, (GetDriveState, MoveTape, WriteRecord, ReadRecord)):
+        if mood is Mood.REFUSED and not isinstance(
+            message, (GetDriveState, GetTapePosition, LocateTape, MoveTape, WriteRecord, ReadRecord)
+        ):
             return Refused(number % 24 or 1, "refused by the script")
         return self._answer(message, descriptors, number if mood is Mood.REFUSED else 0)
 
@@ -290,6 +295,10 @@ class Worker:
             case GetDriveState():
                 known = None if self.pid % 2 else 7
                 return DriveState(3, known, known, 0, 0, known, known)
+            case GetTapePosition():
+                return TapePosition(None if self.pid % 2 else 7)
+            case LocateTape():
+                return MotionDone(error, self.pid % 2, text)
             case MoveTape(count=count):
                 return MotionDone(error, count if error else 0, text)
             case WriteRecord(length=length):

@@ -113,6 +113,29 @@ class DriveAgainstList(RuleBasedStateMachine):
         assert bytes(buffer[: len(run) * size]) == b"".join(run)
         self.at += len(run)
 
+    @rule(number=st.integers(0, 20))
+    def locate_object(self, number: int) -> None:
+        outcome = self.drive.locate("object", number)
+        there = number <= len(self.tape)
+        assert outcome == Outcome(0, Condition.NONE if there else Condition.END_OF_DATA)
+        self.at = min(number, len(self.tape))
+
+    @rule(number=st.integers(0, 6))
+    def locate_file(self, number: int) -> None:
+        behind = [0, *(place + 1 for place, item in enumerate(self.tape) if item is None)]
+        there = number < len(behind)
+        assert self.drive.locate("file", number) == Outcome(0, Condition.NONE if there else Condition.END_OF_DATA)
+        self.at = behind[number] if there else len(self.tape)
+
+    @rule()
+    def locate_end(self) -> None:
+        assert self.drive.locate("end", 0) == Outcome(0)
+        self.at = len(self.tape)
+
+    @invariant()
+    def counts_its_objects(self) -> None:
+        assert self.drive.objects() == self.at
+
     @rule(count=st.integers(0, 4))
     def forward_space_files(self, count: int) -> None:
         done, at = 0, self.at

@@ -16,6 +16,8 @@ from mover.workers.messages import (
     DriveSpec,
     DriveState,
     GetDriveState,
+    GetTapePosition,
+    LocateTape,
     MotionDone,
     MoverHalted,
     MoverPosition,
@@ -27,6 +29,7 @@ from mover.workers.messages import (
     Refused,
     StartMover,
     StartRelay,
+    TapePosition,
 )
 from tests.tape import tap
 from tests.tape.control import BIG, RECORD_BYTES, Tape, cartridge, feed
@@ -76,11 +79,20 @@ def test_records_marks_and_motion(tape: Tape, path: Path) -> None:
     assert tape.read(100, crosses=True)[0].error == Error.EOF
     assert move(tape, TapeOperation.BSR, 9).residual == 9
     assert move(tape, TapeOperation.TUR) == MotionDone(0, 0, "")
+    assert tape.ask(LocateTape("object", 3), MotionDone) == MotionDone(0, 0, "")
+    assert tape.ask(GetTapePosition(), TapePosition) == TapePosition(3)
+    assert tape.ask(LocateTape("file", 1), MotionDone) == MotionDone(0, 0, "")
+    assert tape.ask(LocateTape("object", 1 << 63), MotionDone) == MotionDone(0, 1, "")
+    assert tape.ask(GetTapePosition(), TapePosition) == TapePosition(6)
     assert move(tape, 8).error == Error.ILLEGAL_ARGS
     assert move(tape, TapeOperation.OFF) == MotionDone(0, 0, "")
     assert move(tape, TapeOperation.TUR).error == Error.NO_TAPE_LOADED
     assert tape.ask(GetDriveState(), DriveState).file_num is None
+    assert tape.ask(GetTapePosition(), TapePosition) == TapePosition(None)
+    assert tape.ask(LocateTape("end", 0), MotionDone).error == Error.NO_TAPE_LOADED
     tape.ask(CloseDrive(), Done)
+    assert tape.ask(GetTapePosition(), Refused).error == Error.DEV_NOT_OPEN
+    assert tape.ask(LocateTape("end", 0), Refused).error == Error.DEV_NOT_OPEN
     assert tap.read(path) == [b"hello", b"world!", None, None, b"next", None]
 
 
