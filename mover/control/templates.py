@@ -110,7 +110,8 @@ class Template:
                 try:
                     await self._socket.sendmsg([b"\0"], rights([worker_socket.fileno()]))
                 except OSError:
-                    sender.close()
+                    if sender in self._waiting:  # not asked: no answer is this one's
+                        self._waiting.remove(sender)
                     raise
                 try:
                     with trio.fail_after(FORK_S):

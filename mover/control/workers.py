@@ -159,7 +159,7 @@ class Worker:
                     while sent < len(data):
                         sent += await self._socket.send(data[sent:])
                     return
-            except OSError:
+            except (OSError, trio.ClosedResourceError):  # closed: its end was seen while this waited for room
                 raise WorkerDied(self.kind, self.pid, self.exit_status) from None
             self.kill()
             raise WorkerHung(self.kind, self.pid, type(message).__name__, GRACE_S)

@@ -1,15 +1,19 @@
 """Supervision: spares, requests, death and hang of real workers."""
 
+import errno
 import os
 import signal
+import socket
+from typing import cast
 
 import psutil
 import pytest
 import trio
 
 from mover.control.templates import ForkedProcess
-from mover.control.workers import Supervisor, WorkerDied, WorkerHung, describe_exit, open_supervisor
-from mover.workers.messages import AttachConnection, GetDriveState, Refused
+from mover.control.workers import Supervisor, Worker, WorkerDied, WorkerHung, describe_exit, open_supervisor
+from mover.workers.channel import rights
+from mover.workers.messages import AttachConnection, GetDriveState, Refused, StartRecover
 
 
 async def until_spares(supervisor: Supervisor, count: int) -> None:
@@ -150,6 +154,55 @@ async def test_a_template_that_died_is_replaced() -> None:
             assert first.exit_status is None
             await second.stop()
             assert second.exit_status == 3
+
+
+async def test_a_fork_that_cannot_be_asked_for_takes_nobodys_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel refuses to pass a descriptor, for the moment."""
+    failures = [OSError(errno.ETOOMANYREFS, os.strerror(errno.ETOOMANYREFS))]
+
+    def pass_on(descriptors: list[int]) -> list[tuple[int, int, bytes]]:
+        if failures:
+            raise failures.pop()
+        return rights(descriptors)
+
+    monkeypatch.setattr("mover.control.templates.rights", pass_on)
+    with trio.fail_after(20):
+        async with open_supervisor(0) as supervisor:
+            with pytest.raises(OSError, match="references"):
+                await supervisor.take("relay")
+            for _ in range(2):
+                worker = await supervisor.take("relay")
+                assert isinstance(await worker.request(GetDriveState(), deadline_s=10), Refused)
+
+
+class EndedProcess:
+    """A process of which only its socket is left."""
+
+    pid = 1
+    ended = True
+    exit_status = -9
+
+    async def wait(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    def kill(self) -> None:
+        pass
+
+
+async def test_a_conversation_that_breaks_under_a_long_request_is_a_death() -> None:
+    ours, theirs = socket.socketpair()
+    worker = Worker("data", cast("ForkedProcess", EndedProcess()), trio.socket.from_stdlib_socket(ours))
+    with trio.fail_after(20), theirs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(worker.serve)
+
+            async def break_it() -> None:
+                await trio.testing.wait_all_tasks_blocked()
+                theirs.sendall(b"\xff" * 4)  # no message is as long as this says
+
+            nursery.start_soon(break_it)
+            with pytest.raises(WorkerDied):
+                await worker.request(StartRecover("dump", [], [(b"A", bytes(8 << 20))], recursive=True), deadline_s=10)
 
 
 async def test_a_template_holds_nothing_that_a_worker_could_inherit() -> None:
