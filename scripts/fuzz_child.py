@@ -14,7 +14,7 @@ import atheris
 
 with atheris.instrument_imports(include=["mover.ndmp", "mover.control"], enable_loader_override=False):
     from tests.fuzz import targets
-    from tests.fuzz.connection import Dialogue
+    from tests.fuzz.model import Dialogue
 
 TOLD_EVERY: Final = 200
 
