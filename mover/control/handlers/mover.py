@@ -13,6 +13,7 @@ from mover.control.local import join_local
 from mover.control.refusal import Refusal
 from mover.ndmp import messages as m
 from mover.ndmp.enums import AddressType, ErrorCode, MoverMode
+from mover.ndmp.errors import IllegalStateError
 from mover.ndmp.states import MoverInput
 from mover.ndmp.window import (
     check_connection_arguments,
@@ -113,6 +114,8 @@ async def listen(connection: Connection, request: m.MoverListenRequest) -> m.Mov
             await _go(connection, sock, address, port, mode, MoverInput.PEER_CONNECTED)
         except Refusal as refusal:
             mover.listener_lost(refusal.text or str(refusal))
+        except IllegalStateError:
+            connection.log.info("data connection came too late", peer=address)  # ABORT or CLOSE was quicker
 
     address, port = await connection.data_ports.listen("mover", accepted, mover.listener_lost)
     machines.apply_mover(MoverInput.LISTEN, local=False)
