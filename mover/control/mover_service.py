@@ -332,8 +332,16 @@ class MoverService:
         """ABORT or CLOSE: halt now, and wait until the tape is left alone.
 
         CLOSE of a mover that reads tape is the end of a stream: what it put into the ring still arrives
-        (states.md 4.2). Every other such end breaks the data connection.
+        (states.md 4.2). One that has its whole stream to write is waited for: cut off, its CONNECT_CLOSED would
+        look like a good backup to a DMA that closes as soon as DATA is HALTED. Every other such end breaks the data
+        connection.
         """
+        if signal is MoverInput.CLOSE and self._has_whole_stream():
+            with trio.move_on_after(LEAVE_S):
+                while self.machine.state is MoverState.ACTIVE:
+                    await self._moved.wait()
+            if self.machine.state is not MoverState.PAUSED:
+                return  # halted; or writing still, and halts when that is done
         mode = self.machine.mode
         if not self.machine.apply(signal):
             return
@@ -366,6 +374,12 @@ class MoverService:
                         PeerEnd(orderly=False, closed=False, text=f"the mover halted: {reason.name}"),
                     )
         await self._tell_halt(reason, "")
+
+    def _has_whole_stream(self) -> bool:
+        """Whether it writes tape and the other side has ended in order: the rest is in the ring, its end behind it."""
+        end = self.connection_end.end if self.connection_end is not None else None
+        writes = self.machine.state is MoverState.ACTIVE and self.machine.mode is MoverMode.READ
+        return writes and end is not None and end.orderly
 
     def stop(self) -> None:
         """STOP: back to IDLE, counters cleared."""

@@ -26,6 +26,8 @@ from mover.ndmp.messages import (
     Body,
     DataAbortRequest,
     DataConnectRequest,
+    DataGetStateReply,
+    DataGetStateRequest,
     DataListenRequest,
     DataStartBackupRequest,
     DataStartRecoverRequest,
@@ -285,6 +287,27 @@ def test_a_stream_that_ends_while_the_mover_is_paused_is_written(version: int, s
         assert at.client.wait_for(NotifyMoverHaltedPost).reason == MoverHaltReason.CONNECT_CLOSED
         state = mover_state(at.client)
         assert (state.bytes_moved, state.record_num) == (2 * RECORD + 4, 3)
+
+
+@pytest.mark.parametrize("version", [2, 3, 4])
+def test_a_close_behind_the_data_service_s_end_cuts_nothing_off(version: int, shared: Server, login: Login) -> None:
+    """DATA SUCCESSFUL and MOVER CONNECT_CLOSED are a good backup to a DMA, so its last record has to be on tape."""
+    env = pairs(FILESYSTEM=str(shared.config.parent.parent / "source"))
+    with stage(shared, login, version) as at:
+        client = at.client
+        open_tape(client)
+        client.ok(MoverSetRecordSizeRequest(512))  # the tape is slower than the files
+        client.ok(MoverSetWindowRequest(0, ALL))
+        client.ok(MoverListenRequest(READ, AddressType.LOCAL))
+        if version > 2:
+            client.ok(DataConnectRequest(LOCAL))
+        client.ok(DataStartBackupRequest(b"dump", env, LOCAL if version == 2 else None))
+        assert client.wait_for(NotifyDataHaltedPost).reason == DataHaltReason.SUCCESSFUL
+        client.ok(MoverCloseRequest())
+        assert client.wait_for(NotifyMoverHaltedPost).reason == MoverHaltReason.CONNECT_CLOSED
+        data = client.ok(DataGetStateRequest())
+        assert isinstance(data, DataGetStateReply)
+        assert mover_state(client).bytes_moved == data.bytes_processed
 
 
 @pytest.mark.parametrize("version", [3, 4])
