@@ -26,7 +26,7 @@ from mover.control.node import Node
 from mover.control.store import Store, StoreError, open_store
 from mover.control.workers import open_supervisor
 from mover.ndmp.server import ServerProtocol
-from mover.workers.confine import landlock_abi
+from mover.workers.confine import REFER_ABI, landlock_abi
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 DESCRIPTORS: Final = 16_384
@@ -66,8 +66,7 @@ def run(config: Config, path: str | None = None) -> int:
         path: the file that SIGHUP reads again; None = SIGHUP changes nothing.
     """
     configure_logs(config.node.log_format)
-    if not landlock_abi():
-        log.warning("this kernel has no Landlock: workers are confined by capabilities and file ownership alone")
+    _warn_of_landlock(landlock_abi())
     _raise_descriptor_limit()
     try:
         return trio.run(_serve, config, path)
@@ -77,6 +76,15 @@ def run(config: Config, path: str | None = None) -> int:
     finally:
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)  # everything is down: one more asks for nothing
+
+
+def _warn_of_landlock(abi: int) -> None:
+    if not abi:
+        log.warning("this kernel has no Landlock: workers are confined by capabilities and file ownership alone")
+    elif abi < REFER_ABI:
+        log.warning(
+            "this kernel's Landlock is too old for recovers: capabilities and file ownership alone confine them"
+        )
 
 
 def _raise_descriptor_limit() -> None:

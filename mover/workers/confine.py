@@ -50,7 +50,8 @@ POPULATE: Final = (
 )  # fmt: skip
 """Everything but execute and device ioctls."""
 
-_FS_RIGHTS: Final = ((1, 0x1FFF), (2, REFER), (3, TRUNCATE), (5, 1 << 15))  # ABI and what it can hold
+REFER_ABI: Final = 2
+_FS_RIGHTS: Final = ((1, 0x1FFF), (REFER_ABI, REFER), (3, TRUNCATE), (5, 1 << 15))  # ABI and what it can hold
 _NET_ABI: Final = 4
 _NET_RIGHTS: Final = 0b11  # bind and connect of TCP
 _SCOPE_ABI: Final = 6
@@ -97,14 +98,16 @@ def prepare() -> None:
 def confine(grant: Grant) -> None:
     """Give up everything but the grant, in this thread and those it will start; there is no way back.
 
-    Where the kernel has no Landlock, files are held by capabilities and ownership alone; control warns of that.
+    Where the kernel has no Landlock, or one too old for the grant, files are held by capabilities and ownership alone;
+    control warns of that.
 
     Raises:
         OSError: the kernel refuses what it is known to have.
     """
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     abi = landlock_abi()
-    if abi:
+    # The first version denies every link and rename between directories: a recover would lose hard links.
+    if abi >= REFER_ABI or (abi and not any(rights & REFER for _, rights in grant.trees)):
         _restrict_files(grant.trees, abi)
     _keep_capabilities(grant.capabilities)
 

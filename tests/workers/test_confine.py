@@ -26,11 +26,18 @@ needs_landlock = pytest.mark.skipif(not landlock_abi(), reason="this kernel has 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
-def confined(grant: Grant, *acts: str) -> list[str]:
-    """What became of each act, a Python expression, in a process confined to the grant: "done" or an errno's name."""
+def confined(grant: Grant, *acts: str, abi: int | None = None) -> list[str]:
+    """What became of each act, a Python expression, in a process confined to the grant: "done" or an errno's name.
+
+    Args:
+        abi: the version of Landlock that is made use of; None = what there is.
+    """
     child = f"""
 import errno, os, resource, signal, socket, stat, sys, threading
+from mover.workers import confine as module
 from mover.workers.confine import Grant, confine
+if {abi} is not None:
+    module.landlock_abi = lambda: {abi}
 status = os.open("/proc/self", os.O_RDONLY)
 def attempt(act):
     try:
@@ -118,6 +125,17 @@ def test_populating_below_one_tree(tmp_path: Path) -> None:
         f"os.rename({place + '/d/file'!r}, {place + '/other'!r})",
         making(tmp_path / "b"),
     ) == ["done"] * 6 + ["EACCES"]
+
+
+@needs_landlock
+def test_the_first_landlock_keeps_no_recover_from_its_links(tmp_path: Path) -> None:
+    """It denies every link between directories, whatever is granted, but reads it can hold."""
+    place = tmp_path / "a"
+    (place / "d").mkdir(parents=True)
+    (place / "file").write_text("x")
+    acts = [f"os.link({str(place / 'file')!r}, {str(place / 'd' / 'file')!r})", making(tmp_path / "b")]
+    assert confined(Grant(trees=((os.fsencode(place), POPULATE),)), *acts, abi=1) == ["done", "done"]
+    assert confined(Grant(trees=((os.fsencode(place), READ),)), making(tmp_path / "c"), abi=1) == ["EACCES"]
 
 
 @needs_landlock
