@@ -5,20 +5,14 @@ measured again when the peer itself varied or the machine was not idle. Source a
 """
 
 import argparse
-import datetime
-import math
-import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
 from bench_jobs import (
     TAR,
     Bench,
@@ -31,20 +25,12 @@ from bench_jobs import (
     timed_backup,
     timed_recover,
 )
-from bench_report import Limit, Ratio, Report, machine, store
+from bench_measure import ATTEMPTS, MEMORY, Comparison, commit, conduct, measure, now, percentile, say
+from bench_report import Limit, Report, machine
 
-from tests.support.servers import ServerError
 from tests.support.trees import make_large_file, make_small_files
 
-os.environ.pop("PYTHONPATH", None)  # scripts/bench's, for the imports above
-
-CHECKOUT = Path(__file__).resolve().parent.parent
-MEMORY = Path("/dev/shm")
 MIB = 1 << 20
-ATTEMPTS = 3  # sets of pairs, while the peer is unsteady or the machine not idle
-IDLE_PART = 0.06  # of all cores: what a machine at rest may use
-IDLE_WAIT_S = 30.0
-STOLEN_PART = 0.03
 
 
 class Scale(NamedTuple):
@@ -59,69 +45,6 @@ class Scale(NamedTuple):
 
 FULL = Scale(2 << 30, 50_000, 100, 5, 20)
 QUICK = Scale(64 << 20, 2000, 10, 2, 3)
-
-
-def say(text: str) -> None:
-    print(text, flush=True)
-
-
-def wait_until_idle() -> bool:
-    """Waits until nobody else uses the machine; False when that does not come to pass in time."""
-    deadline = time.monotonic() + IDLE_WAIT_S
-    while True:
-        busy = psutil.cpu_percent(interval=0.5) / 100
-        if busy <= IDLE_PART:
-            return True
-        if time.monotonic() > deadline:
-            return False
-
-
-def stolen_s() -> float:
-    """Seconds that a hypervisor kept from this machine, over all cores."""
-    return float(psutil.cpu_times().steal)
-
-
-class Comparison(NamedTuple):
-    """A ratio to measure."""
-
-    work: str
-    peer: str
-    bar: float
-    unit: str
-    amount: float  # of the unit, in one run
-    mover_s: Callable[[], float]
-    peer_s: Callable[[], float]
-
-
-def measure(comparison: Comparison, pairs: int, attempts: int) -> Ratio:
-    """Interleaved pairs; measured again while the peer is unsteady or the machine not idle, the steadiest is kept."""
-    best: Ratio | None = None
-    for attempt in range(1, attempts + 1):
-        ours: list[float] = []
-        theirs: list[float] = []
-        undisturbed = True
-        for number in range(pairs):
-            idle = wait_until_idle()
-            began, stolen = time.monotonic(), stolen_s()
-            ours.append(comparison.amount / comparison.mover_s())
-            theirs.append(comparison.amount / comparison.peer_s())
-            part = (stolen_s() - stolen) / (time.monotonic() - began)
-            undisturbed = undisturbed and idle and part <= STOLEN_PART
-            say(
-                f"  {comparison.work}, pair {number + 1}: {ours[-1]:,.0f} against {theirs[-1]:,.0f} {comparison.unit}"
-                f" = {ours[-1] / theirs[-1]:.2f}{'' if idle else ' (machine not idle)'}"
-            )
-        seen = Ratio(
-            work=comparison.work, peer=comparison.peer, bar=comparison.bar, unit=comparison.unit,
-            mover=ours, peers=theirs, undisturbed=undisturbed, attempts=attempt,
-        )  # fmt: skip
-        if best is None or (seen.undisturbed, -seen.peer_spread) > (best.undisturbed, -best.peer_spread):
-            best = seen
-        if seen.steady:
-            break
-        say(f"  {comparison.work}: the peer varied by {seen.peer_spread:.0%}, or the machine was not idle")
-    assert best is not None
-    return best
 
 
 def comparisons(bench: Bench, scale: Scale) -> list[Comparison]:
@@ -205,18 +128,6 @@ def _latency(work: str, bar_ms: float, value_s: float, all_s: list[float]) -> Li
     return Limit(work=work, bar=bar_ms, unit="ms", value=value_s * 1e3, seen=seen)
 
 
-def percentile(values: list[float], part: float) -> float:
-    """The smallest value that this part of all values does not exceed."""
-    return sorted(values)[math.ceil(part * len(values)) - 1]
-
-
-def commit() -> str:
-    """The checkout's commit, marked when something is changed."""
-    command = ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty", "--abbrev=12"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    return result.stdout.strip() or "unknown"
-
-
 def run(scale: Scale, record_size: int, only: str | None, attempts: int) -> Report:
     """The whole table."""
     place = Path(tempfile.mkdtemp(prefix="mover-bench-", dir=MEMORY))
@@ -238,8 +149,7 @@ def run(scale: Scale, record_size: int, only: str | None, attempts: int) -> Repo
         "pairs": f"{scale.pairs}, interleaved; each run with new servers and new cartridges",
         "clock": "streaming phase: START_BACKUP's reply to both HALTED; small files: from the request",
     }
-    date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return Report(date=date, commit=commit(), conditions=conditions, ratios=ratios, limits=figures)
+    return Report(date=now(), commit=commit(), conditions=conditions, ratios=ratios, limits=figures)
 
 
 def main() -> int:
@@ -252,25 +162,12 @@ def main() -> int:
         "--attempts", type=int, default=ATTEMPTS, metavar="N", help=f"sets of pairs at the most (default: {ATTEMPTS})"
     )
     options = parser.parse_args()
-    if not os.access(MEMORY, os.W_OK):
-        print(f"bench: {MEMORY} is not a tmpfs to write to", file=sys.stderr)
-        return 1
-    try:
-        report = run(
-            QUICK if options.quick else FULL, options.record_size * 1024, options.only, max(1, options.attempts)
-        )
-    except (ServerError, RuntimeError, OSError, subprocess.SubprocessError, AssertionError) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("bench: interrupted", file=sys.stderr)
-        return 1
-    say("")
-    say(report.table())
-    if not options.quick and options.only is None:
-        store(report, CHECKOUT / "docs")
-        say(f"\nstored in {CHECKOUT / 'docs'}")
-    return 0
+    scale = QUICK if options.quick else FULL
+    return conduct(
+        "bench",
+        lambda: run(scale, options.record_size * 1024, options.only, max(1, options.attempts)),
+        keep=not options.quick and options.only is None,
+    )
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,7 +75,9 @@ class Bench:
         return path
 
     @contextlib.contextmanager
-    def servers(self, *, three_way: bool = False, drives: int = 1) -> Iterator[tuple[Server, Server, Path]]:
+    def servers(
+        self, *, three_way: bool = False, drives: int = 1, sessions: int = 64
+    ) -> Iterator[tuple[Server, Server, Path]]:
         """The data server, the tape server (the same one unless three-way) and a directory to recover into.
 
         New for every run, with new cartridges: one that is overwritten would first have to be emptied.
@@ -83,14 +86,15 @@ class Bench:
         recovered = place / "recovered"
         recovered.mkdir()
         volumes = {"source": self.source, "recovered": recovered}
+        config = partial(write_config, login=self.login, extra=f"[limits]\nsessions = {sessions}")
         try:
             with contextlib.ExitStack() as stack:
                 data = stack.enter_context(
-                    Server(write_config(place / "data", self.login, volumes=volumes, drives=0 if three_way else drives))
+                    Server(config(place / "data", volumes=volumes, drives=0 if three_way else drives))
                 )
                 tape = data
                 if three_way:
-                    tape = stack.enter_context(Server(write_config(place / "tape", self.login, drives=drives)))
+                    tape = stack.enter_context(Server(config(place / "tape", drives=drives)))
                 for drive in range(drives):
                     tape.ask("tape", "load", f"vtl0/drive{drive}")
                 settle([data, tape])

@@ -1,4 +1,4 @@
-"""What the benchmark found: the numbers, their statistics, the table, and the machine they come from."""
+"""What a benchmark found: the numbers, their statistics, the table, and the machine they come from."""
 
 import os
 import platform
@@ -9,7 +9,6 @@ import msgspec
 import psutil
 
 PEER_SPREAD_MAX = 0.20
-BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 
 
 class Ratio(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +77,7 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of the benchmark."""
+    """One run of a benchmark."""
 
     date: str
     commit: str
@@ -88,13 +87,23 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     def table(self) -> str:
         """The whole run as Markdown."""
+        named = "\n".join(f"- {name}: {value}" for name, value in self.conditions.items())
+        tables = "\n\n".join(markdown(rows) for rows in self.tables())
+        return f"Run of {self.date}, commit {self.commit}.\n\n{tables}\n\n{named}"
+
+    def tables(self) -> list[list[list[str]]]:
+        """Its tables, each as rows of cells with the heading first."""
         rows = [["work", "bar", "median (range)", "seen", "verdict"]]
         rows += [ratio.row() for ratio in self.ratios]
         rows += [limit.row() for limit in self.limits]
-        lines = [f"| {' | '.join(row)} |" for row in rows]
-        lines.insert(1, "|" + " --- |" * len(rows[0]))
-        named = [f"- {name}: {value}" for name, value in self.conditions.items()]
-        return "\n".join([f"Run of {self.date}, commit {self.commit}.", "", *lines, "", *named])
+        return [rows]
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """A table; the first row is its heading."""
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    lines.insert(1, "|" + " --- |" * len(rows[0]))
+    return "\n".join(lines)
 
 
 def verdict(reached: bool) -> str:
@@ -119,13 +128,19 @@ def _lines(path: str) -> list[str]:
     return Path(path).read_text(errors="replace").splitlines()
 
 
-def store(report: Report, directory: Path) -> None:
-    """Writes performance.json, and the table into performance.md between its two markers."""
-    text = msgspec.json.format(msgspec.json.encode(report), indent=2)
-    (directory / "performance.json").write_bytes(text + b"\n")
+def store(name: str, report: Report, directory: Path) -> None:
+    """Writes a benchmark's report into performance.json, and its table into performance.md between its two markers.
+
+    What the other benchmarks stored there stays.
+    """
+    record = directory / "performance.json"
+    reports = msgspec.json.decode(record.read_bytes(), type=dict[str, msgspec.Raw])
+    reports[name] = msgspec.Raw(msgspec.json.encode(report))
     page = directory / "performance.md"
-    before, found, rest = page.read_text().partition(BEGIN)
-    _, closed, after = rest.partition(END)
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, found, rest = page.read_text().partition(begin)
+    _, closed, after = rest.partition(end)
     if not found or not closed:
-        raise ValueError(f"{page} has no place for the table: {BEGIN} ... {END}")
-    page.write_text(f"{before}{BEGIN}\n{report.table()}\n{END}{after}")
+        raise ValueError(f"{page} has no place for the table: {begin} ... {end}")
+    record.write_bytes(msgspec.json.format(msgspec.json.encode(reports), indent=2) + b"\n")
+    page.write_text(f"{before}{begin}\n{report.table()}\n{end}{after}")
