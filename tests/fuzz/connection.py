@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapp
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar, cast
+from unittest.mock import patch
 
 import structlog
 import trio
@@ -23,6 +24,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from mover.config import Config, load_config
 from mover.config.debug_filter import INTERFACES
+from mover.control import connection as control_connection
 from mover.control.cartridges import InventoryError
 from mover.control.connection import Connection
 from mover.control.drives import Devices
@@ -62,6 +64,8 @@ authtype = ["challenge", "plaintext", "none"]
 v = "{VOLUME.decode()}"
 [limits]
 ring = "128KiB"
+idle_timeout_s = 180
+authentication_timeout_s = 40
 record_size_max = "64KiB"
 [data_connections]
 allow = ["127.0.0.0/8"]
@@ -288,6 +292,11 @@ class Player:
         self._dialogue.closed = True
         self._stream.reset()
 
+    async def vanish(self) -> None:
+        """The DMA is gone, and its kernel with it."""
+        self._dialogue.closed = True
+        self._stream.socket.vanish()
+
     async def look(self) -> None:
         """An operator looks at the session."""
         session_status(self._connection, {})
@@ -366,6 +375,12 @@ async def _in_place(work: Callable[..., T], *arguments: object, **_: object) -> 
     return work(*arguments)
 
 
+class VirtualTime:
+    """The time module of a connection."""
+
+    monotonic = staticmethod(trio.current_time)
+
+
 @contextmanager
 def quiet_world() -> Iterator[Path]:
     """A directory for stages. What the server logs as an error is a find, and threads do their work in place.
@@ -373,20 +388,19 @@ def quiet_world() -> Iterator[Path]:
     A thread would not be seen by the virtual clock, which jumps when nothing runs.
     """
     before = structlog.get_config()
-    run_sync = trio.to_thread.run_sync
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR), processors=[_errors_are_finds]
     )
-    trio.to_thread.run_sync = _in_place  # type: ignore[assignment]  # only for the time of a run
-    # trio shuffles what can run: with this door, made for hypothesis, and a seed, a script plays the same each time
-    shuffles = _run._ALLOW_DETERMINISTIC_SCHEDULING
-    _run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]  # a constant but for this
     try:
-        with tempfile.TemporaryDirectory(prefix="mover-fuzz-") as name:
+        with (
+            patch.object(trio.to_thread, "run_sync", _in_place),
+            patch.object(control_connection, "time", VirtualTime),
+            # trio shuffles what can run: with this door, made for hypothesis, and a seed, a script plays the same again
+            patch.object(_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
+            tempfile.TemporaryDirectory(prefix="mover-fuzz-") as name,
+        ):
             yield Path(name)
     finally:
-        trio.to_thread.run_sync = run_sync
-        _run._ALLOW_DETERMINISTIC_SCHEDULING = shuffles  # type: ignore[misc]  # as above
         structlog.configure(**before)
 
 

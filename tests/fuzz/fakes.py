@@ -6,6 +6,7 @@ The workers here say only what real ones may say at that moment; when, and how a
 import contextlib
 import os
 import socket
+import struct
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import IntEnum
@@ -53,6 +54,8 @@ from mover.workers.messages import (
 
 WorkerKind = Literal["data", "tape", "relay"]
 TCP_INFO_BYTES: Final = 104
+UNACKED, LAST_ACK_MS = 24, 56
+"""Where struct tcp_info has them."""
 RING_FDS: Final = 3
 SLOW_S: Final = 5.0
 
@@ -95,7 +98,21 @@ class Scene:
 
 
 class ControlSocket:
-    """The part of the control connection's socket that is asked for."""
+    """The part of the control connection's socket that is asked for.
+
+    Attributes:
+        info: what the kernel tells of the peer (struct tcp_info).
+    """
+
+    def __init__(self) -> None:
+        self.info = bytes(TCP_INFO_BYTES)
+
+    def vanish(self) -> None:
+        """The peer has not acknowledged anything for a long time."""
+        info = bytearray(TCP_INFO_BYTES)
+        struct.pack_into("=I", info, UNACKED, 1)
+        struct.pack_into("=I", info, LAST_ACK_MS, 1 << 30)
+        self.info = bytes(info)
 
     def getsockname(self) -> tuple[str, int]:
         return "127.0.0.1", 10_000
@@ -107,7 +124,7 @@ class ControlSocket:
         """Nothing to set."""
 
     def getsockopt(self, level: int, option: int, length: int = 0) -> bytes:
-        return bytes(TCP_INFO_BYTES)
+        return self.info
 
 
 class ControlStream:

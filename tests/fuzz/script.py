@@ -37,6 +37,7 @@ class Op(IntEnum):
     END = 15
     RESET = 16
     HANG_UP = 17
+    VANISH = 0xFD
     LOOK = 0xFE
     LOG = 0xFF
 

@@ -20,6 +20,7 @@ def seeds(target: str) -> Iterator[bytes]:
         for version in VERSIONS:
             for steps in _scripts(version):
                 yield bytes([s.FIRST[version]]) + b"".join(steps)
+            yield bytes([s.FIRST[version] + 192]) + do(Op.LOOK) + do(Op.TIME_PASSES, 5) * 2  # no login
     elif target == "client":
         for index in range(len(VERSIONS)):
             for kind in range(0x20, 0xFC, 3):
@@ -43,6 +44,9 @@ def _scripts(version: int) -> Iterator[Iterable[bytes]]:
     yield _questions(version)
     yield _tape(version)
     yield [do(Op.LOG), *_questions(version)]
+    for index in range(len(s.canned(version))):
+        yield [do(Op.CANNED, index), do(Op.VANISH), do(Op.TIME_PASSES, 5)]
+        yield [do(Op.CANNED, index), *[do(Op.TIME_PASSES, 5)] * 4]
     yield from _refused(version)
     for index in range(len(s.canned(version))):
         yield [do(Op.LOG), do(Op.CANNED, index), do(Op.LOOK), *_good_end(version)]
