@@ -32,12 +32,16 @@ from mover.ndmp.enums import (
     MoverPauseReason,
     MoverState,
     TapeMode,
+    TapeOperation,
 )
 
 ARGS: Final = ErrorCode.ILLEGAL_ARGS_ERR.name
 ILLEGAL_STATE: Final = ErrorCode.ILLEGAL_STATE_ERR.name
 PRECONDITION: Final = ErrorCode.PRECONDITION_ERR.name
 PERMISSION: Final = ErrorCode.PERMISSION_ERR.name
+READ_IN_PROGRESS: Final = ErrorCode.READ_IN_PROGRESS_ERR.name
+MUCH: Final = 24 << 20
+MUCH_RECORD: Final = 1 << 18
 READ, WRITE = MoverMode.READ, MoverMode.WRITE
 TCP, LOCAL = AddressType.TCP, AddressType.LOCAL
 TEST_MOVER: Final = "states.md 4.1; NDMJOB test-mover"
@@ -108,6 +112,7 @@ def checks(version: int) -> Iterator[Check]:
     if version == 4:
         yield check("the mode in GET_STATE", "GET_STATE", "states.md 4.3", _mode, READS_TAPE)
     yield from _windows(version, check)
+    yield check("READ while one is unfinished", "READ", "states.md 4.6", _unfinished, WRITES_TAPE)
     yield check("READ of ranges that are none", "READ", "states.md 4.6", _ranges, READS_TAPE)
     yield check("a wanted offset outside the window pauses with SEEK", "READ", "states.md 4.2, 4.6", _seek, READS_TAPE)
     yield check("a READ of one byte outside the window pauses too", "READ", "states.md 4.6", _seek_byte, READS_TAPE)
@@ -133,6 +138,7 @@ def _windows(version: int, make: Callable[..., Check]) -> Iterator[Check]:
         run = partial(_window, size=size, offset=offset, length=length, answer=answer)
         yield make(shown, "SET_WINDOW", "states.md 4.4", run)
     yield make("SET_RECORD_SIZE invalidates the window", "SET_RECORD_SIZE", "states.md 4.4", _invalidated)
+    yield make("LISTEN without a record size", "LISTEN", "states.md 4.1, 4.4", _no_record_size, READS_TAPE)
     for offset, length, mode, answer in LISTENS_4:
         shown = f"LISTEN {mode.name} with window ({_shown(offset)}, {_shown(length)})"
         run = partial(_listen_window, window=(offset, length), mode=mode, answer=answer)
@@ -238,6 +244,11 @@ def _invalidated(session: Session) -> None:
     must(got == (0, 0), "window (0, 0) behind a new record size", got)
 
 
+def _no_record_size(session: Session) -> None:
+    open_tape(session, TapeMode.READ)
+    _refused(session, m.MoverListenRequest(WRITE, any_address(session)), PRECONDITION)
+
+
 def _listen_window(session: Session, window: tuple[int, int], mode: MoverMode, answer: str) -> None:
     open_tape(session, TapeMode.RDWR if mode is READ else TapeMode.READ)
     session.done(m.MoverSetRecordSizeRequest(RECORD), m.MoverSetWindowRequest(*window))
@@ -266,6 +277,22 @@ def _ranges(session: Session) -> None:
     bring_mover(session, "ACTIVE WRITE")
     for offset, length in READ_RANGES:
         _refused(session, m.MoverReadRequest(offset, length), ARGS)
+
+
+def _unfinished(session: Session) -> None:
+    """More than buffers hold is on its way to a peer that reads nothing."""
+    need_address(session, TCP)
+    open_tape(session)
+    for _ in range(MUCH // MUCH_RECORD):
+        session.done(m.TapeWriteRequest(bytes(MUCH_RECORD)))
+    session.done(m.TapeMtioRequest(TapeOperation.REW, 1))
+    session.peer.connect(listen_mover(session, WRITE, TCP, (0, ALL), record_size=MUCH_RECORD))
+    until_mover(session, MoverState.ACTIVE)
+    session.done(m.MoverReadRequest(0, MUCH))
+    answer = READ_IN_PROGRESS if session.version == 4 else ILLEGAL_STATE
+    session.expect(m.MoverReadRequest(0, 1), answer)
+    left = session.mover_state().bytes_left_to_read
+    must(0 < left <= MUCH, "the first READ to go on", f"{left} bytes left")
 
 
 def _seek(session: Session) -> None:
@@ -335,7 +362,7 @@ def _padded(session: Session) -> None:
     now = _halts(session, MoverHaltReason.CONNECT_CLOSED)
     must(now.bytes_moved == RECORD + 10, f"{RECORD + 10} bytes moved, without the pad", now.bytes_moved)
     session.done(m.MoverStopRequest(), m.TapeCloseRequest(), m.TapeOpenRequest(device(session), TapeMode.READ))
-    session.done(m.TapeMtioRequest(4, 1))
+    session.done(m.TapeMtioRequest(TapeOperation.REW, 1))
     for expected in (b"x" * RECORD, (b"x" * 10).ljust(RECORD, b"\0")):
         data = session.ok(m.TapeReadRequest(2 * RECORD), m.TapeReadReply).data_in
         must(data == expected, f"a record of {RECORD} bytes, the last one padded with zeros", f"{len(data)} bytes")

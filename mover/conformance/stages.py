@@ -88,10 +88,12 @@ def any_address(session: Session) -> AddressType:
     return AddressType.TCP if AddressType.TCP in listed or not listed else AddressType.LOCAL
 
 
-def listen_mover(session: Session, mode: MoverMode, kind: AddressType, window: tuple[int, int]) -> m.Address:
+def listen_mover(
+    session: Session, mode: MoverMode, kind: AddressType, window: tuple[int, int], *, record_size: int = RECORD
+) -> m.Address:
     """MOVER_LISTEN with record size and window set, each in the order of the version; the tape is open."""
     need_address(session, kind)
-    session.done(m.MoverSetRecordSizeRequest(RECORD))
+    session.done(m.MoverSetRecordSizeRequest(record_size))
     if session.version >= 4:
         session.done(m.MoverSetWindowRequest(*window))
     reply = session.ok(m.MoverListenRequest(mode, kind), m.MoverListenReply)

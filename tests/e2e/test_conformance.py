@@ -3,6 +3,7 @@
 import json
 import subprocess
 from pathlib import Path
+from typing import Any  # a JSON document
 
 import pytest
 
@@ -20,25 +21,41 @@ EXPECTED_SKIPPED = {
 PASSES_AT_LEAST = {1: 160, 2: 380, 3: 460, 4: 500}
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4])
-def test_every_check_of_a_version(version: int, shared: Server, login: Login, shared_shm: Path) -> None:
-    secret = shared_shm / "password"
+def run(server: Server, login: Login, directory: Path, *more: str) -> tuple[int, dict[str, Any]]:
+    """Exit status and JSON document of a run."""
+    secret = directory / "password"
     secret.touch(mode=0o600)
     secret.write_text(login.password)
-    target = shared_shm / "target"
-    target.mkdir(exist_ok=True)
     command = [
-        *mover_command(), "conformance", shared.address, "--user", login.user, "--password-file", str(secret),
-        "--versions", str(version), "--tape-device", "vtl0/drive0", "--write",
-        "--filesystem", str(shared_shm / "source"), "--recover-to", str(target), "--json",
+        *mover_command(), "conformance", server.address, "--user", login.user, "--password-file", str(secret),
+        "--tape-device", "vtl0/drive0", "--json", *more,
     ]  # fmt: skip
     result = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT_S, check=False)
     assert result.stdout, result.stderr
-    document = json.loads(result.stdout)
-    wrong = [
-        f"{row['check']}: {row['detail']} ({row['clause']})" for row in document["rows"] if row["result"] == "fail"
-    ]
-    assert wrong == []
-    assert result.returncode == 0
+    return result.returncode, json.loads(result.stdout)
+
+
+def failed(document: dict[str, Any]) -> list[str]:
+    return [f"{row['check']}: {row['detail']} ({row['clause']})" for row in document["rows"] if row["result"] == "fail"]
+
+
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
+def test_every_check_of_a_version(version: int, shared: Server, login: Login, shared_shm: Path) -> None:
+    target = shared_shm / "target"
+    target.mkdir(exist_ok=True)
+    paths = ["--filesystem", str(shared_shm / "source"), "--recover-to", str(target)]
+    status, document = run(shared, login, shared_shm, "--versions", str(version), "--write", *paths)
+    assert failed(document) == []
+    assert status == 0
     assert {row["detail"] for row in document["rows"] if row["result"] == "skipped"} <= EXPECTED_SKIPPED
     assert document["counts"]["pass"] >= PASSES_AT_LEAST[version]
+
+
+def test_without_write_the_tape_stays_as_it_is(shared: Server, login: Login, shared_shm: Path) -> None:
+    (cartridge,) = (shared_shm / "server" / "tapes").glob("*.tap")
+    before = cartridge.read_bytes()
+    groups = ["--groups", "scsi,tape,mover,joined"]
+    status, document = run(shared, login, shared_shm, "--versions", "1,4", *groups)
+    assert failed(document) == []
+    assert status == 0
+    assert cartridge.read_bytes() == before
