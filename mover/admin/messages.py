@@ -83,6 +83,29 @@ class TapeUnload(_Message, frozen=True):
     drive: str
 
 
+class LibraryShow(_Message, frozen=True):
+    """The elements of the libraries, or of the one named. Reply: LibraryShowReply; Failed where there is none such."""
+
+    library: str | None = None
+
+
+class LibraryInventory(_Message, frozen=True):
+    """Look which cartridge files were put in and taken out. Reply: Done, with the new barcodes, or Failed."""
+
+    library: str
+
+
+class LibraryMove(_Message, frozen=True):
+    """Move a cartridge from an element, or by its barcode, to an element ("slot0", "drive0", "mail0").
+
+    Reply: Done or Failed.
+    """
+
+    library: str
+    source: str
+    destination: str
+
+
 class LogStart(_Message, frozen=True):
     """Log the messages of one connection that ``filter`` lets through, from now on.
 
@@ -99,7 +122,20 @@ class LogStop(_Message, frozen=True):
     session_id: int
 
 
-Request = Version | Status | Kill | LogStart | LogStop | TapeShow | TapeCreate | TapeLoad | TapeUnload
+Request = (
+    Version
+    | Status
+    | Kill
+    | LogStart
+    | LogStop
+    | TapeShow
+    | TapeCreate
+    | TapeLoad
+    | TapeUnload
+    | LibraryShow
+    | LibraryInventory
+    | LibraryMove
+)
 
 
 # --- replies ----------------------------------------------------------------------------------------------------
@@ -210,6 +246,36 @@ class CartridgeStatus(_Row, frozen=True, kw_only=True):
     unflushed: bool = False
 
 
+class ElementStatus(_Row, frozen=True, kw_only=True):
+    """One element of a library.
+
+    Attributes:
+        element: "drive0", "mail0", "slot0" and so on; mail is the mail slot, import/export.
+        address: as the changer numbers it.
+        barcode: of the cartridge in it; "" = empty.
+        home: of the cartridge: the slot it was in last; "" = it has not been in one.
+        imported: of a cartridge in the mail slot: an operator put it there, not the robot.
+        ejected: of a cartridge in a drive: it is not threaded.
+    """
+
+    element: str
+    address: int
+    barcode: str = ""
+    home: str = ""
+    imported: bool = False
+    ejected: bool = False
+
+
+class LibraryStatus(_Row, frozen=True, kw_only=True):
+    """One library; ``session_id`` has its changer open. Elements: drives, mail slot, slots."""
+
+    name: str
+    directory: str
+    changer: str
+    session_id: int | None = None
+    elements: list[ElementStatus]
+
+
 class VersionReply(_Message, frozen=True):
     """The running control process and the NDMP versions it speaks, lowest first."""
 
@@ -230,6 +296,12 @@ class TapeShowReply(_Message, frozen=True):
 
     drives: list[DriveStatus]
     cartridges: list[CartridgeStatus]
+
+
+class LibraryShowReply(_Message, frozen=True):
+    """Libraries in the order of the configuration."""
+
+    libraries: list[LibraryStatus]
 
 
 class LogReply(_Message, frozen=True):
@@ -263,7 +335,7 @@ class Failed(_Message, frozen=True):
     text: str
 
 
-Reply = VersionReply | StatusReply | TapeShowReply | LogReply | Done | Failed
+Reply = VersionReply | StatusReply | TapeShowReply | LibraryShowReply | LogReply | Done | Failed
 
 SESSION_FIELDS: Final = SessionStatus.__struct_encode_fields__
 

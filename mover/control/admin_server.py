@@ -9,6 +9,7 @@ import trio
 
 import mover
 from mover.admin import messages as a
+from mover.control import admin_library
 from mover.control.cartridges import InventoryError
 from mover.control.drives import DriveBay, LibraryDrive
 from mover.control.node import Node
@@ -110,6 +111,12 @@ class AdminServer:
                     with bay.moving():
                         unloaded = await bay.unload()
                     return a.Done(f"{unloaded} is out of {bay.name}", [unloaded])
+                case a.LibraryShow():
+                    return admin_library.show(self._node.devices, request)
+                case a.LibraryInventory():
+                    return await admin_library.look(self._node.devices, request)
+                case a.LibraryMove():
+                    return await admin_library.move(self._node.devices, request)
                 case _:
                     assert_never(request)
         except InventoryError as error:

@@ -23,6 +23,7 @@ from mover.control.mover_service import MoverService
 from mover.control.outbox import LOG_TEXT_MAX, Outbox
 from mover.control.protocol_log import ProtocolLog
 from mover.control.refusal import Refusal
+from mover.control.scsi_service import ScsiService
 from mover.control.tape_service import CLOSE_MAX_S, TapeService
 from mover.control.version_1 import OwnMover, RecordTapeService, TapeDataService
 from mover.ndmp.enums import DataState, ErrorCode, LogType, MessageCode, MoverState
@@ -61,10 +62,11 @@ class Connection:
         authenticated_as: the user; "" before the login.
         outbox: what goes out to the DMA.
         data_ports: where TCP data connections come in and go out.
-        machines, tape, mover, data: made when the protocol version is fixed.
+        machines, scsi, tape, mover, data: made when the protocol version is fixed.
     """
 
     machines: SessionMachines
+    scsi: ScsiService
     tape: TapeService
     mover: MoverService
     data: DataService
@@ -241,6 +243,7 @@ class Connection:
             await self.data.release()
             await self.mover.release()
             await self.tape.release()
+            self.scsi.close()
         with trio.move_on_after(1):
             await self._stream.aclose()
 
@@ -279,6 +282,7 @@ class Connection:
         """The version is fixed: make the machines and the services over them."""
         self.machines = SessionMachines(self.version)
         tape, mover, data = SERVICES.get(self.version, OTHER_SERVICES)
+        self.scsi = ScsiService(self)
         self.tape = tape(self)
         self.mover = mover(self)
         self.data = data(self)

@@ -1,21 +1,31 @@
 """The drives of this node and their leases: one connection at a time has a drive open."""
 
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Final, Literal
 
 import trio
 
+import mover
+from mover import scsi
 from mover.config import Config, Drive, Library
 from mover.control.cartridges import Cartridge, InventoryError
+from mover.control.changer import LibraryChanger
 from mover.control.durable import make_file
 from mover.control.inventory import LibraryInventory
 from mover.control.store import Store
 from mover.workers.messages import DriveSpec
 
 DriveKind = Literal["virtual"]
+REVISION: Final = mover.__version__[:4]
+
+
+def _serial(node: str, name: str) -> str:
+    """A serial number that stays with the device's name, and that no other node's device has."""
+    return hashlib.sha256(f"{node}\0{name}".encode("utf-8", "backslashreplace")).hexdigest()[:10].upper()
 
 
 class DriveBay:
@@ -23,20 +33,23 @@ class DriveBay:
 
     Args:
         unflushed: the paths of the node's cartridges that were not flushed, shared by its drives.
+        node: the node's name.
 
     Attributes:
         kind: what its worker drives.
         session_id: the connection that has it open; None = nobody.
         moves: loads and unloads that are under way; while there are any the drive cannot be opened.
         ring_bytes: size of the data rings of its jobs.
+        identity: what its INQUIRY says.
         loading: names the present loading: a cartridge that is loaded anew stands at BOT, one that is only closed
             and opened again stands where it stood. A restart of the server counts as a loading.
     """
 
     kind: DriveKind = "virtual"
 
-    def __init__(self, name: str, ring_bytes: int, unflushed: set[str]) -> None:
+    def __init__(self, name: str, ring_bytes: int, unflushed: set[str], node: str) -> None:
         self.name = name
+        self.identity = scsi.Identity("VIRTUAL DRIVE", REVISION, _serial(node, name), scsi.TAPE_DRIVE, scsi.SSC_4)
         self.ring_bytes = ring_bytes
         self.session_id: int | None = None
         self.moves = 0
@@ -130,19 +143,15 @@ class DriveBay:
 class LibraryDrive(DriveBay):
     """A drive of a virtual library."""
 
-    def __init__(self, inventory: LibraryInventory, number: int, ring_bytes: int, unflushed: set[str]) -> None:
-        super().__init__(f"{inventory.library.name}/drive{number}", ring_bytes, unflushed)
-        self._inventory = inventory
+    def __init__(self, changer: LibraryChanger, number: int, ring_bytes: int, unflushed: set[str], node: str) -> None:
+        super().__init__(f"{changer.inventory.library.name}/drive{number}", ring_bytes, unflushed, node)
+        self._changer = changer
+        self._inventory = changer.inventory
         self._number = number
 
     @property
     def library(self) -> str:
         return self._inventory.library.name
-
-    @property
-    def number(self) -> int:
-        """Counted from 0."""
-        return self._number
 
     @property
     def cartridge(self) -> Cartridge | None:
@@ -168,10 +177,16 @@ class LibraryDrive(DriveBay):
         return DriveSpec(self.name, self.path, library.cartridge_size, library.early_warning, loading)
 
     async def load(self, barcode: str | None) -> str:
-        return (await self._inventory.load(self._number, barcode)).barcode
+        self._changer.audit_operator()
+        cartridge = await self._inventory.load(self._number, barcode)
+        self._changer.changed_by_operator()
+        return cartridge.barcode
 
     async def unload(self) -> str:
-        return (await self._inventory.unload(self._number)).barcode
+        self._changer.audit_operator()
+        cartridge = await self._inventory.unload(self._number)
+        self._changer.changed_by_operator()
+        return cartridge.barcode
 
     def eject(self) -> None:
         assert self.cartridge is not None, "the drive was loaded"
@@ -185,8 +200,8 @@ class LibraryDrive(DriveBay):
 class FileDrive(DriveBay):
     """A virtual drive of its own, whose only cartridge is one file."""
 
-    def __init__(self, drive: Drive, path: str, ring_bytes: int, unflushed: set[str]) -> None:
-        super().__init__(drive.name, ring_bytes, unflushed)
+    def __init__(self, drive: Drive, path: str, ring_bytes: int, unflushed: set[str], node: str) -> None:
+        super().__init__(drive.name, ring_bytes, unflushed, node)
         self._drive = drive
         self._path = path
         self._loaded = True
@@ -232,24 +247,33 @@ class Devices:
     """All libraries and drives of the configuration, in its order.
 
     Attributes:
+        changers: by the library's name.
         unflushed: paths of cartridges whose drive was lost while it was open for writing, and not closed since.
     """
 
     def __init__(self, config: Config, store: Store) -> None:
         self.libraries = {each.name: LibraryInventory(each, store) for each in config.library}
+        self.changers: dict[str, LibraryChanger] = {}
         self.unflushed: set[str] = set()
         self._bays: dict[str, DriveBay] = {}
+        node = config.node.name
         for library in config.library:
-            for bay in self._library_drives(library, config.limits.ring):
-                self._bays[bay.name] = bay
+            self._add_library(library, config.limits.ring, node)
         for drive in config.drive:
             path = drive.virtual_path()
             assert path is not None, "the configuration is checked for drives of other kinds"
-            self._bays[drive.name] = FileDrive(drive, path, drive.ring or config.limits.ring, self.unflushed)
+            ring_bytes = drive.ring or config.limits.ring
+            self._bays[drive.name] = FileDrive(drive, path, ring_bytes, self.unflushed, node)
 
-    def _library_drives(self, library: Library, ring_bytes: int) -> Iterator[DriveBay]:
+    def _add_library(self, library: Library, ring_bytes: int, node: str) -> None:
+        serial = _serial(node, f"{library.name}/changer")
+        identity = scsi.Identity("VIRTUAL LIBRARY", REVISION, serial, scsi.MEDIA_CHANGER, scsi.SMC_3)
+        changer = LibraryChanger(self.libraries[library.name], identity)
+        self.changers[library.name] = changer
         for number in range(library.drives):
-            yield LibraryDrive(self.libraries[library.name], number, ring_bytes, self.unflushed)
+            bay = LibraryDrive(changer, number, ring_bytes, self.unflushed, node)
+            changer.bays.append(bay)
+            self._bays[bay.name] = bay
 
     def __iter__(self) -> Iterator[DriveBay]:
         return iter(self._bays.values())

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mover.config import Config
 from mover.control.drives import Devices
+from mover.control.scsi_bus import ScsiBus
 from mover.control.volumes import Volumes
 from mover.control.workers import Supervisor
 
@@ -27,6 +28,7 @@ class Node:
         self.configure(config)
         self.supervisor = supervisor
         self.devices = devices
+        self.scsi_bus = ScsiBus(devices, config.limits.record_size_max)
         self.connections: dict[int, Connection] = {}
         self.stopping = False
         self.started = time.time()

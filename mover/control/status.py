@@ -132,6 +132,7 @@ def session_status(connection: Connection, figures: dict[int, WorkerStatus]) -> 
     data_type, data_address, data_port = _address(connection.data.address)
     mover_type, mover_address, mover_port = _address(connection.mover.address)
     ring = connection.data.ring_statistics() or connection.mover.ring_statistics()
+    target = connection.scsi.target
     return SessionStatus(
         data_state=machines.data.state.name,
         data_operation=machines.data.operation.name,
@@ -157,6 +158,10 @@ def session_status(connection: Connection, figures: dict[int, WorkerStatus]) -> 
         mover_con_addr_type=mover_type,
         mover_con_addr=mover_address,
         mover_con_port=mover_port,
+        spt_device_id=target.name if target is not None else "",
+        spt_ha=target.address.controller if target is not None else None,
+        spt_scsi_id=target.address.id if target is not None else None,
+        spt_scsi_lun=target.address.lun if target is not None else None,
         tape_device=tape.bay.name if tape.bay is not None else "",
         tape_modes=_MODES[tape.mode] if tape.bay is not None else "",
         is_secure_control_connection=False,

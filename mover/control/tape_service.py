@@ -15,12 +15,15 @@ from mover.control.record_memory import RecordMemory
 from mover.control.refusal import Refusal
 from mover.control.workers import Worker, WorkerDied, WorkerHung, describe_exit
 from mover.ndmp.enums import ErrorCode, LogType, MoverState, TapeMode, TapeOperation
+from mover.scsi import Locate
 from mover.workers.messages import (
     CloseDrive,
     Done,
     DriveOpened,
     DriveState,
     GetDriveState,
+    GetTapePosition,
+    LocateTape,
     LogLine,
     MotionDone,
     MoverHalted,
@@ -31,6 +34,7 @@ from mover.workers.messages import (
     RecordDone,
     Refused,
     Reply,
+    TapePosition,
     ToWorker,
     WriteRecord,
 )
@@ -45,6 +49,8 @@ DEADLINES_S: Final[dict[DriveKind, dict[type, float]]] = {
         CloseDrive: 120,
         GetDriveState: 60,
         MoveTape: 600,
+        GetTapePosition: 60,
+        LocateTape: 600,
         WriteRecord: 600,
         ReadRecord: 600,
     },
@@ -84,7 +90,7 @@ class TapeService:
         """Open a drive for this connection alone. Raises Refusal."""
         if mode not in set(TapeMode):
             raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR)
-        if self.is_open:
+        if self.is_open or self._connection.scsi.is_open:
             raise Refusal(ErrorCode.DEVICE_OPENED_ERR)
         bay = self._connection.node.devices.find(device.decode("utf-8", "replace"))
         if bay is None:
@@ -277,6 +283,18 @@ class TapeService:
             bay.was_closed()
             self._connection.log.info("cartridge ejected", drive=bay.name, cartridge=bay.path)
             bay.eject()  # as from a real drive, a robot or an operator takes it
+        return reply
+
+    async def objects(self) -> int | None:
+        """Records and filemarks before the tape's position; None = not known. Raises Refusal."""
+        reply = await self.ask(GetTapePosition())
+        assert isinstance(reply, TapePosition), reply
+        return reply.objects
+
+    async def locate(self, target: Locate) -> MotionDone:
+        """Move to an object, a file or the end of data; residual 1 = the tape ends before it. Raises Refusal."""
+        reply = await self.ask(LocateTape(target.unit, target.number))
+        assert isinstance(reply, MotionDone), reply
         return reply
 
     async def write(self, data: bytes) -> RecordDone:

@@ -11,8 +11,14 @@ from mover.admin.messages import (
     CartridgeStatus,
     Done,
     DriveStatus,
+    ElementStatus,
     Failed,
     Kill,
+    LibraryInventory,
+    LibraryMove,
+    LibraryShow,
+    LibraryShowReply,
+    LibraryStatus,
     LogReply,
     LogStart,
     LogStop,
@@ -41,6 +47,12 @@ REQUESTS: list[tuple[Request, bytes]] = [
     (TapeShow(), b'{"type":"tape-show"}\n'),
     (TapeCreate("vtl0", count=3), b'{"type":"tape-create","library":"vtl0","barcode":null,"count":3}\n'),
     (TapeLoad("vtl0/drive0", "A1"), b'{"type":"tape-load","drive":"vtl0/drive0","barcode":"A1"}\n'),
+    (LibraryShow(), b'{"type":"library-show","library":null}\n'),
+    (LibraryInventory("vtl0"), b'{"type":"library-inventory","library":"vtl0"}\n'),
+    (
+        LibraryMove("vtl0", "A1", "mail0"),
+        b'{"type":"library-move","library":"vtl0","source":"A1","destination":"mail0"}\n',
+    ),
     (TapeUnload("vtl0/drive0"), b'{"type":"tape-unload","drive":"vtl0/drive0"}\n'),
 ]
 REPLIES: list[Reply] = [
@@ -49,6 +61,16 @@ REPLIES: list[Reply] = [
     TapeShowReply(
         [DriveStatus(name="vtl0/drive0", state="in-use", session_id=4)],
         [CartridgeStatus(barcode="A1", library="vtl0", path="/a1.tap")],
+    ),
+    LibraryShowReply(
+        [
+            LibraryStatus(
+                name="vtl0",
+                directory="/vtl0",
+                changer="vtl0/changer",
+                elements=[ElementStatus(element="slot0", address=512, barcode="A1", home="slot0")],
+            )
+        ]
     ),
     LogReply(7, "/s/log.jsonl", "all", 12, 0, 4096, writing=True),
     Done("loaded A1", ["A1"]),

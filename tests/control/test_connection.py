@@ -138,7 +138,7 @@ def test_what_is_not_offered_is_refused_properly(server: Server) -> None:
         reply = client.ok(ConfigGetConnectionTypeRequest())
         assert isinstance(reply, ConfigGetConnectionTypeReply)
         assert reply.addr_types == (0, 1)
-        assert client.error(ScsiOpenRequest(b"vtl0/changer")) == ErrorCode.NO_DEVICE_ERR
+        assert client.error(ScsiOpenRequest(b"vtl9/changer")) == ErrorCode.NO_DEVICE_ERR
         cdb = ScsiExecuteCdbRequest(flags=0, timeout=0, datain_len=0, cdb=bytes(6))
         assert client.error(cdb) == ErrorCode.DEV_NOT_OPEN_ERR
 

@@ -23,6 +23,8 @@ from mover.ndmp.enums import (
     FsInfoUnsupported,
     TapeAttribute,
 )
+from mover.scsi import VENDOR as VENDOR_ID
+from mover.scsi import Identity
 
 if TYPE_CHECKING:
     from mover.control.connection import Connection
@@ -161,14 +163,14 @@ def _fs_info(directory: str, mounts: list[tuple[str, str, str]]) -> m.FsInfo:
 
 
 async def get_tape_info(connection: Connection, request: m.ConfigGetTapeInfoRequest) -> m.ConfigGetTapeInfoReply:
-    """CONFIG_GET_TAPE_INFO: a device a drive; no CDBs are passed through."""
+    """CONFIG_GET_TAPE_INFO: a device a drive; each takes CDBs through both interfaces."""
     attr = TapeAttribute.RAW if connection.version >= 4 else TapeAttribute(0)
-    capability = (m.Pval(b"EXECUTE_CDB", b"n"), m.Pval(b"COMPRESSION", b"1"))
+    capability = (m.Pval(b"EXECUTE_CDB", b"b"), m.Pval(b"COMPRESSION", b"1"))
     return m.ConfigGetTapeInfoReply(
         tape_info=tuple(
             m.DeviceInfo(
-                model=b"mover virtual drive",
-                caplist=(m.DeviceCapability(bay.name.encode(), attr, capability),),
+                model=_model(bay.identity),
+                caplist=(m.DeviceCapability(bay.name.encode(), attr, (*capability, *_identity(bay.identity))),),
             )
             for bay in connection.node.devices
         )
@@ -176,8 +178,29 @@ async def get_tape_info(connection: Connection, request: m.ConfigGetTapeInfoRequ
 
 
 async def get_scsi_info(connection: Connection, request: m.ConfigGetScsiInfoRequest) -> m.ConfigGetScsiInfoReply:
-    """CONFIG_GET_SCSI_INFO: no changers are served."""
-    return m.ConfigGetScsiInfoReply()
+    """CONFIG_GET_SCSI_INFO: the changers of the libraries."""
+    return m.ConfigGetScsiInfoReply(
+        scsi_info=tuple(
+            m.DeviceInfo(
+                model=_model(changer.identity),
+                caplist=(m.DeviceCapability(changer.name.encode(), 0, _identity(changer.identity)),),
+            )
+            for changer in connection.node.devices.changers.values()
+        )
+    )
+
+
+def _model(identity: Identity) -> bytes:
+    return f"{VENDOR_ID} {identity.product}".encode()
+
+
+def _identity(identity: Identity) -> tuple[m.Pval, ...]:
+    """What INQUIRY says, for DMAs that match devices by it. The drafts name no such pairs and leave room for them."""
+    return (
+        m.Pval(b"VENDOR", VENDOR_ID.encode()),
+        m.Pval(b"PRODUCT", identity.product.encode()),
+        m.Pval(b"SERIAL_NUMBER", identity.serial.encode()),
+    )
 
 
 async def get_server_info(connection: Connection, request: m.ConfigGetServerInfoRequest) -> m.ConfigGetServerInfoReply:

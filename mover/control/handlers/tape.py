@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mover.control.refusal import Refusal
+from mover.control.scsi_service import data_in
+from mover.control.tape_cdb import execute_on_tape
 from mover.ndmp import messages as m
 from mover.ndmp.enums import (
     UNKNOWN_U32,
@@ -87,9 +89,11 @@ async def read(connection: Connection, request: m.TapeReadRequest) -> m.TapeRead
 
 
 async def execute_cdb(connection: Connection, request: m.TapeExecuteCdbRequest) -> m.TapeExecuteCdbReply:
-    """TAPE_EXECUTE_CDB: a virtual drive takes no CDBs; its capability says so."""
-    connection.tape.audit()
-    raise Refusal(ErrorCode.NOT_SUPPORTED_ERR)
+    """TAPE_EXECUTE_CDB: NO_ERR whatever the drive said; that is the status."""
+    answer = await execute_on_tape(connection, request)
+    return m.TapeExecuteCdbReply(
+        status=answer.status, dataout_len=answer.taken, datain=data_in(request, answer), ext_sense=answer.sense
+    )
 
 
 async def log_failure(connection: Connection, error: int, text: str) -> None:
