@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "kill": "mover.cli.status:kill",
     "log": "mover.cli.protocol_log:log",
     "tape": "mover.cli.tape:tape",
+    "library": "mover.cli.library:library",
     "backup": "mover.cli.jobs:backup",
     "recover": "mover.cli.jobs:recover",
     "list": "mover.cli.jobs:list_",

@@ -34,6 +34,9 @@ ASKING = {
     "tape create": ["vtl0"],
     "tape load": ["vtl0/drive0"],
     "tape unload": ["vtl0/drive0"],
+    "library show": [],
+    "library inventory": ["vtl0"],
+    "library move": ["vtl0", "slot0", "drive0"],
     "tape ls": ["A1"],
     "tape extract": ["A1", "--output", "/nonexistent/out"],
 }

@@ -1,0 +1,93 @@
+"""`mover library`: what is in the elements of the virtual libraries, and moving cartridges by hand."""
+
+import click
+import msgspec
+
+from mover.admin.messages import (
+    Done,
+    LibraryInventory,
+    LibraryMove,
+    LibraryShow,
+    LibraryShowReply,
+    LibraryStatus,
+)
+from mover.cli.control_process import admin_socket_option, ask, json_option
+from mover.cli.main import LazyGroup
+from mover.cli.output import print_json, print_table
+from mover.cli.streams import work_is_done
+
+COMMANDS = {
+    "show": "mover.cli.library:show",
+    "inventory": "mover.cli.library:inventory",
+    "move": "mover.cli.library:move",
+}
+
+
+@click.group(cls=LazyGroup, commands_in=COMMANDS)
+def library() -> None:
+    """Show the virtual libraries and move their cartridges."""
+
+
+@click.command()
+@click.argument("library", required=False)
+@admin_socket_option
+@json_option
+def show(library: str | None, admin_socket: str | None, as_json: bool) -> None:
+    """Show drives, mail slot and full slots of LIBRARY, or of all; --json shows empty slots too."""
+    reply = ask(admin_socket, LibraryShow(library), LibraryShowReply)
+    if as_json:
+        print_json({"libraries": [msgspec.to_builtins(each) for each in reply.libraries]})
+        return
+    for number, each in enumerate(reply.libraries):
+        if number:
+            click.echo()
+        _print(each)
+    if not reply.libraries:
+        click.echo("no libraries")
+
+
+def _print(status: LibraryStatus) -> None:
+    opened = f", open in session {status.session_id}" if status.session_id is not None else ""
+    click.echo(f"{status.changer}{opened}: {status.directory}")
+    print_table(
+        ["element", "address", "barcode", "home", "imported", "ejected"],
+        [
+            [each.element, each.address, each.barcode, each.home, each.imported, each.ejected]
+            for each in status.elements
+            if each.barcode or not each.element.startswith("slot")
+        ],
+    )
+    slots = [each for each in status.elements if each.element.startswith("slot")]
+    click.echo(f"{len(slots)} slots, {sum(not each.barcode for each in slots)} of them free")
+
+
+@click.command()
+@click.argument("library")
+@admin_socket_option
+@json_option
+def inventory(library: str, admin_socket: str | None, as_json: bool) -> None:
+    """Look which cartridge files were put into LIBRARY, or taken out."""
+    _do(admin_socket, LibraryInventory(library), as_json)
+
+
+@click.command()
+@click.argument("library")
+@click.argument("source")
+@click.argument("destination")
+@admin_socket_option
+@json_option
+def move(library: str, source: str, destination: str, admin_socket: str | None, as_json: bool) -> None:
+    """Move a cartridge of LIBRARY from SOURCE to DESTINATION.
+
+    Both are elements such as slot0, drive0 and mail0 (import/export); SOURCE may be a barcode.
+    """
+    _do(admin_socket, LibraryMove(library, source, destination), as_json)
+
+
+def _do(admin_socket: str | None, request: LibraryInventory | LibraryMove, as_json: bool) -> None:
+    done = ask(admin_socket, request, Done)
+    work_is_done()
+    if as_json:
+        print_json({"text": done.text, "barcodes": done.names})
+    else:
+        click.echo(done.text)

@@ -1,0 +1,79 @@
+"""library show, inventory and move against a fake control process."""
+
+import json
+
+from mover.admin.messages import (
+    Done,
+    ElementStatus,
+    Failed,
+    LibraryInventory,
+    LibraryMove,
+    LibraryShow,
+    LibraryShowReply,
+    LibraryStatus,
+    Reply,
+    Request,
+)
+from tests.admin.control import FakeControl
+from tests.cli.conftest import Run
+
+ELEMENTS = [
+    ElementStatus(element="drive0", address=1, barcode="A1", home="slot3", ejected=True),
+    ElementStatus(element="mail0", address=257),
+    ElementStatus(element="slot0", address=512, barcode="B2", home="slot0"),
+    ElementStatus(element="slot1", address=513),
+]
+
+
+def answer(request: Request) -> Reply:
+    match request:
+        case LibraryShow(library="none"):
+            return LibraryShowReply([])
+        case LibraryShow():
+            status = LibraryStatus(name="vtl0", directory="/vtl0", changer="vtl0/changer", elements=ELEMENTS)
+            other = LibraryStatus(name="vtl1", directory="/vtl1", changer="vtl1/changer", session_id=7, elements=[])
+            return LibraryShowReply([status, other])
+        case LibraryMove(source="slot9"):
+            return Failed("not-found", "vtl0 has no slot9")
+        case _:
+            return Done("done", ["A1"])
+
+
+def test_show(mover: Run, socket_path: str) -> None:
+    with FakeControl(socket_path, answer) as control:
+        plain = mover("library", "show")
+        as_json = mover("library", "show", "vtl0", "--json")
+        none = mover("library", "show", "none")
+    assert [line.split() for line in plain.stdout.splitlines()] == [
+        ["vtl0/changer:", "/vtl0"],
+        ["element", "address", "barcode", "home", "imported", "ejected"],
+        ["drive0", "1", "A1", "slot3", "false", "true"],
+        ["mail0", "257", "-", "-", "false", "false"],
+        ["slot0", "512", "B2", "slot0", "false", "false"],
+        ["2", "slots,", "1", "of", "them", "free"],
+        [],
+        ["vtl1/changer,", "open", "in", "session", "7:", "/vtl1"],
+        ["element", "address", "barcode", "home", "imported", "ejected"],
+        ["0", "slots,", "0", "of", "them", "free"],
+    ]
+    first, second = json.loads(as_json.stdout)["libraries"]
+    assert [each["address"] for each in first["elements"]] == [1, 257, 512, 513]
+    assert (first["session-id"], second["session-id"]) == (None, 7)
+    assert none.stdout == "no libraries\n"
+    assert control.requests == [LibraryShow(), LibraryShow("vtl0"), LibraryShow("none")]
+
+
+def test_requests(mover: Run, socket_path: str) -> None:
+    with FakeControl(socket_path, answer) as control:
+        results = [mover("library", "inventory", "vtl0"), mover("library", "move", "vtl0", "A1", "drive0")]
+        as_json = mover("library", "move", "vtl0", "slot0", "mail0", "--json")
+        refused = mover("library", "move", "vtl0", "slot9", "drive0")
+    assert {(result.exit_code, result.stdout) for result in results} == {(0, "done\n")}
+    assert json.loads(as_json.stdout) == {"text": "done", "barcodes": ["A1"]}
+    assert (refused.exit_code, refused.stderr) == (1, "mover: vtl0 has no slot9\n")
+    assert control.requests == [
+        LibraryInventory("vtl0"),
+        LibraryMove("vtl0", "A1", "drive0"),
+        LibraryMove("vtl0", "slot0", "mail0"),
+        LibraryMove("vtl0", "slot9", "drive0"),
+    ]
