@@ -293,8 +293,7 @@ class Player:
         self._stream.reset()
 
     async def vanish(self) -> None:
-        """The DMA is gone, and its kernel with it."""
-        self._dialogue.closed = True
+        """The DMA is gone, and its kernel with it; the server finds out in its own time."""
         self._stream.socket.vanish()
 
     async def look(self) -> None:
