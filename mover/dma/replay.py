@@ -24,7 +24,7 @@ from mover.dma.replay_rules import DUMP_ID, difference, elements, is_progress, s
 from mover.ndmp import edge
 from mover.ndmp.auth import md5_digest
 from mover.ndmp.dialogue import Message, Opening, describe, interface_of
-from mover.ndmp.enums import HIGHEST_VERSION, AuthType, MessageCode, MessageType
+from mover.ndmp.enums import HIGHEST_VERSION, AuthType, ErrorCode, MessageCode, MessageType
 from mover.ndmp.errors import FramingError, NdmpError, XdrDecodeError
 from mover.ndmp.framing import RecordReader, mark
 from mover.ndmp.header import SIZE, Header, decode_header
@@ -37,9 +37,11 @@ from mover.ndmp.messages import (
     ConfigGetAuthAttrReply,
     ConfigGetAuthAttrRequest,
     ConnectClientAuthRequest,
+    ConnectOpenReply,
     ConnectOpenRequest,
     Pval,
 )
+from mover.ndmp.table import VERSIONS
 
 RECEIVE_BYTES: Final = 256 << 10
 POLL_S: Final = 0.05
@@ -184,7 +186,8 @@ class _Player:
         elif DUMP_ID in body:
             body = self._of_any_dump(header, record)
         if header.message == MessageCode.CONNECT_OPEN and message.fields is not None:
-            self._opens = message.fields.get("protocol_version")
+            opens = message.fields.get("protocol_version")
+            self._opens = opens if isinstance(opens, int) and opens in VERSIONS else None
         ours = await self._request(header, body)
         if message.sequence is not None:
             self._waiting[message.sequence] = ours
@@ -248,7 +251,10 @@ class _Player:
 
     def _login(self, record: bytes) -> bytes:
         """The body of a login that succeeded, with the secret that the log lacks."""
-        recorded = edge.decode_request(self._version, MessageCode.CONNECT_CLIENT_AUTH, record, SIZE)
+        try:
+            recorded = edge.decode_request(self._version, MessageCode.CONNECT_CLIENT_AUTH, record, SIZE)
+        except XdrDecodeError as error:
+            raise JobError(f"a login of the log cannot be read: {error}") from None
         assert isinstance(recorded, ConnectClientAuthRequest)
         return self._encode(ConnectClientAuthRequest(self._login_data(recorded.auth_data)))
 
@@ -304,17 +310,18 @@ class _Player:
     def _note(self, record: bytes) -> None:
         """What a reply changes here: version, challenge."""
         header = decode_header(record)
-        if header.error:
+        if header.error or header.message not in {MessageCode.CONNECT_OPEN, MessageCode.CONFIG_GET_AUTH_ATTR}:
             return
-        if header.message == MessageCode.CONNECT_OPEN and self._opens is not None:
+        try:
             reply = edge.decode_reply(self._version, header.message, record, SIZE)
-            if getattr(reply, "error", 1) == 0:
+        except NdmpError:
+            return  # it has no fields then, and differs
+        if isinstance(reply, ConnectOpenReply) and self._opens is not None:
+            if reply.error == ErrorCode.NO_ERR:
                 self._version = self._opens
             self._opens = None
-        elif header.message == MessageCode.CONFIG_GET_AUTH_ATTR:
-            reply = edge.decode_reply(self._version, header.message, record, SIZE)
-            if isinstance(reply, ConfigGetAuthAttrReply) and isinstance(reply.server_attr, AuthMd5Attr):
-                self._challenge = reply.server_attr.challenge
+        elif isinstance(reply, ConfigGetAuthAttrReply) and isinstance(reply.server_attr, AuthMd5Attr):
+            self._challenge = reply.server_attr.challenge
 
     # ---- what comes
 
@@ -355,7 +362,10 @@ class _Player:
         name = message.message
         self._came[name] = self._came.get(name, 0) + 1
         if name.startswith("NOTIFY_CONNECT") and message.fields is not None:
-            self._version = min(message.fields["protocol_version"], HIGHEST_VERSION)
+            offered = message.fields["protocol_version"]
+            if offered < VERSIONS[0]:
+                raise ControlConnectionError(f"the server offers version {offered}")
+            self._version = min(offered, HIGHEST_VERSION)
         ours = not self._opening.whole and name.startswith("NOTIFY_CONNECT")
         if self._compares_posts and interface_of(record) in self._interfaces and not ours:
             self._compare_post(name, message)

@@ -6,6 +6,7 @@ from typing import Final
 
 from mover.dma.errors import JobError
 from mover.ndmp.dialogue import ALL_INTERFACES, Closing, Gap, Line, LineError, Message, Opening, decode_line
+from mover.ndmp.table import VERSIONS
 
 LINE_BYTES_MAX: Final = 64 << 20
 
@@ -37,6 +38,8 @@ def read_log(path: Path) -> tuple[Opening, list[tuple[int, Message]], list[str]]
                 raise JobError(f"{path}:{number}: no line of a protocol log stands here")
     if opening is None:
         raise JobError(f"{path}: empty")
+    if opening.version not in VERSIONS:
+        raise JobError(f"{path}:1: a log of version {opening.version}, which there is not")
     missing = sorted(ALL_INTERFACES - set(opening.interfaces))
     if missing:
         notes.append(f"the log was made without {', '.join(missing)}")

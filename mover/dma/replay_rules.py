@@ -47,16 +47,17 @@ def is_progress(message: str, recorded: dict[str, Any] | None) -> bool:
     return message in _MACHINES and recorded is not None and recorded.get("state") == "ACTIVE"
 
 
-def state_of(message: str, fields: dict[str, Any] | None) -> Any:
+def state_of(message: str, fields: dict[str, Any] | None) -> str | None:
     """The state that a GET_STATE of DATA or MOVER tells; None for any other message."""
-    return None if message not in _MACHINES or fields is None else fields.get("state")
+    state = None if message not in _MACHINES or fields is None else fields.get("state")
+    return state if isinstance(state, str) else None
 
 
 def elements(message: str, fields: dict[str, Any] | None) -> list[Any] | None:
     """The elements of a file history post, which a server may bundle as it likes; None for any other message."""
     if not message.startswith("FH_ADD_") or fields is None:
         return None
-    return next(value for value in fields.values() if isinstance(value, list))
+    return next((value for value in fields.values() if isinstance(value, list)), None)
 
 
 def difference(message: str, recorded: Any, replayed: Any) -> tuple[str, Any, Any] | None:
@@ -107,7 +108,8 @@ def _without_own(message: str, flat: Flat) -> Flat:
         return flat
     kept: Flat = []
     for path, value in flat:
-        if path.endswith(".value") and kept and kept[-1][1] in _OWN_NAMES:
+        name = kept[-1][1] if kept else None
+        if path.endswith(".value") and isinstance(name, str) and name in _OWN_NAMES:
             continue
         kept.append((path, value))
     return kept

@@ -115,7 +115,7 @@ def decode_line(line: bytes) -> Line:
     """A line of a log; raises LineError."""
     try:
         return _decoder.decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise LineError(str(error)) from None
 
 
@@ -141,7 +141,8 @@ def describe(version: int, record: bytes, *, from_client: bool, time: float) -> 
     is_reply = header.message_type == MessageType.REPLY
     is_post = row is not None and row.kind is Kind.POST
     kind: Literal["request", "reply", "post", "unknown"] = "reply" if is_reply else "post" if is_post else "request"
-    if row is None or from_client is (is_reply or is_post) or header.message_type > MessageType.REPLY:
+    is_none = row is None or (is_reply and row.reply is None)
+    if is_none or from_client is (is_reply or is_post) or header.message_type > MessageType.REPLY:
         kind = "unknown"
     body: m.Body | None = None
     note: str | None = None

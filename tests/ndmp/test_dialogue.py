@@ -113,6 +113,13 @@ def test_what_cannot_be_read_is_kept_in_hex() -> None:
     assert cut.note is not None
 
 
+@pytest.mark.parametrize("code", [MessageCode.NOTIFY_DATA_HALTED, MessageCode.FH_ADD_DIR, MessageCode.CONNECT_CLOSE])
+def test_a_reply_to_what_has_none_is_unknown(code: MessageCode) -> None:
+    record = Header(1, 0, MessageType.REPLY, code, 1, 0).encode() + bytes(4)
+    line = describe(4, record, from_client=False, time=0)
+    assert (line.kind, line.message, line.fields) == ("unknown", code.name, None)
+
+
 def test_long_bytes_are_told_by_length_and_digest() -> None:
     line = describe(4, request(m.TapeWriteRequest(b"x" * 5000)), from_client=True, time=0)
     assert line.fields is not None
@@ -165,7 +172,12 @@ def test_a_log_ends_when_it_is_full() -> None:
     assert len(text) <= 4000
 
 
-@pytest.mark.parametrize("line", [b"", b"{}", b"[]", b'{"type":"message"}', b"\xff", b'{"type":"other","time":1}'])
+DEEP = b'{"type":"message","fields":' + b'{"a":' * 5000
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"{}", b"[]", b'{"type":"message"}', b"\xff", b'{"type":"other","time":1}', DEEP]
+)
 def test_what_is_no_line(line: bytes) -> None:
     with pytest.raises(LineError):
         decode_line(line)
