@@ -182,9 +182,9 @@ def _hex(record: bytes, from_client: bool) -> str | None:
 def _without_secret(version: int, record: bytes, body: m.Body | None) -> bytes:
     if body is None:
         return record[:SIZE]
-    if not isinstance(body, m.ConnectClientAuthRequest):
-        return record  # CONNECT_SERVER_AUTH asks by a challenge
-    return record[:SIZE] + edge.encode_body(version, m.ConnectClientAuthRequest(blank(body.auth_data)))[1]
+    if isinstance(body, m.ConnectClientAuthRequest):
+        body = m.ConnectClientAuthRequest(blank(body.auth_data))
+    return record[:SIZE] + edge.encode_body(version, body)[1]  # without what a client put behind it
 
 
 # ---- the log

@@ -113,6 +113,22 @@ def test_what_cannot_be_read_is_kept_in_hex() -> None:
     assert cut.note is not None
 
 
+@pytest.mark.parametrize("version", [2, 3, 4])
+@pytest.mark.parametrize(
+    "body",
+    [
+        m.ConnectServerAuthRequest(m.AuthTextAttr()),
+        m.ConnectServerAuthRequest(m.AuthMd5Attr(bytes(64))),
+        m.ConnectClientAuthRequest(m.AuthNone()),
+    ],
+)
+def test_what_stands_behind_a_login_is_left_out(body: m.Body, version: int) -> None:
+    """A client that mixes up the layouts sends a secret where no field is."""
+    record = request(body, version)
+    line = describe(version, record + b"\0\0\0\x06" + SECRET, from_client=True, time=0)
+    assert line.record == record.hex()
+
+
 @pytest.mark.parametrize("code", [MessageCode.NOTIFY_DATA_HALTED, MessageCode.FH_ADD_DIR, MessageCode.CONNECT_CLOSE])
 def test_a_reply_to_what_has_none_is_unknown(code: MessageCode) -> None:
     record = Header(1, 0, MessageType.REPLY, code, 1, 0).encode() + bytes(4)
