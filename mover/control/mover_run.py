@@ -25,7 +25,6 @@ class MoverRun:
 
     def __init__(self) -> None:
         self.worker: Worker | None = None
-        self._last_worker: Worker | None = None  # knows where the window began on its drive
         self._left = trio.Event()
         self._left.set()
 
@@ -33,10 +32,6 @@ class MoverRun:
     def has_left(self) -> bool:
         """Whether nobody is in the ring, or about to be."""
         return self._left.is_set()
-
-    def is_new_to(self, worker: Worker) -> bool:
-        """Whether this worker has not run the mover before, or another one since."""
-        return worker is not self._last_worker
 
     async def start(self, worker: Worker, ring: DataRing, message: StartMover) -> None:
         """Put the worker to work on the ring.
@@ -57,7 +52,6 @@ class MoverRun:
             self.leave()
             raise Refusal(reply.error, reply.text)
         assert isinstance(reply, Done), reply
-        self._last_worker = worker
 
     async def read(self, offset: int, length: int) -> None:
         """Ask for a piece of the stream. Raises Refusal."""

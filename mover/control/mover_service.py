@@ -174,7 +174,7 @@ class MoverService:
                 record_size=self.record_size,
                 window_offset=offset,
                 window_length=length,
-                window_is_new=self.window_is_new or self._run.is_new_to(worker),
+                window_is_new=self.window_is_new,
                 position=self.position,
                 version=self.version,
                 local=end.local,

@@ -130,7 +130,8 @@ class StartMover(Message, frozen=True):
     mode: MoverMode READ 0 (ring to tape) or WRITE 1 (tape to ring). window_length: all ones = unbounded.
     position: zero at the start, that of the last MoverPaused at MOVER_CONTINUE. In mode WRITE the tape stands at
     the window's first record when ``window_is_new`` (states.md 4.6); else the worker's own note of where the window
-    began on this drive still holds. local: the ring's other side is a data worker, not a relay.
+    began still holds, or, on another drive or in another tape file, the stream goes on where it stopped.
+    local: the ring's other side is a data worker, not a relay.
     """
 
     mode: int

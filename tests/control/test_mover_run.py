@@ -55,10 +55,10 @@ async def test_a_mover_that_left_before_its_start_was_known_has_left(ring: DataR
     run = MoverRun()
     quick = worker(FakeWorker(Done(), run.leave))
     await run.start(quick, ring, START)
-    assert (run.worker, run.has_left, run.is_new_to(quick)) == (None, True, False)
+    assert (run.worker, run.has_left) == (None, True)
     slow = worker(FakeWorker(Done()))
     await run.start(slow, ring, START)
-    assert (run.worker, run.has_left, run.is_new_to(slow)) == (slow, False, False)
+    assert (run.worker, run.has_left) == (slow, False)
 
 
 async def test_a_start_that_is_refused_leaves_nobody_in_the_ring(ring: DataRing) -> None:
@@ -66,7 +66,7 @@ async def test_a_start_that_is_refused_leaves_nobody_in_the_ring(ring: DataRing)
     refusing = worker(FakeWorker(Refused(int(ErrorCode.IO_ERR), "no")))
     with pytest.raises(Refusal):
         await run.start(refusing, ring, START)
-    assert (run.worker, run.has_left, run.is_new_to(refusing)) == (None, True, True)
+    assert (run.worker, run.has_left) == (None, True)
 
 
 async def test_a_mover_that_has_not_left_is_not_started_again(ring: DataRing) -> None:

@@ -31,9 +31,11 @@ from mover.ndmp.messages import (
     MoverStopRequest,
     NotifyMoverHaltedPost,
     NotifyMoverPausedPost,
+    TapeCloseRequest,
     TapeGetStateReply,
     TapeGetStateRequest,
     TapeMtioRequest,
+    TapeOpenRequest,
     TapeReadReply,
     TapeReadRequest,
     TapeWriteRequest,
@@ -42,7 +44,7 @@ from tests.e2e.conftest import MakeServer
 from tests.support.cartridges import Changer, Segment, receive, take
 from tests.support.ndmp_client import ALL, NdmpClient
 from tests.support.servers import Login, Server
-from tests.support.stages import RECORD, Stage, bring_mover, listen, mover_state, open_tape, stage
+from tests.support.stages import DRIVE, RECORD, Stage, bring_mover, listen, mover_state, open_tape, stage
 
 pytestmark = pytest.mark.slow
 
@@ -271,6 +273,27 @@ def test_a_tape_without_window_ends_in_its_own_way(version: int, shared: Server,
         client.ok(MoverContinueRequest())
         assert paused(client) == (MoverPauseReason.EOM, 6 * RECORD)
         assert mover_state(client).bytes_moved == 6 * RECORD
+
+
+@pytest.mark.parametrize("version", [2, 3, 4])
+@pytest.mark.parametrize("reopens", [False, True])
+def test_going_on_without_a_new_window(version: int, reopens: bool, shared: Server, login: Login) -> None:
+    """The stream goes on where it stopped, in the next tape file, also when another tape worker has the drive."""
+    stream = random.Random(4).randbytes(7 * RECORD)
+    pieces = [stream[at : at + RECORD] for at in range(0, len(stream), RECORD)]
+    with stage(shared, login, version) as at:
+        client = at.client
+        write_files(client, [pieces[:3], pieces[3:]])
+        connection = at.peer.connect(listen(client, WRITE))
+        client.ok(MoverReadRequest(0, 7 * RECORD))
+        assert paused(client) == (MoverPauseReason.EOF, 3 * RECORD)
+        assert receive(connection, 3 * RECORD) == stream[: 3 * RECORD]
+        if reopens:
+            client.ok(TapeCloseRequest())
+            client.ok(TapeOpenRequest(DRIVE, TapeMode.READ))
+        client.ok(TapeMtioRequest(FSF, 1))
+        client.ok(MoverContinueRequest())
+        assert receive(connection, 4 * RECORD) == stream[3 * RECORD :]
 
 
 @pytest.mark.parametrize("version", [2, 3, 4])
