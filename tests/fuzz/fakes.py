@@ -16,6 +16,7 @@ import trio
 
 from mover.control.workers import WorkerDied, WorkerHung
 from mover.ring import Consumer, DataGauge, Producer, RingClosed, RingFds
+from mover.ring import Kind as RingKind
 from mover.workers.messages import (
     AttachConnection,
     ConnectionLost,
@@ -58,6 +59,8 @@ UNACKED, LAST_ACK_MS = 24, 56
 """Where struct tcp_info has them."""
 RING_FDS: Final = 3
 SLOW_S: Final = 5.0
+SUCCESSFUL: Final = 1
+"""A data worker's reason: all is well."""
 
 
 class Mood(IntEnum):
@@ -354,8 +357,10 @@ class Worker:
             case AttachConnection(watch=True):
                 self._work = None
                 self._say(ConnectionLost(text.decode("utf-8", "replace")))
-            case StartRelay():
+            case StartRelay(direction=direction):
                 self._work = None
+                if direction == "receive":
+                    self._end_stream(RingKind.END if kind & 1 else RingKind.FAILED)
                 self._say(RelayFinished(bool(kind & 1), bool(kind & 2), text.decode("utf-8", "replace"), number))
             case _:
                 if self.kind != "data":
@@ -379,6 +384,8 @@ class Worker:
     ) -> None:
         match kind % 6:
             case 0:
+                if isinstance(work, StartBackup):
+                    self._end_stream(RingKind.FAILED if number % 6 != SUCCESSFUL else RingKind.END)
                 self._say(DataFinished(number % 6, text.decode("utf-8", "replace"), 1, 2, 0, 3, 4, 5, [(b"X", text)]))
                 self._work = None
             case 1 if not isinstance(work, StartBackup):
@@ -394,6 +401,17 @@ class Worker:
 
     def _fds(self, which: int) -> RingFds:
         return RingFds(*[os.dup(fd) for fd in self._descriptors[which * RING_FDS : (which + 1) * RING_FDS]])
+
+    def _end_stream(self, kind: RingKind) -> None:
+        """The end in band, where there is room for it."""
+        producer = Producer(self._fds(0))
+        try:
+            if producer.try_reserve() is not None:
+                producer.commit(0, kind)
+        except RingClosed:
+            return
+        finally:
+            producer.detach()
 
     def _tell_history(self, code: int) -> None:
         """One empty post of file history."""

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Iterator
 
 from mover.ndmp import messages as m
+from mover.ndmp.enums import MessageCode
 from mover.ndmp.framing import mark
 from mover.ndmp.header import SIZE, Header
-from mover.ndmp.table import VERSIONS
+from mover.ndmp.table import VERSIONS, Kind
 from tests.fuzz import script as s
 from tests.fuzz.choices import DRIVE, PASSWORD, STRINGS, USER
 from tests.fuzz.fakes import Mood
@@ -22,11 +23,26 @@ def seeds(target: str) -> Iterator[bytes]:
                 yield bytes([s.FIRST[version]]) + b"".join(steps)
             yield bytes([s.FIRST[version] + 192]) + do(Op.LOOK) + do(Op.TIME_PASSES, 5) * 2  # no login
     elif target == "client":
-        for index in range(len(VERSIONS)):
-            for kind in range(0x20, 0xFC, 3):
-                yield bytes([index + 8, 3, kind, kind + 1, kind + 2, kind, 0]) + bytes([2, 1, 5, 2, 1, 1, 1, 3] * 6)
+        yield from _client_seeds()
     else:
         yield from _wire_seeds(int(target.removeprefix("wire")))
+
+
+def _client_seeds() -> Iterator[bytes]:
+    """Answers to each request: whole, an error in the header, to nobody; then posts, whole and broken."""
+    for index, version in enumerate(VERSIONS):
+        first = index + 8  # in pieces of one byte
+        rows = [row for row in rows_of(version) if row.kind is Kind.REQUEST]
+        for number, row in enumerate(rows):
+            asked = bytes([first, 1, number])
+            yield asked + bytes([0x20, 0]) + bytes([2, 1, 4] * 12)
+            yield asked + bytes([0x20, 1, 9])
+            stranger = mark(SIZE) + Header(1, 0, 1, row.code, 77, 0).encode()
+            yield asked + bytes([0, len(stranger)]) + stranger
+        unknown = mark(SIZE) + Header(1, 0, 0, 0x9999, 0, 0).encode()
+        yield bytes([first, 0, 0, len(unknown)]) + unknown
+        for kind in range(0x80, 0x100):
+            yield bytes([first, 0, kind]) + bytes([2, 1, 5, 2, 1, 1, 1, 3] * 6)
 
 
 def _wire_seeds(version: int) -> Iterator[bytes]:
@@ -58,7 +74,8 @@ def _scripts(version: int) -> Iterator[Iterable[bytes]]:
         for worker in (DATA, TAPE, RELAY):
             yield [do(Op.CANNED, index), do(Op.WORKER_DIES, worker), *_clean_up(version)]
             for kind in range(6):
-                yield [do(Op.CANNED, index), speak(worker, kind, 2, b"x"), *_clean_up(version)]
+                for number in range(7):
+                    yield [do(Op.CANNED, index), speak(worker, kind, number, b"x"), *_clean_up(version)]
         for op in (Op.END, Op.RESET, Op.HANG_UP, Op.SHUT_DOWN):
             yield [do(Op.CANNED, index), do(op)]
         for mood in Mood:
@@ -69,12 +86,40 @@ def _scripts(version: int) -> Iterator[Iterable[bytes]]:
         yield [do(Op.CANNED, index), *_good_end(version)]
     if version == 1:
         return
+    yield from _by_address(version)
+    yield from _changed_tapes(version)
     yield [*s.joined(version, 0, mover_listens=False), s.start_backup(version)]
     yield [
         *s.joined(version, 1, mover_listens=False),
         s.start_recover(version),
         ask(version, m.MoverReadRequest(0, 512)),
     ]
+
+
+def _by_address(version: int) -> Iterator[Iterable[bytes]]:
+    """CONNECT to a peer that answers, and to one that does not; a worker that refuses a stream."""
+    recover = [*s.joined(version, 1), s.start_recover(version), do(Op.SETTLE)]
+    yield [*recover, do(Op.MOOD, Mood.REFUSED, 23), speak(DATA, s.WANT, 1024), *_clean_up(version)]
+    yield [*recover, speak(TAPE, s.PAUSED, 2), speak(DATA, s.WANT, 1024), ask(version, m.MoverContinueRequest())]
+    if version == 2:
+        return
+    for before in (b"", do(Op.PEERS_FAIL)):
+        for mode in (0, 1):
+            setting = s.set_up(version, writes=mode == 0)
+            yield [*setting, before, ask(version, m.MoverConnectRequest(mode, s.TCP)), *_clean_up(version)]
+        yield [before, ask(version, m.DataConnectRequest(s.TCP)), s.start_backup(version), *_clean_up(version)]
+
+
+def _changed_tapes(version: int) -> Iterator[Iterable[bytes]]:
+    """A mover that pauses, and goes on with another drive, a protected one, or none."""
+    paused = [*s.joined(version, 0), s.start_backup(version), do(Op.SETTLE), speak(TAPE, s.PAUSED, 1), do(Op.SETTLE)]
+    closed = ask(version, m.TapeCloseRequest())
+    window, on = ask(version, m.MoverSetWindowRequest(1024, (1 << 64) - 512)), ask(version, m.MoverContinueRequest())
+    yield [*paused, closed, on, *_good_end(version)]
+    for mode in (0, 1, 2):
+        yield [*paused, closed, ask(version, m.TapeOpenRequest(DRIVE, mode)), window, on, *_good_end(version)]
+    finished = [*s.joined(version, 0), s.start_backup(version), do(Op.SETTLE), speak(DATA, s.FINISHED, 1)]
+    yield [*finished, ask(version, m.MoverCloseRequest()), speak(TAPE, s.HALTED, 1), *_clean_up(version)]
 
 
 def _refused(version: int) -> Iterator[Iterable[bytes]]:
@@ -116,6 +161,10 @@ def _questions(version: int) -> Iterable[bytes]:
     yield ask(version, m.ConnectClientAuthRequest(m.AUTH_NONE))
     yield do(Op.ANY_NUMBER, 0, 0, 0x99, 0x99, 0)
     yield do(Op.RAW_BODY, 7, 3, 1, 2, 3)
+    login = [row.code for row in s.requests_of(version)].index(MessageCode.CONNECT_CLIENT_AUTH)
+    yield do(Op.RAW_BODY, login, 3, 1, 2, 3) + do(Op.RAW_BODY, login, 8, 0, 0, 0, 9, 0, 0, 0, 0)
+    for cdb in (b"", bytes(6), b"\x12\0\0\0\0\0"):
+        yield ask(version, m.TapeExecuteCdbRequest(0, 0, 0, cdb, b""))
     yield do(Op.RAW_BYTES, 5, 0x80, 0, 0, 1, 9)
     yield ask(version, m.ConnectCloseRequest())
 

@@ -23,7 +23,7 @@ WIRE: Final[dict[str, Callable[[bytes], None]]] = {
 }
 """Targets that are a function of the input."""
 TARGETS: Final = (*WIRE, CONNECTION)
-LENGTH_MAX: Final = dict.fromkeys(WIRE, 512) | {CONNECTION: 80}
+LENGTH_MAX: Final = dict.fromkeys(WIRE, 512) | {CONNECTION: 96}
 """Bytes of an input that the fuzzer makes."""
 
 
