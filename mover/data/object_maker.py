@@ -173,14 +173,12 @@ class ObjectMaker:
 
     def _write_run(self, current: Unfinished, records: int) -> None:
         take, fd, size = self._reader.take, current.fd, current.inode.size
-        offset = current.offset
-        current.offset += records * RECORD_BYTES
         while records:
             with take(records) as piece:
-                length = len(piece)
+                offset, length = current.offset, len(piece)
+                current.offset += length  # piece by piece: where the stream ends, the file is seen to be incomplete
                 records -= length // RECORD_BYTES
                 if fd < 0 or offset >= size:
-                    offset += length
                     continue
                 wanted = min(length, size - offset)
                 try:
@@ -193,7 +191,6 @@ class ObjectMaker:
                 else:
                     self._report.file_bytes += wanted
                     current.written = offset + wanted
-                offset += length
 
     def _give_up(self, current: Unfinished, error: Exception) -> None:
         """A file cannot be written: it is removed, and none of its names is made."""

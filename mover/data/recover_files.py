@@ -28,7 +28,7 @@ from mover.data.recover_catalogue import read_attributes
 from mover.data.recover_headers import EXTENSION_BYTE, HEAD, read_tail
 from mover.data.recover_plan import BEYOND, Plan
 from mover.data.recover_report import RecoverReport
-from mover.data.recover_stream import RecordReader, is_map
+from mover.data.recover_stream import RecordReader, StreamBroken, is_map
 from mover.data.second_writer import SHARE, WORTH_ENTRIES, Left, Shared
 from mover.data.tree_writer import TreeWriter, remove
 from mover.ring import Consumer
@@ -110,7 +110,11 @@ class FileRecoverer:
         if header.type == RecordType.INODE:
             if header.is_extension:
                 if current is not None and header.inumber == current.inumber:
-                    decoded = read_attributes(reader, header)
+                    try:
+                        decoded = read_attributes(reader, header)
+                    except StreamBroken:
+                        current.damaged = True
+                        raise
                     for problem in decoded.problems:
                         self._report.error(current.path(), f"lost: {problem}", current.target.request)
                     current.attributes += decoded.attributes

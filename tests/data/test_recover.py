@@ -273,6 +273,33 @@ def test_an_incomplete_file_does_not_replace_a_whole_one(tmp_path: Path) -> None
     assert not [path for path in listing(tmp_path) if "mover" in path]
 
 
+@pytest.mark.parametrize("holes", [False, True])
+def test_nor_does_one_that_ends_behind_its_only_header(tmp_path: Path, holes: bool) -> None:
+    (tmp_path / "old").write_text("old")
+    content = b"x" * 20_000 + bytes(20_000) + b"y" * 20_000
+    writer = DumpWriter().begin(range(2, 5))
+    writer.directory(2, [(3, b"old"), (4, b"none")], meta=own(0o40755))
+    for number in (3, 4):
+        writer.content(number, own(REGULAR), content, holes=holes)
+    stream = writer.end()
+    for number, path in ((3, tmp_path / "old"), (4, tmp_path / "none")):
+        outcome = recover(stream[: writer.offsets[number] + 1024 + 30_000], [name(tmp_path)])
+        assert b"%s: a part of it is lost in the stream" % os.fsencode(path) in outcome.text()
+        assert listing(tmp_path) == {"old"} | {path.name}
+        assert number == 4 or path.read_text() == "old"
+
+
+def test_nor_does_one_whose_attributes_are_cut_off(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("old")
+    writer = DumpWriter().begin(range(2, 4))
+    writer.directory(2, [(3, b"old")], meta=own(0o40755))
+    writer.content(3, own(REGULAR), b"new")
+    writer.extension(3, own(REGULAR), attribute_blob([(1, b"first", b"1" * 1500)]))
+    outcome = recover(bytes(writer.stream[:-1024]), [name(tmp_path)])
+    assert b"/old: a part of it is lost in the stream: what has its name stays" in outcome.text()
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"old": "old"}
+
+
 def test_a_lost_header_costs_one_file(tmp_path: Path) -> None:
     stream = bytearray(small_stream())
     at = stream.index(b"top", 10_000) - 1024 + 500  # in the header before the content of "top"
