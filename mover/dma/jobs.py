@@ -43,7 +43,7 @@ ProgressSink = Callable[[Progress], None]
 POLL_S: Final = 1.0
 """How often the states are asked for."""
 POST_GRACE_S: Final = 10.0
-"""How long a HALTED or PAUSED seen by GET_STATE waits for its post before it is believed without."""
+"""How long a HALTED seen by GET_STATE waits for its post before it is believed without."""
 SETTLE_S: Final = 120.0
 """How long one machine may go on without moving a byte after the other has halted."""
 ABORT_S: Final = 15.0
@@ -159,7 +159,7 @@ class RunningJob:
     # ---- states
 
     async def poll(self) -> States:
-        """Ask for both states, report progress, and believe a halt or pause whose post does not come."""
+        """Ask for both states, report progress, and believe a halt whose post does not come."""
         data = await self.data.call(DataGetStateRequest(), DataGetStateReply)
         mover = await self.tape.call(MoverGetStateRequest(), MoverGetStateReply)
         states = self._states = States(data, mover)

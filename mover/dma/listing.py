@@ -46,7 +46,7 @@ def matcher(pattern: str | None) -> Callable[[bytes], bool]:
     if pattern is None:
         return lambda _path: True
     raw = b"/" + os.fsencode(pattern).strip(b"/")
-    if re.search(rb"[*?\\[]", raw):
+    if re.search(rb"[*?[]", raw):
         match = re.compile(os.fsencode(fnmatch.translate(os.fsdecode(raw)))).match
         return lambda path: match(path) is not None
     below = raw.rstrip(b"/") + b"/"
