@@ -7,6 +7,7 @@ change are the ones it names, and is made again otherwise.
 import os
 import stat
 from binascii import crc32
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -70,8 +71,8 @@ def read_index(fd: int, path: str) -> Index | None:
     return index
 
 
-def write_index(fd: int, path: str, index: Index) -> bool:
-    """Put the index in place, whole or not at all; whether it could be."""
+def write_index(fd: int, path: str, index: Index) -> None:
+    """Put the index in place, whole or not at all: where it cannot be written, the next open does without."""
     status = os.fstat(fd)
     body = msgspec.msgpack.encode(
         msgspec.structs.replace(index, inode=status.st_ino, size=status.st_size, mtime_ns=status.st_mtime_ns)
@@ -83,9 +84,9 @@ def write_index(fd: int, path: str, index: Index) -> bool:
         with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(_MAGIC + crc32(body).to_bytes(4, "little") + body)
         os.replace(temporary, path + SUFFIX)
-    except OSError:
-        return False  # a directory closed to writing, or no space: the cartridge itself is whole
-    return True
+    except OSError:  # a directory closed to writing, or no space: the cartridge itself is whole
+        with suppress(OSError):
+            os.unlink(temporary)
 
 
 def remove_index(path: str) -> None:

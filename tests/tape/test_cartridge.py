@@ -229,6 +229,17 @@ def test_the_index_goes_before_the_first_change(path: Path, monkeypatch: pytest.
     cartridge.abandon()
 
 
+def test_an_index_that_cannot_be_written_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(source: str, target: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), target)
+
+    cartridge = opened(path)
+    append(cartridge, b"ab")
+    monkeypatch.setattr(os, "replace", full)
+    cartridge.close((0, 0), "drive")
+    assert os.listdir(path.parent) == [path.name]
+
+
 @pytest.mark.parametrize("mode", [0o600, 0o640])
 def test_the_index_is_as_private_as_its_cartridge(path: Path, mode: int) -> None:
     path.chmod(mode)
