@@ -5,8 +5,7 @@ import mmap
 import os
 from typing import Final
 
-F_ADD_SEALS: Final = 1033
-F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW = 1, 2, 4
+SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL  # as a ring's
 
 
 class RecordMemory:
@@ -20,7 +19,7 @@ class RecordMemory:
         self.fd = os.memfd_create("mover-record", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(self.fd, size)
-            fcntl.fcntl(self.fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, SEALS)
             self._map = mmap.mmap(self.fd, size)
         except BaseException:
             os.close(self.fd)

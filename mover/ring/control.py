@@ -4,7 +4,7 @@ import fcntl
 import mmap
 import os
 import time
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mover.ring.layout import (
     CONSUMER_NOTE,
@@ -31,8 +31,8 @@ from mover.ring.layout import (
 )
 from mover.ring.mapping import Mapping, RingFds, data_offset
 
-F_ADD_SEALS = 1033
-F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW = 1, 2, 4
+# Memory that shrinks below a mapping is a SIGBUS for whoever touches it.
+SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 class RingStatistics(NamedTuple):
@@ -73,7 +73,7 @@ class RingControl:
             opened.append(memory)
             offset = data_offset(slots)
             os.ftruncate(memory, offset + slots * slot_bytes)
-            fcntl.fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+            fcntl.fcntl(memory, fcntl.F_ADD_SEALS, SEALS)
             flags = os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE
             opened.append(os.eventfd(slots, flags))
             opened.append(os.eventfd(0, flags))
