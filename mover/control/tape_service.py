@@ -73,7 +73,7 @@ class TapeService:
         self.mode = TapeMode.READ
         self._memory: RecordMemory | None = None
         self._freed = trio.Event()
-        self._close_asked = False
+        self._close_asked = self._close_failed = False
         self._close_within_s = math.inf
         self._releasing: trio.CancelScope | None = None
 
@@ -129,7 +129,7 @@ class TapeService:
                         memory.close()
                     bay.session_id = None
         self.bay, self.worker, self._memory, self.mode = bay, worker, memory, TapeMode(mode)
-        self._close_asked = False
+        self._close_asked = self._close_failed = False
         self._freed = trio.Event()
         if bay.unflushed:
             text = f"{bay.name}: {UNFLUSHED}"
@@ -212,9 +212,11 @@ class TapeService:
             reply = await self.ask(CloseDrive())
         except Refusal as refusal:
             if self.worker is not None and refusal.error == ErrorCode.DEV_NOT_OPEN_ERR:
-                return True  # by an earlier CloseDrive, whose answer was not waited for
+                return not self._close_failed  # by an earlier CloseDrive, whose answer was not waited for
             if refusal.error == ErrorCode.DEVICE_BUSY_ERR:
                 self._close_asked = not first  # not tried
+            else:
+                self._close_failed = True
             raise
         assert isinstance(reply, Done), reply
         return first

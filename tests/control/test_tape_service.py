@@ -1,0 +1,86 @@
+"""What a drive is taken for when its worker's answers to CloseDrive do not all arrive."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+import structlog
+import trio
+
+from mover.control.connection import Connection
+from mover.control.drives import DriveBay
+from mover.control.refusal import Refusal
+from mover.control.tape_service import TapeService
+from mover.control.workers import Worker
+from mover.ndmp.enums import ErrorCode, TapeMode
+from mover.workers.messages import Done, Refused, Reply, ToWorker
+
+IO = Refused(int(ErrorCode.IO_ERR), "disk full")
+NOT_OPEN = Refused(int(ErrorCode.DEV_NOT_OPEN_ERR), "no tape drive is open")
+
+
+class FakeWorker:
+    """Gives its answers in turn; None = one that does not come."""
+
+    pid = 1
+
+    def __init__(self, *answers: Reply | None) -> None:
+        self._answers = list(answers)
+
+    async def request(self, message: ToWorker, descriptors: Sequence[int] = (), *, deadline_s: float) -> Reply:
+        answer = self._answers.pop(0)
+        if answer is None:
+            await trio.sleep_forever()
+        await trio.lowlevel.checkpoint()
+        assert answer is not None
+        return answer
+
+    def kill(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+class FakeBay:
+    """Remembers what became of its cartridge."""
+
+    kind = "virtual"
+    name = "drive"
+    path = "a.tap"
+    unflushed = False
+    session_id: int | None = 1
+    outcome = ""
+
+    def was_closed(self) -> None:
+        self.outcome = "closed"
+
+    def was_lost(self, *, written: bool) -> None:
+        self.outcome = "lost"
+
+
+@pytest.mark.parametrize(
+    ("answers", "outcome"),
+    [
+        ([Done()], "closed"),
+        ([IO, Done()], "lost"),  # closed whatever happened: nothing says that all is on disk
+        ([None, NOT_OPEN], "closed"),  # by the first, whose answer was not waited for
+        ([None, Done()], "lost"),  # the first failed, or this would not have found a drive
+        ([IO, None, NOT_OPEN], "lost"),  # by the second
+    ],
+)
+async def test_only_a_first_close_says_that_all_is_on_disk(answers: list[Reply | None], outcome: str) -> None:
+    connection = SimpleNamespace(session_id=1, log=structlog.get_logger())
+    tape = TapeService(cast("Connection", connection))  # what closing looks at
+    bay = FakeBay()
+    tape.bay, tape.worker = cast("DriveBay", bay), cast("Worker", FakeWorker(*answers))
+    tape.mode = TapeMode.RDWR
+    with trio.fail_after(5):
+        for answer in answers[:-1]:
+            refused = pytest.raises(Refusal) if answer is IO else nullcontext()
+            with trio.move_on_after(0.01), refused:  # cancelled as with a session whose peer goes away
+                await tape.close()
+        await tape.release()
+    assert (bay.outcome, bay.session_id, tape.is_open) == (outcome, None, False)
