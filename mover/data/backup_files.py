@@ -332,23 +332,36 @@ class FilePhase:
 
     def _special(self, ordinal: int, directory: int, name: bytes, inumber: int, kind: int) -> None:
         """A symbolic link, device, fifo or socket."""
-        path = functools.partial(self._plan.path, ordinal, name)
         try:
-            stat = os.stat(name, dir_fd=directory, follow_symlinks=False)
-            target = os.readlink(name, dir_fd=directory) if kind == DT_SYMLINK else b""
+            written = self._special_by_name(ordinal, name, inumber, kind, directory, name)
         except OSError as error:
             self._lose(ordinal, name, inumber, error)
-            return
+        else:
+            if not written:
+                path = self._plan.path(ordinal, name)
+                self._leave_out(path, inumber, "its type is not what it was at the scan")
+
+    def _special_by_name(
+        self, ordinal: int, name: bytes, inumber: int, kind: int, directory: int, read_by: bytes
+    ) -> bool:
+        """As _special, read by any of its names; False: that has another type, and nothing is written.
+
+        Raises:
+            OSError: it cannot be looked at, and nothing is written.
+        """
+        stat = os.stat(read_by, dir_fd=directory, follow_symlinks=False)
         if stat.st_mode >> 12 != kind:
-            self._leave_out(path(), inumber, "its type is not what it was at the scan")
-            return
+            return False
+        target = os.readlink(read_by, dir_fd=directory) if kind == DT_SYMLINK else b""
         inode = inode_of(stat)._replace(size=len(target))
         offset = self._stream.offset
         self._objects.held(inumber, inode, target)
         # Opening these for their attributes would act on them, so their name stands below the directory's descriptor.
-        place = b"/proc/self/fd/%d/%s" % (directory, name)
+        place = b"/proc/self/fd/%d/%s" % (directory, read_by)
+        path = functools.partial(self._plan.path, ordinal, name)
         self._objects.attributes(inumber, inode, self._attributes.read(place, path))
         self._done(ordinal, name, inumber, inode, offset)
+        return True
 
     def _prefix(self, ordinal: int) -> bytes:
         """What stands before a name in history by path."""
@@ -389,6 +402,7 @@ class FilePhase:
                 finally:
                     os.close(fd)
                 return
+        kind = self._plan.types[ordinal][inumber - self._plan.firsts[ordinal]]
         for other in self._other_names.get(inumber, []):
             parent = self._plan.directory_of(other)
             if self._listed[0] != parent:
@@ -398,17 +412,22 @@ class FilePhase:
                 directory = open_beneath(self._root, self._plan.components(parent))
             except OSError:
                 continue  # the next name may do; what counts is reported in the end
+            fd = -1
             try:
-                fd = os.open(other_name, _OPEN, dir_fd=directory)
+                if kind == DT_FILE:
+                    fd = os.open(other_name, _OPEN, dir_fd=directory)
+                elif not self._special_by_name(ordinal, name, inumber, kind, directory, other_name):
+                    continue
             except OSError:
                 continue
             finally:
                 os.close(directory)
             self._report.warning(path, f"read by another of its names: {reason(error)}")
-            try:
-                self._regular(ordinal, name, inumber, fd)
-            finally:
-                os.close(fd)
+            if fd >= 0:
+                try:
+                    self._regular(ordinal, name, inumber, fd)
+                finally:
+                    os.close(fd)
             return
         self._leave_out(path, inumber, reason(error))
 

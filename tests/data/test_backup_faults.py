@@ -189,6 +189,31 @@ def test_an_inode_whose_first_name_vanishes_is_read_by_another(tree: Path, monke
     assert outcome.finished.errors == 0
 
 
+def test_so_is_one_that_is_no_file(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.symlink("nowhere", tree / "zlink")
+    os.mkfifo(tree / "zfifo", 0o600)
+    for name in ("zlink", "zfifo"):
+        os.link(tree / name, tree / "below" / name, follow_symlinks=False)
+
+    def vanish() -> None:
+        (tree / "zlink").unlink()
+        (tree / "zfifo").unlink()
+
+    change_after_scan(monkeypatch, vanish)
+    for name in (b"zlink", b"zfifo"):
+        refuse(monkeypatch, "open", name, errno.EIO)  # which would act on a device
+    outcome = backup_here(request(tree))
+    dump = parse(outcome.stream)
+    found = dump.tree()
+    for name, mode in ((b"zlink", 0o120777), (b"zfifo", 0o10600)):
+        assert found[name] == found[b"below/" + name]
+        assert dump.objects[found[name]].mode == mode
+    assert outcome.finished.errors == 0
+    assert [line.partition(": ")[2] for line in outcome.lines(WARNING)] == [
+        "read by another of its names: No such file or directory (ENOENT)"
+    ] * 2
+
+
 LEASE_HOLDER = """
 import fcntl, os, signal, sys
 fd = os.open(sys.argv[1], os.O_RDWR)
