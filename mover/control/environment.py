@@ -73,6 +73,6 @@ class Environment:
 
 def merge(pairs: Pairs, changes: Pairs) -> Pairs:
     """``pairs`` with the values of ``changes``: replaced where the name is there, else added behind."""
-    replaced = dict(changes)
-    merged = [(name, replaced.pop(name, value)) for name, value in pairs]
-    return merged + list(replaced.items())
+    changed, present = dict(changes), {name for name, _ in pairs}
+    merged = [(name, changed.get(name, value)) for name, value in pairs]
+    return merged + [(name, value) for name, value in changed.items() if name not in present]

@@ -76,3 +76,8 @@ def test_merge_replaces_in_place_and_adds_behind() -> None:
     assert merge([(b"A", b"1"), (b"B", b"2")], [(b"C", b"3"), (b"A", b"4")]) == [
         (b"A", b"4"), (b"B", b"2"), (b"C", b"3"),
     ]  # fmt: skip
+
+
+def test_merge_replaces_every_pair_of_a_name() -> None:
+    """The last one counts: it must not be the old one."""
+    assert merge([(b"A", b"1"), (b"A", b"2")], [(b"A", b"3")]) == [(b"A", b"3"), (b"A", b"3")]
