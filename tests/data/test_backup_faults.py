@@ -192,8 +192,8 @@ def test_an_inode_whose_first_name_vanishes_is_read_by_another(tree: Path, monke
 def test_so_is_one_that_is_no_file(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.symlink("nowhere", tree / "zlink")
     os.mkfifo(tree / "zfifo", 0o600)
-    for name in ("zlink", "zfifo"):
-        os.link(tree / name, tree / "below" / name, follow_symlinks=False)
+    os.link(tree / "zlink", tree / "below" / "zlink", follow_symlinks=False)
+    os.link(tree / "zfifo", tree / "below" / "zfifo")
 
     def vanish() -> None:
         (tree / "zlink").unlink()
