@@ -106,7 +106,7 @@ async def run_recover(
         ]
         return RecoverResult(
             len(nlist),
-            len(nlist) - len({fate.name for fate in failed}),
+            max(0, len(nlist) - len(failed)),  # a server may tell more than once of a name
             failed,
             bytes_processed,
             job.elapsed_s,

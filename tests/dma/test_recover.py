@@ -130,6 +130,15 @@ async def test_names_and_renames(world: World, server: Server, catalogue: Path, 
     assert {name.fh_info for name in request(world).nlist} == {UNKNOWN_U64}
 
 
+async def test_one_name_to_two_places_fails_twice(world: World, server: Server, catalogue: Path) -> None:
+    with trio.fail_after(DEADLINE_S):
+        await back_up(server, catalogue)
+        renames = [("missing", "one"), ("missing", "two"), ("a", "three")]
+        result = await run_recover(options(server, catalogue, renames=renames))
+    assert (result.requested, result.recovered) == (3, 1)
+    assert len(result.failed) == 2
+
+
 async def test_direct_recover_sends_positions(world: World, server: Server, catalogue: Path) -> None:
     with trio.fail_after(DEADLINE_S):
         await back_up(server, catalogue)
