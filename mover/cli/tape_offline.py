@@ -66,13 +66,15 @@ def ls(named: str, admin_socket: str | None, as_json: bool) -> None:
     if as_json:
         files = [{name.replace("_", "-"): row[name] for name in columns} for row in rows]
         print_json({"path": path, "files": files, "warning": contents.warning})
-        return
-    if rows:
+    elif rows:
         heading = ["file", *(name.replace("_", "-") for name in columns[1:])]
         print_table(heading, [[row[name] for name in columns] for row in rows])
     elif not contents.warning:
         click.echo("the cartridge is empty")
-    _warn(contents.warning)
+    if contents.warning and not rows:
+        raise Failure(contents.warning)  # nothing can be read: this is no cartridge, or none any more
+    if not as_json:
+        _warn(contents.warning)
 
 
 @click.command()

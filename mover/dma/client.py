@@ -55,6 +55,9 @@ GOODBYE_S: Final = 2.0
 KEEPALIVE_IDLE_S: Final = 60
 KEEPALIVE_INTERVAL_S: Final = 15
 KEEPALIVE_COUNT: Final = 4
+# Keepalive rests while a request is unacknowledged, and TCP alone would try for a quarter of an hour. A server that lives
+# always has room for a DMA's few requests, so its window does not stay shut: this finds only one that is gone.
+USER_TIMEOUT_S: Final = KEEPALIVE_IDLE_S + KEEPALIVE_COUNT * KEEPALIVE_INTERVAL_S
 
 _AUTH_NAMES: Final = {AuthType.MD5: "MD5", AuthType.TEXT: "TEXT", AuthType.NONE: "NONE"}
 
@@ -307,6 +310,7 @@ async def _connect(server: Server, timeout_s: float) -> trio.SocketStream:
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_COUNT)
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_S * 1000)
     return stream
 
 

@@ -71,8 +71,10 @@ def test_extracting_what_a_torn_cartridge_ends_in_fails_with_what_is_whole(
 def test_a_cartridge_that_begins_with_damage_is_not_empty(mover: Run, cartridge: Path) -> None:
     cartridge.write_bytes(b"\0\2\0\0torn")
     result = mover("tape", "ls", str(cartridge))
-    assert (result.exit_code, result.stdout) == (0, "")
+    assert (result.exit_code, result.stdout) == (1, "")
     assert "torn" in result.stderr
+    as_json = mover("tape", "ls", str(cartridge), "--json")
+    assert (as_json.exit_code, json.loads(as_json.stdout)["files"]) == (1, [])
 
 
 def test_what_cannot_be_read_or_written(mover: Run, cartridge: Path, tmp_path: Path) -> None:

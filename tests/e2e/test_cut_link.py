@@ -1,5 +1,7 @@
 """The cable between file server and tape host is cut in mid-job: both sides halt within the configured time."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,6 +76,51 @@ def test_both_sides_halt_when_the_link_is_cut(operation: str, network: Network, 
             job.tape.ok(MoverStopRequest())
             job.tape.ok(TapeCloseRequest())
         settle(lambda: servers["b"].ask("status") is not None, "the tape host answers")
+    finally:
+        for server in servers.values():
+            server.stop()
+
+
+def test_the_dma_of_a_cut_link_fails_within_its_time(network: Network, login: Login, shm: Path) -> None:
+    """The DMA runs beside the file server: cut off are the data connection and its control connection to the tape host."""
+    source = shm / "source"
+    source.mkdir()
+    make_large_file(source / "large", size=SIZE)
+    servers = {}
+    patched = f"import mover.dma.client as c; c.USER_TIMEOUT_S = {PEER_TIMEOUT_S}; import mover.cli.main as m; m.main()"
+    try:
+        for host, address in HOSTS.items():
+            config = write_config(
+                shm / host, login, volumes={"shm": shm}, drives=1, address=address,
+                data_connections=f"peer_timeout_s = {PEER_TIMEOUT_S}",
+            )  # fmt: skip
+            servers[host] = Server(config, prefix=network.command(host))
+        servers["b"].ask("tape", "load", "vtl0/drive0")
+
+        def tapes() -> list[Path]:
+            return list((shm / "b").rglob("*.tap"))
+
+        (shm / "password").touch(mode=0o600)
+        (shm / "password").write_text(login.password)
+        command = [
+            *network.command("a"), sys.executable, "-c", patched, "backup", str(source),
+            "--host", servers["a"].address, "--tape-host", servers["b"].address, "--drive", "vtl0/drive0",
+            "--user", login.user, "--password-file", str(shm / "password"), "--catalogue", str(shm / "catalogue"),
+        ]  # fmt: skip
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as backup:
+            try:
+                settle(
+                    lambda: backup.poll() is not None or any(tape.stat().st_size > MIB for tape in tapes()),
+                    "the tape is written", 30,
+                )  # fmt: skip
+                assert backup.poll() is None, backup.communicate()
+                network.cut()
+                output, errors = backup.communicate(timeout=60)
+            finally:
+                backup.kill()
+        assert backup.returncode == 1, (output, errors)
+        assert errors.splitlines()[-1].startswith("mover: "), errors
+        assert "Traceback" not in errors
     finally:
         for server in servers.values():
             server.stop()
