@@ -55,7 +55,7 @@ GOODBYE_S: Final = 2.0
 KEEPALIVE_IDLE_S: Final = 60
 KEEPALIVE_INTERVAL_S: Final = 15
 KEEPALIVE_COUNT: Final = 4
-# Keepalive rests while a request is unacknowledged, and TCP alone would try for a quarter of an hour. A server that lives
+# Keepalive rests while a request is unacknowledged, and TCP alone would try for a quarter of an hour. A living server
 # always has room for a DMA's few requests, so its window does not stay shut: this finds only one that is gone.
 USER_TIMEOUT_S: Final = KEEPALIVE_IDLE_S + KEEPALIVE_COUNT * KEEPALIVE_INTERVAL_S
 

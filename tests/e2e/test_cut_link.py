@@ -82,7 +82,7 @@ def test_both_sides_halt_when_the_link_is_cut(operation: str, network: Network, 
 
 
 def test_the_dma_of_a_cut_link_fails_within_its_time(network: Network, login: Login, shm: Path) -> None:
-    """The DMA runs beside the file server: cut off are the data connection and its control connection to the tape host."""
+    """The DMA is beside the file server: the data connection and its way to the tape host are cut."""
     source = shm / "source"
     source.mkdir()
     make_large_file(source / "large", size=SIZE)
