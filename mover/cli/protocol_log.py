@@ -9,6 +9,7 @@ import msgspec
 from mover.admin.messages import LogReply, LogStart, LogStop
 from mover.cli.control_process import admin_socket_option, ask, json_option
 from mover.cli.output import print_json
+from mover.cli.streams import work_is_done
 from mover.config.debug_filter import INTERFACES, interfaces
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -55,6 +56,7 @@ def log() -> None:
 def start(session_id: int, filter_text: str, admin_socket: str | None, as_json: bool) -> None:
     """Log the messages of a session from now on, to a file in the state directory."""
     reply = ask(admin_socket, LogStart(session_id, filter_text), LogReply)
+    work_is_done()
     if as_json:
         _print(reply)
     else:
@@ -68,6 +70,7 @@ def start(session_id: int, filter_text: str, admin_socket: str | None, as_json: 
 def stop(session_id: int, admin_socket: str | None, as_json: bool) -> None:
     """End the log of a session."""
     reply = ask(admin_socket, LogStop(session_id), LogReply)
+    work_is_done()
     if as_json:
         _print(reply)
         return

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mover.admin.messages import Done, Reply, Request, Status, StatusReply, TapeShowReply
+from mover.admin.messages import Done, LogReply, LogStart, LogStop, Reply, Request, Status, StatusReply, TapeShowReply
 from tests.admin.control import FakeControl
 
 # Ends with a result, as a job of the DMA does, and talks meanwhile.
@@ -97,6 +97,8 @@ def answer(request: Request) -> Reply:
     match request:
         case Status():
             return StatusReply([])
+        case LogStart() | LogStop():
+            return LogReply(1, "/state/log", "all", messages=0, left_out=0, bytes=0, writing=True)
         case _:
             return TapeShowReply([], []) if type(request).__name__ == "TapeShow" else Done("done", [])
 
@@ -119,7 +121,15 @@ def test_a_full_device_is_told(play: Play, socket_path: str) -> None:
 
 @pytest.mark.parametrize("how", GONE)
 @pytest.mark.parametrize(
-    "arguments", [["kill", "--session-id", "1"], ["tape", "load", "d"], ["tape", "unload", "d", "--json"]], ids=" ".join
+    "arguments",
+    [
+        ["kill", "--session-id", "1"],
+        ["log", "start", "--session-id", "1", "--advanced"],
+        ["log", "stop", "--session-id", "1", "--advanced", "--json"],
+        ["tape", "load", "d"],
+        ["tape", "unload", "d", "--json"],
+    ],
+    ids=" ".join,
 )
 def test_what_was_done_is_done(play: Play, socket_path: str, arguments: list[str], how: str) -> None:
     with FakeControl(socket_path, answer) as control:
