@@ -25,6 +25,7 @@ KINDS: Final[dict[Element, scsi.ElementKind]] = {
     "drive": scsi.ElementKind.DATA_TRANSFER,
     "mail": scsi.ElementKind.IMPORT_EXPORT,
 }
+ELEMENTS: Final = {kind: element for element, kind in KINDS.items()}
 _FAULTS: Final[dict[Why, scsi.Fault]] = {
     "source-empty": scsi.Fault.SOURCE_EMPTY,
     "destination-full": scsi.Fault.DESTINATION_FULL,
@@ -56,7 +57,7 @@ class LibraryChanger:
         self.inventory = inventory
         self.bays: list[DriveBay] = []
         self.session_id: int | None = None
-        geometry = scsi.Geometry(library.drives, library.slots, library.import_export)
+        geometry = scsi.Geometry(drives=library.drives, slots=library.slots, import_export=library.import_export)
         self._geometry = geometry
         self._unit = scsi.Changer(identity, geometry, self)
 
@@ -68,10 +69,8 @@ class LibraryChanger:
     def location(self, address: int) -> Location | None:
         """The element with an SMC address; None for the transport, and where there is none."""
         kind = self._geometry.kind_of(address)
-        for element, its in KINDS.items():
-            if its is kind:
-                return Location(element, address - scsi.FIRST[its])
-        return None
+        element = ELEMENTS.get(kind) if kind is not None else None
+        return Location(element, address - scsi.FIRST[KINDS[element]]) if element is not None else None
 
     # --- what the emulation asks
 

@@ -152,23 +152,24 @@ class LibraryInventory:
                 continue
             if place.where.number < self.elements(place.where.element):
                 self._put(before.get(barcode) or Cartridge(barcode, directory, place))
+        free: dict[Element, list[int]] = {element: self._free(element)[::-1] for element in ("slot", "mail")}
         for barcode in sorted((inside | mailed) - self.cartridges.keys()):
-            self._adopt(barcode, "mail" if barcode in mailed else "slot", found)
+            element: Literal["slot", "mail"] = "mail" if barcode in mailed else "slot"
+            self._adopt(barcode, element, free[element], found)
         await self._store.replace_cartridges(name, {barcode: each.place for barcode, each in self.cartridges.items()})
         return found
 
-    def _adopt(self, barcode: str, element: Literal["slot", "mail"], found: Found) -> None:
-        """Find a place for a file that has none."""
+    def _adopt(self, barcode: str, element: Literal["slot", "mail"], free: list[int], found: Found) -> None:
+        """Find a place for a file that has none: the last of the free ones."""
         path = cartridge_path(self.library.directory, barcode, element)
         if not _BARCODE.fullmatch(barcode):
             log.warning("file name is no barcode", library=self.library.name, file=path)
             return
-        free = self._free(element)
         if not free:
             log.warning("no free place for cartridge", library=self.library.name, barcode=barcode, element=element)
             return
-        where = Location(element, free[0])
-        home = free[0] if element == "slot" else None
+        where = Location(element, free.pop())
+        home = where.number if element == "slot" else None
         self._put(Cartridge(barcode, self.library.directory, Place(where, home, element == "mail")))
         found.new.append(barcode)
         found.mail |= element == "mail"

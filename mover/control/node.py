@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mover.config import Config
@@ -28,7 +29,6 @@ class Node:
         self.configure(config)
         self.supervisor = supervisor
         self.devices = devices
-        self.scsi_bus = ScsiBus(devices, config.limits.record_size_max)
         self.connections: dict[int, Connection] = {}
         self.stopping = False
         self.started = time.time()
@@ -41,6 +41,11 @@ class Node:
         """
         self.volumes = Volumes(config.node.volumes)
         self.config = config
+
+    @cached_property
+    def scsi_bus(self) -> ScsiBus:
+        """Where the devices answer to CDBs."""
+        return ScsiBus(self.devices)
 
     def next_session_id(self) -> int:
         """A number that no other connection of this process has had."""

@@ -25,16 +25,11 @@ class Address(NamedTuple):
 
 
 class ScsiTarget:
-    """A device on a bus: a changer or a drive.
+    """A device on a bus: a changer or a drive."""
 
-    Attributes:
-        record_bytes_max: longest record of a drive.
-    """
-
-    def __init__(self, device: LibraryChanger | DriveBay, address: Address, record_bytes_max: int) -> None:
+    def __init__(self, device: LibraryChanger | DriveBay, address: Address) -> None:
         self._device = device
         self.address = address
-        self._record_bytes_max = record_bytes_max
 
     @property
     def name(self) -> str:
@@ -60,11 +55,16 @@ class ScsiTarget:
         if isinstance(self._device, LibraryChanger):
             self._device.reset(fault)
 
-    async def execute(self, cdb: bytes, data_out: bytes, *, owner: bool) -> scsi.Answer:
-        """A CDB; ``owner``: from who has the lease."""
+    async def execute(self, cdb: bytes, data_out: bytes, *, owner: bool, record_bytes_max: int) -> scsi.Answer:
+        """A CDB.
+
+        Args:
+            owner: it comes from who has the lease.
+            record_bytes_max: longest record of a drive.
+        """
         if isinstance(self._device, LibraryChanger):
             return await self._device.execute(cdb, data_out, owner=owner)
-        return _execute_on(self._device, cdb, data_out, self._record_bytes_max, owner=owner)
+        return _execute_on(self._device, cdb, data_out, record_bytes_max, owner=owner)
 
 
 def _execute_on(bay: DriveBay, cdb: bytes, data_out: bytes, record_bytes_max: int, *, owner: bool) -> scsi.Answer:
@@ -92,19 +92,19 @@ def _execute_on(bay: DriveBay, cdb: bytes, data_out: bytes, record_bytes_max: in
 class ScsiBus:
     """All buses of the node."""
 
-    def __init__(self, devices: Devices, record_bytes_max: int) -> None:
+    def __init__(self, devices: Devices) -> None:
         self._names: list[str] = []
         self._targets: dict[Address, ScsiTarget] = {}
         for name, changer in devices.changers.items():
-            self._add(name, chain([changer], changer.bays), 0, record_bytes_max)
+            self._add(name, chain([changer], changer.bays), 0)
         own = [bay for bay in devices if not bay.library]
         if own:
-            self._add(OWN_DRIVES, own, 1, record_bytes_max)
+            self._add(OWN_DRIVES, own, 1)
 
-    def _add(self, name: str, devices: Iterable[LibraryChanger | DriveBay], first: int, record_bytes_max: int) -> None:
+    def _add(self, name: str, devices: Iterable[LibraryChanger | DriveBay], first: int) -> None:
         for number, device in enumerate(devices, start=first):
             address = Address(len(self._names), number)
-            self._targets[address] = ScsiTarget(device, address, record_bytes_max)
+            self._targets[address] = ScsiTarget(device, address)
         self._names.append(name)
 
     def __iter__(self) -> Iterator[ScsiTarget]:

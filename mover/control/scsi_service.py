@@ -103,7 +103,8 @@ class ScsiService:
         owner = self.target.lease(self._connection.session_id)
         answer = scsi.Answer()
         with trio.move_on_after(request.timeout / 1000 if request.timeout else math.inf) as waiting:
-            answer = await self.target.execute(request.cdb, data_out, owner=owner)
+            record_bytes_max = self._connection.config.limits.record_size_max
+            answer = await self.target.execute(request.cdb, data_out, owner=owner, record_bytes_max=record_bytes_max)
         if waiting.cancelled_caught:
             raise Refusal(ErrorCode.TIMEOUT_ERR, f"{self.target.name} was not free within {request.timeout} ms")
         return answer

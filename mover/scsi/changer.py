@@ -174,7 +174,7 @@ class Changer(LogicalUnit):
             (numbers.start if numbers else 0).to_bytes(2, "big") + len(numbers).to_bytes(2, "big")
             for numbers in map(self.geometry.addresses, _PAGE_KINDS)
         )
-        moves = _MOVES if self.geometry.import_export else _MOVES & ~0x04
+        moves = _MOVES if self.geometry.addresses(ElementKind.IMPORT_EXPORT) else _MOVES & ~0x04
         table = [0, *(moves if moves & 1 << kind else 0 for kind in (1, 2, 3))]  # from: transport, storage, i/e, drives
         return {
             0x1D: bytes([0x1D, 18]) + assignment + bytes(2),

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import Final, NamedTuple, Protocol
 
-import msgspec
-
 VOLUME_TAG_BYTES: Final = 36
 VOLUME_ID_BYTES: Final = 32
 _HEADER: Final = 8
@@ -63,26 +61,28 @@ class Elements(Protocol):
         ...
 
 
-class Geometry(msgspec.Struct, frozen=True):
+class Geometry:
     """How many elements of each kind a library has; it has one transport."""
 
-    drives: int
-    slots: int
-    import_export: int
+    def __init__(self, *, drives: int, slots: int, import_export: int) -> None:
+        counts = {
+            ElementKind.TRANSPORT: 1,
+            ElementKind.DATA_TRANSFER: drives,
+            ElementKind.IMPORT_EXPORT: import_export,
+            ElementKind.STORAGE: slots,
+        }
+        self._addresses = {kind: range(FIRST[kind], FIRST[kind] + count) for kind, count in counts.items()}
 
     def addresses(self, kind: ElementKind) -> range:
         """The addresses of all elements of a kind."""
-        counts = {
-            ElementKind.TRANSPORT: 1,
-            ElementKind.DATA_TRANSFER: self.drives,
-            ElementKind.IMPORT_EXPORT: self.import_export,
-            ElementKind.STORAGE: self.slots,
-        }
-        return range(FIRST[kind], FIRST[kind] + counts[kind])
+        return self._addresses[kind]
 
     def kind_of(self, address: int) -> ElementKind | None:
         """The kind of the element with this address; None = there is none."""
-        return next((kind for kind in ElementKind if address in self.addresses(kind)), None)
+        for kind, addresses in self._addresses.items():
+            if address in addresses:
+                return kind
+        return None
 
 
 class StatusRequest(NamedTuple):
