@@ -93,7 +93,7 @@ def compare_trees(
         left, right: the two roots, compared themselves as b".".
         skip: paths relative to the roots that are left out, with the reason. What lies below a skipped
             directory is still compared where both sides have it and let it be read.
-        time_granularity_ns: mtimes are cut to a multiple of it; a dump stream holds microseconds.
+        time_granularity_ns: mtimes are cut to a multiple of it; other readers of a dump know microseconds only.
         hole_granularity_bytes: hole maps are rounded outward to it; at least the larger block size.
         exempt: `exempt(path, left status, what)` is true where that kind of difference is none.
         progress: called with the number of entries looked at so far.
