@@ -42,6 +42,7 @@ CHUNK_BYTES: Final = 64 * 1024
 CHUNKS_QUEUED: Final = 8
 DISCARDED_MAX: Final = 16  # messages in a row that get no answer
 WATCH_S: Final = 1.0
+WATCH_PART: Final = 0.1  # of the shortest time limit: how late a look may find that it is over
 QUIET_S: Final = 2.0  # a DMA that ends a job makes its requests in shorter intervals than this
 RELEASE_S: Final = CLOSE_MAX_S + 30
 END_CLOSE_S: Final = 10.0  # how long a drive may take to close when the server ends the connection
@@ -161,8 +162,10 @@ class Connection:
     async def _watch(self) -> None:
         """Find peers that do not log in, say nothing for too long, or are gone."""
         limits, peer_timeout_s = self.config.limits, self.config.data_connections.peer_timeout_s
+        # Hundreds of connections that each look every second would cost more than their requests.
+        seldom_s = max(WATCH_S, WATCH_PART * min(peer_timeout_s, limits.idle_timeout_s or peer_timeout_s))
         while True:
-            await trio.sleep(WATCH_S)
+            await trio.sleep(seldom_s if self.protocol.authenticated else WATCH_S)
             now = time.monotonic()
             if not self.protocol.authenticated and now - self.started > limits.authentication_timeout_s:
                 self.log.warning("no login in time", seconds=limits.authentication_timeout_s)

@@ -66,6 +66,8 @@ class DataPorts:
 
     async def settle(self) -> None:
         """Wait, not for ever, until who has connected is dealt with."""
+        if not self._arrivals:  # as with nearly every request
+            return
         with trio.move_on_after(SETTLE_S):
             for arrival in list(self._arrivals):
                 await arrival.settle()
@@ -116,13 +118,13 @@ class DataPorts:
             await accepted(sock, peer[0], peer[1])
 
         async def own() -> None:
-            self._arrivals.add(arrival)
             try:
                 await accept()
             finally:
                 self._arrivals.discard(arrival)
                 arrival.stepped(over=True)
 
+        self._arrivals.add(arrival)  # now: the peer may be here before the task has begun
         self._connection.nursery.start_soon(own)
         return address, port
 
