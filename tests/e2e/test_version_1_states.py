@@ -57,7 +57,7 @@ TABLE: list[tuple[int, bytes, tuple[str, str, str, str, str]]] = [
     (v1.TAPE_READ, struct.pack(">I", 0), (CLOSED, NONE, BUSY, NONE, NONE)),
     (v1.TAPE_SET_RECORD_SIZE, struct.pack(">I", 512), (CLOSED, NONE, IS, NONE, NONE)),
     (v1.TAPE_SET_RECORD_SIZE, struct.pack(">I", 0), (ARGS, ARGS, ARGS, ARGS, ARGS)),
-    (v1.TAPE_EXECUTE_CDB, CDB, (CLOSED, UNSUPPORTED, BUSY, UNSUPPORTED, UNSUPPORTED)),
+    (v1.TAPE_EXECUTE_CDB, CDB, (CLOSED, NONE, BUSY, NONE, NONE)),
     (v1.DATA_GET_STATE, b"", (NONE, NONE, NONE, NONE, NONE)),
     (v1.DATA_START_BACKUP, text(b"dump") + pack_pairs([]), (ARGS, ARGS, IS, IS, IS)),
     (v1.DATA_START_BACKUP, text(b"cpio") + pack_pairs([(b"filesystem", b"/")]), (ARGS, ARGS, IS, IS, IS)),
