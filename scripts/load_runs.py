@@ -92,7 +92,9 @@ def footprint(processes: list[psutil.Process]) -> Footprint:
     private, cpu_s = 0, 0.0
     for process in processes:
         private += process.memory_full_info().uss
-        cpu_s += sum(process.cpu_times()[:2])
+        # In nanoseconds: three hundred processes that answer once a second each do not fill a tick of theirs.
+        for task in Path(f"/proc/{process.pid}/task").iterdir():
+            cpu_s += int((task / "schedstat").read_text().split()[0]) / 1e9
     return Footprint(len(processes), private / 1e6, cpu_s)
 
 
