@@ -243,10 +243,10 @@ class Connection:
         self.outbox.close()
         self.data_ports.close()
         if self.services_open:
+            self.scsi.close()
             await self.data.release()
             await self.mover.release()
             await self.tape.release()
-            self.scsi.close()
         with trio.move_on_after(1):
             await self._stream.aclose()
 
