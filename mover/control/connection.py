@@ -9,6 +9,7 @@ is the outbox's. Everything the connection owns is let go in ``_release``, whate
 from __future__ import annotations
 
 import time
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -240,13 +241,17 @@ class Connection:
             await self.outbox.send(lambda: [self.protocol.shutdown(text.encode())])
 
     async def _release(self) -> None:
-        self.outbox.close()
-        self.data_ports.close()
-        if self.services_open:
-            self.scsi.close()
-            await self.data.release()
-            await self.mover.release()
-            await self.tape.release()
+        """Free what the connection has; what fails in one service does not keep the next from freeing its own."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._close_stream)
+            if self.services_open:
+                for service in (self.tape, self.mover, self.data):
+                    stack.push_async_callback(service.release)
+                stack.callback(self.scsi.close)
+            stack.callback(self.data_ports.close)
+            stack.callback(self.outbox.close)
+
+    async def _close_stream(self) -> None:
         with trio.move_on_after(1):
             await self._stream.aclose()
 
