@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,15 +12,17 @@ from mover.ndmp.messages import (
     DataStartBackupRequest,
     DataStartRecoverRequest,
     DataStopRequest,
+    MoverContinueRequest,
+    MoverSetWindowRequest,
     MoverStopRequest,
+    NotifyMoverPausedPost,
     RecoverName,
     TapeCloseRequest,
     TapeMtioRequest,
     TapeWriteRequest,
 )
 from tests.e2e.conftest import MakeServer
-from tests.support.ndmp_client import RECORD_SIZE, Job, pairs
-from tests.support.processes import settle
+from tests.support.ndmp_client import ALL, RECORD_SIZE, Job, pairs
 from tests.support.servers import Login, Server, ServerError
 from tests.support.trees import make_large_file
 
@@ -90,20 +91,16 @@ def lengthen(path: Path) -> None:
 def test_a_cartridge_that_somebody_changes_in_a_backup_fails_it(
     change: Callable[[Path], None], local: Server, login: Login, source: Path, shm: Path
 ) -> None:
-    path = cartridge(shm)
-
-    def later() -> None:
-        settle(lambda: path.stat().st_size > 5 * MIB, "some records on the cartridge")
-        change(path)
-
-    thread = threading.Thread(target=later)
+    path, written = cartridge(shm), 8 * MIB
     with Job.connect(local, local, login) as job:
-        job.connect_data(MoverMode.READ)
-        thread.start()
+        job.connect_data(MoverMode.READ, window_length=written)  # a pause is the moment that a test can be sure of
         job.data.ok(DataStartBackupRequest(b"dump", pairs(FILESYSTEM=str(source))))
+        job.tape.wait_for(NotifyMoverPausedPost)
+        change(path)
+        job.tape.ok(MoverSetWindowRequest(written, ALL - written))
+        job.tape.ok(MoverContinueRequest())
         assert job.tape.mover_halted() == MoverHaltReason.MEDIA_ERROR
         assert job.data.data_halted() == DataHaltReason.CONNECT_ERROR
-        thread.join(10)
         assert any("removed" in line or "changed by somebody" in line for line in job.data.log())
         job.tape.ok(MoverStopRequest())
         assert job.tape.error(TapeMtioRequest(TapeOperation.EOF, 1)) == ErrorCode.IO_ERR

@@ -224,14 +224,16 @@ class Job:
     ) -> None:
         self.close()
 
-    def connect_data(self, mode: MoverMode, *, record_size: int = RECORD_SIZE, data_listens: bool = False) -> None:
+    def connect_data(
+        self, mode: MoverMode, *, record_size: int = RECORD_SIZE, data_listens: bool = False, window_length: int = ALL
+    ) -> None:
         """Open and rewind the drive, set up the mover and make the data connection (version 3 and 4)."""
         self.mode = mode
         tape_mode = TapeMode.RDWR if mode is MoverMode.READ else TapeMode.READ
         self.tape.ok(TapeOpenRequest(self.drive.encode(), tape_mode))
         self.tape.ok(TapeMtioRequest(TapeOperation.REW, 1))
         self.tape.ok(MoverSetRecordSizeRequest(record_size))
-        self.tape.ok(MoverSetWindowRequest(0, ALL))
+        self.tape.ok(MoverSetWindowRequest(0, window_length))
         kind = 0 if self.local else 1
         if data_listens:
             listening = self.data.ok(DataListenRequest(kind))
