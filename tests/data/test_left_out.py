@@ -148,7 +148,8 @@ def test_a_note_is_believed_as_far_as_it_is_one(target: Path, notes: list[bytes]
     for note in notes:
         writer.stream += end(note)
     outcome = recover_here(bytes(writer.stream), [name(target)])
-    assert len(lines(outcome, WARNING)) == warnings
+    told = [line for line in lines(outcome, WARNING) if "owner left out" not in line]  # the stream's owner is root
+    assert len(told) == warnings
     assert outcome.status == {b"": 0 if warnings else 5}
 
 
