@@ -3,6 +3,7 @@
 import hashlib
 import os
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Literal
@@ -28,7 +29,7 @@ def _serial(node: str, name: str) -> str:
     return hashlib.sha256(f"{node}\0{name}".encode("utf-8", "backslashreplace")).hexdigest()[:10].upper()
 
 
-class DriveBay:
+class DriveBay(ABC):
     """One drive: what is in it and who has it.
 
     Args:
@@ -67,9 +68,9 @@ class DriveBay:
         return ""
 
     @property
+    @abstractmethod
     def path(self) -> str | None:
         """The cartridge file; None = empty."""
-        raise NotImplementedError
 
     def write_protected(self) -> bool:
         """Whether the cartridge in it may not be written."""
@@ -99,30 +100,30 @@ class DriveBay:
         if written and self.path is not None:
             self._unflushed.add(self.path)
 
+    @abstractmethod
     def spec(self) -> DriveSpec:
         """The drive as its worker needs to know it."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def ejected(self) -> bool:
         """Whether there is a cartridge in it that is not threaded; ``path`` is None then."""
-        raise NotImplementedError
 
+    @abstractmethod
     def eject(self) -> None:
         """Unload the tape; the cartridge stays in the drive until the robot or an operator takes it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def thread(self) -> None:
         """Load what was ejected, or is in it, anew."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def load(self, barcode: str | None) -> str:
         """Put a cartridge in; returns its barcode or path. Raises InventoryError."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def unload(self) -> str:
         """Take the cartridge out; returns its barcode or path. Raises InventoryError."""
-        raise NotImplementedError
 
     @contextmanager
     def moving(self) -> Iterator[None]:

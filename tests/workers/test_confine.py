@@ -1,6 +1,5 @@
 """Giving rights up: in a child process each, which confines itself and then tries what is forbidden."""
 
-import errno
 import os
 import socket
 import subprocess
@@ -17,7 +16,6 @@ from mover.workers.confine import (
     POPULATE,
     READ,
     Grant,
-    confine,
     landlock_abi,
 )
 
@@ -218,14 +216,3 @@ print(open("/proc/self/status").read())
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     assert ran.returncode == 0, ran.stderr
     assert f"CapEff:\t{0:016x}" in ran.stdout
-
-
-def test_a_failure_of_the_kernel_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mover.workers import confine as module
-
-    def refuse(option: int, _value: int) -> None:
-        raise OSError(errno.EPERM, f"prctl({option})")
-
-    monkeypatch.setattr(module, "_prctl", refuse)
-    with pytest.raises(OSError, match="prctl"):
-        confine(Grant())
