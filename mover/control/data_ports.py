@@ -7,10 +7,12 @@ import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+import structlog
 import trio
 
 from mover.control import sockets
 from mover.control.data_connection import RESET_ON_CLOSE
+from mover.control.handshakes import is_half_open
 from mover.control.refusal import Refusal
 from mover.ndmp.enums import ErrorCode
 
@@ -21,16 +23,21 @@ if TYPE_CHECKING:
 
 ADDRESSES_MAX: Final = 8  # of a data connection's peer that are tried, each for connect_timeout_s
 SETTLE_S: Final = 10.0  # how long a DATA or MOVER request waits for a data connection that is being accepted
+HANDSHAKE_S: Final = 2.0  # and for a handshake: a lost ACK is sent again after one second
+
+log = structlog.get_logger()
 
 
 class _Arrival:
     """A data connection listener and how far it is with what arrives there.
 
-    The peer's CONNECT is answered as soon as the kernels have shaken hands, so the DMA's next request may be here
-    before we have accepted: it must find the connection made.
+    The peer's CONNECT is answered as soon as its kernel has shaken hands, so the DMA's next request may be here
+    before we have accepted, and even before the last packet of the handshake is here, which went another way: it
+    must find the connection made.
     """
 
     def __init__(self, listener: trio.socket.SocketType) -> None:
+        self._address: tuple[str, int] = listener.getsockname()[:2]
         self._poll = select.poll()
         self._poll.register(listener.fileno(), select.POLLIN)
         self._step = trio.Event()
@@ -43,6 +50,16 @@ class _Arrival:
             return False
         return self.taking or bool(self._poll.poll(0))
 
+    def coming(self) -> bool:
+        """Whether somebody takes himself for connected, and is not here yet."""
+        if self.over:
+            return False
+        try:
+            return is_half_open(*self._address)
+        except OSError as error:  # then nobody waits for who is late
+            log.debug("handshakes not seen", error=error.strerror)
+            return False
+
     def stepped(self, *, over: bool) -> None:
         """One arrival is dealt with: refused, or taken over."""
         self.over = over
@@ -50,8 +67,18 @@ class _Arrival:
         self._step = trio.Event()
 
     async def settle(self) -> None:
-        while self.pending():
-            await self._step.wait()
+        """Wait until all who have connected are dealt with, and a while for who is about to have."""
+        while True:
+            coming = self.coming()  # first: who arrives between the two looks is seen by the second
+            if self.pending():
+                await self._step.wait()
+            elif not coming:
+                return
+            else:
+                with trio.move_on_after(HANDSHAKE_S) as scope:
+                    await self._step.wait()
+                if scope.cancelled_caught and not self.pending():
+                    return
 
 
 class DataPorts:
