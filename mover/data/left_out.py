@@ -19,7 +19,8 @@ from array import array
 from typing import Final
 
 from mover.data.dump_format import Header, RecordType
-from mover.data.recover_stream import RecordReader, StreamBroken
+from mover.data.recover_stream import RecordReader
+from mover.data.stream_blocks import StreamBroken
 
 NAMED_MAX: Final = 124 * 512  # half a MiB of END headers; what is beyond is counted only
 _MARK: Final = b"moverlo1"

@@ -21,8 +21,9 @@ from mover.data.recover_files import FileRecoverer
 from mover.data.recover_history import HistoryRecoverer
 from mover.data.recover_plan import Plan, make_plan
 from mover.data.recover_report import NOT_IN_BACKUP, RecoverReport, Request
-from mover.data.recover_stream import ALL_ONES, RecordReader, StreamBroken, StreamRefused
+from mover.data.recover_stream import ALL_ONES, RecordReader
 from mover.data.report import counted, reason
+from mover.data.stream_blocks import StreamBroken, StreamRefused
 from mover.data.tree_writer import DestinationLost, TreeWriter
 from mover.ring import Consumer, DataGauge, DataPhase, Producer, RingClosed, RingFds
 from mover.workers.channel import Channel, ChannelBroken

@@ -17,7 +17,8 @@ from mover.data.dump_format import (
 )
 from mover.data.dump_identity import wrong_dump
 from mover.data.recover_report import RecoverReport
-from mover.data.recover_stream import RecordReader, StreamRefused, is_map
+from mover.data.recover_stream import RecordReader, is_map
+from mover.data.stream_blocks import StreamRefused
 from mover.data.xattr_blob import Attribute, Decoded, decode, decode_private
 from mover.workers.messages import Pairs
 

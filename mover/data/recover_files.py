@@ -28,8 +28,9 @@ from mover.data.recover_catalogue import read_attributes
 from mover.data.recover_headers import EXTENSION_BYTE, HEAD, read_tail
 from mover.data.recover_plan import BEYOND, Plan
 from mover.data.recover_report import RecoverReport
-from mover.data.recover_stream import RecordReader, StreamBroken, is_map
+from mover.data.recover_stream import RecordReader, is_map
 from mover.data.second_writer import SHARE, WORTH_ENTRIES, Left, Shared
+from mover.data.stream_blocks import StreamBroken
 from mover.data.tree_writer import TreeWriter, remove
 from mover.ring import Consumer
 

@@ -30,7 +30,8 @@ from mover.data.dump_format import (
 from mover.data.object_maker import FILE_FLAGS
 from mover.data.recover_headers import EXTENSION_BYTE, HEAD, read_tail
 from mover.data.recover_plan import Plan
-from mover.data.recover_stream import RecordReader, StreamBroken
+from mover.data.recover_stream import RecordReader
+from mover.data.stream_blocks import StreamBroken
 from mover.data.tree_writer import TreeWriter, remove
 from mover.ring import Consumer, Entry
 
