@@ -17,6 +17,7 @@ from mover.data.xattr_blob import ACL_ACCESS, ACL_DEFAULT, Attribute
 
 _SET_ID_BITS: Final = 0o6000
 _PERMISSION_BITS: Final = 0o7777
+_NOBODY: Final = 0xFFFF_FFFF  # a user or group that chown cannot set
 # What a user without privileges, or a file system without the feature, answers.
 _NOT_FOR_US: Final = frozenset({errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.EINVAL, errno.ENODATA})
 Path = Callable[[], bytes]  # asked for when there is something to tell
@@ -100,6 +101,9 @@ class AttributeWriter:
 
     def _chown(self, what: int | bytes, inode: Inode, path: Path, *, directory: int | None = None) -> bool:
         """Set the owner; whether the object has it now."""
+        if _NOBODY in {inode.uid, inode.gid}:  # to the kernel: leave it as it is
+            self._report.left_out("owner", path, OSError(errno.EINVAL, os.strerror(errno.EINVAL)))
+            return False
         if inode.uid != self.uid and not self._may_give_away:
             self._report.left_out("owner", path, PermissionError(errno.EPERM, os.strerror(errno.EPERM)))
             return False

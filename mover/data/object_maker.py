@@ -103,20 +103,25 @@ class ObjectMaker:
             problem = "" if kind in _SPECIAL else f"an object of unknown kind in the dump (mode {inode.mode:o})"
         if header.is_metadata_only:
             problem = "only its attributes are in the dump, not its content: nothing was made"
-        current = None if problem else self._make_first(header, entries, target)
         if problem:
             for entry in entries:
                 self._fail(entry, problem)
-        return current
+            return None
+        return self.make_first(header.inumber, inode, entries, target)
 
     def _fail(self, entry: int, why: str) -> None:
         target = self._plan.targets[self._plan.places[entry]]
         self._report.error(target.path(self._plan.names[entry]), why, target.request)
 
-    def _make_first(self, header: Header, entries: range, target: bytes) -> Unfinished | None:
-        """Make the object under the first of its names that can be made."""
+    def make_first(self, inumber: int, inode: Inode, entries: range, target: bytes) -> Unfinished | None:
+        """Make the object under the first of its names that can be made; None, and reported, when none can.
+
+        Args:
+            inode: of a kind that can be made.
+            target: of a symbolic link, one that can be used.
+        """
         for entry in entries:
-            current = self._unfinished(header.inumber, header.inode, entry)
+            current = self._unfinished(inumber, inode, entry)
             flags = _COPY_FLAGS if len(entries) > 1 else FILE_FLAGS
             if self._try_make(current, target, flags):
                 current.entry = entry
@@ -172,25 +177,29 @@ class ObjectMaker:
                 current.offset += records * RECORD_BYTES
 
     def _write_run(self, current: Unfinished, records: int) -> None:
-        take, fd, size = self._reader.take, current.fd, current.inode.size
+        take, size = self._reader.take, current.inode.size
         while records:
             with take(records) as piece:
                 offset, length = current.offset, len(piece)
                 current.offset += length  # piece by piece: where the stream ends, the file is seen to be incomplete
                 records -= length // RECORD_BYTES
-                if fd < 0 or offset >= size:
-                    continue
-                wanted = min(length, size - offset)
-                try:
-                    done = os.pwrite(fd, piece[:wanted], offset)
-                    while done < wanted:
-                        done += os.pwrite(fd, piece[done:wanted], offset + done)
-                except OSError as error:
-                    self._give_up(current, error)
-                    fd = -1
-                else:
-                    self._report.file_bytes += wanted
-                    current.written = offset + wanted
+                if offset < size:
+                    self.write(current, piece[: size - offset], offset)
+
+    def write(self, current: Unfinished, piece: memoryview, offset: int) -> None:
+        """Write content; after a failure, which is reported, nothing is written any more."""
+        fd, wanted = current.fd, len(piece)
+        if fd < 0:
+            return
+        try:
+            done = os.pwrite(fd, piece, offset)
+            while done < wanted:
+                done += os.pwrite(fd, piece[done:], offset + done)
+        except OSError as error:
+            self._give_up(current, error)
+        else:
+            self._report.file_bytes += wanted
+            current.written = offset + wanted
 
     def _give_up(self, current: Unfinished, error: Exception) -> None:
         """A file cannot be written: it is removed, and none of its names is made."""
