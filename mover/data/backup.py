@@ -1,7 +1,7 @@
-"""A level 0 backup of one directory tree as a dump stream: what StartBackup does.
+"""A backup of one directory tree: what StartBackup does, whatever the format of the stream.
 
-The tree is scanned as a whole first, because the stream begins with maps of all inodes and every directory; then come
-the directories, then everything else. Source: dump.md section 4, backup-env.md sections 2 and 6.
+The tree is scanned as a whole first, because a dump begins with maps of all inodes and every directory, and because
+hard links are found and the figures known before the first byte. Source: backup-env.md sections 2 and 6.
 """
 
 import os
@@ -10,32 +10,23 @@ import time
 import traceback
 from typing import Final
 
-from mover.data.backup_files import FilePhase
+from mover.data.backup_format import BackupWriter, Job
 from mover.data.backup_history import HistorySender
-from mover.data.backup_objects import AttributeReader, ObjectWriter
+from mover.data.backup_objects import AttributeReader
 from mover.data.backup_report import BackupReport
-from mover.data.backup_stream import DumpStream
 from mover.data.beneath import components, open_beneath
-from mover.data.codes import BUTYPE, ILLEGAL_ARGS, HaltReason, LogType
-from mover.data.dump_format import (
-    DT_DIRECTORY,
-    NO_INODE,
-    RECORD_BYTES,
-    TAPE_BLOCK_RECORDS,
-    DumpLabel,
-    RecordType,
-    full_bitmap,
-    pack_directory,
-)
-from mover.data.dump_identity import DUMP_ID, new_dump_id
-from mover.data.environment import BackupOptions, BadVariable, backup_options, dump_date
+from mover.data.codes import ILLEGAL_ARGS, HaltReason, LogType
+from mover.data.dump_backup import DumpBackup
+from mover.data.environment import BackupOptions, BadVariable, backup_options
 from mover.data.report import counted, reason
 from mover.data.scan import Plan, Scanner
 from mover.ring import DataGauge, DataPhase, Kind, Producer, RingClosed, RingFds
 from mover.workers.channel import Channel, ChannelBroken
-from mover.workers.messages import Done, Pairs, Refused, StartBackup
+from mover.workers.messages import Done, Refused, StartBackup
 
-_DIRS_A_POST: Final = 512  # names added at once: what is gathered of a large directory stays small
+TYPES: Final[dict[str, type[BackupWriter]]] = {"dump": DumpBackup}
+"""Backup type -> what writes its stream."""
+_HEADER_BYTES: Final = 1024  # of an object, for the estimate
 
 
 def start(channel: Channel, message: StartBackup) -> None:
@@ -65,8 +56,8 @@ class _RefusedError(Exception):
 
 
 def _options(message: StartBackup) -> BackupOptions:
-    if message.butype != BUTYPE:
-        raise _RefusedError(f"backup type {message.butype!r} is not known, {BUTYPE!r} is")
+    if message.butype not in TYPES:
+        raise _RefusedError(f"backup type {message.butype!r} is not known, {', '.join(map(repr, TYPES))} are")
     try:
         return backup_options(message.env)
     except BadVariable as error:
@@ -104,19 +95,17 @@ class _Backup:
         self._options = options
         self._root = root
         self._data = data
-        self._report = BackupReport(channel, message.filesystem, data.gauges)
-        self._attributes = AttributeReader(self._report)
+        self._report = report = BackupReport(channel, message.filesystem, data.gauges)
+        self._attributes = AttributeReader(report)
         self._history: HistorySender | None = None
         if history is not None:
             assert message.history is not None
             self._history = HistorySender(message.history, history, data.gauges)
-        self._label = DumpLabel(
-            int(time.time()),
-            label=new_dump_id(),
-            filesystem=message.filesystem,
-            host=message.host.encode("utf-8", "surrogateescape"),
+        host = message.host.encode("utf-8", "surrogateescape")
+        job = Job(
+            root, message.filesystem, host, int(time.time()), options, data, self._history, report, self._attributes
         )
-        self._stream: DumpStream | None = None
+        self._writer = TYPES[message.butype](job)
 
     def run(self) -> None:
         """The backup from scan to DataFinished, whatever happens.
@@ -141,12 +130,13 @@ class _Backup:
         if halt is HaltReason.SUCCESSFUL and report.errors:
             text = f"{counted(report.errors, 'object', 'objects')} left out or not whole"
         report.say_what_was_not_logged()
+        stream = self._writer.stream
         report.finish(
             halt,
             text,
-            stream_bytes=self._stream.offset if self._stream is not None else 0,
+            stream_bytes=stream.offset if stream is not None else 0,
             history_entries=self._history.entries if self._history is not None else 0,
-            env=self._result_env(),
+            env=[(b"PATHNAME_SEPARATOR", b"/"), *self._writer.environment()],
         )
 
     def _fail_in_band(self) -> None:
@@ -154,12 +144,6 @@ class _Backup:
             self._data.finish(Kind.FAILED)
         except RingClosed:
             return  # nobody reads any more, so nobody can take the stream for a whole one
-
-    def _result_env(self) -> Pairs:
-        env = [(b"PATHNAME_SEPARATOR", b"/"), (DUMP_ID, self._label.label)]
-        if self._options.base_date is not None:
-            env.append((b"DUMP_DATE", dump_date(self._label.level, self._label.date)))
-        return env
 
     def _run(self) -> None:
         report, gauges = self._report, self._data.gauges
@@ -179,9 +163,10 @@ class _Backup:
             gauges[DataGauge.SCAN_NS] = time.monotonic_ns() - started
             gauges[DataGauge.TOTAL_ENTRIES] = plan.entries
             gauges[DataGauge.TOTAL_BYTES] = self._estimate(plan)
-            self._write(plan, scanner)
+            self._writer.write(plan, scanner.open_directories)
         finally:
             scanner.open_directories.close()
+        self._finish()
 
     def _scanned(self, entries: int) -> None:
         """Between two directories of the scan: has the ring ended, how far are we."""
@@ -200,86 +185,26 @@ class _Backup:
             return 0  # an estimate is not worth a failure
         if above.st_dev == os.fstat(self._root).st_dev or self._options.exclusion:
             return 0
-        return (usage.f_blocks - usage.f_bfree) * usage.f_frsize + plan.entries * RECORD_BYTES
+        return (usage.f_blocks - usage.f_bfree) * usage.f_frsize + plan.entries * _HEADER_BYTES
 
-    def _write(self, plan: Plan, scanner: Scanner) -> None:
-        report = self._report
-        stream = self._stream = DumpStream(self._data)
-        objects = ObjectWriter(stream, self._label)
-        report.enter(DataPhase.DIRECTORIES)
-        objects.header(RecordType.TAPE, 0, NO_INODE, 0)
-        # No base exists, so what is in use is what is dumped: both maps are the same.
-        bitmap = full_bitmap(plan.next_inumber - 1, [1, *plan.links, *plan.absent])
-        for record_type in (RecordType.CLRI, RecordType.BITS):
-            objects.header(record_type, 0, NO_INODE, len(bitmap) // RECORD_BYTES)
-            stream.write(bitmap)
-        del bitmap
-        for ordinal in range(len(plan)):
-            self._directory(plan, ordinal, objects)
-        report.enter(DataPhase.FILES)
-        files = FilePhase(
-            plan=plan,
-            directories=scanner.open_directories,
-            root=self._root,
-            stream=stream,
-            objects=objects,
-            attributes=self._attributes,
-            history=self._history,
-            report=report,
-            producer=self._data,
-        )
-        files.run()
-        report.enter(DataPhase.FINISH)
-        for note in files.left_out.notes():
-            objects.header(RecordType.END, 0, NO_INODE, 0, addr=note)
-        while stream.tapea % TAPE_BLOCK_RECORDS:
-            objects.header(RecordType.END, 0, NO_INODE, 0)
-        if self._history is not None:
-            self._history.flush()
-            if self._history.too_long:
-                left = counted(self._history.too_long, "object", "objects")
+    def _finish(self) -> None:
+        """The end of a stream that is whole, and what is said of it."""
+        report, history, stream = self._report, self._history, self._writer.stream
+        assert stream is not None
+        if history is not None:
+            history.flush()
+            if history.too_long:
+                left = counted(history.too_long, "object", "objects")
                 text = f"{left} with paths too long for file history: in the backup all the same"
                 report.say(LogType.WARNING, text)
         stream.finish()
         report.publish()
+        left_out = (
+            f", {counted(report.not_held, 'object', 'objects')} left out by their kind" if report.not_held else ""
+        )
         report.say(
             LogType.NORMAL,
             f"{counted(report.directories, 'directory', 'directories')} and {counted(report.files, 'file', 'files')},"
             f" {report.file_bytes} bytes of content in {stream.offset} bytes,"
-            f" {counted(report.errors, 'error', 'errors')}",
+            f" {counted(report.errors, 'error', 'errors')}{left_out}",
         )
-
-    def _directory(self, plan: Plan, ordinal: int, objects: ObjectWriter) -> None:
-        """Phase III for one directory: its data, attributes and history."""
-        inumber = plan.inumbers[ordinal]
-        parent = plan.inumbers[plan.parents[ordinal]]
-        first = plan.firsts[ordinal]
-        names, types = plan.entry_names(ordinal), plan.types[ordinal]
-        entries = list(zip(range(first, first + len(names)), types, names, strict=True))
-        if plan.links or plan.absent:
-            links, absent = plan.links, plan.absent
-            entries = [
-                (links.get(number, number), kind, name) for number, kind, name in entries if number not in absent
-            ]
-        offset = objects.offset
-        data = pack_directory([(inumber, DT_DIRECTORY, b"."), (parent, DT_DIRECTORY, b".."), *entries])
-        inode = plan.inode(ordinal, len(data))
-        objects.held(inumber, inode, data)
-        objects.attributes(inumber, inode, plan.attributes.get(ordinal, []))
-        report = self._report
-        report.directories += 1
-        if not ordinal % 64:
-            report.publish()
-        history = self._history
-        if history is None:
-            return
-        path = b""
-        if history.by_path:
-            path = b"/" + plan.path(ordinal)
-        else:
-            dir_entry = history.encoder.dir_entry
-            elements = [dir_entry(b".", inumber, inumber), dir_entry(b"..", parent, inumber)]
-            elements += [dir_entry(name, number, inumber) for number, _, name in entries]
-            for start in range(0, len(elements), _DIRS_A_POST):
-                history.add_dirs(elements[start : start + _DIRS_A_POST])
-        history.add_objects([history.object_entry(path, inumber, inode, offset)])

@@ -1,9 +1,8 @@
-"""Phase IV of a dump: every inode that is no directory, in ascending number.
+"""Every object of a plan that is no directory, in the order of the plan: the part of a backup that reads files.
 
 The loop over small regular files is the one that decides how fast a backup is, so it does nothing twice: a file is
 opened by its directory's descriptor, asked once for metadata and once for attribute names, and read straight behind
-the place of its header; the header is a copy of a template with one ``pack_into``, its sum the template's plus the
-varying words. Everything unusual leaves for :class:`ObjectWriter`.
+the place of its header, which the format packs last. Everything unusual goes the general way.
 
 Source: performance.md "Recommended backup path".
 """
@@ -11,107 +10,59 @@ Source: performance.md "Recommended backup path".
 import errno
 import functools
 import os
-import struct
-from collections.abc import Callable
 from typing import Final
 
-from mover.data.backup_history import FILE_TYPES, HistorySender
-from mover.data.backup_objects import AttributeReader, ObjectWriter
-from mover.data.backup_report import BackupReport
-from mover.data.backup_stream import DumpStream
+from mover.data.backup_format import Job, ObjectWriter, Written
+from mover.data.backup_history import FILE_TYPES
+from mover.data.backup_stream import BackupStream
 from mover.data.beneath import open_beneath
-from mover.data.dump_format import (
-    CHECKSUM,
-    DT_DIRECTORY,
-    DT_FILE,
-    DT_SYMLINK,
-    HEADER_RECORDS_MAX,
-    MAGIC,
-    OFFSET_CHECKSUM,
-    OFFSET_TAPEA,
-    RECORD_BYTES,
-    DumpLabel,
-    Inode,
-    RecordType,
-    pack_header,
-    word_sum,
-)
-from mover.data.left_out import LeftOut
+from mover.data.dump_format import DT_DIRECTORY, DT_FILE, DT_SYMLINK, Inode
 from mover.data.report import reason
 from mover.data.scan import OpenDirectories, Plan, inode_of
-from mover.ring import Producer
 
 _BATCH: Final = 256  # names between two looks at gauges and history
 _LARGE_BYTES: Final = 4 << 20  # from here on a file is named in the ring's note
 # O_NONBLOCK: what turned into a fifo since the scan must not hang us.
 _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OPEN_QUIET: Final = _OPEN | os.O_NOATIME  # needs the owner or CAP_FOWNER
-# From c_tapea to the end of the inode: dump.md section 2.
-_VARYING: Final = struct.Struct("<4I4HQ6I60x7I")
-assert OFFSET_TAPEA + _VARYING.size == 160
 _REGULAR: Final = FILE_TYPES[0o100000]
-_BILLION: Final = 1_000_000_000
-_PADDING: Final = tuple(bytes(length) for length in range(RECORD_BYTES))
-
-
-class _Templates(dict[int, tuple[bytes, int]]):
-    """Number of records -> INODE header of a file with one name, and the sum of its constant words."""
-
-    def __init__(self, label: DumpLabel) -> None:
-        super().__init__()
-        self._label = label
-
-    def __missing__(self, records: int) -> tuple[bytes, int]:
-        inode = Inode(0, 1, 0, 0, 0, 0, 0, 0)
-        record = bytearray(pack_header(self._label, RecordType.INODE, 0, inode=inode, count=records))
-        record[OFFSET_CHECKSUM : OFFSET_CHECKSUM + 4] = bytes(4)
-        self[records] = bytes(record), word_sum(record)
-        return self[records]
+_PADDING: Final = tuple(bytes(length) for length in range(1024))  # the largest unit of a format
 
 
 class FilePhase:
-    """Writes all non-directories of a plan.
-
-    Attributes:
-        left_out: inodes that the directories name and that could not be read.
-    """
+    """Reads all non-directories of a plan and gives them to the writer of a format."""
 
     def __init__(
         self,
-        *,
+        job: Job,
         plan: Plan,
         directories: OpenDirectories,
-        root: int,
-        stream: DumpStream,
+        stream: BackupStream,
         objects: ObjectWriter,
-        attributes: AttributeReader,
-        history: HistorySender | None,
-        report: BackupReport,
-        producer: Producer,
     ) -> None:
         self._plan = plan
         self._directories = directories
-        self._root = root
+        self._root = job.root
         self._stream = stream
         self._objects = objects
-        self._attributes = attributes
-        self._history = history
-        self._report = report
-        self._producer = producer
-        self._templates = _Templates(objects.label)
+        self._attributes = job.attributes
+        self._history = history = job.history
+        self._report = job.report
+        self._producer = job.data
         self._elements: list[bytes] = []  # history of the batch under way: nodes, or files where it is by path
         # Number of an inode -> numbers of its other names.
         self._other_names: dict[int, list[int]] = {}
         for other, first in plan.links.items():
             self._other_names.setdefault(first, []).append(other)
         self._listed: tuple[int, list[bytes]] = (-1, [])  # the directory in which another name was looked for last
-        # History by path says the same of every name of an inode: that without the path.
-        self._told: dict[int, Callable[[bytes], bytes]] = {}
-        self.left_out = LeftOut()
+        # What is said of an inode again at each of its other names, by the format or by history.
+        self._names_links = objects.names_links or (history is not None and history.by_path)
+        self._written: dict[int, Written] = {}
 
     def run(self) -> None:
         plan, producer = self._plan, self._producer
         for ordinal in range(len(plan)):
+            self._objects.directory(ordinal)
             types = plan.types[ordinal]
             if types.count(DT_DIRECTORY) == len(types):
                 continue
@@ -136,14 +87,16 @@ class FilePhase:
 
     def _batch(self, ordinal: int, directory: int, names: list[bytes], types: bytes, first: int) -> None:
         """Some entries of one directory, the first of which has the number ``first``."""
-        stream, report, templates, links = self._stream, self._report, self._templates, self._plan.links
+        stream, report, links, objects = self._stream, self._report, self._plan.links, self._objects
         history, tell = self._history, self._elements.append
         by_path = history is not None and history.by_path
         node_entry = history.encoder.node_entry if history is not None and not by_path else None
         file_entry = history.encoder.file_entry if history is not None and by_path else None
         prefix = self._prefix(ordinal) if by_path else b""
         open_file, fstat, listxattr, readv, close = os.open, os.fstat, os.listxattr, os.readv, os.close
-        pack_into, padding, flags = _VARYING.pack_into, _PADDING, _OPEN_QUIET
+        padding, flags = _PADDING, _OPEN_QUIET
+        pack, name_max = objects.packer(ordinal)
+        head, below, small_max = objects.head_bytes, objects.unit_bytes - 1, objects.small_bytes_max
 
         slot, position, slot_start = stream.slot, stream.position, stream.slot_start
         slot_end = len(slot)
@@ -161,15 +114,15 @@ class FilePhase:
                         stat = fstat(fd)
                         # By index the times are whole seconds; typeshed gives them the attributes' type.
                         mode, _, _, nlink, uid, gid, size, atime, mtime, ctime = stat  # type: ignore[assignment]
-                        records = (size + 1023) >> 10
-                        start = position + 1024
-                        end = start + (records << 10)
+                        start = position + head
+                        end = start + (size + below & ~below)
                         blocks = stat.st_blocks
                         if (
                             mode >> 12 == DT_FILE
                             and nlink == 1
                             and end < slot_end
-                            and records <= HEADER_RECORDS_MAX
+                            and size <= small_max
+                            and len(name) <= name_max
                             and blocks << 9 >= size
                             and not (atime | mtime | ctime) >> 32
                             and not listxattr(fd)
@@ -182,24 +135,10 @@ class FilePhase:
                                 tail = end - start - size
                                 if tail:
                                     slot[start + size : end] = padding[tail]
-                            template, total = templates[records]
-                            slot[position:start] = template
-                            # The part of each time below a second: microseconds, and what is left below them.
-                            a_low = stat.st_atime_ns - atime * _BILLION
-                            m_low = stat.st_mtime_ns - mtime * _BILLION
-                            c_low = stat.st_ctime_ns - ctime * _BILLION
-                            a_us, m_us, c_us = a_low // 1000, m_low // 1000, c_low // 1000
-                            low = a_low - a_us * 1000 | m_low - m_us * 1000 << 10 | c_low - c_us * 1000 << 20
                             offset = slot_start + position
-                            tapea = offset >> 10 & 0xFFFFFFFF
-                            uid16, gid16 = uid & 0xFFFF, gid & 0xFFFF
-                            total += tapea + inumber + mode + uid16 + (gid16 << 16) + size + uid + gid + blocks
-                            total += atime + a_us + mtime + m_us + ctime + c_us + low
-                            pack_into(
-                                slot, position + 16,
-                                tapea, inumber, MAGIC, (CHECKSUM - total) & 0xFFFFFFFF,
-                                mode, 1, uid16, gid16, size, atime, a_us, mtime, m_us, ctime, c_us,
-                                0, blocks & 0xFFFFFFFF, 0, uid, gid, low, 0,
+                            pack(
+                                slot, position, offset, inumber, name,
+                                mode, uid, gid, size, blocks, atime, mtime, ctime, stat,
                             )  # fmt: skip
                             close(fd)
                             fd = -1
@@ -238,6 +177,8 @@ class FilePhase:
                     fd = -1
                 elif inumber in links:
                     self._other_name(ordinal, name, inumber)
+                elif kind in objects.not_held:
+                    report.omitted(self._plan.path(ordinal, name), objects.not_held[kind])
                 elif kind == DT_FILE:
                     self._regular_by_name(ordinal, directory, name, inumber, flags)
                 else:
@@ -306,7 +247,7 @@ class FilePhase:
             self._producer.note(path())
             self._tell()
         offset = stream.offset
-        self._objects.regular(fd, inumber, inode)
+        self._objects.regular(fd, inumber, path, inode, attributes)
         if stream.read_error is not None:
             text = f"could not be read: {stream.missing_bytes} bytes are zeros: {reason(stream.read_error)}"
             report.error(path(), text)
@@ -314,7 +255,6 @@ class FilePhase:
             self._shrank(ordinal, name, stream.missing_bytes)
         else:
             self._compare_size(fd, ordinal, name, inode.size)
-        self._objects.attributes(inumber, inode, attributes)
         report.file_bytes += inode.size
         self._done(ordinal, name, inumber, inode, offset)
 
@@ -355,11 +295,10 @@ class FilePhase:
         target = os.readlink(read_by, dir_fd=directory) if kind == DT_SYMLINK else b""
         inode = inode_of(stat)._replace(size=len(target))
         offset = self._stream.offset
-        self._objects.held(inumber, inode, target)
         # Opening these for their attributes would act on them, so their name stands below the directory's descriptor.
         place = b"/proc/self/fd/%d/%s" % (directory, read_by)
         path = functools.partial(self._plan.path, ordinal, name)
-        self._objects.attributes(inumber, inode, self._attributes.read(place, path))
+        self._objects.special(inumber, path, inode, target, self._attributes.read(place, path))
         self._done(ordinal, name, inumber, inode, offset)
         return True
 
@@ -372,19 +311,22 @@ class FilePhase:
         """Count an inode that is in the stream, and tell of it."""
         self._report.files += 1
         history = self._history
-        if history is None:
-            return
-        path = self._prefix(ordinal) + name if history.by_path else b""
-        self._elements.append(history.object_entry(path, inumber, inode, offset))
-        if history.by_path and inumber in self._other_names:
-            told = functools.partial(history.object_entry, inumber=inumber, inode=inode, offset=offset)
-            self._told[inumber] = told
+        if history is not None:
+            path = self._prefix(ordinal) + name if history.by_path else b""
+            self._elements.append(history.object_entry(path, inumber, inode, offset))
+        if self._names_links and inumber in self._other_names:
+            self._written[inumber] = Written(inumber, self._plan.path(ordinal, name), inode, offset)
 
     def _other_name(self, ordinal: int, name: bytes, inumber: int) -> None:
         """A further name of an inode that is in the stream already, or could not be read under any name."""
-        told = self._told.get(self._plan.links[inumber])
-        if told is not None:
-            self._elements.append(told(self._prefix(ordinal) + name))
+        first = self._written.get(self._plan.links[inumber])
+        if first is None:
+            return
+        self._objects.link(self._plan.path(ordinal, name), first)
+        history = self._history
+        if history is not None and history.by_path:
+            path = self._prefix(ordinal) + name
+            self._elements.append(history.object_entry(path, first.inumber, first.inode, first.offset))
 
     # --- what cannot be read ---------------------------------------------------------------------------------
 
@@ -433,7 +375,7 @@ class FilePhase:
 
     def _leave_out(self, path: bytes, inumber: int, why: str) -> None:
         self._report.error(path, f"left out: {why}")
-        self.left_out.add(inumber)
+        self._objects.leave_out(inumber)
 
     def _lose_all(self, ordinal: int, names: list[bytes], types: bytes, error: OSError) -> None:
         """The entries of a directory that cannot be opened any more."""

@@ -6,15 +6,18 @@ Directory entries are always sent before the nodes gathered after them, because 
 
 import stat
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from mover.data.dump_format import Inode
+from mover.data.scan import Plan
 from mover.ndmp.history import FILE_TYPES, HistoryEncoder
 from mover.ring import DataGauge, Producer
 from mover.workers.messages import HistoryPlan
 
 _BILLION: Final = 1_000_000_000
 _COUNT_BYTES: Final = 4
+_DIRS_A_POST: Final = 512  # names added at once: what is gathered of a large directory stays small
 _POST_BYTES: Final = 128 * 1024  # well below a megabyte (backup-env.md 6.5)
 
 
@@ -84,6 +87,28 @@ class HistorySender:
     def add_objects(self, elements: list[bytes]) -> None:
         """What ``object_entry`` has made."""
         (self.add_files if self.by_path else self.add_nodes)(elements)
+
+    def add_directory(
+        self, plan: Plan, ordinal: int, entries: Sequence[tuple[int, int, bytes]], inode: Inode, offset: int
+    ) -> None:
+        """All there is to tell of a directory.
+
+        Args:
+            entries: number, type and name of what is in it.
+            offset: of its header in the stream.
+        """
+        inumber = plan.inumbers[ordinal]
+        path = b""
+        if self.by_path:
+            path = b"/" + plan.path(ordinal)
+        else:
+            parent = plan.inumbers[plan.parents[ordinal]]
+            dir_entry = self.encoder.dir_entry
+            elements = [dir_entry(b".", inumber, inumber), dir_entry(b"..", parent, inumber)]
+            elements += [dir_entry(name, number, inumber) for number, _, name in entries]
+            for start in range(0, len(elements), _DIRS_A_POST):
+                self.add_dirs(elements[start : start + _DIRS_A_POST])
+        self.add_objects([self.object_entry(path, inumber, inode, offset)])
 
     def flush(self) -> None:
         """Send everything gathered."""

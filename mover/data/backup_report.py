@@ -6,11 +6,16 @@ from mover.workers.channel import Channel
 
 
 class BackupReport(Report):
-    """The report of a backup; paths are relative to its root."""
+    """The report of a backup; paths are relative to its root.
+
+    Attributes:
+        not_held: objects left out because the format has no place for them.
+    """
 
     def __init__(self, channel: Channel, filesystem: bytes, gauges: memoryview) -> None:
         """Args: filesystem: as the DMA named it; log lines show paths below it."""
         super().__init__(channel, gauges)
+        self.not_held = 0
         self._prefix = filesystem.rstrip(b"/")
 
     def error(self, path: bytes, text: str) -> None:
@@ -22,6 +27,11 @@ class BackupReport(Report):
         """An object is in the backup, but changed while it was read: a warning, counted."""
         self.errors += 1
         self._log_path(LogType.WARNING, path, text)
+
+    def omitted(self, path: bytes, text: str) -> None:
+        """An object is left out because the format has no place for it: no error, but counted by itself."""
+        self.not_held += 1
+        self._log_path(LogType.WARNING, path, f"left out: {text}")
 
     def warning(self, path: bytes, text: str) -> None:
         """Something to know about an object that is backed up as it should be: not counted."""

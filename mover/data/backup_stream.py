@@ -1,21 +1,20 @@
-"""The data ring as a dump stream is written into it: bytes in order, file content read straight into the slots.
+"""The data ring as a backup stream is written into it: bytes in order, file content read straight into the slots.
 
-A slot is filled to its end whatever its size; records simply continue in the next one. Reads are gathered: pieces of
-one file that lie in one slot, with headers between them, become one ``preadv``. The small file loop of
+A slot is filled to its end whatever its size; what does not fit simply continues in the next one. Reads are gathered:
+pieces of one file that lie in one slot, with headers between them, become one ``preadv``. The small file loop of
 :mod:`mover.data.backup_files` writes into ``slot`` at ``position`` by itself and puts the position back.
 """
 
 import os
 from typing import Final
 
-from mover.data.dump_format import RECORD_BYTES
 from mover.ring import DataGauge, Kind, Producer
 
 _PIECES_MAX: Final = 512  # of one preadv; the kernel takes 1,024
-ZEROS: Final = bytes(RECORD_BYTES)
+ZEROS: Final = bytes(1024)  # the largest unit that a format pads to, and more than any padding
 
 
-class DumpStream:
+class BackupStream:
     """Appends to the stream.
 
     Attributes:
@@ -42,11 +41,6 @@ class DumpStream:
     def offset(self) -> int:
         """Stream offset of the next byte."""
         return self.slot_start + self.position
-
-    @property
-    def tapea(self) -> int:
-        """Index of the next record."""
-        return (self.slot_start + self.position) // RECORD_BYTES
 
     def next_slot(self) -> None:
         """Commit what the slot holds and take another one.
@@ -80,11 +74,11 @@ class DumpStream:
             self.position += count
             done += count
 
-    def write_padded(self, data: bytes | bytearray) -> None:
-        """Append bytes and zeros up to the next record."""
+    def write_padded(self, data: bytes | bytearray, unit: int) -> None:
+        """Append bytes and zeros up to the next multiple of ``unit``, at most 1024."""
         self.write(data)
-        if len(data) % RECORD_BYTES:
-            self.write(ZEROS[: -len(data) % RECORD_BYTES])
+        if len(data) % unit:
+            self.write(ZEROS[: -len(data) % unit])
 
     def read(self, fd: int, offset: int, length: int) -> None:
         """Append file content; it is in place after :meth:`complete_reads` or a slot later."""

@@ -125,6 +125,16 @@ class Plan:
         """Base names of a directory's entries, in the order of their numbers."""
         return self._listings[ordinal].split(b"\0") if self.types[ordinal] else []
 
+    def numbered_entries(self, ordinal: int) -> list[tuple[int, int, bytes]]:
+        """A directory's entries with number and type; another name of an earlier inode has the number of that."""
+        first = self.firsts[ordinal]
+        names, types = self.entry_names(ordinal), self.types[ordinal]
+        entries = list(zip(range(first, first + len(names)), types, names, strict=True))
+        if self.links or self.absent:
+            links, absent = self.links, self.absent
+            return [(links.get(number, number), kind, name) for number, kind, name in entries if number not in absent]
+        return entries
+
     def inode(self, ordinal: int, size: int) -> Inode:
         """A directory's inode; ``size`` is that of its data in the stream."""
         mode, nlink, uid, gid, blocks, a_s, a_ns, m_s, m_ns, c_s, c_ns = _METADATA.unpack(self._metadata[ordinal])

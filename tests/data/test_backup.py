@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mover.data.backup_stream import DumpStream
+from mover.data.backup_stream import BackupStream
 from mover.data.xattr_blob import decode, decode_private
 from mover.ring import DataGauge, Kind, Producer
 from mover.workers.messages import HistoryPlan
@@ -399,13 +399,13 @@ def test_the_number_of_a_record_wraps_behind_four_tebibytes(tmp_path: Path, monk
         (tmp_path / f"file-{number}").write_bytes(b"%d" % number * 100)
     with (tmp_path / "sparse").open("wb") as file:
         file.truncate(20 << 20)  # 40 headers, nearly all of them repeated
-    make_stream = DumpStream.__init__
+    make_stream = BackupStream.__init__
 
-    def far_on(stream: DumpStream, producer: Producer) -> None:
+    def far_on(stream: BackupStream, producer: Producer) -> None:
         make_stream(stream, producer)
         stream.slot_start = first * 1024
 
-    monkeypatch.setattr(DumpStream, "__init__", far_on)
+    monkeypatch.setattr(BackupStream, "__init__", far_on)
     stream = bytearray(backup_here(request(tmp_path)).stream)
     headers = 0
     for index in range(len(stream) // 1024):

@@ -11,8 +11,8 @@ import pytest
 
 from mover.data import report
 from mover.data.backup_files import FilePhase
-from mover.data.backup_objects import ObjectWriter
 from mover.data.dump_format import EXTENSION_MORE_XATTR, Inode
+from mover.data.dump_objects import DumpObjects
 from mover.data.scan import Plan, Scanner
 from mover.data.xattr_blob import decode_private
 from mover.ring import Consumer, DataGauge, Kind, RingControl, Verdict
@@ -314,14 +314,14 @@ def test_a_sparse_file_that_shrinks_is_told_of(tree: Path, monkeypatch: pytest.M
         file.seek(4_900_000)
         file.write(b"y" * 8192)
         file.truncate(5_000_000)
-    regular = ObjectWriter.regular
+    regular = DumpObjects._content
 
-    def shrinking(writer: ObjectWriter, fd: int, inumber: int, inode: Inode) -> None:
+    def shrinking(writer: DumpObjects, fd: int, inumber: int, inode: Inode) -> None:
         if inode.size == 5_000_000:
             os.truncate(tree / "sparse", 8192)
         regular(writer, fd, inumber, inode)
 
-    monkeypatch.setattr(ObjectWriter, "regular", shrinking)
+    monkeypatch.setattr(DumpObjects, "_content", shrinking)
     outcome = backup_here(request(tree))
     assert content(parse(outcome.stream), b"sparse") == b"x" * 8192 + bytes(5_000_000 - 8192)
     (line,) = outcome.lines(WARNING)
