@@ -14,12 +14,12 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints  # Any: 
 
 import msgspec
 
-from mover.ndmp import enums, states, xdr_types
+from mover.ndmp import enums, extensions, states, xdr_types
 from mover.ndmp import messages as m
 from mover.ndmp.edge import CONVERSIONS, map_error
 from mover.ndmp.enums import ErrorCode
 from mover.ndmp.reference import CLAUSES, GENERAL_ERRORS, source
-from mover.ndmp.table import TABLE, VERSIONS, Kind, Row
+from mover.ndmp.table import EXTENSION_TABLE, TABLE, VERSIONS, Kind, Row
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "protocol.md"
 
@@ -213,6 +213,37 @@ def bodies() -> list[str]:
     return table(["number", "body", "versions", "fields"], rows)
 
 
+# ---- extensions
+
+
+def extension_list() -> list[str]:
+    """The classes that are offered, their messages, and the bodies of each version."""
+    lines = table(
+        ["class", "versions, the default first"],
+        [[f"{each:04x}", ", ".join(map(str, versions))] for each, versions in extensions.OFFERED.items()],
+    )
+    rows = []
+    for (version, code), row in sorted(EXTENSION_TABLE.items(), key=lambda item: (item[0][1], item[0][0])):
+        assert row.reply is not None
+        asked, answered = (fields(wire_type(version, row, body)) for body in (row.request, row.reply))
+        rows.append(
+            [f"{code:08x}", row.name, str(version), "no" if row.needs_authentication else "yes", asked, answered]
+        )
+    return lines + table(["number", "message", "version of the class", "before login", "request", "reply"], rows)
+
+
+def negotiation_table() -> list[str]:
+    """Every step of the negotiation in every stage: the next stage, or the error."""
+    rows = []
+    for step in extensions.Step:
+        cells = []
+        for stage in extensions.Stage:
+            after = extensions.TRANSITIONS.get((stage, step))
+            cells.append(extensions.REFUSALS[stage].name if after is None else after.value)
+        rows.append([step.value, *cells])
+    return table(["step", *(stage.value for stage in extensions.Stage)], rows)
+
+
 # ---- numbers
 
 
@@ -264,6 +295,14 @@ def document() -> str:
         "In wire order, behind the header of six words. `<>` is an array with its count in front.",
         "",
         *bodies(),
+    ]
+    lines += [
+        "## Extensions",
+        "",
+        "Of version 4 alone. A SET_EXT_LIST that is refused for its classes leaves the stage as it is.",
+        "",
+        *extension_list(),
+        *negotiation_table(),
     ]
     lines += ["## Error codes", "", "`=`: sent as it is.", "", *error_table()]
     lines += [

@@ -82,12 +82,20 @@ class ProtocolLog:
 
     def received(self, record: bytes) -> None:
         """A message of the DMA, before it is decoded."""
-        self._write(self._dialogue.message(self._connection.version, record, from_client=True, now=time.time()))
+        self._log(record, from_client=True)
 
     def sent(self, parts: Sequence[bytes | memoryview]) -> None:
         """A message of ours as it goes out: record marking, then the record."""
-        record = b"".join(parts)[_MARK_BYTES:]
-        self._write(self._dialogue.message(self._connection.version, record, from_client=False, now=time.time()))
+        self._log(b"".join(parts)[_MARK_BYTES:], from_client=False)
+
+    def _log(self, record: bytes, *, from_client: bool) -> None:
+        protocol = self._connection.protocol
+        extensions = protocol.extensions.in_force
+        self._write(
+            self._dialogue.message(
+                protocol.version, record, from_client=from_client, now=time.time(), extensions=extensions
+            )
+        )
 
     def close(self, reason: str) -> None:
         """Write the last line; once."""

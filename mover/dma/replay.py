@@ -10,7 +10,7 @@ A poll that finds the server less far than it was is repeated.
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final  # Any: JSON values
 
@@ -26,6 +26,7 @@ from mover.ndmp.auth import md5_digest
 from mover.ndmp.dialogue import Message, Opening, describe, interface_of
 from mover.ndmp.enums import HIGHEST_VERSION, AuthType, ErrorCode, MessageCode, MessageType
 from mover.ndmp.errors import FramingError, NdmpError, XdrDecodeError
+from mover.ndmp.extensions import DEFAULTS
 from mover.ndmp.framing import RecordReader, mark
 from mover.ndmp.header import SIZE, Header, decode_header
 from mover.ndmp.messages import (
@@ -36,6 +37,8 @@ from mover.ndmp.messages import (
     Body,
     ConfigGetAuthAttrReply,
     ConfigGetAuthAttrRequest,
+    ConfigSetExtListReply,
+    ConfigSetExtListRequest,
     ConnectClientAuthRequest,
     ConnectOpenReply,
     ConnectOpenRequest,
@@ -48,6 +51,10 @@ POLL_S: Final = 0.05
 POLLS_S: Final = 30.0
 """How long a poll is repeated that finds the server less far than it was."""
 REPLY_TIMEOUT_S: Final = 120.0
+
+_NOTED: Final = frozenset(
+    {MessageCode.CONNECT_OPEN, MessageCode.CONFIG_GET_AUTH_ATTR, MessageCode.CONFIG_SET_EXT_LIST}
+)  # fmt: skip
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -130,6 +137,8 @@ class _Player:
         self._reader = RecordReader()
         self._version = HIGHEST_VERSION
         self._opens: int | None = None
+        self._extensions: Mapping[int, int] = DEFAULTS
+        self._chooses: Mapping[int, int] = {}  # what a SET_EXT_LIST asks for
         self._sequence = 0
         self._replies: dict[int, tuple[Message, bytes]] = {}
         self._waiting: dict[int, int] = {}  # recorded sequence -> ours
@@ -188,6 +197,8 @@ class _Player:
         if header.message == MessageCode.CONNECT_OPEN and message.fields is not None:
             opens = message.fields.get("protocol_version")
             self._opens = opens if isinstance(opens, int) and opens in VERSIONS else None
+        if header.message == MessageCode.CONFIG_SET_EXT_LIST:
+            self._chooses = self._chosen(record)
         ours = await self._request(header, body)
         if message.sequence is not None:
             self._waiting[message.sequence] = ours
@@ -258,6 +269,15 @@ class _Player:
         assert isinstance(recorded, ConnectClientAuthRequest)
         return self._encode(ConnectClientAuthRequest(self._login_data(recorded.auth_data)))
 
+    def _chosen(self, record: bytes) -> Mapping[int, int]:
+        """Class -> version of the extensions that a SET_EXT_LIST names."""
+        try:
+            request = edge.decode_request(self._version, MessageCode.CONFIG_SET_EXT_LIST, record, SIZE)
+        except NdmpError:
+            return {}  # it was not understood then, nor will it be now
+        assert isinstance(request, ConfigSetExtListRequest)
+        return {each.ext_class_id: each.ext_version for each in request.ndmp_selected_ext}
+
     def _of_any_dump(self, header: Header, record: bytes) -> bytes:
         """The body of a START request whose environment names a dump, without that name."""
         try:
@@ -308,9 +328,9 @@ class _Player:
             raise JobError(f"{code.name}: {error}")
 
     def _note(self, record: bytes) -> None:
-        """What a reply changes here: version, challenge."""
+        """What a reply changes here: version, challenge, extensions."""
         header = decode_header(record)
-        if header.error or header.message not in {MessageCode.CONNECT_OPEN, MessageCode.CONFIG_GET_AUTH_ATTR}:
+        if header.error or header.message not in _NOTED:
             return
         try:
             reply = edge.decode_reply(self._version, header.message, record, SIZE)
@@ -322,6 +342,8 @@ class _Player:
             self._opens = None
         elif isinstance(reply, ConfigGetAuthAttrReply) and isinstance(reply.server_attr, AuthMd5Attr):
             self._challenge = reply.server_attr.challenge
+        elif isinstance(reply, ConfigSetExtListReply) and reply.error == ErrorCode.NO_ERR:
+            self._extensions = self._chooses
 
     # ---- what comes
 
@@ -355,7 +377,7 @@ class _Player:
             raise ControlConnectionError(f"the server breaks the protocol: {error}") from None
 
     def _take(self, record: bytes) -> None:
-        message = describe(self._version, record, from_client=False, time=0)
+        message = describe(self._version, record, from_client=False, time=0, extensions=self._extensions)
         if message.kind == "reply" and message.reply_to is not None:
             self._replies[message.reply_to] = (message, record)
             return

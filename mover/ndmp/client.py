@@ -5,18 +5,19 @@ Source: NDMPv4 sections 2.2 to 2.7.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from mover.ndmp import edge
 from mover.ndmp.enums import HIGHEST_VERSION, ConnectionStatusReason, ErrorCode, MessageCode, MessageType
 from mover.ndmp.errors import XdrDecodeError
+from mover.ndmp.extensions import DEFAULTS, layout_version
 from mover.ndmp.framing import RECORD_LIMIT, RecordReader, mark
 from mover.ndmp.header import SIZE, Header, decode_header
 from mover.ndmp.messages import Body, ConnectOpenRequest, NotifyConnectionStatusPost
 from mover.ndmp.server import Discarded
-from mover.ndmp.table import TABLE, Kind
+from mover.ndmp.table import ROWS, TABLE, Kind
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -50,11 +51,13 @@ class ClientProtocol:
     Attributes:
         version: the session's version: the offered one (at most ours) until a CONNECT_OPEN is accepted.
         offered_version: what the greeting offered; None before it.
+        extensions: class -> version of the extensions in force; set by whoever negotiates them.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.time, record_limit: int = RECORD_LIMIT) -> None:
         self.version = HIGHEST_VERSION
         self.offered_version: int | None = None
+        self.extensions: Mapping[int, int] = DEFAULTS
         self._clock = clock
         self._reader = RecordReader(record_limit)
         self._sequence = 0
@@ -67,11 +70,12 @@ class ClientProtocol:
 
     def request(self, body: Body) -> tuple[int, bytes]:
         """Sequence number and bytes of a request; raises NotInVersionError, XdrEncodeError."""
-        code, wire = edge.encode_body(self.version, body)
+        version = layout_version(self.version, self.extensions, edge.class_of_body(type(body)) << 16)
+        code, wire = edge.encode_body(version, body)
         self._sequence = (self._sequence + 1) & 0xFFFF_FFFF
-        if TABLE[self.version, code].kind is Kind.REQUEST:
+        if ROWS[version, code].kind is Kind.REQUEST:
             opens = body.protocol_version if isinstance(body, ConnectOpenRequest) else None
-            self._outstanding[self._sequence] = _Outstanding(code, self.version, opens)
+            self._outstanding[self._sequence] = _Outstanding(code, version, opens)
         now = int(self._clock()) & 0xFFFF_FFFF
         header = Header(self._sequence, now, MessageType.REQUEST, code, 0, ErrorCode.NO_ERR)
         return self._sequence, mark(SIZE + len(wire)) + header.encode() + wire

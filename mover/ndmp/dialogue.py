@@ -9,6 +9,7 @@ nobody can tell where the secret stands.
 Times are an argument. docs/protocol-log.md describes the file.
 """
 
+from collections.abc import Mapping
 from typing import Final, Literal
 
 import msgspec
@@ -18,8 +19,9 @@ from mover.ndmp import messages as m
 from mover.ndmp.dialogue_fields import Fields, blank, fields_of, named
 from mover.ndmp.enums import ErrorCode, MessageCode, MessageType
 from mover.ndmp.errors import XdrDecodeError
+from mover.ndmp.extensions import DEFAULTS, layout_version
 from mover.ndmp.header import SIZE, Header, decode_header
-from mover.ndmp.table import TABLE, Kind
+from mover.ndmp.table import ROWS, Kind
 
 FORMAT: Final = 1
 LOG_BYTES_MAX: Final = 64 << 20
@@ -122,12 +124,15 @@ def decode_line(line: bytes) -> Line:
 # ---- one message
 
 
-def describe(version: int, record: bytes, *, from_client: bool, time: float) -> Message:
+def describe(
+    version: int, record: bytes, *, from_client: bool, time: float, extensions: Mapping[int, int] = DEFAULTS
+) -> Message:
     """A message as its line.
 
     Args:
         version: of the session when the message was read or sent.
         record: header and body, without record marking.
+        extensions: class -> version of the extensions in force then.
     """
     sender: Literal["client", "server"] = "client" if from_client else "server"
     try:
@@ -137,7 +142,8 @@ def describe(version: int, record: bytes, *, from_client: bool, time: float) -> 
             time=time, sender=sender, kind="unreadable", message="", version=version, record=_hex(record, from_client),
             note=str(error),
         )  # fmt: skip
-    row = TABLE.get((version, header.message))
+    layout = layout_version(version, extensions, header.message)
+    row = ROWS.get((layout, header.message))
     is_reply = header.message_type == MessageType.REPLY
     is_post = row is not None and row.kind is Kind.POST
     kind: Literal["request", "reply", "post", "unknown"] = "reply" if is_reply else "post" if is_post else "request"
@@ -149,7 +155,7 @@ def describe(version: int, record: bytes, *, from_client: bool, time: float) -> 
     if kind != "unknown" and not (is_reply and header.error):
         decode = edge.decode_reply if is_reply else edge.decode_request
         try:
-            body = decode(version, header.message, record, SIZE)
+            body = decode(layout, header.message, record, SIZE)
         except XdrDecodeError as error:
             note = f"the body cannot be decoded: {error}"
     if from_client and header.message in _LOGINS:
@@ -225,8 +231,10 @@ class DialogueLog:
             )
         )  # fmt: skip
 
-    def message(self, version: int, record: bytes, *, from_client: bool, now: float) -> bytes:
-        """What to write for a message; may be nothing."""
+    def message(
+        self, version: int, record: bytes, *, from_client: bool, now: float, extensions: Mapping[int, int] = DEFAULTS
+    ) -> bytes:
+        """What to write for a message; may be nothing. The arguments are those of `describe`."""
         if self.full or interface_of(record) not in self._interfaces:
             return b""
         if not self._affords(len(record), now):
@@ -241,7 +249,7 @@ class DialogueLog:
             return b""
         self.messages += 1
         before = self._take_gap()
-        return before + self._line(describe(version, record, from_client=from_client, time=now))
+        return before + self._line(describe(version, record, from_client=from_client, time=now, extensions=extensions))
 
     def close(self, reason: str, now: float) -> bytes:
         """The last lines; nothing when the log is full."""

@@ -29,7 +29,7 @@ from mover.ndmp.enums import (
     TapeMode,
     TapeOperation,
 )
-from mover.ndmp.table import TABLE
+from mover.ndmp.table import ROWS
 from mover.ndmp.xdr_types import Arms
 
 TEXT_BYTES_MAX: Final = 4096
@@ -87,7 +87,7 @@ def _arms() -> frozenset[type]:
     """Structs that are arms of a union: their type is part of what they say."""
     found: set[type] = set()
     seen: set[type] = set()
-    todo: list[Any] = [body for row in TABLE.values() for body in (row.request, row.reply) if body is not None]
+    todo: list[Any] = [body for row in ROWS.values() for body in (row.request, row.reply) if body is not None]
     while todo:
         struct = todo.pop()
         if struct in seen:

@@ -2,11 +2,12 @@
 
 A row of `_ROWS` names a body that looks different on the wire, or means something different, in one version.
 Every other body is internal form and wire form at once. What a version cannot say is decided here: error codes,
-pause and halt reasons, masks, attribute bits, log posts.
+pause and halt reasons, masks, attribute bits, log posts. The version of a message of an extension is its class's
+(`mover.ndmp.extensions.layout_version`).
 Source: NDMPv1 to NDMPv4 (bodies); NDMPv4 section 2.6 (error codes).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -23,9 +24,10 @@ from mover.ndmp.enums import (
     TapeUnsupported,
 )
 from mover.ndmp.errors import NotInVersionError
+from mover.ndmp.extensions import decode_chosen
 from mover.ndmp.history_decode import FAST
 from mover.ndmp.messages import v1, v2, v3, v4
-from mover.ndmp.table import TABLE, Kind, Row
+from mover.ndmp.table import ROWS, Kind, Row, class_of
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -194,6 +196,9 @@ _ROWS: Final[tuple[tuple[str, str, type[m.Body], Conversion], ...]] = (
      _C(v2.FhAddUnixDirPost, m.FhAddDirPost, fields={"dirs": (f.dirs_out_v2, f.dirs_in_v2)})),
     ("12", "FH_ADD_UNIX_NODE", m.FhAddNodePost,
      _C(v2.FhAddUnixNodePost, m.FhAddNodePost, fields={"nodes": (f.nodes_out_v2, f.nodes_in_v2)})),
+    # of class 7ff0
+    ("1", "TEST_ECHO", m.TestEchoRequest, _C(m.TestEchoRequest1, m.TestEchoRequest)),
+    ("1", "TEST_ECHO", m.TestEchoReply, _C(m.TestEchoReply1, m.TestEchoReply)),
 )  # fmt: skip
 
 CONVERSIONS: Final[dict[tuple[int, int, type[m.Body]], Conversion]] = {
@@ -203,17 +208,30 @@ CONVERSIONS: Final[dict[tuple[int, int, type[m.Body]], Conversion]] = {
 }
 """(version, message number, internal body) -> conversion; absent: the internal form is the wire form."""
 
+_OWN_DECODERS: Final[dict[type[m.Body], Callable[[bytes, int], m.Body | None]]] = {
+    **FAST,
+    m.ConfigSetExtListRequest: decode_chosen,
+}
+"""Body -> what decodes it where the codec need not or cannot; None from it leaves it to the codec."""
+
 _CODES: Final[dict[tuple[int, type[m.Body]], MessageCode]] = {
     (version, body): row.code
-    for (version, _), row in TABLE.items()
+    for (version, _), row in ROWS.items()
     for body in (row.request, row.reply)
     if body is not None
 }
 
+_CLASSES: Final = {body: class_of(code) for (_, body), code in _CODES.items()}
+
+
+def class_of_body(body: type[m.Body]) -> int:
+    """The extension class to which a body belongs; 0 = NDMP itself."""
+    return _CLASSES.get(body, 0)
+
 
 def _build_codecs() -> None:
     """Build every codec now, once: a mistake in an annotation shows at import, not at the first message."""
-    for (version, code), row in TABLE.items():
+    for (version, code), row in ROWS.items():
         for body in (row.request, row.reply):
             if body is not None:
                 conversion = CONVERSIONS.get((version, code, body))
@@ -264,7 +282,7 @@ def encode_reply(version: int, code: int, reply: m.Body) -> bytes:
     if row.reply is not type(reply):
         raise NotInVersionError(f"{type(reply).__name__} does not answer {row.name} of version {version}")
     error: int = getattr(reply, "error", ErrorCode.NO_ERR)
-    mapped = map_error(version, error)
+    mapped = error if class_of(code) else map_error(version, error)
     if mapped != error:
         reply = msgspec.structs.replace(reply, error=mapped)
     if isinstance(reply, m.TapeGetStateReply) and version != 3:
@@ -279,7 +297,7 @@ def _encode(version: int, code: MessageCode, body: m.Body) -> bytes:
 
 def row_of(version: int, code: int) -> Row:
     """The row of a message; raises NotInVersionError."""
-    row = TABLE.get((version, code))
+    row = ROWS.get((version, code))
     if row is None:
         raise NotInVersionError(f"message {code:#x} does not exist in version {version}")
     return row
@@ -302,7 +320,7 @@ def decode_reply(version: int, code: int, record: bytes, offset: int = 0) -> m.B
 def _decode(version: int, row: Row, internal: type[m.Body], record: bytes, offset: int) -> m.Body:
     conversion = CONVERSIONS.get((version, row.code, internal))
     if conversion is None:
-        fast = FAST.get(internal)
+        fast = _OWN_DECODERS.get(internal)
         body = None if fast is None else fast(record, offset)
         return xdr.decode(internal, record, offset) if body is None else body
     return conversion.inward(xdr.decode(conversion.wire, record, offset))

@@ -18,10 +18,11 @@ import msgspec
 from mover.ndmp import edge
 from mover.ndmp.enums import HIGHEST_VERSION, ConnectionStatusReason, ErrorCode, MessageCode, MessageType
 from mover.ndmp.errors import ApiError, XdrDecodeError
+from mover.ndmp.extensions import Negotiation, layout_version
 from mover.ndmp.framing import RECORD_LIMIT, RecordReader, mark
 from mover.ndmp.header import SIZE, Header, decode_header
 from mover.ndmp.messages import Body, ConnectOpenReply, ConnectOpenRequest, NotifyConnectionStatusPost
-from mover.ndmp.table import POST_INTERFACES, TABLE, VERSIONS
+from mover.ndmp.table import POST_INTERFACES, ROWS, VERSIONS, class_of
 
 LARGE: Final = frozenset(
     {
@@ -43,7 +44,7 @@ class Request(msgspec.Struct, frozen=True):
 
     header: Header
     code: MessageCode
-    version: int  # of the session when it was read
+    version: int  # of the session when it was read; of an extension's request, its class's
     body: Body
 
 
@@ -69,6 +70,7 @@ class ServerProtocol:
         version: the session's protocol version; the offered one until another is chosen.
         negotiated: whether the version is fixed.
         authenticated: whether the peer has logged in; set by whoever checks the login.
+        extensions: how far the negotiation of extensions is.
         on_record: given each message of the peer as it comes, before anything is made of it; None = nobody listens.
     """
 
@@ -85,6 +87,7 @@ class ServerProtocol:
         self.version = offered_version
         self.negotiated = False
         self.authenticated = False
+        self.extensions = Negotiation()
         self.on_record: Callable[[bytes], None] | None = None
         self._clock = clock
         self._reader = RecordReader(record_limit)
@@ -186,7 +189,8 @@ class ServerProtocol:
         if header.message == MessageCode.CONNECT_OPEN:
             return self._open(header, record)
         self.negotiated = True  # any other request accepts the offered version
-        row = TABLE.get((self.version, header.message))
+        version = layout_version(self.version, self.extensions.in_force, header.message)
+        row = ROWS.get((version, header.message))
         if row is None:
             return Answered(header, ErrorCode.NOT_SUPPORTED_ERR, b"")
         if row.needs_authentication and not self.authenticated:
@@ -194,10 +198,12 @@ class ServerProtocol:
         if len(record) > ORDINARY_BYTES_MAX and row.code not in LARGE:
             return Answered(header, ErrorCode.XDR_DECODE_ERR, b"")
         try:
-            body = edge.decode_request(self.version, row.code, record, SIZE)
+            body = edge.decode_request(version, row.code, record, SIZE)
         except XdrDecodeError:
             return Answered(header, ErrorCode.XDR_DECODE_ERR, b"")
-        return Request(header, row.code, self.version, body)
+        if class_of(row.code):
+            self.extensions.use()
+        return Request(header, row.code, version, body)
 
     def _open(self, header: Header, record: bytes) -> Answered:
         try:

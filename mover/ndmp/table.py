@@ -1,4 +1,4 @@
-"""The message table: which messages each version has, their bodies, and which are taken before a login.
+"""The message tables: which messages each version has, their bodies, and which are taken before a login.
 
 Names are those of the version. A row's bodies are internal structs; `mover.ndmp.edge` knows their wire forms.
 Source: NDMPv4 section 3; NDMPv1 section 2.8, NDMPv2, NDMPv3; before login: NDMPv4 section 2.7. Version 1 denies "most"
@@ -113,7 +113,14 @@ _POSTS: Final[tuple[tuple[str, str, type[m.Body]], ...]] = (
     ("FH_ADD_NODE", "34", m.FhAddNodePost),
 )
 
+# name, versions of its class, request, reply; all need a login
+_EXTENSIONS: Final[tuple[tuple[str, str, type[m.Body], type[m.Body]], ...]] = (
+    ("TEST_ECHO", "12", m.TestEchoRequest, m.TestEchoReply),
+)  # fmt: skip
+
 VERSIONS: Final = (1, 2, 3, 4)
+EXTENSIONS_FROM: Final = 4
+"""The first version that has extensions."""
 POST_INTERFACES: Final = (0x05, 0x06, 0x07)
 """High bytes of message numbers that only servers send: NOTIFY, LOG, file history."""
 
@@ -137,3 +144,17 @@ def _build() -> dict[tuple[int, int], Row]:
 
 TABLE: Final = _build()
 """(version, message number) -> row; an absent pair does not exist in that version."""
+
+EXTENSION_TABLE: Final = {
+    (int(digit), int(MessageCode[name])): Row(name, MessageCode[name], Kind.REQUEST, request, reply, True)
+    for name, versions, request, reply in _EXTENSIONS
+    for digit in versions
+}
+"""(version of the class, message number) -> row. An extension has no posts yet."""
+ROWS: Final[dict[tuple[int, int], Row]] = {**TABLE, **EXTENSION_TABLE}
+"""Both, by the version of the message's class (`mover.ndmp.extensions.layout_version`)."""
+
+
+def class_of(number: int) -> int:
+    """The extension class of a message; 0 = NDMP itself."""
+    return number >> 16

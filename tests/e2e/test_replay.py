@@ -19,20 +19,24 @@ from mover.ndmp.header import Header
 from mover.ndmp.messages import (
     ConfigGetAuthAttrReply,
     ConfigGetAuthAttrRequest,
+    ConfigGetExtListRequest,
     ConfigGetFsInfoRequest,
     ConfigGetHostInfoRequest,
+    ConfigSetExtListRequest,
     ConnectClientAuthRequest,
     DataAbortRequest,
     DataGetStateRequest,
     DataListenRequest,
     DataStopRequest,
     MoverListenRequest,
+    SelectedExt,
     TapeCloseRequest,
     TapeGetStateRequest,
     TapeMtioRequest,
     TapeOpenRequest,
     TapeReadRequest,
     TapeWriteRequest,
+    TestEchoRequest,
 )
 from mover.ndmp.messages.common import AuthMd5, AuthMd5Attr
 from tests.e2e.conftest import MakeServer
@@ -126,7 +130,11 @@ def test_a_raw_dialogue_is_played_again_and_a_changed_field_is_named(
     def other_error(lines: list[dict[str, Any]]) -> None:
         first(lines, "MOVER_LISTEN", "reply")["fields"]["error"] = "PERMISSION_ERR"
 
+    def other_echo(lines: list[dict[str, Any]]) -> None:
+        first(lines, "TEST_ECHO", "reply")["fields"]["echo_short"] += 1
+
     for log, edit, words in (
+        (raw, other_echo, "TEST_ECHO reply, echo_short: recorded 10, now 9"),
         (raw, other_position, "TAPE_GET_STATE reply, file_num: recorded 8, now 1"),
         (raw, other_error, 'MOVER_LISTEN reply, error: recorded "PERMISSION_ERR", now "ILLEGAL_ARGS_ERR"'),
     ):
@@ -164,6 +172,10 @@ def raw_dialogue(server: Server, login: Login) -> None:
         client.log_in(login, "md5")
         client.ok(ConfigGetHostInfoRequest())
         client.ok(ConfigGetFsInfoRequest())
+        client.ok(ConfigGetExtListRequest())
+        client.ok(ConfigSetExtListRequest((SelectedExt(0x7FF0, 2),)))
+        client.protocol.extensions = {0x7FF0: 2}
+        client.ok(TestEchoRequest(b"hello", 9))
         for number, body in ((0x777, b""), (0x300, b"\0\0")):
             header = Header(1000 + number, 0, 0, number, 0, 0).encode()
             client.socket.sendall(mark(len(header + body)) + header + body)

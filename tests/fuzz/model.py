@@ -8,6 +8,7 @@ from mover.ndmp import messages as m
 from mover.ndmp.enums import HIGHEST_VERSION, DataState, ErrorCode, MessageCode, MoverState
 from mover.ndmp.framing import mark
 from mover.ndmp.header import SIZE, Header, decode_header
+from mover.ndmp.table import class_of
 
 STATES: Final = {MessageCode.DATA_GET_STATE, MessageCode.MOVER_GET_STATE}
 DEVICES: Final = {0x02, 0x03}
@@ -77,7 +78,8 @@ class Dialogue:
             if len(message) != 4 + SIZE:
                 raise Broken("a reply with an error in its header has a body")
             return
-        body = edge.decode_reply(version, code, message, 4 + SIZE)
+        # a later version of the extension has more behind what the first one has
+        body = edge.decode_reply(1 if class_of(code) else version, code, message, 4 + SIZE)
         if version < 4 and getattr(body, "error", 0) > ErrorCode.CONNECT_ERR:
             raise Broken(f"error {body} in version {version}")
         self._follow(body)

@@ -11,8 +11,8 @@ from typing import Final
 
 from mover.ndmp import edge
 from mover.ndmp import messages as m
-from mover.ndmp.enums import HIGHEST_VERSION
-from mover.ndmp.table import TABLE, VERSIONS, Kind, Row
+from mover.ndmp.enums import HIGHEST_VERSION, MessageCode
+from mover.ndmp.table import EXTENSIONS_FROM, ROWS, TABLE, VERSIONS, Kind, Row, class_of
 from tests.fuzz.choices import DRIVE, INTEGERS, VOLUME, spell, spell_string
 
 
@@ -62,23 +62,30 @@ FILE_ENV: Final = (
 
 @functools.cache
 def requests_of(version: int) -> list[Row]:
-    """The requests of a version by number."""
+    """The requests of a version by number, those of extensions in their default version."""
     rows = [row for (of, _), row in TABLE.items() if of == version and row.kind is not Kind.POST]
+    if version >= EXTENSIONS_FROM:
+        rows += [ROWS[1, MessageCode.TEST_ECHO]]
     return sorted(rows, key=lambda row: row.code)
+
+
+def layout(version: int, code: int) -> int:
+    """The version by which a message is spelled here."""
+    return 1 if class_of(code) else version
 
 
 @functools.cache
 def wire_type(version: int, code: int) -> type[m.Body]:
     """The request of a message as it is on the wire."""
-    row = TABLE[version, code]
-    conversion = edge.CONVERSIONS.get((version, code, row.request))
+    row = ROWS[layout(version, code), code]
+    conversion = edge.CONVERSIONS.get((layout(version, code), code, row.request))
     return row.request if conversion is None else conversion.wire
 
 
 def ask(version: int, body: m.Body) -> bytes:
     """The step that sends a request."""
-    code = edge.message_code(version, body)
-    conversion = edge.CONVERSIONS.get((version, code, type(body)))
+    code = edge.message_code(1 if edge.class_of_body(type(body)) else version, body)
+    conversion = edge.CONVERSIONS.get((layout(version, code), code, type(body)))
     wire = body if conversion is None else conversion.outward(body)
     index = [row.code for row in requests_of(version)].index(code)
     return bytes([REQUEST + index]) + spell(wire)

@@ -6,7 +6,7 @@ from mover.ndmp import messages as m
 from mover.ndmp.enums import MessageCode
 from mover.ndmp.framing import mark
 from mover.ndmp.header import SIZE, Header
-from mover.ndmp.table import VERSIONS, Kind
+from mover.ndmp.table import EXTENSIONS_FROM, VERSIONS, Kind
 from tests.fuzz import script as s
 from tests.fuzz.choices import DRIVE, PASSWORD, STRINGS, USER
 from tests.fuzz.fakes import Mood
@@ -58,6 +58,8 @@ def _wire_seeds(version: int) -> Iterator[bytes]:
 
 def _scripts(version: int) -> Iterator[Iterable[bytes]]:
     yield _questions(version)
+    if version >= EXTENSIONS_FROM:
+        yield from _extensions(version)
     yield _tape(version)
     yield [do(Op.LOG), *_questions(version)]
     for index in range(len(s.canned(version))):
@@ -167,6 +169,18 @@ def _questions(version: int) -> Iterable[bytes]:
         yield ask(version, m.TapeExecuteCdbRequest(0, 0, 0, cdb, b""))
     yield do(Op.RAW_BYTES, 5, 0x80, 0, 0, 1, 9)
     yield ask(version, m.ConnectCloseRequest())
+
+
+def _extensions(version: int) -> Iterator[Iterable[bytes]]:
+    """Listed, chosen and used; used at once; chosen too early and twice."""
+    listed, echo = ask(version, m.ConfigGetExtListRequest()), ask(version, m.TestEchoRequest(STRINGS[1]))
+    lists = [
+        ask(version, m.ConfigSetExtListRequest(tuple(m.SelectedExt(*each) for each in chosen)))
+        for chosen in ((), ((0x7FF0, 1),), ((0x7FF0, 2),), ((0x7FF0, 1), (0x7FF0, 1)), ((0x7FF0, 9),), ((1, 1),))
+    ]
+    for each in lists:
+        yield [do(Op.LOG), each, listed, listed, each, echo, each, listed, echo]
+    yield [do(Op.LOG), echo, listed, *lists]
 
 
 def _tape(version: int) -> Iterable[bytes]:

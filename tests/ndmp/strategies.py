@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mover.ndmp.edge import CONVERSIONS
 from mover.ndmp.messages import Body
-from mover.ndmp.table import TABLE
+from mover.ndmp.table import EXTENSION_TABLE, ROWS, TABLE
 from mover.ndmp.xdr_types import Arms, FixedOpaque, Integer, UnknownArm, VariableOpaque
 
 # Any throughout: annotations and struct fields are walked generically
@@ -90,13 +90,22 @@ def _pack(packer: Any, hint: Any, value: Any) -> None:
 def wire_types() -> list[tuple[str, type[Body]]]:
     """Every body of every version as it is on the wire, each type once, with a name for the test."""
     found: dict[type[Body], str] = {}
-    for (version, code), row in TABLE.items():
+    for (version, code), row in ROWS.items():
         for body in (row.request, row.reply):
             if body is not None:
                 conversion = CONVERSIONS.get((version, code, body))
                 wire = body if conversion is None else conversion.wire
                 found.setdefault(wire, f"v{version}-{wire.__name__}")
     return [(name, wire) for wire, name in found.items()]
+
+
+def extension_bodies() -> list[tuple[int, int, bool, type[Body]]]:
+    """(version of the class, number, whether it is a reply, internal type) of every body of an extension."""
+    found: list[tuple[int, int, bool, type[Body]]] = []
+    for (version, code), row in EXTENSION_TABLE.items():
+        assert row.reply is not None
+        found += [(version, code, False, row.request), (version, code, True, row.reply)]
+    return found
 
 
 def bodies(version: int) -> list[tuple[int, bool, type[Body]]]:

@@ -30,10 +30,11 @@ from mover.ndmp.enums import (
 )
 from mover.ndmp.errors import NotInVersionError, XdrEncodeError
 from mover.ndmp.messages import Body
-from tests.ndmp.strategies import bodies, structs
+from tests.ndmp.strategies import bodies, extension_bodies, structs
 
 VERSIONS = [1, 2, 3, 4]
 ALL = [(version, code, is_reply, body) for version in VERSIONS for code, is_reply, body in bodies(version)]
+ALL += extension_bodies()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from mover.ndmp.edge import error_reply, message_code, row_of
 from mover.ndmp.enums import MessageCode
 from mover.ndmp.errors import NotInVersionError
 from mover.ndmp.messages import ConnectCloseRequest, DataListenRequest, LogMessagePost, TapeReadReply
-from mover.ndmp.table import TABLE, Kind
+from mover.ndmp.table import EXTENSION_TABLE, ROWS, TABLE, Kind, class_of
 
 NUMBERS = {
     1: {
@@ -87,6 +87,20 @@ def test_rows_are_consistent() -> None:
                 assert code >> 8 in {5, 6, 7}
         if version > 2 or row.request is not LogMessagePost:
             assert {other for (v, other), r in TABLE.items() if v == version and r.request is row.request} == {code}
+
+
+def test_extensions_are_apart_from_every_version() -> None:
+    assert set(EXTENSION_TABLE) == {(1, 0x7FF0_0000), (2, 0x7FF0_0000)}
+    assert not set(TABLE) & set(EXTENSION_TABLE)
+    assert len(ROWS) == len(TABLE) + len(EXTENSION_TABLE)
+    assert all(class_of(code) for _, code in EXTENSION_TABLE)
+    assert not any(class_of(code) for _, code in TABLE)
+    for (_, code), row in EXTENSION_TABLE.items():
+        assert row.code == code == MessageCode[row.name]
+        assert row.needs_authentication
+        assert row.kind is Kind.REQUEST
+        assert row.reply is not None
+        assert error_reply(row, 7) == row.reply(error=7)
 
 
 def test_a_struct_is_named_like_its_message() -> None:

@@ -7,7 +7,7 @@ core's IllegalStateError, and then nothing has changed.
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from mover.control.handlers import config, connect, data, mover, scsi, tape, version_1
+from mover.control.handlers import config, connect, data, extensions, mover, scsi, tape, version_1
 from mover.ndmp import messages as m
 
 # Any: each handler takes its own request; the tables pair them.
@@ -25,8 +25,8 @@ HANDLERS: Final[dict[type[m.Body], Handler]] = {
     m.ConfigGetTapeInfoRequest: config.get_tape_info,
     m.ConfigGetScsiInfoRequest: config.get_scsi_info,
     m.ConfigGetServerInfoRequest: config.get_server_info,
-    m.ConfigGetExtListRequest: config.get_ext_list,
-    m.ConfigSetExtListRequest: config.set_ext_list,
+    m.ConfigGetExtListRequest: extensions.get_ext_list,
+    m.ConfigSetExtListRequest: extensions.set_ext_list,
     m.ScsiOpenRequest: scsi.scsi_open,
     m.ScsiCloseRequest: scsi.scsi_close,
     m.ScsiGetStateRequest: scsi.get_state,
@@ -60,6 +60,7 @@ HANDLERS: Final[dict[type[m.Body], Handler]] = {
     m.DataAbortRequest: data.abort,
     m.DataGetEnvRequest: data.get_env,
     m.DataStopRequest: data.stop,
+    m.TestEchoRequest: extensions.test_echo,
 }
 
 HANDLERS_1: Final[dict[type[m.Body], Handler]] = {

@@ -211,23 +211,3 @@ async def get_server_info(connection: Connection, request: m.ConfigGetServerInfo
     return m.ConfigGetServerInfoReply(
         vendor_name=VENDOR, product_name=PRODUCT, revision_number=mover.__version__.encode(), auth_type=methods
     )
-
-
-async def get_ext_list(connection: Connection, request: m.ConfigGetExtListRequest) -> m.ConfigGetExtListReply:
-    """CONFIG_GET_EXT_LIST: no extension is offered; not asked for any more once a list was chosen."""
-    if connection.extensions_fixed:
-        raise Refusal(ErrorCode.EXT_DN_ILLEGAL)
-    connection.extensions_listed = True
-    return m.ConfigGetExtListReply()
-
-
-async def set_ext_list(connection: Connection, request: m.ConfigSetExtListRequest) -> m.ConfigSetExtListReply:
-    """CONFIG_SET_EXT_LIST: only the empty list can be chosen, once, and behind GET_EXT_LIST."""
-    if connection.extensions_fixed:
-        raise Refusal(ErrorCode.EXT_DN_ILLEGAL)
-    if not connection.extensions_listed:
-        raise Refusal(ErrorCode.PRECONDITION_ERR)
-    if request.ndmp_selected_ext:
-        raise Refusal(ErrorCode.CLASS_NOT_SUPPORTED)
-    connection.extensions_fixed = True
-    return m.ConfigSetExtListReply()

@@ -85,6 +85,7 @@ from mover.ndmp.messages.data import (
     DataStopRequest,
     RecoverName,
 )
+from mover.ndmp.messages.extensions import TestEchoReply, TestEchoReply1, TestEchoRequest, TestEchoRequest1
 from mover.ndmp.messages.mover import (
     MoverAbortReply,
     MoverAbortRequest,
@@ -310,6 +311,10 @@ __all__ = [
     "TapeWriteRequest",
     "TcpAddress",
     "TcpEndpoint",
+    "TestEchoReply",
+    "TestEchoReply1",
+    "TestEchoRequest",
+    "TestEchoRequest1",
     "UnixName",
     "UnknownArm",
     "tcp_address",
