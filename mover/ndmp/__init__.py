@@ -26,7 +26,7 @@ have `mover.ndmp.history` alone):
   - `offered_version` comes with the greeting; `version` follows it until a ConnectOpenRequest is accepted.
 `table.TABLE[version, code] -> Row(name, kind, request, reply, needs_authentication)`.
   `ROWS` adds those of extensions, by the version of their class.
-`extensions.Negotiation()`: what GET_EXT_LIST and SET_EXT_LIST do; `layout_version(...)`: the version of a message's class.
+`extensions.Negotiation()`: what GET_EXT_LIST and SET_EXT_LIST do; `layout_version(...)`: of a message's class.
 `states`: `SessionMachines(version)` holds `data: DataMachine` and `mover: MoverMachine` over literal transition
   tables. `machine.can(input)`, `audit(input)` raises `errors.IllegalStateError`, `apply(input) -> bool` moves and
   says whether the state changed (so that a halt is posted once). LISTEN, CONNECT and v1's and v2's START go through
