@@ -3,10 +3,13 @@
 Neighbouring integers of a struct are packed and unpacked by one `struct.Struct`; everything else is a form of
 its own. Lengths and counts are checked against the rest of the record before anything is allocated. Bytes
 behind the body are ignored (they are no error in any version).
+An array of structs that hold strings and integers alone (an environment, a list of names) is decoded by a loop that is
+written for its struct: a list of twenty thousand names would else hold up every other connection of the process.
 Source: RFC 4506; NDMPv4 section 2.3.
 """
 
 import struct
+from collections.abc import Callable
 from functools import cache
 from inspect import isclass
 from typing import Annotated, Any, Final, Protocol, TypeVar, get_args, get_origin, get_type_hints
@@ -58,12 +61,12 @@ class _VariableOpaqueForm:
     minimum = 4
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
 
     def encode(self, value: bytes, parts: list[bytes]) -> None:
         length = len(value)
-        if length > self._limit:
-            raise XdrEncodeError(f"{length} bytes where {self._limit} are allowed")
+        if length > self.limit:
+            raise XdrEncodeError(f"{length} bytes where {self.limit} are allowed")
         parts += (_U32.pack(length), value, _PADS[length & 3])
 
     def decode(self, data: bytes, offset: int) -> tuple[bytes, int]:
@@ -72,7 +75,7 @@ class _VariableOpaqueForm:
             raise XdrDecodeError(f"length at {offset} ends behind the record of {len(data)} bytes")
         (length,) = _U32.unpack_from(data, offset)
         end = start + (length + 3 & ~3)
-        if length > self._limit or end > len(data):
+        if length > self.limit or end > len(data):
             raise XdrDecodeError(f"{length} bytes announced at {offset} of a record of {len(data)} bytes")
         return data[start : start + length], end
 
@@ -99,6 +102,7 @@ class _ArrayForm:
 
     def __init__(self, element: Form) -> None:
         self._element = element
+        self._read_all = _written_reader(element) if isinstance(element, Codec) else None
 
     def encode(self, value: tuple[Any, ...], parts: list[bytes]) -> None:
         parts.append(_U32.pack(len(value)))
@@ -113,6 +117,8 @@ class _ArrayForm:
         offset += 4
         if count > ELEMENTS_MAX or count * max(self._element.minimum, 4) > len(data) - offset:
             raise XdrDecodeError(f"{count} elements announced, {len(data) - offset} bytes are left")
+        if self._read_all is not None and (read := self._read_all(data, offset, count)) is not None:
+            return tuple(read[0]), read[1]
         items = []
         decode = self._element.decode
         for _ in range(count):
@@ -153,21 +159,21 @@ class _IntegerRun:
 
     def __init__(self, fields: list[tuple[str, Integer]]) -> None:
         self.names = tuple(name for name, _ in fields)
-        self._integers = tuple(integer for _, integer in fields)
-        self._struct = struct.Struct(">" + "".join(integer.format for integer in self._integers))
-        self.minimum = self._struct.size
+        integers = tuple(integer for _, integer in fields)
+        self.struct = struct.Struct(">" + "".join(integer.format for integer in integers))
+        self.minimum = self.struct.size
         whole = {"I": 1 << 32, "i": 1 << 32, "Q": 1 << 64}
-        self._narrow = tuple(
+        self.narrow = tuple(
             (index, integer)
-            for index, integer in enumerate(self._integers)
+            for index, integer in enumerate(integers)
             if integer.high - integer.low + 1 != whole[integer.format]
         )
 
     def encode(self, values: list[int], parts: list[bytes]) -> None:
-        for index, integer in self._narrow:
+        for index, integer in self.narrow:
             check_range(integer, values[index])
         try:
-            parts.append(self._struct.pack(*values))
+            parts.append(self.struct.pack(*values))
         except struct.error as error:
             pairs = ", ".join(f"{name}={value!r}" for name, value in zip(self.names, values, strict=True))
             raise XdrEncodeError(f"{pairs}: {error}") from error
@@ -176,8 +182,8 @@ class _IntegerRun:
         end = offset + self.minimum
         if end > len(data):
             raise XdrDecodeError(f"{self.names[0]} at {offset} ends behind the record of {len(data)} bytes")
-        values = self._struct.unpack_from(data, offset)
-        for index, integer in self._narrow:
+        values = self.struct.unpack_from(data, offset)
+        for index, integer in self.narrow:
             if not integer.low <= values[index] <= integer.high:
                 raise XdrDecodeError(f"{self.names[index]}: {values[index]} does not fit its type")
         return values, end
@@ -188,7 +194,7 @@ class Codec:
 
     def __init__(self, struct_type: type[msgspec.Struct]) -> None:
         self.struct_type = struct_type
-        self._steps: list[tuple[str, Form] | _IntegerRun] = []
+        self.steps: list[tuple[str, Form] | _IntegerRun] = []
         hints = get_type_hints(struct_type, include_extras=True)
         run: list[tuple[str, Integer]] = []
         for name in struct_type.__struct_fields__:
@@ -197,16 +203,16 @@ class Codec:
                 run.append((name, form.integer))
                 continue
             if run:
-                self._steps.append(_IntegerRun(run))
+                self.steps.append(_IntegerRun(run))
                 run = []
-            self._steps.append((name, form))
+            self.steps.append((name, form))
         if run:
-            self._steps.append(_IntegerRun(run))
-        self.minimum = sum(step.minimum if isinstance(step, _IntegerRun) else step[1].minimum for step in self._steps)
+            self.steps.append(_IntegerRun(run))
+        self.minimum = sum(step.minimum if isinstance(step, _IntegerRun) else step[1].minimum for step in self.steps)
 
     def encode(self, value: msgspec.Struct, parts: list[bytes]) -> None:
         """Append the wire form of `value`; raises XdrEncodeError."""
-        for step in self._steps:
+        for step in self.steps:
             if isinstance(step, _IntegerRun):
                 step.encode([getattr(value, name) for name in step.names], parts)
             else:
@@ -216,7 +222,7 @@ class Codec:
     def decode(self, data: bytes, offset: int) -> tuple[Any, int]:
         """The struct at `offset`, and where it ends; raises XdrDecodeError."""
         values: list[Any] = []  # mixed by nature: the struct's constructor takes them in order
-        for step in self._steps:
+        for step in self.steps:
             if isinstance(step, _IntegerRun):
                 integers, offset = step.decode(data, offset)
                 values += integers
@@ -224,6 +230,43 @@ class Codec:
                 item, offset = step[1].decode(data, offset)
                 values.append(item)
         return self.struct_type(*values), offset
+
+
+ReadAll = Callable[[bytes, int, int], tuple[list[Any], int] | None]
+"""Decodes so many structs from an offset on; None = the bytes are wrong, and the codec says what is."""
+
+
+def _written_reader(codec: Codec) -> ReadAll | None:
+    """A loop over the fields of one struct, written out; None = it holds more than strings and integers."""
+    names: dict[str, object] = {"make": codec.struct_type, "word": _U32.unpack_from, "error": struct.error}
+    body: list[str] = []
+    values: list[str] = []
+    for number, step in enumerate(codec.steps):
+        if isinstance(step, _IntegerRun):
+            names[f"run{number}"] = step.struct.unpack_from
+            found = [f"i{number}_{index}" for index in range(len(step.names))]
+            body += [f"({', '.join(found)},) = run{number}(data, at)", f"at += {step.minimum}"]
+            body += [
+                f"if not {integer.low} <= {found[index]} <= {integer.high}: return None"
+                for index, integer in step.narrow
+            ]
+            values += found
+        elif isinstance(step[1], _VariableOpaqueForm):
+            body += [
+                "(length,) = word(data, at)",
+                f"if length > {step[1].limit}: return None",
+                f"s{number} = data[at + 4 : at + 4 + length]",
+                "at += 4 + (length + 3 & ~3)",
+            ]
+            values.append(f"s{number}")
+        else:
+            return None
+    lines = ["def read(data, at, count):", " items = []", " try:", "  for _ in range(count):"]
+    lines += [f"   {line}" for line in [*body, f"items.append(make({', '.join(values)}))"]]
+    lines += [" except error:", "  return None", " return (items, at) if at <= len(data) else None"]
+    exec("\n".join(lines), names)  # noqa: S102 -- of our own annotations, as dataclasses are made
+    read: ReadAll = names["read"]  # type: ignore[assignment]  # what the text defines
+    return read
 
 
 def check_range(integer: Integer, value: int) -> None:

@@ -38,10 +38,10 @@ ROWS = [
 
 
 @pytest.mark.parametrize(("version", "original", "destination", "name", "take", "target"), ROWS)
-def test_a_row_of_the_reference(
+async def test_a_row_of_the_reference(
     version: int, original: bytes, destination: bytes, name: bytes, take: bytes, target: bytes
 ) -> None:
-    (resolved,) = resolve_names(version, [RecoverName(original, destination, name)], ROOT, VOLUMES, direct=False)
+    (resolved,) = await resolve_names(version, [RecoverName(original, destination, name)], ROOT, VOLUMES, direct=False)
     assert resolved.original == take
     assert resolved.target == VOLUMES.place(target)
     assert resolved.reported == original
@@ -58,25 +58,27 @@ def test_a_row_of_the_reference(
         (RecoverName(b"a", b"/vol", b"../etc"), "/vol/../etc: a path may not climb with .."),
     ],
 )
-def test_a_name_that_leads_out_is_refused(name: RecoverName, text: str) -> None:
+async def test_a_name_that_leads_out_is_refused(name: RecoverName, text: str) -> None:
     with pytest.raises(PlacementError) as caught:
-        resolve_names(4, [RecoverName(b"ok", b"/vol/ok"), name], ROOT, VOLUMES, direct=False)
+        await resolve_names(4, [RecoverName(b"ok", b"/vol/ok"), name], ROOT, VOLUMES, direct=False)
     assert str(caught.value) == text
 
 
-def test_without_destination_and_root_there_is_no_target() -> None:
+async def test_without_destination_and_root_there_is_no_target() -> None:
     with pytest.raises(PlacementError, match="no destination"):
-        resolve_names(3, [RecoverName(b"a", b"")], None, VOLUMES, direct=False)
+        await resolve_names(3, [RecoverName(b"a", b"")], None, VOLUMES, direct=False)
 
 
 @pytest.mark.parametrize(("direct", "kept"), [(False, UNKNOWN), (True, 0)])
-def test_fh_info_of_zero_is_unknown_unless_direct(direct: bool, kept: int) -> None:
-    (resolved,) = resolve_names(4, [RecoverName(b"a", b"/vol/a", fh_info=0, node=7)], ROOT, VOLUMES, direct=direct)
+async def test_fh_info_of_zero_is_unknown_unless_direct(direct: bool, kept: int) -> None:
+    (resolved,) = await resolve_names(
+        4, [RecoverName(b"a", b"/vol/a", fh_info=0, node=7)], ROOT, VOLUMES, direct=direct
+    )
     assert (resolved.node, resolved.fh_info) == (7, kept)
     assert resolved.target == Place(b"/vol", b"a")
 
 
-def test_short_names_in_a_long_root_are_too_much_together() -> None:
+async def test_short_names_in_a_long_root_are_too_much_together() -> None:
     names = [RecoverName(b"%d" % number, b"") for number in range(1000)]
     with pytest.raises(PlacementError, match=f"at most {NAMES_BYTES_MAX} bytes"):
-        resolve_names(4, names, b"/vol" + b"/d" * 50_000, VOLUMES, direct=False)
+        await resolve_names(4, names, b"/vol" + b"/d" * 50_000, VOLUMES, direct=False)

@@ -27,7 +27,7 @@ from mover.ndmp.messages import (
     v3,
 )
 from mover.ndmp.messages.config import ConfigGetServerInfoReply
-from mover.ndmp.xdr_types import U16, U32, U64, FixedOpaque, String, VariableOpaque
+from mover.ndmp.xdr_types import STRING_MAX, U16, U32, U64, FixedOpaque, String, VariableOpaque
 from tests.ndmp.strategies import oracle, structs, wire_types
 
 WIRE = wire_types()
@@ -188,3 +188,30 @@ def test_an_arm_of_another_version_cannot_be_encoded() -> None:
 def test_a_field_without_xdr_form_fails_when_the_codec_is_built() -> None:
     with pytest.raises(TypeError, match="no XDR form"):
         xdr.codec(Wrong)
+
+
+class Named(msgspec.Struct, frozen=True):
+    first: String
+    small: U16
+    node: U64
+    second: String
+
+
+class Wanted(Body, frozen=True):
+    """An array whose loop is written out: strings, integers that fill their words and one that does not."""
+
+    names: tuple[Named, ...]
+
+
+def test_the_written_loop_and_the_codec_say_the_same() -> None:
+    element = Named(b"x" * 5, 0xFFFF, 2**64 - 1, b"")
+    data = oracle(Wanted((element,) * 3))
+    assert xdr.decode(Wanted, data) == Wanted((element,) * 3)
+    for end in range(len(data)):
+        with pytest.raises(XdrDecodeError, match=r"announced|ends behind"):
+            xdr.decode(Wanted, data[:end])
+    with pytest.raises(XdrDecodeError, match="65536 does not fit its type"):
+        xdr.decode(Wanted, data.replace(b"\0\0\xff\xff", b"\0\1\0\0", 1))
+    too_long = struct.pack(">II", 1, STRING_MAX + 1) + bytes(STRING_MAX + 64)
+    with pytest.raises(XdrDecodeError, match=f"{STRING_MAX + 1} bytes announced"):
+        xdr.decode(Wanted, too_long)

@@ -183,7 +183,7 @@ async def start_recover(connection: Connection, request: m.DataStartRecoverReque
     _audit_start(connection, MoverMode.WRITE, request.mover_address)
     env = _environment(connection, request.butype, request.env)
     try:
-        names = resolve_names(
+        names = await resolve_names(
             connection.version,
             request.nlist or [whole_image(env)],
             env.root,

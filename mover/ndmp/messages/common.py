@@ -8,7 +8,7 @@ from mover.ndmp.enums import AddressType, AuthType
 from mover.ndmp.xdr_types import U16, U32, Arms, Challenge, Digest, Opaque, String, UnknownArm
 
 
-class Pval(msgspec.Struct, frozen=True):
+class Pval(msgspec.Struct, frozen=True, gc=False):
     """A name and a value: environment variable, capability."""
 
     name: String

@@ -40,7 +40,7 @@ class DataStartBackupReply(Body, frozen=True):
     error: Enum = ErrorCode.NO_ERR
 
 
-class RecoverName(msgspec.Struct, frozen=True):
+class RecoverName(msgspec.Struct, frozen=True, gc=False):
     """What to recover and where to; what `destination` means differs by version (`mover.ndmp.nlist`)."""
 
     original_path: String  # v1, v2: name

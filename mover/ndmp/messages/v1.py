@@ -62,7 +62,7 @@ class DataStartBackupRequest(Body, frozen=True):
     env: tuple[Pval, ...]
 
 
-class Name(msgspec.Struct, frozen=True):
+class Name(msgspec.Struct, frozen=True, gc=False):
     """nlist element. Source: NDMPv1 3.5.3."""
 
     name: String

@@ -61,7 +61,7 @@ class DataStartBackupRequest(Body, frozen=True):
     env: tuple[Pval, ...]
 
 
-class Name(msgspec.Struct, frozen=True):
+class Name(msgspec.Struct, frozen=True, gc=False):
     """nlist element."""
 
     name: String
