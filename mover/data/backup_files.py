@@ -1,4 +1,4 @@
-"""Every object of a plan that is no directory, in the order of the plan: the part of a backup that reads files.
+"""Every object of a plan that is no directory, in the order of the format: the part of a backup that reads files.
 
 The loop over small regular files is the one that decides how fast a backup is, so it does nothing twice: a file is
 opened by its directory's descriptor, asked once for metadata and once for attribute names, and read straight behind
@@ -17,8 +17,9 @@ from mover.data.backup_history import FILE_TYPES
 from mover.data.backup_stream import BackupStream
 from mover.data.beneath import open_beneath
 from mover.data.dump_format import DT_DIRECTORY, DT_FILE, DT_SYMLINK, Inode
+from mover.data.plan import OTHER_NAME, Plan, Run, inode_of
 from mover.data.report import reason
-from mover.data.scan import OpenDirectories, Plan, inode_of
+from mover.data.scan import OpenDirectories
 
 _BATCH: Final = 256  # names between two looks at gauges and history
 _LARGE_BYTES: Final = 4 << 20  # from here on a file is named in the ring's note
@@ -50,10 +51,10 @@ class FilePhase:
         self._report = job.report
         self._producer = job.data
         self._elements: list[bytes] = []  # history of the batch under way: nodes, or files where it is by path
-        # Number of an inode -> numbers of its other names.
+        # Number of an inode -> keys of its other names.
         self._other_names: dict[int, list[int]] = {}
         for other, first in plan.links.items():
-            self._other_names.setdefault(first, []).append(other)
+            self._other_names.setdefault(plan.inumber_of(first), []).append(other)
         self._listed: tuple[int, list[bytes]] = (-1, [])  # the directory in which another name was looked for last
         # What is said of an inode again at each of its other names, by the format or by history.
         self._names_links = objects.names_links or (history is not None and history.by_path)
@@ -61,22 +62,20 @@ class FilePhase:
 
     def run(self) -> None:
         plan, producer = self._plan, self._producer
-        for ordinal in range(len(plan)):
+        for run in plan.ascending_runs() if self._objects.ascending else plan.runs():
+            ordinal, names, types, inumbers = run
             self._objects.directory(ordinal)
-            types = plan.types[ordinal]
             if types.count(DT_DIRECTORY) == len(types):
                 continue
             producer.note(b"/".join(plan.components(ordinal, 256)))
-            names = plan.entry_names(ordinal)
-            first = plan.firsts[ordinal]
             try:
                 directory = self._directories.open(ordinal)
             except OSError as error:
-                self._lose_all(ordinal, names, types, error)
+                self._lose_all(run, error)
                 continue
             for start in range(0, len(names), _BATCH):
                 end = start + _BATCH
-                self._batch(ordinal, directory, names[start:end], types[start:end], first + start)
+                self._batch(Run(ordinal, names[start:end], types[start:end], inumbers[start:end]), directory)
                 self._tell()
                 self._report.publish()
 
@@ -85,9 +84,10 @@ class FilePhase:
             self._history.add_objects(self._elements)
             self._elements.clear()
 
-    def _batch(self, ordinal: int, directory: int, names: list[bytes], types: bytes, first: int) -> None:
-        """Some entries of one directory, the first of which has the number ``first``."""
-        stream, report, links, objects = self._stream, self._report, self._plan.links, self._objects
+    def _batch(self, run: Run, directory: int) -> None:
+        """Some entries of one directory."""
+        ordinal, names, types, inumbers = run
+        stream, report, objects = self._stream, self._report, self._objects
         history, tell = self._history, self._elements.append
         by_path = history is not None and history.by_path
         node_entry = history.encoder.node_entry if history is not None and not by_path else None
@@ -101,14 +101,12 @@ class FilePhase:
         slot, position, slot_start = stream.slot, stream.position, stream.slot_start
         slot_end = len(slot)
         files = content = atime = mtime = ctime = 0
-        inumber = first - 1
         fd = -1
         try:
-            for name, kind in zip(names, types, strict=True):
-                inumber += 1
+            for name, kind, inumber in zip(names, types, inumbers, strict=True):
                 if kind == DT_DIRECTORY:
                     continue
-                if kind == DT_FILE and inumber not in links:
+                if kind == DT_FILE:
                     try:
                         fd = open_file(name, flags, dir_fd=directory)
                         stat = fstat(fd)
@@ -165,7 +163,7 @@ class FilePhase:
                                 close(fd)
                                 fd = -1
                             stream.position = position
-                            self._lose(ordinal, name, inumber, error)
+                            self._lose(ordinal, name, inumber, kind, error)
                             slot, position, slot_start = stream.slot, stream.position, stream.slot_start
                             slot_end = len(slot)
                             continue
@@ -175,7 +173,7 @@ class FilePhase:
                     self._regular(ordinal, name, inumber, fd)
                     close(fd)
                     fd = -1
-                elif inumber in links:
+                elif kind == OTHER_NAME:
                     self._other_name(ordinal, name, inumber)
                 elif kind in objects.not_held:
                     report.omitted(self._plan.path(ordinal, name), objects.not_held[kind])
@@ -222,7 +220,7 @@ class FilePhase:
         try:
             fd = os.open(name, flags, dir_fd=directory)
         except OSError as error:
-            self._lose(ordinal, name, inumber, error)
+            self._lose(ordinal, name, inumber, DT_FILE, error)
             return
         try:
             self._regular(ordinal, name, inumber, fd)
@@ -233,6 +231,7 @@ class FilePhase:
         """An open regular file of any size and shape."""
         report, stream = self._report, self._stream
         path = functools.partial(self._plan.path, ordinal, name)
+        errors = report.errors
         try:
             stat = os.fstat(fd)
         except OSError as error:
@@ -256,6 +255,8 @@ class FilePhase:
         else:
             self._compare_size(fd, ordinal, name, inode.size)
         report.file_bytes += inode.size
+        if report.errors != errors:
+            self._plan.unsound.add(inumber)
         self._done(ordinal, name, inumber, inode, offset)
 
     def _compare_size(self, fd: int, ordinal: int, name: bytes, size: int) -> None:
@@ -275,7 +276,7 @@ class FilePhase:
         try:
             written = self._special_by_name(ordinal, name, inumber, kind, directory, name)
         except OSError as error:
-            self._lose(ordinal, name, inumber, error)
+            self._lose(ordinal, name, inumber, kind, error)
         else:
             if not written:
                 path = self._plan.path(ordinal, name)
@@ -298,7 +299,11 @@ class FilePhase:
         # Opening these for their attributes would act on them, so their name stands below the directory's descriptor.
         place = b"/proc/self/fd/%d/%s" % (directory, read_by)
         path = functools.partial(self._plan.path, ordinal, name)
-        self._objects.special(inumber, path, inode, target, self._attributes.read(place, path))
+        errors = self._report.errors
+        attributes = self._attributes.read(place, path)
+        if self._report.errors != errors:
+            self._plan.unsound.add(inumber)
+        self._objects.special(inumber, path, inode, target, attributes)
         self._done(ordinal, name, inumber, inode, offset)
         return True
 
@@ -319,7 +324,7 @@ class FilePhase:
 
     def _other_name(self, ordinal: int, name: bytes, inumber: int) -> None:
         """A further name of an inode that is in the stream already, or could not be read under any name."""
-        first = self._written.get(self._plan.links[inumber])
+        first = self._written.get(inumber)
         if first is None:
             return
         self._objects.link(self._plan.path(ordinal, name), first)
@@ -330,7 +335,7 @@ class FilePhase:
 
     # --- what cannot be read ---------------------------------------------------------------------------------
 
-    def _lose(self, ordinal: int, name: bytes, inumber: int, error: OSError) -> None:
+    def _lose(self, ordinal: int, name: bytes, inumber: int, kind: int, error: OSError) -> None:
         """An inode that cannot be read by its first name: waited for, read by another one, or left out."""
         path = self._plan.path(ordinal, name)
         if error.errno == errno.EAGAIN:
@@ -344,7 +349,6 @@ class FilePhase:
                 finally:
                     os.close(fd)
                 return
-        kind = self._plan.types[ordinal][inumber - self._plan.firsts[ordinal]]
         for other in self._other_names.get(inumber, []):
             parent = self._plan.directory_of(other)
             if self._listed[0] != parent:
@@ -376,13 +380,13 @@ class FilePhase:
     def _leave_out(self, path: bytes, inumber: int, why: str) -> None:
         self._report.error(path, f"left out: {why}")
         self._objects.leave_out(inumber)
+        self._plan.unsound.add(inumber)
 
-    def _lose_all(self, ordinal: int, names: list[bytes], types: bytes, error: OSError) -> None:
+    def _lose_all(self, run: Run, error: OSError) -> None:
         """The entries of a directory that cannot be opened any more."""
-        for place, (name, kind) in enumerate(zip(names, types, strict=True)):
-            inumber = self._plan.firsts[ordinal] + place
-            if kind != DT_DIRECTORY and inumber not in self._plan.links:
-                self._lose(ordinal, name, inumber, error)
+        for name, kind, inumber in zip(run.names, run.types, run.inumbers, strict=True):
+            if kind not in {DT_DIRECTORY, OTHER_NAME}:
+                self._lose(run.ordinal, name, inumber, kind, error)
         self._tell()
         self._report.publish()
 

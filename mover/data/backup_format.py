@@ -82,6 +82,7 @@ class ObjectWriter(Protocol):
         head_bytes: of the headers of a small file.
         unit_bytes: content ends on a multiple of it, at most 1024.
         small_bytes_max: content of a small file.
+        ascending: whether objects come in ascending inode number, all directories before them; else by directory.
         names_links: whether an inode's further names want to be told by :meth:`link`.
         not_held: bits 12 to 15 of the mode of what the format has no place for -> why.
     """
@@ -92,6 +93,8 @@ class ObjectWriter(Protocol):
     def unit_bytes(self) -> int: ...
     @property
     def small_bytes_max(self) -> int: ...
+    @property
+    def ascending(self) -> bool: ...
     @property
     def names_links(self) -> bool: ...
     @property

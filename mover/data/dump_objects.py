@@ -96,6 +96,7 @@ class DumpObjects:
     unit_bytes = RECORD_BYTES
     small_bytes_max = HEADER_SPAN_BYTES
     names_links = False  # directories name them
+    ascending = True
     not_held: Final[dict[int, str]] = {}
 
     def __init__(self, stream: BackupStream, label: DumpLabel) -> None:

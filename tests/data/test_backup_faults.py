@@ -352,7 +352,7 @@ def test_a_directory_that_cannot_be_opened_is_empty(tree: Path, monkeypatch: pyt
 def test_a_directory_that_vanishes_during_the_scan_is_not_listed(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listing = Scanner._list
 
-    def vanishing(scanner: Scanner, ordinal: int, fd: int) -> list[tuple[int, str, int]]:
+    def vanishing(scanner: Scanner, ordinal: int, fd: int) -> list[tuple[int, str, int, int]]:
         children = listing(scanner, ordinal, fd)
         if ordinal == 0:
             subprocess.run(["rm", "-r", tree / "below"], check=True)

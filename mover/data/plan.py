@@ -1,0 +1,250 @@
+"""The plan of a backup: every entry that the scan has found, numbered, and which of them are backed up.
+
+A directory's entries have consecutive keys in the order of the listing, directories come parents first; so a key is
+found by its directory and its place there, and an entry costs its name, a type byte and eight bytes of inode. In a full
+backup the key is the dump's inode number too; in an incremental one mover.data.numbering gives the inode numbers.
+
+Source: dump.md section 10.
+"""
+
+import functools
+import itertools
+import os
+import struct
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from mover.data.dump_format import FIRST_INUMBER, Inode
+from mover.data.xattr_blob import Attribute
+
+OTHER_NAME: Final = 0  # in place of a type: a further name of an inode that comes before
+_LISTINGS_KEPT: Final = 4  # directories whose names stay cut apart, for numbers that go back and forth between them
+_BILLION: Final = 1_000_000_000
+_METADATA: Final = struct.Struct("<HIIIQqIqIqI")
+
+
+def inode_of(stat: os.stat_result) -> Inode:
+    """What a header says of an object; flags and generation are left 0 (dump.md section 2: safe)."""
+    return Inode(
+        stat.st_mode,
+        stat.st_nlink,
+        stat.st_uid,
+        stat.st_gid,
+        stat.st_size,
+        stat.st_atime_ns,
+        stat.st_mtime_ns,
+        stat.st_ctime_ns,
+        stat.st_rdev,
+        0,
+        stat.st_blocks,
+    )
+
+
+class Run(NamedTuple):
+    """Some entries of one directory, in the order in which they are backed up; ``types`` may say OTHER_NAME."""
+
+    ordinal: int
+    names: list[bytes]
+    types: bytes
+    inumbers: Sequence[int]
+
+
+class Selection(NamedTuple):
+    """What an incremental backup takes of a plan, and the inode numbers it gives.
+
+    Attributes:
+        numbers: inode number of the entry with key FIRST_INUMBER + k.
+        directories: for each ordinal, 1 = the directory is in the backup.
+        others: for the entry with key FIRST_INUMBER + k, 1 = it is no directory and in the backup.
+        inodes: how many are in the backup.
+    """
+
+    numbers: "array[int]"
+    directories: bytearray
+    others: bytearray
+    inodes: int
+
+
+class Plan:
+    """What is to be dumped. Directories have ordinals in the order of the scan, the root is 0.
+
+    Attributes:
+        inumbers: of each directory.
+        parents: ordinal of each directory's parent; the root's is its own.
+        firsts: key of each directory's first entry; entry k has ``firsts[ordinal] + k``.
+        names: base name of each directory, b"." for the root.
+        types: a DT byte for each entry of each directory.
+        attributes: ordinal -> extended attributes, of those directories that have any.
+        links: key of an entry that is another name of an earlier one -> key of that one.
+        absent: keys of directories that vanished during the scan.
+        next_inumber: one more than the highest number given.
+        selection: of an incremental backup; None = everything, and an entry's key is its inode number.
+        inodes: of the entry with key FIRST_INUMBER + k, on its file system; 0 = a directory.
+        directory_inodes: of each ordinal: as its parent lists it, or its own where that is the same.
+        odd: for each ordinal, 1 = it is known by its listing alone: a mount, or a subvolume of Btrfs.
+        ambiguous: inodes that several different objects have; such objects are known again by nothing.
+        changed: for the entry with key FIRST_INUMBER + k that is no directory, 1 = it changed since the base.
+        directory_changed: the same for each ordinal.
+        unsound: inode numbers of what is not in the backup as it should be; a later one is to take them again.
+    """
+
+    def __init__(self) -> None:
+        self.inumbers = array("I")
+        self.parents = array("I")
+        self.firsts = array("I")
+        self.names: list[bytes] = []
+        self.types: list[bytes] = []
+        self.attributes: dict[int, list[Attribute]] = {}
+        self.links: dict[int, int] = {}
+        self.absent: set[int] = set()
+        self.next_inumber = FIRST_INUMBER
+        self.selection: Selection | None = None
+        self.inodes = array("Q")
+        self.directory_inodes = array("Q")
+        self.odd = bytearray()
+        self.ambiguous: set[int] = set()
+        self.changed = bytearray()
+        self.directory_changed = bytearray()
+        self.unsound: set[int] = set()
+        self._listings: list[bytes] = []  # names joined by NUL
+        self._metadata: list[bytes] = []
+
+    def __len__(self) -> int:
+        """Directories."""
+        return len(self.inumbers)
+
+    @property
+    def entries(self) -> int:
+        """Objects to dump, the root included."""
+        if self.selection is not None:
+            return self.selection.inodes
+        return self.next_inumber - FIRST_INUMBER + 1 - len(self.links) - len(self.absent)
+
+    def add(self, inumber: int, parent: int, name: bytes) -> int:
+        """A directory before it is opened; returns its ordinal."""
+        self.inumbers.append(inumber)
+        self.parents.append(parent)
+        self.firsts.append(self.next_inumber)
+        self.names.append(name)
+        self.types.append(b"")
+        self._listings.append(b"")
+        self._metadata.append(b"")
+        self.directory_inodes.append(0)
+        self.odd.append(0)
+        self.directory_changed.append(0)
+        return len(self.inumbers) - 1
+
+    def drop_last(self) -> None:
+        """Take back the directory added last: it is not there any more."""
+        for column in (self.parents, self.firsts, self.names, self.types, self._listings, self._metadata):
+            column.pop()
+        for more in (self.directory_inodes, self.odd, self.directory_changed):
+            more.pop()
+        self.absent.add(self.inumbers.pop())
+
+    def set_metadata(self, ordinal: int, stat: os.stat_result) -> None:
+        a_s, a_ns = divmod(stat.st_atime_ns, _BILLION)
+        m_s, m_ns = divmod(stat.st_mtime_ns, _BILLION)
+        c_s, c_ns = divmod(stat.st_ctime_ns, _BILLION)
+        owner = (stat.st_nlink & 0xFFFF_FFFF, stat.st_uid, stat.st_gid)
+        self._metadata[ordinal] = _METADATA.pack(stat.st_mode, *owner, stat.st_blocks, a_s, a_ns, m_s, m_ns, c_s, c_ns)
+
+    def set_listing(self, ordinal: int, names: Sequence[str], types: bytes) -> None:
+        self._listings[ordinal] = os.fsencode("\0".join(names))
+        self.types[ordinal] = types
+        self.next_inumber += len(types)
+
+    def entry_names(self, ordinal: int) -> list[bytes]:
+        """Base names of a directory's entries, in the order of their numbers."""
+        return self._listings[ordinal].split(b"\0") if self.types[ordinal] else []
+
+    def numbered_entries(self, ordinal: int) -> list[tuple[int, int, bytes]]:
+        """A directory's entries with number and type; another name of an earlier inode has the number of that."""
+        first = self.firsts[ordinal]
+        names, types = self.entry_names(ordinal), self.types[ordinal]
+        keys = range(first, first + len(names))
+        absent = self.absent
+        if self.selection is not None:
+            numbers = self.selection.numbers[first - FIRST_INUMBER : first - FIRST_INUMBER + len(names)]
+            entries = zip(keys, numbers, types, names, strict=True)
+            return [(number, kind, name) for key, number, kind, name in entries if key not in absent]
+        if self.links or absent:
+            links = self.links
+            named = zip(keys, types, names, strict=True)
+            return [(links.get(key, key), kind, name) for key, kind, name in named if key not in absent]
+        return list(zip(keys, types, names, strict=True))
+
+    def inumber_of(self, key: int) -> int:
+        """The inode number of an entry."""
+        if self.selection is not None:
+            return self.selection.numbers[key - FIRST_INUMBER]
+        return self.links.get(key, key)
+
+    def directories(self) -> Iterator[int]:
+        """Ordinals of the directories to dump, parents first."""
+        if self.selection is None:
+            return iter(range(len(self)))
+        return itertools.compress(range(len(self)), self.selection.directories)
+
+    def runs(self) -> Iterator[Run]:
+        """All entries to dump by directory: each directory to dump once, what is to be dumped of it behind it."""
+        for ordinal in self.directories():
+            first, names, types = self.firsts[ordinal], self.entry_names(ordinal), self.types[ordinal]
+            if self.links:
+                types = bytes(OTHER_NAME if first + k in self.links else kind for k, kind in enumerate(types))
+            if self.selection is None:
+                numbers: Sequence[int] = range(first, first + len(names))
+                if self.links:
+                    numbers = [self.links.get(key, key) for key in numbers]
+                yield Run(ordinal, names, types, numbers)
+                continue
+            start, end = first - FIRST_INUMBER, first - FIRST_INUMBER + len(names)
+            others = self.selection.others[start:end]
+            numbers = list(itertools.compress(self.selection.numbers[start:end], others))
+            yield Run(
+                ordinal, list(itertools.compress(names, others)), bytes(itertools.compress(types, others)), numbers
+            )
+
+    def ascending_runs(self) -> Iterator[Run]:
+        """All entries to dump that are no directories, in ascending inode number."""
+        if self.selection is None:
+            yield from self.runs()
+            return
+        numbers, others = self.selection.numbers, self.selection.others
+        places = sorted(itertools.compress(range(len(others)), others), key=numbers.__getitem__)
+        listing = functools.lru_cache(_LISTINGS_KEPT)(self.entry_names)
+        for ordinal, keys in itertools.groupby((place + FIRST_INUMBER for place in places), self.directory_of):
+            first, names, types = self.firsts[ordinal], listing(ordinal), self.types[ordinal]
+            chosen = list(keys)
+            yield Run(
+                ordinal,
+                [names[key - first] for key in chosen],
+                bytes(OTHER_NAME if key in self.links else types[key - first] for key in chosen),
+                [numbers[key - FIRST_INUMBER] for key in chosen],
+            )
+
+    def inode(self, ordinal: int, size: int) -> Inode:
+        """A directory's inode; ``size`` is that of its data in the stream."""
+        mode, nlink, uid, gid, blocks, a_s, a_ns, m_s, m_ns, c_s, c_ns = _METADATA.unpack(self._metadata[ordinal])
+        times = (a_s * _BILLION + a_ns, m_s * _BILLION + m_ns, c_s * _BILLION + c_ns)
+        return Inode(mode, nlink, uid, gid, size, *times, 0, 0, blocks)
+
+    def directory_of(self, inumber: int) -> int:
+        """The ordinal of the directory that lists an entry."""
+        return bisect_right(self.firsts, inumber) - 1
+
+    def path(self, ordinal: int, name: bytes = b"") -> bytes:
+        """A directory's path relative to the root, or that of an entry in it; b"" is the root itself."""
+        parts = self.components(ordinal)
+        return b"/".join([*parts, name] if name else parts)
+
+    def components(self, ordinal: int, most: int = 1 << 31) -> list[bytes]:
+        """The components of a directory's path, of a very deep one only the last ``most``."""
+        parts: list[bytes] = []
+        while ordinal and len(parts) < most:
+            parts.append(self.names[ordinal])
+            ordinal = self.parents[ordinal]
+        parts.reverse()
+        return parts
