@@ -17,7 +17,7 @@ from mover.data.backup_report import BackupReport
 from mover.data.beneath import components, open_beneath
 from mover.data.codes import ILLEGAL_ARGS, HaltReason, LogType
 from mover.data.dump_backup import DumpBackup
-from mover.data.environment import BackupOptions, BadVariable, backup_options
+from mover.data.environment import STREAM_BYTES, BackupOptions, BadVariable, backup_options
 from mover.data.report import counted, reason
 from mover.data.scan import Plan, Scanner
 from mover.ring import DataGauge, DataPhase, Kind, Producer, RingClosed, RingFds
@@ -130,13 +130,16 @@ class _Backup:
         if halt is HaltReason.SUCCESSFUL and report.errors:
             text = f"{counted(report.errors, 'object', 'objects')} left out or not whole"
         report.say_what_was_not_logged()
-        stream = self._writer.stream
+        length = self._writer.stream.offset if self._writer.stream is not None else 0
+        env = [(b"PATHNAME_SEPARATOR", b"/"), *self._writer.environment()]
+        if halt is HaltReason.SUCCESSFUL:
+            env.append((STREAM_BYTES, b"%d" % length))
         report.finish(
             halt,
             text,
-            stream_bytes=stream.offset if stream is not None else 0,
+            stream_bytes=length,
             history_entries=self._history.entries if self._history is not None else 0,
-            env=[(b"PATHNAME_SEPARATOR", b"/"), *self._writer.environment()],
+            env=env,
         )
 
     def _fail_in_band(self) -> None:

@@ -11,6 +11,9 @@ from msgspec import Struct
 from mover.workers.messages import Pairs
 
 LEVEL_MAX: Final = 9
+STREAM_BYTES: Final = b"MOVER_STREAM_BYTES"
+"""Variable of our own in the environment: the length of the stream. In the reply to GET_ENV of a backup; a recover by
+direct access that is given it asks for more at a time, because it knows what is there."""
 
 
 class BadVariable(ValueError):  # noqa: N818 - names what is wrong, as the reply does
@@ -106,6 +109,16 @@ def backup_options(env: Pairs) -> BackupOptions:
         Exclusion(values.get(b"EXCLUDE", b"")),
         None if base_date == -1 else base_date,
     )
+
+
+def stream_bytes(env: Pairs) -> int | None:
+    """The length of the stream that an environment tells; None = it does not.
+
+    Raises:
+        BadVariable: it is no number of bytes.
+    """
+    value = dict(env).get(STREAM_BYTES, b"")
+    return _number(STREAM_BYTES, value, 0, 2**63 - 1) if value else None
 
 
 def dump_date(level: int, date: int) -> bytes:

@@ -1,7 +1,7 @@
 """The recover of a data worker: checks the request, reads the stream from the ring, makes what the list names.
 
 Door: :func:`start`, called by the worker's main loop with StartRecover or StartRecoverFilehist. The stream is read from
-its beginning, once; see :mod:`mover.data.recover_files` for how.
+its beginning, once (:mod:`mover.data.recover_files`), or by direct access (:mod:`mover.data.recover_direct`).
 """
 
 import contextlib
@@ -14,9 +14,11 @@ from mover.data.backup_history import HistorySender
 from mover.data.beneath import components
 from mover.data.codes import BUTYPE, ILLEGAL_ARGS, HaltReason, LogType, RecoveryStatus
 from mover.data.dump_format import Header
+from mover.data.environment import BadVariable, stream_bytes
 from mover.data.file_systems import FlushFailed
 from mover.data.left_out import read_left_out
 from mover.data.recover_catalogue import read_catalogue
+from mover.data.recover_direct import DirectRecover
 from mover.data.recover_files import FileRecoverer
 from mover.data.recover_history import HistoryRecoverer
 from mover.data.recover_plan import Plan, make_plan
@@ -53,12 +55,12 @@ def start(channel: Channel, message: StartRecover | StartRecoverFilehist) -> Non
                 raise _Wrong(f"backup type {message.butype!r} is not known here; use {BUTYPE!r}")
             if isinstance(message, StartRecover):
                 _check_names(message)
+                stream_bytes(message.env)
                 volumes = _open_volumes(message)
-        except _Wrong as wrong:
+        except (_Wrong, BadVariable) as wrong:
             channel.send(Refused(ILLEGAL_ARGS, str(wrong)))
             return
         channel.send(Done())
-        channel.send(WantData(0, ALL_ONES))
         job = _Job(channel, consumer)
         if isinstance(message, StartRecover):
             job.recover(message, volumes)
@@ -99,7 +101,8 @@ class _Job:
         self._report = RecoverReport(channel, consumer.gauges)
         self._report.enter(DataPhase.DIRECTORIES)
         self._reader = RecordReader(consumer, self._skipped, self._publish)
-        self._recoverer: FileRecoverer | None = None
+        self._direct: DirectRecover | None = None
+        self._recoverer: FileRecoverer | DirectRecover | None = None
 
     def _skipped(self, records: int, first: int, why: str, zeros: bool) -> None:
         text = f"{records} records of the stream from offset {first} on were skipped: {why}"
@@ -110,9 +113,13 @@ class _Job:
 
     def _publish(self) -> None:
         self._report.publish()
-        self._consumer.gauges[DataGauge.STREAM_BYTES] = self._reader.offset
+        self._consumer.gauges[DataGauge.STREAM_BYTES] = self._stream_bytes()
         if self._recoverer is not None:
             self._consumer.note(self._recoverer.path_at_hand())
+
+    def _stream_bytes(self) -> int:
+        """Read so far."""
+        return self._reader.offset if self._direct is None else self._direct.received_bytes
 
     def recover(self, message: StartRecover, volumes: dict[bytes, int]) -> None:
         """Recover what the list names."""
@@ -120,7 +127,7 @@ class _Job:
         writer = TreeWriter(volumes, self._report)
         halt, text = HaltReason.INTERNAL_ERROR, ""
         try:
-            halt, text = self._recover(requests, writer, message)
+            halt, text = self._recover_by_either_way(requests, writer, message)
         except ChannelBroken:
             raise
         except Exception as error:  # noqa: BLE001 - a worker must report its end, whatever it is
@@ -134,6 +141,7 @@ class _Job:
         """Send the history that a backup of this stream would have sent."""
         halt, text = HaltReason.INTERNAL_ERROR, ""
         sender = HistorySender(message.history, history, self._consumer.gauges)
+        self._channel.send(WantData(0, ALL_ONES))
         try:
             HistoryRecoverer(self._reader, self._report, sender).run(message.env)
             halt, text = HaltReason.SUCCESSFUL, "the history of the whole dump was sent"
@@ -165,10 +173,42 @@ class _Job:
         report.enter(DataPhase.FINISH)
         self._publish()
         # Control ends the ring: the data operation is to be HALTED before the mover hears that nothing more is wanted.
-        report.finish(halt, text, stream_bytes=reader.offset, history_entries=history_entries)
+        report.finish(halt, text, stream_bytes=self._stream_bytes(), history_entries=history_entries)
+
+    def _recover_by_either_way(
+        self, requests: list[Request], writer: TreeWriter, message: StartRecover
+    ) -> tuple[HaltReason, str]:
+        if not message.direct:
+            return self._recover(requests, writer, message)
+        direct = DirectRecover(self._channel, self._consumer, self._reader, self._report, message)
+        left = requests
+        if direct.suits():
+            self._direct = self._recoverer = direct
+            try:
+                left = direct.run(requests, writer)
+                if direct.missing is not None:
+                    missing = direct.missing
+                    self._note_missing(missing.entries, missing.plan, missing.end)
+                writer.file_systems.flush()
+            except StreamBroken as broken:
+                return HaltReason.CONNECT_ERROR, str(broken)
+            except StreamRefused as refused:
+                _fail_all(requests)
+                return HaltReason.INTERNAL_ERROR, str(refused)
+            except (DestinationLost, FlushFailed) as failed:
+                _fail_all(requests)
+                return HaltReason.INTERNAL_ERROR, str(failed)
+            if not left:
+                return HaltReason.SUCCESSFUL, self._summary()
+            self._direct = self._recoverer = None
+            text = "directories with all they hold, of a stream of unknown length: it is read from its beginning"
+            self._report.say(LogType.NORMAL, text)
+        direct.leave()
+        return self._recover(left, writer, message)
 
     def _recover(self, requests: list[Request], writer: TreeWriter, message: StartRecover) -> tuple[HaltReason, str]:
         reader, report = self._reader, self._report
+        self._channel.send(WantData(0, ALL_ONES))
         try:
             catalogue = read_catalogue(reader, report, message.env)
         except StreamBroken as broken:
@@ -205,14 +245,18 @@ class _Job:
         except FlushFailed as error:
             _fail_all(requests)
             return HaltReason.INTERNAL_ERROR, str(error)
-        if halt is HaltReason.SUCCESSFUL:
-            text = (
-                f"{counted(report.directories, 'directory', 'directories')} and"
-                f" {counted(report.files, 'file', 'files')} recovered, {counted(report.errors, 'error', 'errors')}"
-            )
-            if report.absent:
-                text += f", {counted(report.absent, 'object', 'objects')} not in the backup"
-        return halt, text
+        return halt, self._summary() if halt is HaltReason.SUCCESSFUL else text
+
+    def _summary(self) -> str:
+        """One line on a recover that went well."""
+        report = self._report
+        text = (
+            f"{counted(report.directories, 'directory', 'directories')} and"
+            f" {counted(report.files, 'file', 'files')} recovered, {counted(report.errors, 'error', 'errors')}"
+        )
+        if report.absent:
+            text += f", {counted(report.absent, 'object', 'objects')} not in the backup"
+        return text
 
     def _note_missing(self, entries: list[int], plan: Plan, end: Header | None) -> None:
         """What the directories name and the stream did not bring: one line each, or one for all of a broken stream.

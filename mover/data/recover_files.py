@@ -49,9 +49,21 @@ class FileRecoverer:
     """
 
     def __init__(
-        self, reader: RecordReader, plan: Plan, writer: TreeWriter, report: RecoverReport, private_fd: int = -1
+        self,
+        reader: RecordReader,
+        plan: Plan,
+        writer: TreeWriter,
+        report: RecoverReport,
+        private_fd: int = -1,
+        *,
+        ascending: bool = False,
     ) -> None:
-        """Args: private_fd: the control socket, which a second writer must not keep; -1 = work alone."""
+        """Make ready.
+
+        Args:
+            private_fd: the control socket, which a second writer must not keep; -1 = work alone.
+            ascending: the work ends at the first inode behind the last one wanted.
+        """
         self._reader = reader
         self._plan = plan
         self._writer = writer
@@ -64,6 +76,7 @@ class FileRecoverer:
         self._private_fd = private_fd
         self._shared: Shared | None = None
         self.remaining = len(plan.names) - 1
+        self._last_wanted = plan.inumbers[-2] if ascending and self.remaining else BEYOND
         self.end: Header | None = None
 
     def path_at_hand(self) -> bytes:
@@ -123,7 +136,7 @@ class FileRecoverer:
                     reader.skip(header.data_records)
                 return True
             self._finish_current()
-            if not self.remaining:
+            if not self.remaining or header.inumber > self._last_wanted:
                 return False
             self._begin(header)
         elif header.type == RecordType.ADDR:
@@ -232,7 +245,7 @@ class FileRecoverer:
         open_file, write, set_times, close = os.open, os.write, os.utime, os.close
         uid, gid = writer.attributes.uid, writer.attributes.gid
         view, pos, end = reader.view, reader.pos, reader.end
-        cursor = self._cursor
+        cursor, last_wanted = self._cursor, self._last_wanted
         place, directory, direct = -1, -1, False
         tail, tail_sum, present, plain, marked = b"", 0, 0, False, False
         fd, fd_marked = -1, False  # the file made last; its attributes may follow
@@ -274,10 +287,10 @@ class FileRecoverer:
                         if self._current is not None:
                             self._finish_current()
                             place = -1
-                        if not self.remaining:
+                        inumber = words[5]
+                        if not self.remaining or inumber > last_wanted:
                             reader.pos = pos
                             return
-                        inumber = words[5]
                         if inumber > inumbers[cursor]:
                             cursor = bisect_left(inumbers, inumber, cursor)
                         wanted = inumber == inumbers[cursor]

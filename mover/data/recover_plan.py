@@ -97,6 +97,22 @@ class Plan:
         self.places.append(target.index)
         self.names.append(name)
 
+    def part(self, first: int, last: int) -> "Plan":
+        """Entries [first, last) of a sorted plan by themselves, with the same targets."""
+        part = Plan(self.requests)
+        part.targets = self.targets
+        part.inumbers = self.inumbers[first:last]
+        part.places = self.places[first:last]
+        part.names = self.names[first:last]
+        part.end()
+        return part
+
+    def end(self) -> None:
+        """Put the sentinel behind the last entry."""
+        self.inumbers.append(BEYOND)
+        self.places.append(0)
+        self.names.append(b"")
+
     def sort(self) -> None:
         """Bring the entries into the order of the stream."""
         inumbers, places, names = self.inumbers, self.places, self.names
@@ -105,15 +121,13 @@ class Plan:
             self.inumbers = array("Q", [inumbers[at] for at in order])
             self.places = array("I", [places[at] for at in order])
             self.names = [names[at] for at in order]
-        self.inumbers.append(BEYOND)
-        self.places.append(0)
-        self.names.append(b"")
+        self.end()
 
 
 def make_plan(catalogue: Catalogue, requests: list[Request], report: RecoverReport, *, recursive: bool) -> Plan:
     """Look every requested name up and note all that it stands for; names that do not exist are reported."""
     plan = Plan(requests)
-    lookup = _Lookup(catalogue)
+    lookup = PathLookup(catalogue)
     for request in requests:
         parts = components(request.name.original)
         inumber = lookup.find(parts)
@@ -142,7 +156,7 @@ def make_plan(catalogue: Catalogue, requests: list[Request], report: RecoverRepo
     return plan
 
 
-class _Lookup:
+class PathLookup:
     """Finds paths; the names of the directories seen last are kept."""
 
     def __init__(self, catalogue: Catalogue) -> None:

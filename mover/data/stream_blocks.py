@@ -116,6 +116,11 @@ class BlockReader:
             self._slot = None
             self.source.release()
 
+    def jump(self, offset: int) -> None:
+        """The source goes on at another offset; all at hand must be used."""
+        assert self.pos == self.end
+        self._base = offset - self.end
+
     def slot_at_hand(self) -> memoryview | None:
         """A view of the slot that was taken and not given back."""
         return self._slot[:] if self._slot is not None else None

@@ -48,11 +48,17 @@ class TreeWriter:
 
     def close(self) -> None:
         """Close every descriptor."""
-        for fd in [*self._open.values(), *self._volumes.values()]:
+        self.forget()
+        for fd in self._volumes.values():
             os.close(fd)
-        self._open.clear()
         self._volumes.clear()
         self.file_systems.close()
+
+    def forget(self) -> None:
+        """The targets of another plan follow, whose numbers begin anew: close the directories that are kept open."""
+        for fd in self._open.values():
+            os.close(fd)
+        self._open.clear()
 
     # --- directories ---------------------------------------------------------------------------------------
 

@@ -195,7 +195,7 @@ class RecoverName(Struct, frozen=True):
         original: path relative to the backup root, no leading separator, "" = everything.
         target: where the object itself goes.
         reported: the name for LOG_FILE, byte for byte as received.
-        node, fh_info: as received; all ones = unknown. Not looked at yet: there is no direct access.
+        node, fh_info: as received; all ones = unknown.
     """
 
     original: bytes
@@ -209,12 +209,14 @@ class StartRecover(Message, frozen=True):
     """Data: recover. Descriptors: the data ring. Reply: Done or Refused. ``recursive``: directories with contents.
 
     env: as the DMA sent it; looked at for what mover/data/rights.py and mover/data/dump_identity.py name.
+    direct: read only the pieces of the stream that ``fh_info`` of the names points to.
     """
 
     butype: str
     names: list[RecoverName]
     env: Pairs
     recursive: bool
+    direct: bool = False
 
 
 class StartRecoverFilehist(Message, frozen=True):

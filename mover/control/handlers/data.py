@@ -192,7 +192,13 @@ async def start_recover(connection: Connection, request: m.DataStartRecoverReque
         )
     except PlacementError as error:
         raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, str(error)) from error
-    message = StartRecover(butype=BUTYPE, names=names, env=env.pairs, recursive=env.flag(b"RECURSIVE", default=True))
+    message = StartRecover(
+        butype=BUTYPE,
+        names=names,
+        env=env.pairs,
+        recursive=env.flag(b"RECURSIVE", default=True),
+        direct=connection.version > 1 and env.flag(b"DIRECT", default=False),
+    )
     connection.data.report_names = bool(request.nlist)
     path = names[0].target.volume + b"/" + names[0].target.path
     await _start(connection, message, DataOperation.RECOVER, env, path, request.mover_address)

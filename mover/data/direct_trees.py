@@ -1,0 +1,141 @@
+"""Directories with all they hold, by direct access: the head of a dump says which inodes, a search where they lie.
+
+Theory of operation. A file history gives a directory's own offset and no more, so the dump's maps and directories are
+read, as in every recover. Behind them inodes come in ascending order, and every header holds its own position: a look
+at any place of the stream finds, within the 513 records that may lie between two headers, which inode is there. So
+the first of a run of wanted inodes is found by halving, and from there on the stream is read in order to the run's
+last one. A stream whose headers do not hold their positions is read in order from its head on.
+"""
+
+from typing import Final
+
+from mover.data.dump_format import HEADER_RECORDS_MAX, RECORD_BYTES, FormatError, Header, RecordType, parse_header
+from mover.data.pieces import Pieces
+from mover.data.recover_catalogue import Catalogue
+from mover.data.recover_files import FileRecoverer
+from mover.data.recover_plan import BEYOND, Plan
+from mover.data.recover_report import RecoverReport
+from mover.data.recover_stream import RecordReader, is_map
+from mover.data.tree_writer import TreeWriter
+
+NEAR_BYTES: Final = 1 << 20  # nearer than this reading on is as quick as looking
+_RECORDS_BETWEEN_HEADERS: Final = HEADER_RECORDS_MAX + 1
+
+
+class DirectTrees:
+    """Makes what a plan wants out of pieces of a stream of known length.
+
+    Args:
+        reader: of ``pieces``, at the first header behind the directories.
+    """
+
+    def __init__(
+        self,
+        pieces: Pieces,
+        reader: RecordReader,
+        catalogue: Catalogue,
+        plan: Plan,
+        writer: TreeWriter,
+        report: RecoverReport,
+    ) -> None:
+        assert pieces.end is not None
+        self._pieces = pieces
+        self._reader = reader
+        self._plan = plan
+        self._writer = writer
+        self._report = report
+        self._first = catalogue.first
+        self._low = reader.offset  # a header that lies before everything wanted from here on
+        self._end = pieces.end
+        inodes = max(8 * len(catalogue.contained), 1)
+        self._near_inodes = max(NEAR_BYTES * inodes // max(self._end - self._low, 1), 1)
+        self._recoverer: FileRecoverer | None = None
+
+    def path_at_hand(self) -> bytes:
+        """The path made last; b"" before the first."""
+        return self._recoverer.path_at_hand() if self._recoverer is not None else b""
+
+    def run(self) -> list[int]:
+        """Make everything.
+
+        Returns:
+            The plan's entries that never came.
+
+        Raises:
+            StreamBroken, StreamRefused, DestinationLost: as FileRecoverer.run; call ``abandon`` then.
+        """
+        missing: list[int] = []
+        for first, last in self._runs():
+            self._low = self._find(self._plan.inumbers[first])
+            self._pieces.go_to(self._reader, self._low)
+            recoverer = FileRecoverer(
+                self._reader, self._plan.part(first, last), self._writer, self._report, ascending=True
+            )
+            self._recoverer = recoverer
+            recoverer.run()
+            missing += [first + at for at in recoverer.missing()]
+        return missing
+
+    def abandon(self) -> None:
+        """The stream ended too early: what was being made is incomplete."""
+        if self._recoverer is not None:
+            self._recoverer.abandon()
+
+    def find_end(self) -> Header:
+        """The dump's first END header, which has just been read.
+
+        Raises:
+            StreamBroken, StreamRefused: as the reader does.
+        """
+        reader = self._reader
+        self._pieces.go_to(reader, self._find(BEYOND - 1))
+        while (header := reader.header()).type != RecordType.END:
+            reader.skip(header.records if is_map(header) else header.data_records)
+        return header
+
+    def _runs(self) -> list[tuple[int, int]]:
+        """Entries [first, last) whose inodes lie near one another."""
+        inumbers = self._plan.inumbers
+        runs: list[tuple[int, int]] = []
+        first = 0
+        for at in range(1, len(inumbers)):
+            if inumbers[at] - inumbers[at - 1] > self._near_inodes:
+                runs.append((first, at))
+                first = at
+        return runs  # the sentinel is far from everything
+
+    def _find(self, inumber: int) -> int:
+        """Offset of a header that lies before this inode's, and not far."""
+        low, high = self._low, self._end
+        while high - low > NEAR_BYTES:
+            middle = (low + high) // 2 // RECORD_BYTES * RECORD_BYTES
+            found = self._look(middle)
+            if found is None:
+                return low
+            at, there = found
+            if there < inumber:
+                low = at
+            else:
+                high = middle
+        return low
+
+    def _look(self, offset: int) -> tuple[int, int] | None:
+        """The first header at or behind an offset, and its inode; None = there is none where one should be."""
+        reader = self._reader
+        self._pieces.go_to(reader, offset)
+        for _ in range(_RECORDS_BETWEEN_HEADERS):
+            at = reader.offset
+            if at >= self._end:
+                return at, BEYOND
+            with reader.take(1) as record:
+                try:
+                    header = parse_header(record)
+                except FormatError:
+                    continue  # content of a file
+            if header.tapea != at // RECORD_BYTES & 0xFFFF_FFFF or header.date != self._first.date:
+                continue  # a dump that is a file of this one
+            if header.type in {RecordType.INODE, RecordType.ADDR}:
+                return at, header.inumber
+            if header.type == RecordType.END:
+                return at, BEYOND
+        return None
