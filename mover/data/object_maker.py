@@ -9,7 +9,7 @@ from typing import Final
 from mover.data.dump_format import RECORD_BYTES, Header, Inode
 from mover.data.recover_plan import Plan, Target
 from mover.data.recover_report import RecoverReport
-from mover.data.recover_stream import RecordReader
+from mover.data.stream_blocks import BlockReader
 from mover.data.tree_writer import TreeWriter, remove
 from mover.data.xattr_blob import Attribute
 
@@ -67,7 +67,7 @@ class Unfinished:
 class ObjectMaker:
     """Makes objects from their headers and records; errors go to the report."""
 
-    def __init__(self, reader: RecordReader, plan: Plan, writer: TreeWriter, report: RecoverReport) -> None:
+    def __init__(self, reader: BlockReader, plan: Plan, writer: TreeWriter, report: RecoverReport) -> None:
         self._reader = reader
         self._plan = plan
         self._writer = writer
@@ -219,12 +219,16 @@ class ObjectMaker:
 
     # --- the end -------------------------------------------------------------------------------------------
 
-    def finish(self, current: Unfinished) -> None:
-        """All has passed: set the attributes, give the object its place and its further names."""
+    def finish(self, current: Unfinished) -> bool:
+        """All has passed: set the attributes, give the object its place and its further names.
+
+        Returns:
+            whether it has the place of the first of them, whole.
+        """
         if current.entry < 0:
             for entry in current.others:
                 self._fail(entry, "its content could not be written")
-            return
+            return False
         try:
             directory = self._writer.descriptor(current.target)
             if current.fd >= 0 and current.written != current.inode.size:
@@ -234,7 +238,7 @@ class ObjectMaker:
                 remove(directory, current.made)
                 for entry in [current.entry, *current.others]:
                     self._fail(entry, "a part of it is lost in the stream: what has its name stays")
-                return
+                return False
             self._writer.place(directory, current.made, current.name)
             self._report.files += 1
             if current.damaged:
@@ -245,9 +249,11 @@ class ObjectMaker:
             for entry in current.others:
                 self._fail(entry, "it could not be made under another of its names")
             self._writer.check_volume(current.target)
+            return False
         else:
             for entry in current.others:
                 self._further_name(current, entry)
+            return not current.damaged
         finally:
             if current.fd >= 0:
                 os.close(current.fd)

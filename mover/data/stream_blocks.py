@@ -10,6 +10,10 @@ class StreamBroken(Exception):  # noqa: N818 - an end of the stream
     """The stream ended before its own end; the text says how."""
 
 
+class StreamEnded(StreamBroken):
+    """The other side says that there is no more, in order."""
+
+
 class StreamRefused(Exception):  # noqa: N818 - a decision about the whole stream
     """The stream is none that can be recovered; the text says why, in one line."""
 
@@ -105,7 +109,7 @@ class BlockReader:
         slot.release()
         self.source.release()
         if kind == Kind.END:
-            raise StreamBroken(f"the stream ends after {self._base + self._straddled} bytes, before {self._end_name}")
+            raise StreamEnded(f"the stream ends after {self._base + self._straddled} bytes, before {self._end_name}")
         raise StreamBroken(f"the other side failed after {self._base + self._straddled} bytes of the stream")
 
     def release_slot(self) -> None:

@@ -1,0 +1,472 @@
+"""The members of a tar stream: headers with all that was said of an object before it, and what is damaged stepped over.
+
+A header that is none costs its object: the next good header on a block's boundary goes on. Where every member so far
+came with an extended header, only such a one is believed there, because without it names are cut and holes are
+missing; and in a stream of our own only one that names this stream, so that an archive within a file is not taken for
+more of this one.
+
+Source: tar.md; GNU tar manual, "Basic Tar Format".
+"""
+
+import os
+import stat
+from array import array
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from mover.data.dump_format import MAGIC as DUMP_MAGIC
+from mover.data.dump_format import Inode
+from mover.data.stream_blocks import BlockReader, Source, StreamEnded, StreamRefused
+from mover.data.tar_format import (
+    BLOCK_BYTES,
+    BLOCK_DEVICE,
+    CHARACTER_DEVICE,
+    CONTIGUOUS,
+    DIRECTORY,
+    DUMPDIR,
+    EXTENDED,
+    EXTENDED_GLOBAL,
+    EXTENDED_PREFIX,
+    FIFO,
+    GNU_DIRECTORY,
+    GNU_LONG_LINK,
+    GNU_LONG_NAME,
+    GNU_MULTI_VOLUME,
+    GNU_SPARSE,
+    GNU_VOLUME_LABEL,
+    HARD_LINK,
+    IDENTITY_NAME,
+    LINK_PATH,
+    PATH,
+    REGULAR,
+    REGULAR_OLD,
+    SPARSE_MAJOR,
+    SPARSE_MINOR,
+    SPARSE_NAME,
+    SPARSE_SIZE,
+    SYMBOLIC_LINK,
+    FormatError,
+)
+from mover.data.tar_headers import Header, parse_header, pax_integer, pax_records, pax_time_ns, sum_is_good
+from mover.data.tar_recover_attributes import Accounts, AttributeReader, mode_with_acl
+from mover.data.tar_recover_sparse import (
+    LeadingMap,
+    add_record,
+    checked,
+    is_continued,
+    map_of_text,
+    more_of_old_map,
+    old_map,
+)
+from mover.data.xattr_blob import Attribute
+
+EXTENDED_BYTES_MAX: Final = 32 << 20  # of all extended headers of one member
+GLOBAL_BYTES_MAX: Final = 1 << 20
+PATH_BYTES_MAX: Final = 128 << 10
+KIND_HARD_LINK: Final = 0
+"""Member.kind of a further name; the others are stat's S_IF numbers."""
+
+_ZEROS: Final = bytes(BLOCK_BYTES)
+_LOOK_BLOCKS: Final = 2048  # so far into a stream its first header is looked for
+_EXTENDED_OLD: Final = b"X"  # Solaris
+_PAX_TYPES: Final = frozenset({EXTENDED, _EXTENDED_OLD})
+_OWN_NAME: Final = EXTENDED_PREFIX.rstrip(b"/") + b"/" + IDENTITY_NAME
+_KINDS: Final = {
+    REGULAR: stat.S_IFREG,
+    REGULAR_OLD: stat.S_IFREG,
+    CONTIGUOUS: stat.S_IFREG,
+    GNU_SPARSE: stat.S_IFREG,
+    HARD_LINK: KIND_HARD_LINK,
+    SYMBOLIC_LINK: stat.S_IFLNK,
+    CHARACTER_DEVICE: stat.S_IFCHR,
+    BLOCK_DEVICE: stat.S_IFBLK,
+    DIRECTORY: stat.S_IFDIR,
+    GNU_DIRECTORY: stat.S_IFDIR,
+    FIFO: stat.S_IFIFO,
+}
+# A size in the header of one of these is no content that follows.
+_WITHOUT_CONTENT: Final = frozenset({SYMBOLIC_LINK, CHARACTER_DEVICE, BLOCK_DEVICE, DIRECTORY, FIFO})
+_SPARSE_SIZES: Final = (SPARSE_SIZE, b"GNU.sparse.size")
+_SPARSE_MAP: Final = b"GNU.sparse.map"
+_SPARSE_RECORDS: Final = frozenset({b"GNU.sparse.offset", b"GNU.sparse.numbytes"})
+_OF_VOLUMES: Final = b"GNU.volume."
+_MAJOR_MAX, _MINOR_MAX = (1 << 12) - 1, (1 << 20) - 1  # of Linux
+_NO_OWNER: Final = 0xFFFF_FFFF
+
+
+class Member(NamedTuple):
+    """One object as the stream tells of it.
+
+    Attributes:
+        kind: S_IF number, or KIND_HARD_LINK.
+        link: target of a symbolic link, or the name that a further name stands for.
+        inode: its size is that of the file, holes included.
+        lost: what of it cannot be used, a line each.
+        segments: offset and length of each range of its content; None = one, from the beginning.
+        stored: bytes of content that follow.
+        dumpdir: what GNU tar's incremental archives say was in a directory.
+        offset: of its first header in the stream.
+        problem: why it cannot be made at all; "" = it can.
+        names: how many names it has, where a stream of ours says so; else 1.
+    """
+
+    path: bytes
+    kind: int
+    link: bytes
+    inode: Inode
+    attributes: list[Attribute]
+    lost: list[str]
+    segments: "array[int] | None"
+    stored: int
+    dumpdir: bytes | None
+    offset: int
+    problem: str
+    names: int
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of content that follow."""
+        return -(-self.stored // BLOCK_BYTES)
+
+
+class _Extended:
+    """What came before a header and belongs to it."""
+
+    def __init__(self) -> None:
+        self.values: dict[bytes, bytes] = {}
+        self.map: array[int] = array("Q")
+        self.problem = ""
+        self.bytes = 0
+
+    def take(self, data: bytes) -> None:
+        """Use the records of an extended header."""
+        try:
+            for keyword, value in pax_records(data):
+                if keyword in _SPARSE_RECORDS:
+                    add_record(self.map, value)
+                else:
+                    self.values[keyword] = value
+        except FormatError as error:
+            self.problem = str(error)
+
+
+class MemberReader(BlockReader):
+    """A tar stream's members, one after the other; their content is read in between, as blocks.
+
+    Attributes:
+        skips: resynchronisations so far.
+        identity: the name of the first extended header of a stream of ours, else b"".
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        skipped: Callable[[int, int, str, bool], None],
+        on_slot: Callable[[], None],
+        note: Callable[[str], None],
+    ) -> None:
+        """Args: skipped, on_slot: as RecordReader. note: called with a line about the stream as a whole."""
+        super().__init__(source, on_slot, BLOCK_BYTES, "the tar stream's end")
+        self.skips = 0
+        self.identity = b""
+        self._skipped = skipped
+        self._note = note
+        self._globals: dict[bytes, bytes] = {}
+        self._accounts = Accounts()
+        self._members = 0
+        self._all_extended = True
+
+    def next(self) -> Member | None:
+        """The next member, whose content, if it has any, must be read or skipped before the one behind it; None = end.
+
+        Raises:
+            StreamRefused: no tar stream, or one of a kind that is not supported.
+            StreamBroken: the stream ends before its end.
+        """
+        extended, first, was_extended = _Extended(), -1, False
+        while True:
+            skips = self.skips
+            header = self._header()
+            if header is None:
+                if was_extended:
+                    self._lost(first, "an extended header with nothing behind it")
+                return None
+            if skips != self.skips:  # what was said before was not said of this one
+                extended, first, was_extended = _Extended(), -1, False
+            if first < 0:
+                first = self.offset - BLOCK_BYTES
+            kind = header.type
+            if kind in _PAX_TYPES:
+                was_extended = True
+                if not self._members and not self.identity and header.name.startswith(_OWN_NAME):
+                    self.identity = header.name
+                self._extend(extended, header)
+            elif kind in {GNU_LONG_NAME, GNU_LONG_LINK}:
+                was_extended = True
+                self._long_name(extended, header)
+            elif kind == EXTENDED_GLOBAL:
+                self._extend_all(header)
+                first = first if was_extended else -1
+            elif kind == GNU_VOLUME_LABEL:
+                self._note(f"the volume's label is {os.fsdecode(header.name)!r}")
+                self.skip(-(-header.size // BLOCK_BYTES))
+                first = first if was_extended else -1
+            else:
+                self._all_extended &= was_extended
+                self._members += 1
+                return self._member(header, extended, first)
+
+    # --- headers -------------------------------------------------------------------------------------------
+
+    def _block(self) -> bytes:
+        with self.take(1) as piece:
+            return bytes(piece)
+
+    def _unread(self) -> None:
+        """Let ``_block`` return the same one again; only directly after it."""
+        self.pos -= BLOCK_BYTES
+
+    def _lost(self, offset: int, why: str, blocks: int = 1, *, zeros: bool = False) -> None:
+        self.skips += 1
+        self._skipped(blocks, offset, why, zeros)
+
+    def _header(self) -> Header | None:
+        """The next good header, None at the stream's end; anything else on the way is skipped and told."""
+        count = zeros = 0  # blocks skipped, and how many zeros the last of them are
+        first, why = 0, ""
+        while True:
+            try:
+                block = self._block()
+            except StreamEnded:
+                if zeros < 2:
+                    raise
+                self._lost(first, why, count - zeros)
+                return None
+            if block == _ZEROS:
+                if not count:
+                    if self._block() == _ZEROS:
+                        return None
+                    self._unread()
+                    self._lost(self.offset - BLOCK_BYTES, "a lone block of zeros", zeros=True)
+                    continue
+                count += 1
+                zeros += 1
+                continue
+            try:
+                header = parse_header(block)
+                wrong = self._wrong(header) if count else ""
+            except FormatError as error:
+                wrong = str(error)
+            if not wrong:
+                if count:
+                    self._lost(first, why, count)
+                if header.type == GNU_MULTI_VOLUME:
+                    raise StreamRefused("a part of a tar archive on several volumes, which is not supported")
+                return header
+            if not count:
+                first, why = self.offset - BLOCK_BYTES, wrong
+            count, zeros = count + 1, 0
+            if not self._members and self.offset == BLOCK_BYTES:
+                _refuse_dump(block)
+            if not self._members and count > _LOOK_BLOCKS:
+                raise StreamRefused(f"not a tar stream: no header in its first {count * BLOCK_BYTES} bytes")
+
+    def _wrong(self, header: Header) -> str:
+        """Why a good header behind a damaged place is not believed; "" = it is."""
+        if self.identity and not (header.type == EXTENDED and header.name == self.identity):
+            return "a header of another archive"
+        if self._members and self._all_extended and header.type not in _PAX_TYPES | {GNU_LONG_NAME, GNU_LONG_LINK}:
+            return "a header without the extended one that belongs to it"
+        return ""
+
+    # --- what belongs to the next header -------------------------------------------------------------------
+
+    def _small(self, header: Header, most: int) -> bytes | None:
+        """The content of a header that tells of another one; None, and skipped, when it is too large."""
+        blocks = -(-header.size // BLOCK_BYTES)
+        if header.size > most:
+            self.skip(blocks)
+            return None
+        return self.read(blocks)[: header.size]
+
+    def _extend(self, extended: _Extended, header: Header) -> None:
+        data = self._small(header, EXTENDED_BYTES_MAX - extended.bytes)
+        if data is None:
+            extended.problem = f"an extended header of {header.size} bytes"
+            return
+        extended.bytes += len(data)
+        extended.take(data)
+        if any(keyword.startswith(_OF_VOLUMES) for keyword in extended.values):
+            raise StreamRefused("a part of a tar archive on several volumes, which is not supported")
+
+    def _long_name(self, extended: _Extended, header: Header) -> None:
+        data = self._small(header, PATH_BYTES_MAX + 1)
+        if data is None:
+            extended.problem = f"a name of {header.size} bytes"
+            return
+        # A pax path comes in another kind of archive; where both are, the one said last counts.
+        extended.values[PATH if header.type == GNU_LONG_NAME else LINK_PATH] = data.partition(b"\0")[0]
+
+    def _extend_all(self, header: Header) -> None:
+        data = self._small(header, GLOBAL_BYTES_MAX)
+        try:
+            if data is None:
+                raise FormatError(f"it has {header.size} bytes")
+            values = dict(pax_records(data))
+            if sum(map(len, self._globals)) + sum(map(len, self._globals.values())) + len(data) > GLOBAL_BYTES_MAX:
+                raise FormatError("all of them together are too large")
+        except FormatError as error:
+            self._lost(self.offset - BLOCK_BYTES, f"a global extended header that cannot be used: {error}")
+            return
+        self._globals.update(values)
+
+    # --- members -------------------------------------------------------------------------------------------
+
+    def _member(self, header: Header, extended: _Extended, offset: int) -> Member:
+        values = {**self._globals, **extended.values} if self._globals else extended.values
+        lost: list[str] = []
+        problem = extended.problem
+
+        def told(keyword: bytes, otherwise: int, read: Callable[[bytes, str], int]) -> int:
+            value = values.get(keyword)
+            if not value:
+                return otherwise
+            try:
+                return read(value, keyword.decode())
+            except FormatError as error:
+                lost.append(str(error))
+                return otherwise
+
+        kind = _KINDS.get(header.type, -1)
+        path = values.get(SPARSE_NAME) or values.get(PATH) or header.name
+        link = values.get(LINK_PATH) or header.link
+        size = stored = told(b"size", header.size, pax_integer)
+        if kind == stat.S_IFREG and path.endswith(b"/") and header.type != GNU_SPARSE:
+            kind = stat.S_IFDIR  # v7 has no other way to say it
+        dumpdir = values.get(DUMPDIR)
+        segments: array[int] | None = None
+        try:
+            if header.type in _WITHOUT_CONTENT:
+                size = stored = 0
+            elif header.type == HARD_LINK:
+                size = stored = self._content_of_link(stored)
+            elif header.type == GNU_DIRECTORY:
+                size = stored = 0
+                dumpdir = self._small(header, EXTENDED_BYTES_MAX)
+                if dumpdir is None:
+                    raise FormatError(f"a list of a directory's names of {header.size} bytes")
+            elif header.type == GNU_SPARSE:
+                size, segments = self._old_sparse(header)
+            elif kind == stat.S_IFREG:
+                begin = self.offset
+                try:
+                    size, stored, segments = self._sparse(values, extended.map, stored)
+                except FormatError:
+                    stored = max(0, stored - (self.offset - begin))  # a map is a part of what is stored
+                    raise
+            if segments is not None:
+                checked(segments, size, stored)
+        except FormatError as error:
+            problem = problem or str(error)
+        if kind < 0:
+            problem = problem or f"an object of the unknown type {header.type!r}"
+        if len(path) > PATH_BYTES_MAX:
+            problem = problem or f"a name of {len(path)} bytes"
+        major = told(b"SCHILY.devmajor", header.major, pax_integer)
+        minor = told(b"SCHILY.devminor", header.minor, pax_integer)
+        device = 0
+        if kind in {stat.S_IFCHR, stat.S_IFBLK}:
+            if 0 <= major <= _MAJOR_MAX and 0 <= minor <= _MINOR_MAX:
+                device = os.makedev(major, minor)
+            else:
+                problem = problem or f"a device with the number {major}:{minor}"
+        reader = AttributeReader(self._accounts)
+        for keyword, value in values.items():
+            reader.take(keyword, value)
+        lost += reader.problems
+        attributes = reader.attributes()
+        mtime_ns = told(b"mtime", header.mtime_ns, pax_time_ns)
+        inode = Inode(
+            max(kind, 0) | mode_with_acl(header.mode, attributes),
+            1,
+            _owner(told(b"uid", header.uid, pax_integer)),
+            _owner(told(b"gid", header.gid, pax_integer)),
+            len(link) if kind == stat.S_IFLNK else size,
+            told(b"atime", mtime_ns if header.atime_ns is None else header.atime_ns, pax_time_ns),
+            mtime_ns,
+            told(b"ctime", mtime_ns if header.ctime_ns is None else header.ctime_ns, pax_time_ns),
+            device,
+        )
+        names = minor if self.identity and kind == stat.S_IFREG and minor else 1
+        return Member(
+            path[: PATH_BYTES_MAX + 1],
+            max(kind, 0),
+            link,
+            inode,
+            attributes,
+            lost,
+            segments,
+            stored,
+            dumpdir,
+            offset,
+            problem,
+            names,
+        )
+
+    def _content_of_link(self, stored: int) -> int:
+        """Bytes of content behind a further name: pax allows them, older tars tell the file's size all the same."""
+        if not stored:
+            return 0
+        block = self._block()
+        self._unread()
+        return 0 if block == _ZEROS or sum_is_good(block) else stored
+
+    def _old_sparse(self, header: Header) -> "tuple[int, array[int]]":
+        segments: array[int] = array("Q")
+        problem: FormatError | None = None
+        size, more = header.size, True
+        try:
+            size, more = old_map(segments, header.block)
+        except FormatError as error:
+            problem = error
+        while more:
+            block = self._block()
+            try:
+                more = more_of_old_map(segments, block) if problem is None else is_continued(block)
+            except FormatError as error:
+                problem, more = error, is_continued(block)
+        if problem is not None:
+            raise problem
+        return size, segments
+
+    def _sparse(
+        self, values: dict[bytes, bytes], offsets: "array[int]", stored: int
+    ) -> "tuple[int, int, array[int] | None]":
+        """Size, bytes of content and map of a regular file."""
+        real = next((values[keyword] for keyword in _SPARSE_SIZES if keyword in values), None)
+        if real is None:
+            return stored, stored, None
+        size = pax_integer(real, "real size")
+        version = values.get(SPARSE_MAJOR, b"0"), values.get(SPARSE_MINOR, b"0")
+        if version == (b"1", b"0"):
+            leading = LeadingMap()
+            while True:
+                if stored < BLOCK_BYTES:
+                    raise FormatError("a map of holes that does not end")
+                stored -= BLOCK_BYTES
+                if not leading.feed(self._block()):
+                    return size, stored, leading.segments
+        if version[0] != b"0":
+            raise FormatError(f"holes of GNU's format {version[0]!r}.{version[1]!r}")
+        return size, stored, map_of_text(values[_SPARSE_MAP]) if _SPARSE_MAP in values else offsets
+
+
+def _owner(number: int) -> int:
+    """A number that chown takes, or the one that it does not set."""
+    return number if 0 <= number < _NO_OWNER else _NO_OWNER
+
+
+def _refuse_dump(block: bytes) -> None:
+    """What begins as a dump may hold an archive in a file further on, which is not the stream that is wanted."""
+    if DUMP_MAGIC in {int.from_bytes(block[24:28], "little"), int.from_bytes(block[24:28], "big")}:
+        raise StreamRefused("not a tar stream but one of dump: name the type 'dump'")

@@ -1,0 +1,144 @@
+"""Where the members of a tar stream go: their paths against the recover list, and the directories that they need.
+
+A tar stream has no list of what it holds, so this is decided member by member. Directories that the stream tells of
+are kept until their attributes are set, last of all; those that are only on the way to something are kept as long as
+there is room and found again when they are needed.
+"""
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from mover.data.beneath import components
+from mover.data.codes import RecoveryStatus
+from mover.data.dump_format import Inode
+from mover.data.recover_catalogue import DirectoryRecord
+from mover.data.recover_plan import Target
+from mover.data.recover_report import RecoverReport, Request
+from mover.data.tree_writer import TreeWriter
+from mover.data.xattr_blob import Attribute
+
+_ON_THE_WAY_MAX: Final = 4096
+DEPTH_MAX: Final = 8192
+
+Parts = list[bytes]
+
+
+class Spot(NamedTuple):
+    """A name in a directory that is written into."""
+
+    target: Target
+    name: bytes
+
+
+class _Wanted(NamedTuple):
+    """One entry of the recover list that a path belongs to, and the path's components behind its own."""
+
+    number: int
+    rest: Parts
+
+
+class Places:
+    """The recover list as the places of members.
+
+    Attributes:
+        targets: directories that the stream told of.
+        found: numbers of the entries of the list that something came for.
+    """
+
+    def __init__(
+        self, requests: list[Request], writer: TreeWriter, report: RecoverReport, *, recursive: bool, makes: bool
+    ) -> None:
+        """Args: makes: directories are made; else only found."""
+        self.targets: list[Target] = []
+        self.found: set[int] = set()
+        self._requests = requests
+        self._writer = writer
+        self._report = report
+        self._recursive = recursive
+        self._makes = makes
+        self._bases = [components(request.name.target.path) for request in requests]
+        self._everything: list[int] = []
+        self._named: dict[bytes, list[int]] = {}
+        self._deepest = 0
+        for number, request in enumerate(requests):
+            parts = components(request.name.original)
+            if parts:
+                self._named.setdefault(b"/".join(parts), []).append(number)
+                self._deepest = max(self._deepest, len(parts))
+            else:
+                self._everything.append(number)
+        self._known: dict[tuple[int, bytes], Target] = {}  # those told of
+        self._on_the_way: dict[tuple[int, bytes], Target] = {}
+        self._made = 0
+
+    def wanted(self, parts: Parts) -> list[_Wanted]:
+        """The entries of the list that a path belongs to."""
+        found = [_Wanted(number, parts) for number in self._everything if self._recursive or not parts]
+        if self._named:
+            for depth in range(1, min(len(parts), self._deepest) + 1):
+                if depth == len(parts) or self._recursive:
+                    numbers = self._named.get(b"/".join(parts[:depth]), ())
+                    found += [_Wanted(number, parts[depth:]) for number in numbers]
+        self.found.update(wanted.number for wanted in found)
+        return found
+
+    def of(self, wanted: Iterable[_Wanted]) -> list[Spot]:
+        """Where an object that is no directory goes; what cannot be is reported."""
+        spots = []
+        for number, rest in wanted:
+            parts = self._bases[number] + rest
+            if not parts:
+                request = self._requests[number]
+                path = request.name.original or b"."
+                self._report.error(path, "would have to take the place of its volume", request)
+                request.status = RecoveryStatus.PATH_EXISTS
+                continue
+            spots.append(Spot(self._directory(number, parts[:-1]), parts[-1]))
+        return spots
+
+    def add_directory(
+        self, wanted: Iterable[_Wanted], inode: Inode, attributes: list[Attribute], offset: int
+    ) -> list[Target]:
+        """A directory that the stream tells of, made where it is not there yet; its attributes are set at the end."""
+        targets = []
+        for number, rest in wanted:
+            parts = self._bases[number] + rest
+            key = number, b"/".join(parts)
+            target = self._known.get(key)
+            record = DirectoryRecord(inode, offset)
+            record.attributes = attributes
+            if target is not None:
+                target.record = record  # told of twice: what came last counts
+            else:
+                self._on_the_way.pop(key, None)
+                target = self._known[key] = self._new(number, parts, record)
+                self.targets.append(target)
+            targets.append(target)
+        return targets
+
+    def missing(self) -> list[Request]:
+        """Entries of the list that nothing came for."""
+        return [request for number, request in enumerate(self._requests) if number not in self.found]
+
+    def finish(self) -> None:
+        """Set the attributes of all directories that the stream told of, deepest first."""
+        self._writer.finish_directories(sorted(self.targets, key=lambda target: len(target.parts)))
+
+    def _directory(self, number: int, parts: Parts) -> Target:
+        key = number, b"/".join(parts)
+        target = self._known.get(key) or self._on_the_way.get(key)
+        if target is None:
+            if len(self._on_the_way) >= _ON_THE_WAY_MAX:
+                del self._on_the_way[next(iter(self._on_the_way))]
+            target = self._on_the_way[key] = self._new(number, parts, None)
+        return target
+
+    def _new(self, number: int, parts: Parts, record: DirectoryRecord | None) -> Target:
+        target = Target(self._made, self._requests[number], None, b"", 0, record)
+        target.parts = parts
+        self._made += 1
+        if self._makes:
+            self._writer.make_directories([target])
+        else:
+            self._report.directories += record is not None
+        return target
