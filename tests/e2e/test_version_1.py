@@ -222,6 +222,9 @@ def test_a_tree_over_three_tapes(make_server: MakeServer, login: Login, shm: Pat
             records.append(client.tape_state().record_num)
             assert state.bytes_processed == sum(records) * RECORD
             client.mtio(v1.EOF)  # behind early warning a mark still fits
+            client.mtio(v1.OFF)
+            assert refusal(client.go_on) == "NO_TAPE_LOADED_ERR"
+            assert client.data_state()[:4] == state[:4]
             client.tape_close()
             assert refusal(client.go_on) == "DEV_NOT_OPEN_ERR"
             operator.change(tapes)

@@ -204,6 +204,17 @@ def test_a_start_onto_a_protected_tape(make_server: MakeServer, login: Login, sh
         )
 
 
+def test_a_start_in_a_drive_that_was_emptied(make_server: MakeServer, login: Login, shm: Path) -> None:
+    make_small_files(shm / "source", files=3, directories=1)
+    server = make_server("server")
+    with connect(server, login) as client:
+        open_drive(client, v1.WRITE_MODE)
+        client.mtio(v1.OFF)
+        assert refusal(client.start_backup, env_of(shm / "source")) == "NO_TAPE_LOADED_ERR"
+        assert client.data_state()[:4] == (v1.NOACTION, v1.IDLE, 0, 0)
+        client.tape_close()
+
+
 # ---- connections
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Final
 
 from mover.control.refusal import Refusal
 from mover.control.tape_service import TapeService
-from mover.ndmp.enums import DataState, ErrorCode, TapeFlag
+from mover.ndmp.enums import DataState, ErrorCode, TapeFlag, TapeOperation
 from mover.ndmp.window import DEFAULT_RECORD_SIZE
 from mover.workers.messages import RecordDone
 
@@ -65,10 +65,11 @@ class RecordTapeService(TapeService):
             raise Refusal(ErrorCode.DEVICE_BUSY_ERR)
 
     async def audit_operation(self, *, writes: bool) -> None:
-        """What START and CONTINUE need of the drive: open, and for a backup writable. Raises Refusal.
+        """What START and CONTINUE need of the drive: open, a tape in it, and for a backup writable. Raises Refusal.
 
         NDMPv1 3.5.2 lists no drive and a protected tape. Of a drive opened in READ mode it says nothing:
-        PERMISSION_ERR, as in later versions (states.md 2.1).
+        PERMISSION_ERR, as in later versions (states.md 2.1). Nor does it of one that was emptied by MTIO OFF:
+        NO_TAPE_LOADED_ERR, so that an operation that waits for its next tape goes on waiting.
         """
         if not self.is_open:
             raise Refusal(ErrorCode.DEV_NOT_OPEN_ERR)
@@ -76,6 +77,9 @@ class RecordTapeService(TapeService):
             state = await self.state()
             protected = state.flags & TapeFlag.WR_PROT
             raise Refusal(ErrorCode.WRITE_PROTECT_ERR if protected else ErrorCode.PERMISSION_ERR)
+        ready = await self.move(TapeOperation.TUR, 1)
+        if ready.error != ErrorCode.NO_ERR:
+            raise Refusal(ready.error, ready.text)
 
     async def write(self, data: bytes) -> RecordDone:
         """Whole records, the last one padded; the count is what is on tape, pad included. Raises Refusal.
