@@ -1,9 +1,10 @@
 """One NDMP connection: bytes in, requests handled strictly in order, replies and posts out.
 
-Theory of operation. A reader task moves the peer's bytes into a short queue, so that a reset is seen also while a
-request is being handled; past the queue TCP makes the peer wait. Requests are taken one at a time; only a GET_STATE
-of DATA or MOVER does not wait behind a TAPE or SCSI request whose device takes long. What goes out, and in which order,
-is the outbox's. Everything the connection owns is let go in ``_release``, whatever ended it.
+Theory of operation. Requests are taken one at a time, by one task. One that is answered from what is at hand, as
+hundreds of DMAs ask for states all the time, costs one round of the scheduler: the wait for it. Beside every other one
+bytes are read ahead, so that a reset is seen also while it is being handled. Only a GET_STATE of DATA or MOVER does not
+wait behind a TAPE or SCSI request whose device takes long. What goes out, and in which order, is the outbox's.
+Everything the connection owns is let go in ``_release``, whatever ended it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import structlog
 import trio
 
 from mover.control import sockets
+from mover.control.control_stream import ControlStream
 from mover.control.data_ports import DataPorts
 from mover.control.data_service import DataService
 from mover.control.handlers import handler_of
@@ -39,8 +41,6 @@ if TYPE_CHECKING:
     from mover.control.node import Node
     from mover.control.workers import Worker
 
-CHUNK_BYTES: Final = 64 * 1024
-CHUNKS_QUEUED: Final = 8
 DISCARDED_MAX: Final = 16  # messages in a row that get no answer
 WATCH_S: Final = 1.0
 WATCH_PART: Final = 0.1  # of the shortest time limit: how late a look may find that it is over
@@ -74,14 +74,13 @@ class Connection:
     data: DataService
     nursery: trio.Nursery
 
-    def __init__(self, node: Node, stream: trio.SocketStream) -> None:
+    def __init__(self, node: Node, stream: ControlStream) -> None:
         self.node = node
         self.config = node.config
         self.session_id = node.next_session_id()
         self.started = time.monotonic()
         self.authenticated_as = ""
         self.challenge: bytes | None = None
-        self.extensions_listed = self.extensions_fixed = False  # how far version 4's negotiation of them is
         self.protocol = ServerProtocol()
         self.volumes = node.volumes
         self.log = structlog.get_logger().bind(session=self.session_id)
@@ -91,12 +90,13 @@ class Connection:
         self._stream = stream
         self._serving = trio.CancelScope()
         self.outbox = Outbox(stream, self.protocol, self.log, self._serving.cancel)
+        self._incoming = Incoming(self.protocol, stream, self.log, self._serving.cancel)
         self.data_ports = DataPorts(self)
         self._last_request = time.monotonic()
         self._busy = False
         self._begun = 0  # requests
         self._answered = 0
-        self._answer_sent = trio.Event()
+        self._answer_sent = trio.lowlevel.ParkingLot()
         self._discarded = 0
         self.local_address, self.local_port = stream.socket.getsockname()[:2]
         self.peer_address, self.peer_port = stream.socket.getpeername()[:2]
@@ -137,28 +137,11 @@ class Connection:
 
     async def _serve(self) -> None:
         sockets.set_control_options(self._stream.socket, self.config.data_connections.peer_timeout_s)
-        sender, receiver = trio.open_memory_channel[bytes](CHUNKS_QUEUED)
         await self.outbox.send(lambda: [self.protocol.connected()])
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._read, sender)
             nursery.start_soon(self._watch)
-            self._incoming = Incoming(self.protocol, receiver, self.log)
             await self._take_requests()
             nursery.cancel_scope.cancel()
-
-    async def _read(self, sender: trio.MemorySendChannel[bytes]) -> None:
-        """Move bytes into the queue; end of file ends the queue, a reset ends the connection."""
-        async with sender:
-            while True:
-                try:
-                    chunk = await self._stream.receive_some(CHUNK_BYTES)
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    self.log.info("connection lost")
-                    self._serving.cancel()
-                    return
-                if not chunk:
-                    return
-                await sender.send(bytes(chunk))
 
     async def _watch(self) -> None:
         """Find peers that do not log in, say nothing for too long, or are gone."""
@@ -243,17 +226,13 @@ class Connection:
     async def _release(self) -> None:
         """Free what the connection has; what fails in one service does not keep the next from freeing its own."""
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(self._close_stream)
+            stack.callback(self._stream.close)
             if self.services_open:
                 for service in (self.tape, self.mover, self.data):
                     stack.push_async_callback(service.release)
                 stack.callback(self.scsi.close)
             stack.callback(self.data_ports.close)
             stack.callback(self.outbox.close)
-
-    async def _close_stream(self) -> None:
-        with trio.move_on_after(1):
-            await self._stream.aclose()
 
     # --- requests
 
@@ -280,7 +259,10 @@ class Connection:
                 self._discarded = 0
                 self._busy = True
                 try:
-                    await (self._answer_slow(event) if event.code >> 8 in _SLOW else self._answer(event))
+                    if event.code in _STATES and not self.data_ports.listening:
+                        await self._answer(event)
+                    else:
+                        await self._answer_reading_ahead(event)
                 finally:
                     self._busy = False
                     self._last_request = time.monotonic()
@@ -311,8 +293,15 @@ class Connection:
         await self.outbox.send(lambda: [reply()])
         await self.outbox.flush()
         self._answered = self._begun
-        self._answer_sent.set()
-        self._answer_sent = trio.Event()
+        if self._answer_sent:
+            self._answer_sent.unpark_all()
+
+    async def _answer_reading_ahead(self, request: Request) -> None:
+        """Answer what may have to wait for somebody else."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._incoming.read_ahead)
+            await (self._answer_slow(request) if request.code >> 8 in _SLOW else self._answer(request))
+            nursery.cancel_scope.cancel()
 
     async def _answer_slow(self, request: Request) -> None:
         """Answer what may wait for a device for hours; a DMA that asks for states meanwhile gets them."""
@@ -346,7 +335,7 @@ class Connection:
         """Wait until a request that begins from now on has been answered."""
         now = self._begun
         while self._answered <= now:
-            await self._answer_sent.wait()
+            await self._answer_sent.park()
 
     async def _handle(self, request: Request) -> Callable[[], bytes]:
         """Run the handler; returns what encodes the reply when its turn to be sent has come."""

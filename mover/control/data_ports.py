@@ -91,6 +91,11 @@ class DataPorts:
         self._listening: dict[str, trio.CancelScope] = {}
         self._arrivals: set[_Arrival] = set()
 
+    @property
+    def listening(self) -> bool:
+        """Whether somebody may connect."""
+        return bool(self._arrivals)
+
     async def settle(self) -> None:
         """Wait, not for ever, until who has connected is dealt with."""
         if not self._arrivals:  # as with nearly every request

@@ -1,41 +1,61 @@
 """What comes in from the DMA of one control connection: whole messages, one at a time, as somebody asks for them."""
 
+from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 import structlog
 import trio
 
+from mover.control.control_stream import ControlStream
 from mover.ndmp.errors import FramingError
 from mover.ndmp.server import Answered, Discarded, Request, ServerProtocol
 
+CHUNK_BYTES: Final = 64 * 1024
+CHUNKS_AHEAD: Final = 8
 UNAUTHENTICATED_BYTES_MAX: Final = 64 * 1024  # of one message, before a login
 
 Event = Request | Answered | Discarded
 
 
 class Incoming:
-    """Messages out of the chunks that the reader puts into its queue.
+    """Messages out of what the DMA sends.
 
     A message is decoded when it is asked for: what stands in front of it, a login or a version, governs how it is read.
+    Who asks for the next one reads the socket himself. Who handles one that may take long has ``read_ahead`` running
+    beside that: a reset is seen at once, and past a few chunks TCP makes the DMA wait.
+
+    Args:
+        lost: called when the connection has broken.
     """
 
     def __init__(
         self,
         protocol: ServerProtocol,
-        chunks: trio.MemoryReceiveChannel[bytes],
+        stream: ControlStream,
         log: structlog.typing.FilteringBoundLogger,
+        lost: Callable[[], None],
     ) -> None:
         self._protocol = protocol
-        self._chunks = chunks
+        self._stream = stream
         self._log = log
+        self._lost = lost
         self._pending = 0
         self._held: Event | None = None
+        self._chunks: deque[bytes] = deque()  # read ahead
+        self._reading_ahead = False
+        self._ended = False
+        self._moved = trio.lowlevel.ParkingLot()  # a chunk has come or gone, or the end has come
+        self._in_a_row = False
 
     async def next(self) -> Event | None:
         """The next message; None when no more can come. Nothing is lost when it is cancelled."""
         if self._held is not None:
             held, self._held = self._held, None
             return held
+        if self._in_a_row:  # a DMA that sends faster than we answer does not keep the others waiting
+            await trio.lowlevel.checkpoint()
+        self._in_a_row = True
         while True:
             try:
                 event = self._protocol.next_event()
@@ -48,12 +68,51 @@ class Incoming:
             if not self._protocol.authenticated and self._pending > UNAUTHENTICATED_BYTES_MAX:
                 self._log.warning("message too long before login", bytes=self._pending)
                 return None
-            try:
-                chunk = await self._chunks.receive()
-            except trio.EndOfChannel:
+            if not await self._feed():
                 return None
-            self._protocol.feed(chunk)
-            self._pending += len(chunk)
+
+    async def _feed(self) -> bool:
+        """Give the protocol what comes next; False when that is the end."""
+        while not self._chunks:
+            if self._ended:
+                return False
+            self._in_a_row = False
+            await (self._moved.park() if self._reading_ahead else self._receive())
+        chunk = self._chunks.popleft()
+        if self._reading_ahead:
+            self._moved.unpark_all()
+        self._protocol.feed(chunk)
+        self._pending += len(chunk)
+        return True
+
+    async def _receive(self) -> None:
+        """Wait for bytes, and take them; the end ends what comes in, a reset the connection."""
+        try:
+            await self._stream.arrival()
+            chunk = self._stream.receive_now(CHUNK_BYTES)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._log.info("connection lost")
+            self._ended = True
+            self._lost()
+            return
+        if chunk:
+            self._chunks.append(chunk)
+        elif chunk is not None:
+            self._ended = True
+
+    async def read_ahead(self) -> None:
+        """Read on while a message is handled, until all has come or this is cancelled."""
+        self._reading_ahead = True
+        try:
+            while not self._ended:
+                if len(self._chunks) >= CHUNKS_AHEAD:
+                    await self._moved.park()
+                    continue
+                await self._receive()
+                self._moved.unpark_all()
+        finally:
+            self._reading_ahead = False
+            self._moved.unpark_all()
 
     async def next_before(self, done: trio.Event) -> Event | None:
         """As next, but None when ``done`` comes first."""

@@ -1,8 +1,9 @@
 """What goes out to the DMA of one control connection: replies, posts, file history.
 
-Theory of operation. There is one send lock and one send per message. A post that a request causes goes out behind its
-reply: between ``hold_posts`` and ``flush`` posts wait in order. A job that posts without end is held up by ``room``
-and ``send_history``, so that nothing piles up here.
+Theory of operation. There is one send lock and one send per message. A message that the kernel takes at once goes out
+without a round of the scheduler. A post that a request causes goes out behind its reply: between ``hold_posts`` and
+``flush`` posts wait in order. A job that posts without end is held up by ``room`` and ``send_history``, so that
+nothing piles up here.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from typing import Final
 import structlog
 import trio
 
+from mover.control.control_stream import ControlStream
 from mover.ndmp.errors import NdmpError
 from mover.ndmp.messages import Body, LogMessagePost
 from mover.ndmp.server import ServerProtocol
@@ -43,7 +45,7 @@ class Outbox:
 
     def __init__(
         self,
-        stream: trio.SocketStream,
+        stream: ControlStream,
         protocol: ServerProtocol,
         log: structlog.typing.FilteringBoundLogger,
         lost: Callable[[], None],
@@ -54,7 +56,8 @@ class Outbox:
         self._log = log
         self._lost = lost
         self._lock = trio.Lock()
-        self._gate: trio.Event | None = None
+        self._holding = False
+        self._gate = trio.lowlevel.ParkingLot()  # who waits until posts are no longer held
         self._deferred: list[Body] = []
         self._closed = False
 
@@ -64,17 +67,22 @@ class Outbox:
 
     def hold_posts(self) -> None:
         """A request is handled: its reply goes out before the posts it causes."""
-        if self._gate is None:
-            self._gate = trio.Event()
+        self._holding = True
 
     async def send(self, *messages: Callable[[], list[bytes | memoryview]]) -> None:
         """Encode and send under the lock, so that sequence numbers leave in order; a lost peer ends the connection.
 
         Nothing comes between several messages. One that is encoded to nothing is left out.
         """
-        async with self._lock:
+        try:
+            self._lock.acquire_nowait()
+        except trio.WouldBlock:
+            await self._lock.acquire()
+        try:
             for encode in messages:
                 await self._transmit(encode)
+        finally:
+            self._lock.release()
 
     async def _transmit(self, encode: Callable[[], list[bytes | memoryview]]) -> None:
         if self._closed:
@@ -85,7 +93,10 @@ class Outbox:
         if self.on_message is not None:
             self.on_message(parts)
         try:
-            await self._stream.send_all(parts[0] if len(parts) == 1 else b"".join(parts))
+            data = parts[0] if len(parts) == 1 else b"".join(parts)
+            sent = self._stream.send_now(data)
+            if sent < len(data):
+                await self._stream.send_all(memoryview(data)[sent:])
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._closed = True
             self._lost()
@@ -102,9 +113,9 @@ class Outbox:
 
     def open_gate(self) -> None:
         """No reply will come for the posts that wait: what is posted from now on goes straight out."""
-        gate, self._gate = self._gate, None
-        if gate is not None:
-            gate.set()
+        self._holding = False
+        if self._gate:
+            self._gate.unpark_all()
 
     def _encode(self, body: Body) -> list[bytes | memoryview]:
         try:
@@ -118,15 +129,15 @@ class Outbox:
 
     async def post(self, *bodies: Body) -> None:
         """Send posts, behind the reply of the request that is being handled; nothing comes between them."""
-        if self._gate is not None:
+        if self._holding:
             self._deferred.extend(bodies)
             return
         await self._send_posts(*bodies)
 
     async def room(self) -> None:
         """Wait while too many posts are held back: what a job says without end must not pile up here."""
-        while self._gate is not None and len(self._deferred) >= DEFERRED_MAX:
-            await self._gate.wait()
+        while self._holding and len(self._deferred) >= DEFERRED_MAX:
+            await self._gate.park()
 
     async def log_message(self, log_type: int, text: str | bytes) -> None:
         """A LOG message for people at the DMA."""
@@ -138,7 +149,8 @@ class Outbox:
         await self.log_message(line.log_type, line.text)
 
     async def send_history(self, code: int, body: memoryview) -> None:
-        """One encoded file history post; waits for the DMA to read."""
-        while self._gate is not None:
-            await self._gate.wait()
+        """One encoded file history post; waits for the DMA to read, and lets other tasks run in any case."""
+        await trio.lowlevel.checkpoint()
+        while self._holding:
+            await self._gate.park()
         await self.send(lambda: [self._protocol.post_raw(code, body), body])

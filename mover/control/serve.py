@@ -19,6 +19,7 @@ import trio
 from mover.config import Config, ConfigError, Lif, load_config
 from mover.control.admin_server import AdminServer
 from mover.control.connection import Connection
+from mover.control.control_stream import ControlStream
 from mover.control.drives import Devices
 from mover.control.holding import HeldError, hold
 from mover.control.logs import configure_logs
@@ -264,7 +265,7 @@ async def _begin(node: Node, sock: trio.socket.SocketType) -> None:
                 log.debug("refusal not sent", error=error.strerror)
         return
     try:
-        connection = Connection(node, trio.SocketStream(sock))
+        connection = Connection(node, ControlStream(sock))
     except OSError as error:  # gone before it was served
         log.debug("connection lost at once", error=error.strerror)
         sock.close()

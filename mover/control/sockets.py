@@ -16,11 +16,13 @@ from mover.workers.peer import set_keepalive
 
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 _PORT_TRIES: Final = 200
+UNSENT_BYTES_MAX: Final = 16 * 1024  # of a control connection, in the kernel: what comes next stands behind them
 
 
 def set_control_options(sock: trio.socket.SocketType, peer_timeout_s: int) -> None:
-    """No delay for replies, and probes to a peer that is silent."""
+    """No delay for replies, not behind much file history either, and probes to a peer that is silent."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES_MAX)
     set_keepalive(sock, peer_timeout_s)
 
 

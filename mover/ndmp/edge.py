@@ -45,6 +45,9 @@ def map_error(version: int, error: int) -> int:
             return ErrorCode.UNDEFINED_ERR
 
 
+_SAME: Final = (f.same, f.same)
+
+
 class Conversion(msgspec.Struct, frozen=True):
     """A body that one version carries in a form of its own."""
 
@@ -54,16 +57,22 @@ class Conversion(msgspec.Struct, frozen=True):
     fields: Mapping[str, f.Pair] = {}  # internal field -> way out, way in
     fill_out: Mapping[str, int] = {}  # wire fields that the internal form lacks
     fill_in: Mapping[str, int] = {}  # internal fields that the wire lacks and that have no default
+    out: tuple[tuple[str, f.Convert, int], ...] = ()  # made here: each wire field's source, way, or value
+
+    def __post_init__(self) -> None:
+        internal_name = {wire: internal for internal, wire in self.rename.items()}
+        steps: list[tuple[str, f.Convert, int]] = []
+        for wire_field in self.wire.__struct_fields__:
+            if wire_field in self.fill_out:
+                steps.append(("", f.same, self.fill_out[wire_field]))
+            else:
+                name = internal_name.get(wire_field, wire_field)
+                steps.append((name, self.fields.get(name, _SAME)[0], 0))
+        msgspec.structs.force_setattr(self, "out", tuple(steps))
 
     def outward(self, body: msgspec.Struct) -> m.Body:
         """Internal form to wire form."""
-        internal_name = {wire: internal for internal, wire in self.rename.items()}
-        values: dict[str, Any] = dict(self.fill_out)
-        for wire_field in self.wire.__struct_fields__:
-            if wire_field not in values:
-                name = internal_name.get(wire_field, wire_field)
-                values[wire_field] = self.fields.get(name, _SAME)[0](getattr(body, name))
-        return self.wire(**values)
+        return self.wire(*[way(getattr(body, name)) if name else value for name, way, value in self.out])
 
     def inward(self, body: msgspec.Struct) -> m.Body:
         """Wire form to internal form."""
@@ -75,7 +84,6 @@ class Conversion(msgspec.Struct, frozen=True):
         return self.internal(**values)
 
 
-_SAME: Final = (f.same, f.same)
 _ADDRESS: Final = (f.address_out_v3, f.address_in_v3)
 _V2_MOVER: Final = {"data_connection_addr": "mover"}
 _PAUSE_V2: Final = (f.pause_reason_out_v2, f.same)

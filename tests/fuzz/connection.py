@@ -28,6 +28,7 @@ from mover.control import connection as control_connection
 from mover.control import data_ports
 from mover.control.cartridges import InventoryError
 from mover.control.connection import Connection
+from mover.control.control_stream import ControlStream
 from mover.control.drives import Devices
 from mover.control.node import Node
 from mover.control.status import session_status
@@ -103,7 +104,7 @@ class Player:
         self._cans = CANNED_MAX
         node = Node(stage.config, cast("Supervisor", fakes.Supervisor(self._scene)), Devices(stage.config, stage.store))
         self._node = node
-        self._connection = Connection(node, cast("trio.SocketStream", self._stream))
+        self._connection = Connection(node, cast("ControlStream", self._stream))
 
     @property
     def sent(self) -> list[bytes]:

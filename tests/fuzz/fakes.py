@@ -147,6 +147,11 @@ class ControlStream:
         self._reset = False
         self._changed = trio.Event()
 
+    @property
+    def waiting(self) -> int:
+        """Bytes of the DMA that the server has not taken yet."""
+        return len(self._incoming)
+
     def _change(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
@@ -172,28 +177,35 @@ class ControlStream:
         self.reading = reading
         self._change()
 
-    async def receive_some(self, limit: int) -> bytes:
-        while not self._incoming:
-            if self._reset:
-                raise trio.BrokenResourceError
-            if self._ended:
-                return b""
+    async def arrival(self) -> None:
+        if self._incoming or self._ended or self._reset:
+            await trio.lowlevel.checkpoint()
+        while not (self._incoming or self._ended or self._reset):
             await self._changed.wait()
-        data = bytes(self._incoming[:limit])
-        del self._incoming[:limit]
-        return data
 
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await trio.lowlevel.checkpoint()
-        while not self.reading and not self._reset:
-            await self._changed.wait()
+    def receive_now(self, limit: int) -> bytes | None:
+        if self._incoming:
+            data = bytes(self._incoming[:limit])
+            del self._incoming[:limit]
+            return data
         if self._reset:
             raise trio.BrokenResourceError
-        self.sent.append(bytes(data))
+        return b"" if self._ended else None
 
-    async def aclose(self) -> None:
+    def send_now(self, data: bytes | memoryview) -> int:
+        if self._reset:
+            raise trio.BrokenResourceError
+        if not self.reading:
+            return 0
+        self.sent.append(bytes(data))
+        return len(data)
+
+    async def send_all(self, data: bytes | memoryview) -> None:
+        while not self.send_now(data):
+            await self._changed.wait()
+
+    def close(self) -> None:
         self.reset()
-        await trio.lowlevel.checkpoint()
 
 
 class DataSocket(trio.socket.SocketType):
