@@ -21,6 +21,7 @@ _NOBODY: Final = 0xFFFF_FFFF  # a user or group that chown cannot set
 # What a user without privileges, or a file system without the feature, answers.
 _NOT_FOR_US: Final = frozenset({errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.EINVAL, errno.ENODATA})
 Path = Callable[[], bytes]  # asked for when there is something to tell
+_OF_PEOPLE: Final = (b"user.", b"trusted.")  # not those that a security module sets by itself
 _ACLS: Final = (ACL_ACCESS, ACL_DEFAULT)
 
 
@@ -69,6 +70,19 @@ class AttributeWriter:
             os.utime(fd, ns=(inode.atime_ns, inode.mtime_ns))
         except (OSError, OverflowError) as error:
             self._failed("mode and times", path, error, request)
+
+    def clear(self, fd: int, wanted: Sequence[Attribute], path: Path, request: Request) -> None:
+        """Remove extended attributes that people set, and the dump does not name, from a directory that was there."""
+        kept = {name for name, _ in wanted}
+        try:
+            names = [os.fsencode(name) for name in os.listxattr(fd)]
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                self._failed("removal of extended attributes", path, error, request)
+            return
+        for name in names:
+            if name.startswith(_OF_PEOPLE) and name not in kept:
+                self._remove(fd, name, path, request)
 
     def set_named(
         self, directory: int, name: bytes, inode: Inode, attributes: Sequence[Attribute], path: Path, request: Request
@@ -125,7 +139,7 @@ class AttributeWriter:
         except OSError as error:
             # No ACL, none possible here, or no directory: then there is nothing to remove.
             if error.errno not in {errno.ENODATA, errno.EOPNOTSUPP, errno.EINVAL, errno.EACCES}:
-                self._failed("removal of an ACL", path, error, request)
+                self._failed("removal of extended attributes", path, error, request)
 
     def _not_set(self, name: bytes, path: Path, error: Exception, request: Request) -> None:
         kind = name if name in _ACLS else name.partition(b".")[0] + b".*"

@@ -59,6 +59,31 @@ def open_directory_at(parent: int, name: bytes) -> int:
     return os.open(name, DIRECTORY_FLAGS, dir_fd=parent)
 
 
+def open_or_allow_at(parent: int, name: bytes) -> tuple[int, int]:
+    """As open_directory_at, also where the owner, who is this user, has no right to: it is given to him.
+
+    Returns:
+        the descriptor, and the mode that the directory had before.
+
+    Raises:
+        OSError: as open_directory_at.
+    """
+    try:
+        fd = open_directory_at(parent, name)
+    except PermissionError:
+        pinned = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            status = os.fstat(pinned)
+            if status.st_uid != os.geteuid() or status.st_mode & 0o700 == 0o700:
+                raise
+            mode = status.st_mode & 0o7777
+            os.chmod(b"/proc/self/fd/%d" % pinned, mode | 0o700)  # an O_PATH descriptor cannot do it itself
+        finally:
+            os.close(pinned)
+        return open_directory_at(parent, name), mode
+    return fd, os.fstat(fd).st_mode & 0o7777
+
+
 def _openat2(root: int, path: bytes) -> int:
     for _ in range(_TRIES):
         fd = int(_libc.syscall(_number, ctypes.c_int(root), path, ctypes.byref(_how), _how_size))

@@ -35,12 +35,12 @@ def wrong_dump(first: Header, env: Pairs) -> str:
     if wanted in {b"", first.label}:
         return ""
     date = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(first.date))
-    found = f"the dump of {_shown(first.filesystem)} of {date} (id {_shown(first.label)})"
+    found = f"the dump of {shown(first.filesystem)} of {date} (id {shown(first.label)})"
     filesystem = values.get(b"FILESYSTEM", b"")
-    of = f" of {_shown(filesystem)}" if filesystem else ""
-    return f"the tape file holds {found}, not the dump{of} that is wanted (id {_shown(wanted)})"
+    of = f" of {shown(filesystem)}" if filesystem else ""
+    return f"the tape file holds {found}, not the dump{of} that is wanted (id {shown(wanted)})"
 
 
-def _shown(text: bytes) -> str:
+def shown(text: bytes) -> str:
     """Bytes of a header as they may stand in a line of text."""
     return "".join(c if c.isprintable() else " " for c in text.decode("utf-8", "replace")) or "unknown"

@@ -10,7 +10,7 @@ from mover.data.dump_format import RECORD_BYTES, Header, Inode
 from mover.data.recover_plan import Plan, Target
 from mover.data.recover_report import RecoverReport
 from mover.data.stream_blocks import BlockReader
-from mover.data.tree_writer import TreeWriter, remove
+from mover.data.tree_writer import KeptExisting, TreeWriter, remove
 from mover.data.xattr_blob import Attribute
 
 FILE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -145,6 +145,8 @@ class ObjectMaker:
 
         try:
             current.made = self._writer.make(self._writer.descriptor(current.target), current.name, create)
+        except KeptExisting:
+            self._report.kept_existing(current.path(), current.target.request, named=current.target.record is None)
         except PermissionError as error:
             if kind in _DEVICES and error.errno == errno.EPERM:
                 self._report.left_out("device nodes", current.path, error)
@@ -287,6 +289,8 @@ class ObjectMaker:
             self._report.files += 1
             if current.damaged:
                 other.target.request.fail(current.target.request.status)
+        except KeptExisting:
+            self._report.kept_existing(other.path(), other.target.request, named=other.target.record is None)
         except OSError as error:
             self._report.error(other.path(), error, other.target.request)
             self._writer.check_volume(other.target)

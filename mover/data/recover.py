@@ -8,6 +8,7 @@ import contextlib
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Final
 
 from mover.data.backup_history import HistorySender
@@ -19,8 +20,11 @@ from mover.data.file_systems import FlushFailed
 from mover.data.left_out import read_left_out
 from mover.data.recover_catalogue import read_catalogue
 from mover.data.recover_direct import DirectRecover
+from mover.data.recover_dry import DryRecoverer, list_names
 from mover.data.recover_files import FileRecoverer
 from mover.data.recover_history import HistoryRecoverer
+from mover.data.recover_levels import Levels, NotBegun
+from mover.data.recover_options import RecoverOptions, recover_options
 from mover.data.recover_plan import Plan, make_plan
 from mover.data.recover_report import NOT_IN_BACKUP, RecoverReport, Request
 from mover.data.recover_stream import ALL_ONES, RecordReader
@@ -50,23 +54,36 @@ def start(channel: Channel, message: StartRecover | StartRecoverFilehist) -> Non
         if isinstance(message, StartRecoverFilehist):
             history = stack.enter_context(Producer(RingFds(*channel.take_descriptors(3))))
         volumes: dict[bytes, int] = {}
+        tables: list[int] = []
         try:
             if message.butype != BUTYPE:
                 raise _Wrong(f"backup type {message.butype!r} is not known here; use {BUTYPE!r}")
             if isinstance(message, StartRecover):
                 _check_names(message)
                 stream_bytes(message.env)
-                volumes = _open_volumes(message)
+                tables = [*map(_closed_by(stack), channel.take_descriptors(message.tables))]
+                if recover_options(message.env).writes:
+                    volumes = _open_volumes(message)
         except (_Wrong, BadVariable) as wrong:
             channel.send(Refused(ILLEGAL_ARGS, str(wrong)))
             return
         channel.send(Done())
         job = _Job(channel, consumer)
         if isinstance(message, StartRecover):
-            job.recover(message, volumes)
+            job.recover(message, volumes, tables)
         else:
             assert history is not None
             job.filehist(message, history)
+
+
+def _closed_by(stack: contextlib.ExitStack) -> Callable[[int], int]:
+    """Has a descriptor closed with a stack."""
+
+    def keep(fd: int) -> int:
+        stack.callback(os.close, fd)
+        return fd
+
+    return keep
 
 
 def _check_names(message: StartRecover) -> None:
@@ -102,7 +119,9 @@ class _Job:
         self._report.enter(DataPhase.DIRECTORIES)
         self._reader = RecordReader(consumer, self._skipped, self._publish)
         self._direct: DirectRecover | None = None
-        self._recoverer: FileRecoverer | DirectRecover | None = None
+        self._recoverer: FileRecoverer | DirectRecover | DryRecoverer | None = None
+        self._levels: Levels | None = None
+        self._table_kept = False
 
     def _skipped(self, records: int, first: int, why: str, zeros: bool) -> None:
         text = f"{records} records of the stream from offset {first} on were skipped: {why}"
@@ -121,10 +140,16 @@ class _Job:
         """Read so far."""
         return self._reader.offset if self._direct is None else self._direct.received_bytes
 
-    def recover(self, message: StartRecover, volumes: dict[bytes, int]) -> None:
-        """Recover what the list names."""
+    def recover(self, message: StartRecover, volumes: dict[bytes, int], tables: list[int]) -> None:
+        """Recover what the list names.
+
+        Args:
+            tables: open files for the names of the destination: of the new table and of the old one.
+        """
         requests = [Request(name) for name in message.names]
-        writer = TreeWriter(volumes, self._report)
+        options = recover_options(message.env)
+        writer = TreeWriter(volumes, self._report, overwrites=options.overwrites)
+        self._levels = Levels(tables, requests, writer, self._report)
         halt, text = HaltReason.INTERNAL_ERROR, ""
         try:
             halt, text = self._recover_by_either_way(requests, writer, message)
@@ -173,12 +198,18 @@ class _Job:
         report.enter(DataPhase.FINISH)
         self._publish()
         # Control ends the ring: the data operation is to be HALTED before the mover hears that nothing more is wanted.
-        report.finish(halt, text, stream_bytes=self._stream_bytes(), history_entries=history_entries)
+        report.finish(
+            halt,
+            text,
+            stream_bytes=self._stream_bytes(),
+            history_entries=history_entries,
+            table_kept=self._table_kept,
+        )
 
     def _recover_by_either_way(
         self, requests: list[Request], writer: TreeWriter, message: StartRecover
     ) -> tuple[HaltReason, str]:
-        if not message.direct:
+        if not message.direct or message.tables or not recover_options(message.env).writes:
             return self._recover(requests, writer, message)
         direct = DirectRecover(self._channel, self._consumer, self._reader, self._report, message)
         left = requests
@@ -209,18 +240,24 @@ class _Job:
     def _recover(self, requests: list[Request], writer: TreeWriter, message: StartRecover) -> tuple[HaltReason, str]:
         reader, report = self._reader, self._report
         self._channel.send(WantData(0, ALL_ONES))
+        options, levels = recover_options(message.env), self._levels
+        assert levels is not None
         try:
             catalogue = read_catalogue(reader, report, message.env)
+            levels.decide(catalogue)
         except StreamBroken as broken:
             _fail_all(requests)
             return HaltReason.CONNECT_ERROR, str(broken)
         except StreamRefused as refused:
             _fail_all(requests)
             return HaltReason.INTERNAL_ERROR, str(refused)
-        plan = make_plan(catalogue, requests, report, recursive=message.recursive)
+        plan = make_plan(catalogue, requests, report, recursive=message.recursive, table=levels.beginning)
+        if not options.writes:
+            return self._recover_dry(plan, options)
         halt, text = HaltReason.SUCCESSFUL, ""
         recoverer = FileRecoverer(reader, plan, writer, report, self._channel.fileno())
         try:
+            levels.begin(catalogue)
             writer.make_directories(plan.targets)
             report.enter(DataPhase.FILES)
             self._recoverer = recoverer
@@ -239,13 +276,40 @@ class _Job:
             writer.finish_directories(plan.targets)
             if halt is HaltReason.SUCCESSFUL:
                 writer.file_systems.flush()
+                self._table_kept = levels.keep(catalogue)
         except DestinationLost as lost:
             _fail_all(requests)
             return HaltReason.INTERNAL_ERROR, str(lost)
+        except NotBegun as not_begun:
+            _fail_all(requests)
+            return HaltReason.INTERNAL_ERROR, str(not_begun)
         except FlushFailed as error:
             _fail_all(requests)
             return HaltReason.INTERNAL_ERROR, str(error)
         return halt, self._summary() if halt is HaltReason.SUCCESSFUL else text
+
+    def _recover_dry(self, plan: Plan, options: RecoverOptions) -> tuple[HaltReason, str]:
+        """LIST and NOWRITE: the same stream and the same words, and nothing is made."""
+        report = self._report
+        if options.lists:
+            list_names(plan, report)
+            objects = counted(report.directories + report.files, "object", "objects")
+            return HaltReason.SUCCESSFUL, f"{objects} listed, nothing was written (LIST)"
+        report.directories = sum(target.record is not None for target in plan.targets)
+        report.enter(DataPhase.FILES)
+        recoverer = self._recoverer = DryRecoverer(self._reader, plan, report)
+        halt, text = HaltReason.SUCCESSFUL, ""
+        try:
+            recoverer.run()
+        except StreamBroken as broken:
+            halt, text = HaltReason.CONNECT_ERROR, str(broken)
+        except StreamRefused as refused:
+            halt, text = HaltReason.INTERNAL_ERROR, str(refused)
+        if halt is not HaltReason.SUCCESSFUL:
+            recoverer.abandon()
+        if missing := recoverer.missing():
+            self._note_missing(missing, plan, recoverer.end)
+        return halt, text or f"{self._summary()}: nothing was written (NOWRITE)"
 
     def _summary(self) -> str:
         """One line on a recover that went well."""
@@ -256,7 +320,9 @@ class _Job:
         )
         if report.absent:
             text += f", {counted(report.absent, 'object', 'objects')} not in the backup"
-        return text
+        if report.kept:
+            text += f", {report.kept} that existed kept"
+        return text + (self._levels.summary if self._levels is not None else "")
 
     def _note_missing(self, entries: list[int], plan: Plan, end: Header | None) -> None:
         """What the directories name and the stream did not bring: one line each, or one for all of a broken stream.

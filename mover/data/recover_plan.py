@@ -13,6 +13,7 @@ from typing import Final
 from mover.data.beneath import components
 from mover.data.codes import RecoveryStatus
 from mover.data.dump_format import DT_DIRECTORY, ROOT_INUMBER
+from mover.data.name_table import NameTable
 from mover.data.recover_catalogue import Catalogue, DirectoryRecord
 from mover.data.recover_report import RecoverReport, Request
 
@@ -28,9 +29,22 @@ class Target:
         record: the directory of the dump that it becomes; None = only the place of a single object.
         failed: it could not be made, and what belongs in it cannot be either.
         inherits: new objects in it get a group or an ACL from it, or may.
+        existed: it was there before.
     """
 
-    __slots__ = ("failed", "index", "inherits", "inumber", "name", "parent", "parts", "record", "request", "volume")
+    __slots__ = (
+        "existed",
+        "failed",
+        "index",
+        "inherits",
+        "inumber",
+        "name",
+        "parent",
+        "parts",
+        "record",
+        "request",
+        "volume",
+    )
 
     def __init__(
         self,
@@ -51,6 +65,7 @@ class Target:
         self.parts: list[bytes] = []
         self.failed = False
         self.inherits = False
+        self.existed = False
 
     def place(self) -> tuple[bytes, list[bytes]]:
         """The volume and the components below it."""
@@ -124,8 +139,19 @@ class Plan:
         self.end()
 
 
-def make_plan(catalogue: Catalogue, requests: list[Request], report: RecoverReport, *, recursive: bool) -> Plan:
-    """Look every requested name up and note all that it stands for; names that do not exist are reported."""
+def make_plan(
+    catalogue: Catalogue,
+    requests: list[Request],
+    report: RecoverReport,
+    *,
+    recursive: bool,
+    table: NameTable | None = None,
+) -> Plan:
+    """Look every requested name up and note all that it stands for; names that do not exist are reported.
+
+    Args:
+        table: filled with the directories on the way, as they come to be.
+    """
     plan = Plan(requests)
     lookup = PathLookup(catalogue)
     for request in requests:
@@ -139,7 +165,7 @@ def make_plan(catalogue: Catalogue, requests: list[Request], report: RecoverRepo
             top = plan.add_target(request, None, b"", inumber, catalogue.directories[inumber])
             top.parts = target_parts
             if recursive:
-                _add_contents(plan, catalogue, top, report)
+                _add_contents(plan, catalogue, top, report, table)
         elif not target_parts:
             report.error(request.name.original, "would have to take the place of its volume", request)
             request.status = RecoveryStatus.PATH_EXISTS
@@ -189,7 +215,9 @@ class PathLookup:
         return children
 
 
-def _add_contents(plan: Plan, catalogue: Catalogue, top: Target, report: RecoverReport) -> None:
+def _add_contents(
+    plan: Plan, catalogue: Catalogue, top: Target, report: RecoverReport, table: NameTable | None
+) -> None:
     """Note everything below a directory."""
     directories, request = catalogue.directories, top.request
     seen = {top.inumber}
@@ -210,7 +238,10 @@ def _add_contents(plan: Plan, catalogue: Catalogue, top: Target, report: Recover
             plan.inumbers.extend(found.inumbers)
             plan.places.extend([target.index] * len(found.inumbers))
             plan.names += found.names
+            if table is not None:
+                table.add(target.inumber, found.inumbers, bytes(len(found.names)), found.names)
             continue
+        taken: list[tuple[int, int, bytes]] = []
         for inumber, kind, name in zip(found.inumbers, found.kinds, found.names, strict=True):
             if inumber in directories:
                 if inumber in seen:
@@ -218,9 +249,18 @@ def _add_contents(plan: Plan, catalogue: Catalogue, top: Target, report: Recover
                 else:
                     seen.add(inumber)
                     stack.append(plan.add_target(request, target, name, inumber, directories[inumber]))
+                    taken.append((inumber, 1, name))
             elif not catalogue.contains(inumber):
                 continue  # not changed since the base of an incremental dump
             elif kind == DT_DIRECTORY:
                 report.error(target.path(name), "the directory is named in the dump but not in it", request)
             else:
                 plan.add_entry(inumber, target, name)
+                taken.append((inumber, 0, name))
+        if table is not None:
+            table.add(
+                target.inumber,
+                [inumber for inumber, _, _ in taken],
+                bytes([kind for _, kind, _ in taken]),
+                [name for _, _, name in taken],
+            )

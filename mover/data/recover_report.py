@@ -56,11 +56,13 @@ class RecoverReport(Report):
 
     Attributes:
         absent: objects that the backup had to leave out; no errors of the recover.
+        kept: objects that were there and were to stay.
     """
 
     def __init__(self, channel: Channel, gauges: memoryview) -> None:
         super().__init__(channel, gauges)
         self.absent = 0
+        self.kept = 0
         self._left_out: dict[str, int] = {}
 
     def error(self, path: bytes, why: Exception | str, request: Request | None = None) -> None:
@@ -80,6 +82,13 @@ class RecoverReport(Report):
         """An object that the backup could not read, and says so."""
         self.absent += 1
         self.log(LogType.WARNING, path + b": " + NOT_IN_BACKUP.encode())
+
+    def kept_existing(self, path: bytes, request: Request, *, named: bool) -> None:
+        """What was there stays, as was asked for: no error, but what the list names itself is not recovered then."""
+        self.kept += 1
+        self.log(LogType.NORMAL, path + b": it exists and was kept")
+        if named:
+            request.fail(RecoveryStatus.PATH_EXISTS)
 
     def left_out(self, what: str, path: Callable[[], bytes], why: Exception) -> None:
         """What this user or this file system does not allow: named once a kind, counted always, no error."""

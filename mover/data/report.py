@@ -74,13 +74,21 @@ class Report:
             self.say(LogType.WARNING, f"{lines} about single objects not sent")
 
     def finish(
-        self, halt: HaltReason, text: str, *, stream_bytes: int, history_entries: int, env: Pairs | None = None
+        self,
+        halt: HaltReason,
+        text: str,
+        *,
+        stream_bytes: int,
+        history_entries: int,
+        env: Pairs | None = None,
+        table_kept: bool = False,
     ) -> None:
         """Publish the last figures and send the worker's last word.
 
         Args:
             stream_bytes: of the stream made or read.
             env: pairs that GET_ENV adds or replaces.
+            table_kept: the file that control gave for a table holds a whole one.
         """
         self.publish()
         self._channel.send(
@@ -94,5 +102,6 @@ class Report:
                 stream_bytes=stream_bytes,
                 history_entries=history_entries,
                 env=env or [],
+                table_kept=table_kept,
             )
         )

@@ -13,11 +13,12 @@ from collections.abc import Callable
 from typing import Final
 
 from mover.data.attribute_writer import AttributeWriter
-from mover.data.beneath import make_beneath, open_beneath, open_directory_at
+from mover.data.beneath import components, make_beneath, open_beneath, open_directory_at, open_or_allow_at
 from mover.data.file_systems import FileSystems
 from mover.data.recover_plan import Target
 from mover.data.recover_report import RecoverReport
 from mover.data.xattr_blob import ACL_ACCESS, ACL_DEFAULT
+from mover.workers.messages import Place
 
 DESCRIPTORS_MAX: Final = 256
 _KEPT_LEVELS: Final = 64  # of a deep path: the next one asked for is the one above, again and again
@@ -28,23 +29,29 @@ class DestinationLost(Exception):  # noqa: N818 - the end of the whole job
     """The destination volume is not there any more."""
 
 
+class KeptExisting(OSError):  # noqa: N818 - as it was asked for
+    """What has the name of an object was kept, since nothing is to be overwritten."""
+
+
 class TreeWriter:
     """The destination of one recover.
 
     Args:
         volumes: open directories by their paths; owned from here on.
+        overwrites: what has the name of an object gives way to it, unless it is a directory.
 
     Attributes:
         file_systems: where it has made or found directories.
     """
 
-    def __init__(self, volumes: dict[bytes, int], report: RecoverReport) -> None:
+    def __init__(self, volumes: dict[bytes, int], report: RecoverReport, *, overwrites: bool = True) -> None:
         self.attributes = AttributeWriter(report)
         self.file_systems = FileSystems()
         self._volumes = volumes
         self._report = report
         self._open: OrderedDict[int, int] = OrderedDict()  # target index -> descriptor, oldest use first
         self._temporary = 0
+        self._overwrites = overwrites
 
     def close(self) -> None:
         """Close every descriptor."""
@@ -59,6 +66,14 @@ class TreeWriter:
         for fd in self._open.values():
             os.close(fd)
         self._open.clear()
+
+    def open_destination(self, place: Place) -> int:
+        """The directory at a place, which must be there, as a descriptor of the caller's own.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        return open_beneath(self._volumes[place.volume], components(place.path))
 
     # --- directories ---------------------------------------------------------------------------------------
 
@@ -143,7 +158,7 @@ class TreeWriter:
         except FileExistsError:
             made = False
         try:
-            fd = open_directory_at(parent, name)
+            fd = open_directory_at(parent, name) if target.record is None else open_or_allow_at(parent, name)[0]
         except OSError as error:
             if error.errno in {errno.ENOTDIR, errno.ELOOP}:
                 raise FileExistsError(errno.EEXIST, "exists and is no directory") from error
@@ -159,21 +174,20 @@ class TreeWriter:
         # On a file system mounted with grpid every directory hands its group down, and no bit of it says so.
         target.inherits = status.st_gid != self.attributes.gid
         if made:
-            if default_acl:
-                os.removexattr(fd, ACL_DEFAULT)
-                if _has_attribute(fd, ACL_ACCESS):
-                    os.removexattr(fd, ACL_ACCESS)
             if default_acl or stat.S_IMODE(status.st_mode) != _MADE:
-                os.fchmod(fd, _MADE)
+                shed_inheritance(fd)
             return
         target.inherits |= default_acl or bool(status.st_mode & stat.S_ISGID)
+        target.existed = True
+        if not self._overwrites:
+            return
         if status.st_uid == self.attributes.uid and status.st_mode & _MADE != _MADE and target.record is not None:
             os.fchmod(fd, stat.S_IMODE(status.st_mode) | _MADE)  # its own mode comes with its attributes
 
     def finish_directories(self, targets: list[Target]) -> None:
         """Set the attributes of every directory that was made, deepest first."""
         for target in reversed(targets):
-            if target.failed or target.record is None:
+            if target.failed or target.record is None or (target.existed and not self._overwrites):
                 continue
             record = target.record
             try:
@@ -182,6 +196,8 @@ class TreeWriter:
                 self._report.error(target.path(), error, target.request)
                 self.check_volume(target)
                 continue
+            if target.existed:
+                self.attributes.clear(fd, record.attributes, target.path, target.request)
             self.attributes.set_open(fd, record.inode, record.attributes, target.path, target.request, clear_acls=True)
 
     def check_volume(self, target: Target) -> None:
@@ -209,6 +225,7 @@ class TreeWriter:
 
         Raises:
             OSError: it could not be made; EISDIR when a directory has its name.
+            KeptExisting: something has its name and stays.
         """
         try:
             create(directory, name)
@@ -216,6 +233,8 @@ class TreeWriter:
             status = os.stat(name, dir_fd=directory, follow_symlinks=False)
             if stat.S_ISDIR(status.st_mode):
                 raise IsADirectoryError(errno.EISDIR, "a directory of this name exists") from None
+            if not self._overwrites:
+                raise KeptExisting(errno.EEXIST, "it exists and was kept") from None
         else:
             return name
         while True:
@@ -253,6 +272,14 @@ def remove(directory: int, name: bytes) -> None:
         os.unlink(name, dir_fd=directory)
     except FileNotFoundError:
         return
+
+
+def shed_inheritance(fd: int) -> None:
+    """Free a new directory of the ACLs and the mode that it has from the one it is in."""
+    for name in (ACL_DEFAULT, ACL_ACCESS):
+        if _has_attribute(fd, name):
+            os.removexattr(fd, name)
+    os.fchmod(fd, _MADE)
 
 
 def _has_attribute(fd: int, name: bytes) -> bool:

@@ -206,7 +206,11 @@ class RecoverName(Struct, frozen=True):
 
 
 class StartRecover(Message, frozen=True):
-    """Data: recover. Descriptors: the data ring. Reply: Done or Refused. ``recursive``: directories with contents.
+    """Data: recover. Descriptors: the data ring, and ``tables`` files. Reply: Done or Refused.
+
+    recursive: directories with contents.
+    tables: files for the names that the destination holds (mover/data/name_table.py): 0, 1 = an empty one for the table
+    of this recover, 2 = behind it the table of the recover before, which is marked as soon as it does not hold.
 
     env: as the DMA sent it; looked at for what mover/data/rights.py and mover/data/dump_identity.py name.
     direct: read only the pieces of the stream that ``fh_info`` of the names points to.
@@ -216,6 +220,7 @@ class StartRecover(Message, frozen=True):
     names: list[RecoverName]
     env: Pairs
     recursive: bool
+    tables: int = 0
     direct: bool = False
 
 
@@ -371,7 +376,8 @@ class FileRecovered(Message, frozen=True):
 class DataFinished(Message, frozen=True):
     """The data operation ended: DataHaltReason, a line saying why, and figures.
 
-    stream_bytes: of the stream made or read. env: pairs that GET_ENV adds or replaces.
+    stream_bytes: of the stream made or read. env: pairs that GET_ENV adds or replaces. table_kept: the file that
+    control gave for the new table holds a whole one.
     """
 
     reason: int
@@ -383,6 +389,7 @@ class DataFinished(Message, frozen=True):
     stream_bytes: int
     history_entries: int
     env: Pairs
+    table_kept: bool = False
 
 
 class ConnectionLost(Message, frozen=True):

@@ -256,14 +256,27 @@ class _Here(Channel):
         return taken
 
 
-def recover_here(stream: bytes, names: list[RecoverName], *, end: Kind = Kind.END) -> Outcome:
-    """As ``recover``, but within this process and from a ring that holds the whole stream: for many small cases."""
+def recover_here(
+    stream: bytes,
+    names: list[RecoverName],
+    *,
+    end: Kind = Kind.END,
+    env: Pairs | None = None,
+    tables: Sequence[int] = (),
+    butype: str = "dump",
+) -> Outcome:
+    """As ``recover``, but within this process and from a ring that holds the whole stream: for many small cases.
+
+    Args:
+        tables: open files for the names of the destination, of which the worker gets copies.
+    """
     ring = RingControl(len(stream) or 1, 3)
-    channel = _Here(list(ring.duplicate()))
+    channel = _Here([*ring.duplicate(), *map(os.dup, tables)])
     umask = os.umask(0)
     try:
         _produce(ring, [stream] if stream else [], end, read_along=False)
-        start(channel, StartRecover(butype="dump", names=names, env=[], recursive=True))
+        message = StartRecover(butype=butype, names=names, env=env or [], recursive=True, tables=len(tables))
+        start(channel, message)
     finally:
         os.umask(umask)
         ring.close()
