@@ -135,8 +135,8 @@ def session(options: dict[str, Any]) -> dict[str, Any]:
     if options["data_listens"] and options["tape_host"] is None:
         raise click.UsageError("--data-listens needs --tape-host")
     return {
-        "data": _server(options.pop("host")),
-        "tape": _server(tape) if (tape := options.pop("tape_host")) is not None else None,
+        "data": server(options.pop("host")),
+        "tape": server(tape) if (tape := options.pop("tape_host")) is not None else None,
         "credentials": _credentials(options.pop("user"), options.pop("password_file"), options.pop("auth")),
         "drive": options.pop("drive"),
         "butype": options.pop("butype"),
@@ -146,7 +146,8 @@ def session(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _server(host_port: tuple[str, int | None]) -> "Server":
+def server(host_port: tuple[str, int | None]) -> "Server":
+    """A server as the DMA has it; without a port at the usual one."""
     from mover.dma import Server
 
     host, port = host_port
@@ -156,11 +157,20 @@ def _server(host_port: tuple[str, int | None]) -> "Server":
 def _credentials(user: str, password_file: str | None, method: Any) -> "Credentials":
     from mover.dma import Credentials
 
-    if password_file is not None:
-        return Credentials(user, read_password(password_file), method)
+    return Credentials(user, password(user, password_file), method)
+
+
+def password(user: str, file: str | None) -> str:
+    """A login's password: the file's first line, or without a file the answer of who sits at the terminal.
+
+    Raises:
+        Failure: as read_password.
+    """
+    if file is not None:
+        return read_password(file)
     if not sys.stdin.isatty():
         raise click.UsageError("--password-file (or $MOVER_PASSWORD_FILE) is needed where nobody can be asked")
-    return Credentials(user, click.prompt(f"NDMP password of {user}", hide_input=True, err=True), method)
+    return str(click.prompt(f"NDMP password of {user}", hide_input=True, err=True))
 
 
 def read_password(path: str) -> str:

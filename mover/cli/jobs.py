@@ -21,12 +21,12 @@ from mover.cli.streams import work_is_done
 if TYPE_CHECKING:
     import trio
 
-    from mover.dma import Entry, Job
+    from mover.dma import Entry, FailedName, Job
 
 _Result = TypeVar("_Result")
 
 
-def _run(job: Callable[..., Awaitable[_Result]], options: msgspec.Struct, *, quiet: bool) -> _Result:
+def run_job(job: Callable[..., Awaitable[_Result]], options: msgspec.Struct, *, quiet: bool) -> _Result:
     """Run a job of the DMA with its progress shown.
 
     Raises:
@@ -76,20 +76,28 @@ def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _document(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     """A result as JSON has it: dashes in names, bytes as text with backslash escapes where they are not UTF-8."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     if isinstance(value, dict):
-        return {name.replace("_", "-"): _document(content) for name, content in value.items()}
+        return {name.replace("_", "-"): _plain(content) for name, content in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_document(each) for each in value]
+        return [_plain(each) for each in value]
     return value
 
 
-def _builtins(result: msgspec.Struct) -> dict[str, Any]:
-    document: dict[str, Any] = _document(msgspec.to_builtins(result, builtin_types=(bytes,)))
-    return document
+def document(result: msgspec.Struct) -> dict[str, Any]:
+    """A result of the DMA as JSON has it."""
+    plain: dict[str, Any] = _plain(msgspec.to_builtins(result, builtin_types=(bytes,)))
+    return plain
+
+
+def report_failed(failed: list["FailedName"]) -> None:
+    """A line on standard error for each name that did not come back."""
+    for each in failed:
+        name = printable(each.name.decode("utf-8", "surrogateescape")) or "/"
+        click.echo(f"not recovered: {name}: {each.status}", err=True)
 
 
 @click.command()
@@ -115,10 +123,10 @@ def backup(
         **session(options), filesystem=path, history=history, level=level, overwrite=overwrite,
         **_given(catalogue=catalogue, record_size=record_size),
     )  # fmt: skip
-    result = _run(run_backup, job, quiet=as_json)
+    result = run_job(run_backup, job, quiet=as_json)
     work_is_done()
     if as_json:
-        print_json(_builtins(result))
+        print_json(document(result))
         return
     rate = f", {size(result.bytes_processed / result.elapsed_s)}/s" if result.elapsed_s > 0 else ""
     click.echo(
@@ -166,14 +174,12 @@ def recover(
         **session(options), destination=destination or "", names=list(names), renames=list(renames), job=job,
         tape_file=tape_file, record_size=record_size, direct=direct, **_given(catalogue=catalogue),
     )  # fmt: skip
-    result = _run(run_recover, wanted, quiet=as_json)
+    result = run_job(run_recover, wanted, quiet=as_json)
     work_is_done()
     if as_json:
-        print_json(_builtins(result))
+        print_json(document(result))
     else:
-        for failed in result.failed:
-            name = printable(failed.name.decode("utf-8", "surrogateescape")) or "/"
-            click.echo(f"not recovered: {name}: {failed.status}", err=True)
+        report_failed(result.failed)
         what = f"{result.recovered} of {result.requested} names" if names or renames else "everything"
         if result.failed and not (names or renames):
             what = "not everything"
@@ -217,7 +223,7 @@ def list_(
         if pattern is not None and job is None:
             raise click.UsageError("PATTERN needs --job or --tape-file")
     wanted = ListOptions(job=job, pattern=pattern, from_tape=from_tape, **_given(catalogue=catalogue))
-    result = _run(run_list, wanted, quiet=as_json or from_tape is None)
+    result = run_job(run_list, wanted, quiet=as_json or from_tape is None)
     if job is None and from_tape is None:
         _print_jobs(result.jobs, as_json)
     else:
@@ -242,7 +248,7 @@ def _refuse_server_options(names: list[str]) -> None:
 
 def _print_jobs(jobs: list["Job"], as_json: bool) -> None:
     if as_json:
-        print_json({"jobs": [_builtins(each) for each in jobs]})
+        print_json({"jobs": [document(each) for each in jobs]})
         return
     if not jobs:
         click.echo("no jobs")
@@ -260,7 +266,7 @@ def _print_entries(entries: list["Entry"], as_json: bool) -> None:
     if as_json:
         rows = []
         for entry in entries:
-            row = _builtins(entry)
+            row = document(entry)
             row["ftype"] = None if entry.ftype is None else entry.ftype.name.lower()
             rows.append(row)
         print_json({"entries": rows})

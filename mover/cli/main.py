@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "backup": "mover.cli.jobs:backup",
     "recover": "mover.cli.jobs:recover",
     "list": "mover.cli.jobs:list_",
+    "copy": "mover.cli.copy:copy",
     "conformance": "mover.cli.conformance:conformance",
     "replay": "mover.cli.replay:replay",
 }

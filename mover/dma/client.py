@@ -233,11 +233,12 @@ class Client:
             "auto": (AuthType.MD5, AuthType.TEXT, AuthType.NONE),
             "md5": (AuthType.MD5,),
             "text": (AuthType.TEXT,),
+            "none": (AuthType.NONE,),
         }[credentials.method]
         for method in wanted:
             if offered is not None and method not in offered:
                 continue
-            if offered is None and method == AuthType.NONE:
+            if offered is None and method == AuthType.NONE and credentials.method == "auto":
                 continue  # not to be tried on a server that does not ask for it
             if await self._login_by(method, credentials):
                 return

@@ -18,12 +18,11 @@ import trio
 from mover.dma.client import Client, open_client
 from mover.dma.errors import ControlConnectionError, DmaError, JobError, NdmpError
 from mover.dma.events import Halt, JobEvents, LogSink
+from mover.dma.machine_ends import abort_data, data_state, halts, stop_data
 from mover.dma.options import Credentials, Server, Session
 from mover.dma.results import Progress
 from mover.ndmp.enums import DataHaltReason, DataState, DataUnsupported, MoverHaltReason, MoverState
 from mover.ndmp.messages import (
-    DataAbortReply,
-    DataAbortRequest,
     DataGetStateReply,
     DataGetStateRequest,
     DataStopReply,
@@ -48,8 +47,6 @@ SETTLE_S: Final = 120.0
 """How long one machine may go on without moving a byte after the other has halted."""
 ABORT_S: Final = 15.0
 """How long the clean-up after a failure may take."""
-HALT_S: Final = 5.0
-"""How long an aborted machine may take to halt."""
 RATE_SAMPLES: Final = 10
 
 
@@ -286,25 +283,19 @@ class RunningJob:
         except DmaError as error:
             self.events.note(f"while ending the {what}: {error}")
 
-    async def _data_state(self) -> int:
-        return (await self.data.call(DataGetStateRequest(), DataGetStateReply)).state
-
     async def _mover_state(self) -> int:
         return (await self.tape.call(MoverGetStateRequest(), MoverGetStateReply)).state
 
     async def _hear_data(self) -> None:
         if self.data.failure is None:
-            await self._data_state()
+            await data_state(self.data)
 
     async def _hear_mover(self) -> None:
         if self.tape.failure is None:
             await self._mover_state()
 
     async def _abort_data(self) -> None:
-        # A lost connection needs no abort: the server ends what it had begun.
-        if self.data.failure is None and await self._data_state() not in {DataState.IDLE, DataState.HALTED}:
-            with contextlib.suppress(NdmpError):  # halted just now, or a server that aborts ACTIVE only (NDMJOB)
-                await self.data.call(DataAbortRequest(), DataAbortReply)
+        await abort_data(self.data)
 
     async def _abort_mover(self) -> None:
         if self.tape.failure is None and await self._mover_state() not in {MoverState.IDLE, MoverState.HALTED}:
@@ -312,19 +303,13 @@ class RunningJob:
                 await self.tape.call(MoverAbortRequest(), MoverAbortReply)
 
     async def _stop_data(self) -> None:
-        if self.data.failure is None and await self._halts(self._data_state, DataState.ACTIVE, DataState.HALTED):
-            await self.data.call(DataStopRequest(), DataStopReply)
+        await stop_data(self.data, self.events)
 
     async def _stop_mover(self) -> None:
-        if self.tape.failure is None and await self._halts(self._mover_state, MoverState.ACTIVE, MoverState.HALTED):
+        if self.tape.failure is None and await halts(
+            self._mover_state, self.events, MoverState.ACTIVE, MoverState.HALTED
+        ):
             await self.tape.call(MoverStopRequest(), MoverStopReply)
-
-    async def _halts(self, ask: Callable[[], Awaitable[int]], active: int, halted: int) -> bool:
-        """Whether a machine is HALTED, once it has left ACTIVE or the time for that is over."""
-        deadline = trio.current_time() + HALT_S
-        while (state := await ask()) == active and trio.current_time() < deadline:
-            await self.events.changed(0.02)
-        return state == halted
 
 
 @contextlib.asynccontextmanager

@@ -13,7 +13,7 @@ import msgspec
 DEFAULT_PORT = 10000
 DEFAULT_RECORD_SIZE = 65536
 
-AuthMethod = Literal["auto", "md5", "text"]
+AuthMethod = Literal["auto", "md5", "text", "none"]
 History = Literal["y", "d", "f", "n"]
 
 
@@ -34,7 +34,7 @@ class Server(msgspec.Struct, frozen=True):
 
 
 class Credentials(msgspec.Struct, frozen=True):
-    """A login. `auto` takes MD5 where the server offers it, else TEXT (the password in clear)."""
+    """A login. `auto` takes MD5 where the server offers it, else TEXT (the password in clear); `none` sends no name."""
 
     user: str
     password: str
@@ -100,6 +100,31 @@ class RecoverOptions(Session, frozen=True, kw_only=True):
     direct: bool = False
     """Direct access: jump to the named files by their `fh_info` (needs the catalogue's history)."""
     catalogue: Path = msgspec.field(default_factory=default_catalogue)
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """A directory of an NDMP server, and the login there."""
+
+    server: Server
+    credentials: Credentials
+    path: str
+
+
+class CopyOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """A copy of one directory into another without a tape."""
+
+    source: Place
+    destination: Place
+    butype: str = "dump"
+    level: int = 0
+    """Above 0: what changed since the source's last backup of a lower level, laid over the destination."""
+    exclude: list[str] = []
+    """Items of the environment variable EXCLUDE, each as the server wants it."""
+    env: list[tuple[str, str]] = []
+    """Variables for both servers beyond the DMA's own; one of the same name replaces it."""
+    max_version: int = 4
+    connect_timeout_s: float = 30
+    request_timeout_s: float = 600
 
 
 class TapeListOptions(Session, frozen=True, kw_only=True):

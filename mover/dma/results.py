@@ -72,6 +72,17 @@ class RecoverResult(msgspec.Struct, frozen=True):
     log: list[LogLine]
 
 
+class CopyResult(msgspec.Struct, frozen=True):
+    """A copy whose data services both halted SUCCESSFUL; single names may have failed all the same."""
+
+    bytes_processed: int
+    elapsed_s: float
+    failed: list[FailedName]
+    warnings: list[str]
+    """As in `BackupResult`, each with the end that said it: source or destination."""
+    log: list[LogLine]
+
+
 class Job(msgspec.Struct, frozen=True):
     """A backup as the catalogue has it."""
 

@@ -70,7 +70,7 @@ async def _mover_listens(job: RunningJob, mode: MoverMode) -> Address:
     reply = await tape.call(MoverListenRequest(mode, kind), MoverListenReply, detail=job.session.drive)
     if tape.version < 4:
         await _set_window(tape)
-    return _reachable(_expected(reply.data_connection_addr, job, "mover"), tape)
+    return reachable(_expected(reply.data_connection_addr, job, "mover"), tape)
 
 
 async def _data_listens(job: RunningJob, mode: MoverMode) -> None:
@@ -81,7 +81,7 @@ async def _data_listens(job: RunningJob, mode: MoverMode) -> None:
     if tape.version >= 4:
         await _set_window(tape)  # version 3 has no state for it here and works without
     reply = await data.call(DataListenRequest(kind), DataListenReply)
-    address = _reachable(_expected(reply.data_connection_addr, job, "data service"), data)
+    address = reachable(_expected(reply.data_connection_addr, job, "data service"), data)
     await tape.call(MoverConnectRequest(mode, address), MoverConnectReply, detail=_text(address))
 
 
@@ -96,7 +96,7 @@ def _expected(address: Address, job: RunningJob, who: str) -> Address:
     return address
 
 
-def _reachable(address: Address, client: Client) -> Address:
+def reachable(address: Address, client: Client) -> Address:
     """A server that says "any address" is reached where its control connection goes."""
     if not isinstance(address, TcpAddress):
         return address
