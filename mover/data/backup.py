@@ -4,6 +4,7 @@ The tree is scanned as a whole first, because a dump begins with maps of all ino
 hard links are found and the figures known before the first byte. Source: backup-env.md sections 2 and 6.
 """
 
+import contextlib
 import os
 import sys
 import time
@@ -18,22 +19,36 @@ from mover.data.beneath import components, open_beneath
 from mover.data.codes import ILLEGAL_ARGS, HaltReason, LogType
 from mover.data.dump_backup import DumpBackup
 from mover.data.environment import STREAM_BYTES, BackupOptions, BadVariable, backup_options
+from mover.data.inode_table import InodeTable, Origin, TableError, tree_digest, write_table
+from mover.data.numbering import NUMBERS_HIGH, odd_rows, rows, select
 from mover.data.report import counted, reason
 from mover.data.scan import Plan, Scanner
 from mover.ring import DataGauge, DataPhase, Kind, Producer, RingClosed, RingFds
 from mover.workers.channel import Channel, ChannelBroken
-from mover.workers.messages import Done, Refused, StartBackup
+from mover.workers.messages import BackupDate, Done, Refused, StartBackup
 
 TYPES: Final[dict[str, type[BackupWriter]]] = {"dump": DumpBackup}
 """Backup type -> what writes its stream."""
 _HEADER_BYTES: Final = 1024  # of an object, for the estimate
+_CLOCK_REALTIME_COARSE: Final = 5  # linux/time.h
+
+
+def since_ns(base: BackupDate) -> int:
+    """From when on a change is not in the base: its date has whole seconds, so some changes are taken twice."""
+    return base.date * 1_000_000_000
 
 
 def start(channel: Channel, message: StartBackup) -> None:
     """Serve one StartBackup: reply, do the backup, send DataFinished."""
     data = Producer(RingFds(*channel.take_descriptors(3)))
-    with data:
+    with data, contextlib.ExitStack() as stack:
         history = Producer(RingFds(*channel.take_descriptors(3))) if message.history is not None else None
+        base, table = (
+            channel.take_descriptors(1)[0] if given else None for given in (message.base, message.keeps_table)
+        )
+        for fd in (base, table):
+            if fd is not None:
+                stack.callback(os.close, fd)
         try:
             try:
                 options = _options(message)
@@ -43,7 +58,7 @@ def start(channel: Channel, message: StartBackup) -> None:
                 return
             channel.send(Done())
             try:
-                _Backup(channel, message, options, root, data, history).run()
+                _Backup(channel, message, options, root, data, history, base, table).run()
             finally:
                 os.close(root)
         finally:
@@ -91,21 +106,56 @@ class _Backup:
         root: int,
         data: Producer,
         history: Producer | None,
+        base: int | None,
+        table: int | None,
     ) -> None:
         self._options = options
         self._root = root
         self._data = data
+        self._table = table
+        self._table_kept = False
+        self._tree = tree_digest(message.butype, message.root)
         self._report = report = BackupReport(channel, message.filesystem, data.gauges)
         self._attributes = AttributeReader(report)
         self._history: HistorySender | None = None
         if history is not None:
             assert message.history is not None
             self._history = HistorySender(message.history, history, data.gauges)
+        # The clock that times of change are taken from: what changes from now on has this time or a later one.
+        date = int(time.clock_gettime(_CLOCK_REALTIME_COARSE))
+        self._base = self._open_base(base, message, date) if base is not None else None
+        if message.why_full:
+            report.say(LogType.WARNING, f"{message.why_full}: this is a full backup (level 0)")
+        self._date = BackupDate(message.level if self._base is not None else 0, date)
         host = message.host.encode("utf-8", "surrogateescape")
-        job = Job(
-            root, message.filesystem, host, int(time.time()), options, data, self._history, report, self._attributes
-        )
-        self._writer = TYPES[message.butype](job)
+        self._job = Job(
+            root, message.filesystem, host, date, self._date.level,
+            message.base if self._base is not None else None,
+            options, data, self._history, report, self._attributes,
+        )  # fmt: skip
+        self._writer = TYPES[message.butype](self._job)
+
+    def _open_base(self, fd: int, message: StartBackup, date: int) -> InodeTable | None:
+        """The table of the backup that this one is based on; None, and a line of the log, where it is none."""
+        assert message.base is not None
+        origin = self._origin(message.base)
+        try:
+            if date < message.base.date:
+                raise TableError(f"it is of {message.base.date}, and the clock says {date}: it was set back")
+            table = InodeTable(fd, origin)
+            if table.next_number > NUMBERS_HIGH:
+                raise TableError("most of the inode numbers that a dump can have are used up")
+            return table
+        except TableError as error:
+            self._say_full(error)
+            return None
+
+    def _say_full(self, error: TableError) -> None:
+        text = f"the inode table of the backup that this one should be based on is of no use: {error}"
+        self._report.say(LogType.WARNING, f"{text}: this is a full backup (level 0)")
+
+    def _origin(self, date: BackupDate) -> Origin:
+        return Origin(self._tree, os.fstat(self._root).st_ino, date.date, date.level)
 
     def run(self) -> None:
         """The backup from scan to DataFinished, whatever happens.
@@ -140,6 +190,7 @@ class _Backup:
             stream_bytes=length,
             history_entries=self._history.entries if self._history is not None else 0,
             env=env,
+            date=self._date if self._table_kept and halt is HaltReason.SUCCESSFUL else None,
         )
 
     def _fail_in_band(self) -> None:
@@ -150,8 +201,6 @@ class _Backup:
 
     def _run(self) -> None:
         report, gauges = self._report, self._data.gauges
-        if self._options.level or self._options.base_date:
-            report.say(LogType.WARNING, "no earlier backup is known as a base: this is a full backup (level 0)")
         report.enter(DataPhase.SCAN)
         started = time.monotonic_ns()
         scanner = Scanner(
@@ -160,16 +209,32 @@ class _Backup:
             report=report,
             attributes=self._attributes.read,
             check=self._scanned,
+            since_ns=since_ns(self._job.base) if self._job.base is not None else None,
         )
         try:
             plan = scanner.run()
+            if self._base is not None:
+                select(plan, self._base)
             gauges[DataGauge.SCAN_NS] = time.monotonic_ns() - started
             gauges[DataGauge.TOTAL_ENTRIES] = plan.entries
             gauges[DataGauge.TOTAL_BYTES] = self._estimate(plan)
             self._writer.write(plan, scanner.open_directories)
         finally:
             scanner.open_directories.close()
+        self._keep_table(plan)
         self._finish()
+
+    def _keep_table(self, plan: Plan) -> None:
+        """Write down what later backups are based on; without it this one is as good as ever."""
+        if self._table is None:
+            return
+        try:
+            write_table(self._table, self._origin(self._date), plan.next_inumber, rows(plan), odd_rows(plan))
+        except OSError as error:
+            text = f"no backup can be based on this one, its inode table is not kept: {reason(error)}"
+            self._report.say(LogType.WARNING, text)
+        else:
+            self._table_kept = True
 
     def _scanned(self, entries: int) -> None:
         """Between two directories of the scan: has the ring ended, how far are we."""
@@ -181,6 +246,8 @@ class _Backup:
 
         Sizes of the files would need a stat of each, which the scan spares.
         """
+        if self._base is not None:
+            return 0
         try:
             above = os.stat("..", dir_fd=self._root)
             usage = os.statvfs(self._root)

@@ -13,7 +13,7 @@ from mover.data.environment import BackupOptions
 from mover.data.scan import OpenDirectories, Plan
 from mover.data.xattr_blob import Attribute
 from mover.ring import Producer
-from mover.workers.messages import Pairs
+from mover.workers.messages import BackupDate, Pairs
 
 
 class Job(NamedTuple):
@@ -24,6 +24,8 @@ class Job(NamedTuple):
         filesystem: its name, as the DMA gave it.
         host: name of this host.
         date: of the backup, in seconds; nothing was looked at before.
+        level: of the backup, 0 = it is full.
+        base: what it is based on; None = it is full.
         data: the ring of the stream.
         history: where file history goes, None where none is wanted.
     """
@@ -32,6 +34,8 @@ class Job(NamedTuple):
     filesystem: bytes
     host: bytes
     date: int
+    level: int
+    base: BackupDate | None
     options: BackupOptions
     data: Producer
     history: HistorySender | None

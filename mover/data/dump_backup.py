@@ -3,6 +3,9 @@
 Source: dump.md section 4, backup-env.md section 6.
 """
 
+import itertools
+from collections.abc import Iterator
+
 from mover.data.backup_files import FilePhase
 from mover.data.backup_format import Job
 from mover.data.backup_stream import BackupStream
@@ -10,9 +13,11 @@ from mover.data.dump_format import (
     DT_DIRECTORY,
     NO_INODE,
     RECORD_BYTES,
+    ROOT_INUMBER,
     TAPE_BLOCK_RECORDS,
     DumpLabel,
     RecordType,
+    bitmap,
     full_bitmap,
     pack_directory,
 )
@@ -24,12 +29,42 @@ from mover.ring import DataPhase
 from mover.workers.messages import Pairs
 
 
+def _maps(plan: Plan) -> Iterator[tuple[RecordType, bytes | bytearray]]:
+    """What is in use, and what is dumped."""
+    highest, selection = plan.next_inumber - 1, plan.selection
+    if selection is None:  # both are the same
+        bits = full_bitmap(highest, [1, *plan.links, *plan.absent])
+        yield RecordType.CLRI, bits
+        yield RecordType.BITS, bits
+        return
+    present = bytearray(highest)
+    present[ROOT_INUMBER - 1] = 1
+    for number in selection.numbers:
+        present[number - 1] = 1
+    for key in plan.absent:
+        present[plan.inumber_of(key) - 1] = 0
+    yield RecordType.CLRI, bitmap(highest, present)
+    present = bytearray(highest)
+    for ordinal in plan.directories():
+        present[plan.inumbers[ordinal] - 1] = 1
+    for number in itertools.compress(selection.numbers, selection.others):
+        present[number - 1] = 1
+    yield RecordType.BITS, bitmap(highest, present)
+
+
 class DumpBackup:
     """One backup of type dump."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._label = DumpLabel(job.date, label=new_dump_id(), filesystem=job.filesystem, host=job.host)
+        self._label = DumpLabel(
+            job.date,
+            job.base.date if job.base is not None else 0,
+            job.level,
+            new_dump_id(),
+            job.filesystem,
+            host=job.host,
+        )
         self.stream: BackupStream | None = None
 
     def environment(self) -> Pairs:
@@ -46,13 +81,10 @@ class DumpBackup:
         objects = DumpObjects(stream, self._label)
         job.report.enter(DataPhase.DIRECTORIES)
         objects.header(RecordType.TAPE, 0, NO_INODE, 0)
-        # No base exists, so what is in use is what is dumped: both maps are the same.
-        bitmap = full_bitmap(plan.next_inumber - 1, [1, *plan.links, *plan.absent])
-        for record_type in (RecordType.CLRI, RecordType.BITS):
-            objects.header(record_type, 0, NO_INODE, len(bitmap) // RECORD_BYTES)
-            stream.write(bitmap)
-        del bitmap
-        for ordinal in range(len(plan)):
+        for record_type, bits in _maps(plan):
+            objects.header(record_type, 0, NO_INODE, len(bits) // RECORD_BYTES)
+            stream.write(bits)
+        for ordinal in plan.directories():
             self._directory(plan, ordinal, objects)
         job.report.enter(DataPhase.FILES)
         FilePhase(job, plan, directories, stream, objects).run()

@@ -356,6 +356,19 @@ def full_bitmap(highest_inumber: int, absent: Sequence[int] = (1,)) -> bytearray
     return bitmap
 
 
+def bitmap(highest_inumber: int, present: bytearray) -> bytes:
+    """A map of the inodes whose byte in ``present`` is 1, as large as :func:`full_bitmap` makes it.
+
+    Args:
+        present: byte n is 1 for inode n + 1; none is beyond the highest.
+    """
+    records = max(1, -(-(highest_inumber + 1) // (RECORD_BYTES * 8)))
+    bits = 0
+    for shift in range(8):  # each byte of a column is one bit of a byte of the map, so nothing is carried
+        bits |= int.from_bytes(present[shift::8], "little") << shift
+    return bits.to_bytes(records * RECORD_BYTES, "little")
+
+
 def bit_is_set(bitmap: bytes | bytearray | memoryview, inumber: int) -> bool:
     """Whether a map names this inode; a number beyond the map is not in it."""
     at = (inumber - 1) >> 3

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from mover.workers.messages import Pairs
 
-LEVEL_MAX: Final = 9
+LEVEL_MAX: Final = 31
 STREAM_BYTES: Final = b"MOVER_STREAM_BYTES"
 """Variable of our own in the environment: the length of the stream. In the reply to GET_ENV of a backup; a recover by
 direct access that is given it asks for more at a time, because it knows what is there."""

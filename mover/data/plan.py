@@ -248,3 +248,9 @@ class Plan:
             ordinal = self.parents[ordinal]
         parts.reverse()
         return parts
+
+
+def identity(plan: Plan, ordinal: int) -> int:
+    """How a directory is told from every other, for ``ambiguous``: an odd one has a negative number."""
+    inode = plan.directory_inodes[ordinal]
+    return ~inode if plan.odd[ordinal] else inode

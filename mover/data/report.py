@@ -6,7 +6,7 @@ from typing import Final
 from mover.data.codes import HaltReason, LogType
 from mover.ring import DataGauge, DataPhase
 from mover.workers.channel import Channel
-from mover.workers.messages import DataFinished, LogLine, Pairs
+from mover.workers.messages import BackupDate, DataFinished, LogLine, Pairs
 
 LOG_LINES_MAX: Final = 1_000  # beyond them objects are only counted: a broken disk must not become a million posts
 
@@ -82,6 +82,7 @@ class Report:
         history_entries: int,
         env: Pairs | None = None,
         table_kept: bool = False,
+        date: BackupDate | None = None,
     ) -> None:
         """Publish the last figures and send the worker's last word.
 
@@ -89,6 +90,7 @@ class Report:
             stream_bytes: of the stream made or read.
             env: pairs that GET_ENV adds or replaces.
             table_kept: the file that control gave for a table holds a whole one.
+            date: of a backup whose inode table is kept.
         """
         self.publish()
         self._channel.send(
@@ -103,5 +105,6 @@ class Report:
                 history_entries=history_entries,
                 env=env or [],
                 table_kept=table_kept,
+                date=date,
             )
         )

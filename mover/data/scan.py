@@ -17,7 +17,7 @@ from typing import Final
 from mover.data.backup_report import BackupReport
 from mover.data.dump_format import DT_DIRECTORY, DT_FILE, DT_SYMLINK, FIRST_INUMBER, ROOT_INUMBER
 from mover.data.environment import Exclusion
-from mover.data.plan import Plan, inode_of
+from mover.data.plan import Plan, identity, inode_of
 from mover.data.report import reason
 from mover.data.xattr_blob import Attribute
 
@@ -26,8 +26,6 @@ __all__ = ["OpenDirectories", "Plan", "Scanner", "inode_of"]
 OPEN_DIRECTORIES_MAX: Final = 64  # descriptors kept for going up and down the tree
 _LINK_PARTITION: Final = 1 << 20  # inodes examined for hard links at once: bounds the memory it takes
 _OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_CTIME: Final = 9  # by index a stat has whole seconds
-_MTIME: Final = 8
 
 
 class OpenDirectories:
@@ -92,11 +90,11 @@ class Scanner:
         report: BackupReport,
         attributes: Callable[[int, Callable[[], bytes]], list[Attribute]],
         check: Callable[[int], None],
-        since: int | None = None,
+        since_ns: int | None = None,
     ) -> None:
         """Args:
         root: descriptor of the root directory.
-        since: whole seconds; whatever was changed then or later is noted as changed. None = nothing is looked at.
+        since_ns: whatever was changed then or later is noted as changed; None = it is not looked at.
         attributes: reads the extended attributes of an open directory whose path it can ask for.
         check: called once a directory with the number of entries found; may raise to end the scan.
         """
@@ -104,7 +102,7 @@ class Scanner:
         self._report = report
         self._attributes = attributes
         self._check = check
-        self._since = since
+        self._since_ns = since_ns
         self._device = 0
         self.plan = Plan()
         self.open_directories = OpenDirectories(self.plan, root)
@@ -158,8 +156,9 @@ class Scanner:
         plan = self.plan
         plan.directory_inodes[ordinal] = listed
         plan.odd[ordinal] = stat is not None and (stat.st_ino != listed or stat.st_dev != self._device)
-        if self._since is not None:
-            plan.directory_changed[ordinal] = stat is None or stat[_CTIME] >= self._since or stat[_MTIME] >= self._since
+        since = self._since_ns
+        if since is not None:
+            plan.directory_changed[ordinal] = stat is None or stat.st_ctime_ns >= since or stat.st_mtime_ns >= since
 
     def _closed_directory(self, ordinal: int, error: OSError) -> None:
         """A directory that cannot be opened: left out when it is gone, else dumped without its entries."""
@@ -182,7 +181,7 @@ class Scanner:
         """Read one directory into the plan; returns its directories as they become pending."""
         names: list[str] = []
         types = bytearray()
-        inodes, changed, since = self.plan.inodes, self.plan.changed, self._since
+        inodes, changed, since = self.plan.inodes, self.plan.changed, self._since_ns
         children: list[tuple[int, str, int, int]] = []
         first = self.plan.next_inumber
         exclusion = self._exclusion
@@ -214,7 +213,7 @@ class Scanner:
                         except OSError:
                             changed.append(1)  # reading it will report that
                         else:
-                            changed.append(stat[_CTIME] >= since or stat[_MTIME] >= since)
+                            changed.append(stat.st_ctime_ns >= since or stat.st_mtime_ns >= since)
                     if entry.is_file(follow_symlinks=False):
                         types.append(DT_FILE)
                         inodes.append(entry.inode())
@@ -279,8 +278,8 @@ class Scanner:
         """A directory that is mounted at two places is two directories, and neither is known again."""
         plan = self.plan
         seen: set[int] = set()
-        for odd, inode in zip(plan.odd, plan.directory_inodes, strict=True):
-            identity = ~inode if odd else inode
-            if identity in seen:
-                plan.ambiguous.add(identity)
-            seen.add(identity)
+        for ordinal in range(1, len(plan)):
+            name = identity(plan, ordinal)
+            if name in seen:
+                plan.ambiguous.add(name)
+            seen.add(name)

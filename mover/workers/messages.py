@@ -174,10 +174,20 @@ class HistoryPlan(Struct, frozen=True):
     form: Literal["dir", "file"]
 
 
+class BackupDate(Struct, frozen=True):
+    """What names a backup that others can be based on: its level (0 = it is full), its date in seconds."""
+
+    level: int
+    date: int
+
+
 class StartBackup(Message, frozen=True):
-    """Data: back up. Descriptors: the data ring, then (history is not None) the history ring. Reply: Done or Refused.
+    """Data: back up. Descriptors: the data ring, then (history is not None) the history ring, then (base is not None)
+    the base's inode table, then (keeps_table) an empty file for that of this backup. Reply: Done or Refused.
 
     root is opened and checked before the reply; the work comes after it. filesystem is the DMA's own name of it.
+    level is that of an incremental backup; whatever it is, a backup without a base is full, and of level 0.
+    why_full: why there is no base although one was asked for, for the log; "" = none was.
     """
 
     butype: str
@@ -186,6 +196,10 @@ class StartBackup(Message, frozen=True):
     env: Pairs
     history: HistoryPlan | None
     host: str
+    level: int = 0
+    base: BackupDate | None = None
+    keeps_table: bool = False
+    why_full: str = ""
 
 
 class RecoverName(Struct, frozen=True):
@@ -377,7 +391,7 @@ class DataFinished(Message, frozen=True):
     """The data operation ended: DataHaltReason, a line saying why, and figures.
 
     stream_bytes: of the stream made or read. env: pairs that GET_ENV adds or replaces. table_kept: the file that
-    control gave for the new table holds a whole one.
+    control gave for the new table holds a whole one. date: of a backup whose inode table is kept.
     """
 
     reason: int
@@ -390,6 +404,7 @@ class DataFinished(Message, frozen=True):
     history_entries: int
     env: Pairs
     table_kept: bool = False
+    date: BackupDate | None = None
 
 
 class ConnectionLost(Message, frozen=True):

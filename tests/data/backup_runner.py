@@ -13,6 +13,7 @@ from mover.data import backup
 from mover.ring import Consumer, DataGauge, Kind, RingClosed, RingControl, Verdict
 from mover.workers.channel import Channel, Unpacker, pack, rights
 from mover.workers.messages import (
+    BackupDate,
     DataFinished,
     Done,
     FromWorker,
@@ -137,16 +138,30 @@ def request(
     history: HistoryPlan | None = None,
     butype: str = "dump",
     host: str = "files1",
+    level: int = 0,
+    base: BackupDate | None = None,
+    keeps_table: bool = False,
+    why_full: str = "",
 ) -> StartBackup:
-    return StartBackup(butype, Place(os.fsencode(root), path), FILESYSTEM, list(env), history, host)
+    place = Place(os.fsencode(root), path)
+    return StartBackup(butype, place, FILESYSTEM, list(env), history, host, level, base, keeps_table, why_full)
 
 
 def backup_here(
-    message: StartBackup, *, slot_bytes: int = 1 << 20, slots: int = 4, history_slot_bytes: int = 1 << 16
+    message: StartBackup,
+    *,
+    slot_bytes: int = 1 << 20,
+    slots: int = 4,
+    history_slot_bytes: int = 1 << 16,
+    files: Sequence[int] = (),
 ) -> Outcome:
-    """The backup in this process and thread, so that a test can reach into it."""
+    """The backup in this process and thread, so that a test can reach into it.
+
+    Args:
+        files: descriptors of the tables that the message speaks of; they stay the caller's.
+    """
     rings = _Rings(slot_bytes, slots, message.history, history_slot_bytes)
-    channel = _Channel([fd for ring in rings.all for fd in ring.duplicate()])
+    channel = _Channel([*(fd for ring in rings.all for fd in ring.duplicate()), *map(os.dup, files)])
     for reader in rings.readers:
         reader.start()
     backup.start(cast("Channel", channel), message)  # only these two methods are used

@@ -240,8 +240,8 @@ def test_names_left_out(tree: Path) -> None:
 
 
 def test_a_level_without_a_base_is_a_full_backup_and_says_so(tree: Path) -> None:
-    outcome = backup_here(request(tree / "deep", env=[(b"LEVEL", b"3")]))
-    assert "full backup" in outcome.lines(3)[0]
+    outcome = backup_here(request(tree / "deep", env=[(b"LEVEL", b"3")], level=3, why_full="there is nothing lower"))
+    assert outcome.lines(3) == ["there is nothing lower: this is a full backup (level 0)"]
     variables = [variable for variable, _ in outcome.finished.env]
     assert variables == [b"PATHNAME_SEPARATOR", b"MOVER_DUMP_ID", b"MOVER_STREAM_BYTES"]
     assert parse(outcome.stream).tape[692:696] == bytes(4)
@@ -254,7 +254,7 @@ def test_a_token_is_returned_when_asked_for(tree: Path) -> None:
     assert outcome.lines(3) == []
 
 
-@pytest.mark.parametrize("env", [(b"LEVEL", b"12"), (b"EXCLUDE", b"a*b"), (b"BASE_DATE", b"yesterday")])
+@pytest.mark.parametrize("env", [(b"LEVEL", b"32"), (b"EXCLUDE", b"a*b"), (b"BASE_DATE", b"yesterday")])
 def test_values_that_cannot_be_meant_are_refused(tree: Path, env: tuple[bytes, bytes]) -> None:
     outcome = backup_here(request(tree, env=[env]))
     assert outcome.refused.error == ILLEGAL_ARGS

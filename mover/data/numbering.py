@@ -1,0 +1,172 @@
+"""An incremental backup's choice: which number each inode had in the base, and what is to be backed up again.
+
+An inode keeps its number as long as it is there; what the base does not know gets a new one and is taken whatever its
+time of change says, because a directory that was moved in from elsewhere brings contents with old times. A number that
+has become free is not given again before the next full backup. Source: dump.md sections 5 and 10.
+"""
+
+import itertools
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from mover.data.dump_format import DT_DIRECTORY, FIRST_INUMBER
+from mover.data.inode_table import NUMBER_SHIFT, STALE, TYPE_MASK, Block, InodeTable
+from mover.data.plan import Plan, Selection, identity
+
+NUMBERS_HIGH: Final = 1 << 31
+"""A dump has room for 2^32 numbers; a base that has given so many leaves enough for what a plan can hold."""
+_SLICE: Final = 1 << 16  # entries at a time: bounds the lists between two arrays
+
+
+def select(plan: Plan, base: InodeTable) -> None:
+    """Number the entries of a plan that was scanned for changes, and choose what is backed up.
+
+    Raises:
+        TableError: the table was cut off since it was opened.
+    """
+    kinds = b"".join(plan.types)
+    numbers = _known_numbers(plan, base, kinds)
+    changed, links = plan.changed, plan.links
+    next_number = base.next_number
+    for place in [place for place, number in enumerate(numbers) if not number]:
+        first = links.get(place + FIRST_INUMBER)
+        if first is not None:
+            numbers[place] = numbers[first - FIRST_INUMBER]
+            continue
+        numbers[place] = next_number
+        next_number += 1
+        changed[place] = kinds[place] != DT_DIRECTORY
+    _join_links(plan)
+    for ordinal in range(1, len(plan)):
+        key = plan.inumbers[ordinal]
+        if numbers[key - FIRST_INUMBER] >= base.next_number or key in plan.unsound:
+            plan.directory_changed[ordinal] = 1
+        plan.inumbers[ordinal] = numbers[key - FIRST_INUMBER]
+    plan.unsound = {numbers[key - FIRST_INUMBER] if key >= FIRST_INUMBER else key for key in plan.unsound}
+    directories = _on_the_way(plan)
+    other_names = sum(changed[other - FIRST_INUMBER] for other in links)
+    plan.next_inumber = next_number
+    plan.selection = Selection(numbers, directories, changed, directories.count(1) + changed.count(1) - other_names)
+
+
+def _join_links(plan: Plan) -> None:
+    """What changed by one of its names has changed."""
+    changed = plan.changed
+    for other, first in plan.links.items():
+        changed[first - FIRST_INUMBER] |= changed[other - FIRST_INUMBER]
+    for other, first in plan.links.items():
+        changed[other - FIRST_INUMBER] = changed[first - FIRST_INUMBER]
+
+
+def _on_the_way(plan: Plan) -> bytearray:
+    """For each directory, 1 = it changed or leads to what did; the root always is."""
+    found = bytearray(plan.directory_changed)
+    found[0] = 1
+    for ordinal in range(len(plan) - 1, 0, -1):
+        start = plan.firsts[ordinal] - FIRST_INUMBER
+        if found[ordinal] or plan.changed.find(1, start, start + len(plan.types[ordinal])) >= 0:
+            found[ordinal] = found[plan.parents[ordinal]] = 1
+    return found
+
+
+def _known_numbers(plan: Plan, base: InodeTable, kinds: bytes) -> "array[int]":
+    """The number of each entry in the base, 0 = it was not there; what is stale there counts as changed."""
+    numbers = array("I", bytes(4 * len(plan.inodes)))
+    for keys, codes in base.rows():
+        known = dict(zip(keys, codes, strict=True)).get
+        _find_others(plan, numbers, kinds, known)
+        _find_directories(plan, numbers, known, odd=0)
+    for keys, codes in base.odd_rows():
+        _find_directories(plan, numbers, dict(zip(keys, codes, strict=True)).get, odd=1)
+    if plan.ambiguous:
+        for place, inode in enumerate(plan.inodes):
+            if inode in plan.ambiguous:
+                numbers[place] = 0
+    if base.stale:
+        _take_stale_again(plan, base, numbers)
+    return numbers
+
+
+def _find_others(plan: Plan, numbers: "array[int]", kinds: bytes, known: Callable[[int, int], int]) -> None:
+    """Look up everything that is no directory and was not found yet."""
+    inodes = plan.inodes
+    for start in range(0, len(inodes), _SLICE):
+        end = start + _SLICE
+        wanted, types = numbers[start:end], kinds[start:end]
+        if wanted.count(0) == types.count(DT_DIRECTORY):
+            continue
+        numbers[start:end] = array(
+            "I",
+            [
+                code >> NUMBER_SHIFT if not number and (code := known(inode, 0)) & TYPE_MASK == kind else number
+                for inode, kind, number in zip(inodes[start:end], types, wanted, strict=True)
+            ],
+        )
+
+
+def _find_directories(plan: Plan, numbers: "array[int]", known: Callable[[int, int], int], *, odd: int) -> None:
+    for ordinal in range(1, len(plan)):
+        if plan.odd[ordinal] != odd or identity(plan, ordinal) in plan.ambiguous:
+            continue
+        code = known(plan.directory_inodes[ordinal], 0)
+        if code & TYPE_MASK == DT_DIRECTORY:
+            numbers[plan.inumbers[ordinal] - FIRST_INUMBER] = code >> NUMBER_SHIFT
+
+
+def _take_stale_again(plan: Plan, base: InodeTable, numbers: "array[int]") -> None:
+    stale = {
+        code >> NUMBER_SHIFT
+        for blocks in (base.rows(), base.odd_rows())
+        for _, codes in blocks
+        for code in codes
+        if code & STALE
+    }
+    for place, number in enumerate(numbers):
+        if number in stale and plan.inodes[place]:
+            plan.changed[place] = 1
+    for ordinal in range(1, len(plan)):
+        if numbers[plan.inumbers[ordinal] - FIRST_INUMBER] in stale:
+            plan.directory_changed[ordinal] = 1
+
+
+# --- the table of this backup
+
+
+def rows(plan: Plan) -> Iterator[Block]:
+    """What this backup's table says of everything that is known again by its inode number alone."""
+    kinds = b"".join(plan.types)
+    unsound, links, ambiguous = plan.unsound, plan.links, plan.ambiguous
+    for start in range(0, len(plan.inodes), _SLICE):
+        inodes = plan.inodes[start : start + _SLICE]
+        if plan.selection is not None:
+            numbers: Sequence[int] = plan.selection.numbers[start : start + _SLICE]
+        else:
+            numbers = range(FIRST_INUMBER + start, FIRST_INUMBER + start + len(inodes))
+        if links or ambiguous:  # one row an inode; without a number it is left out
+            keys = range(FIRST_INUMBER + start, FIRST_INUMBER + start + len(inodes))
+            named = zip(keys, inodes, numbers, strict=True)
+            numbers = [0 if key in links or inode in ambiguous else number for key, inode, number in named]
+        codes = [
+            number << NUMBER_SHIFT | kind if number and inode else 0
+            for inode, number, kind in zip(inodes, numbers, kinds[start : start + _SLICE], strict=True)
+        ]
+        if unsound:
+            codes = [code | STALE if code >> NUMBER_SHIFT in unsound else code for code in codes]
+        yield array("Q", itertools.compress(inodes, codes)), array("Q", filter(None, codes))
+    yield _directory_rows(plan, odd=0)
+
+
+def odd_rows(plan: Plan) -> Iterator[Block]:
+    """The directories that are known again by their parent's listing."""
+    yield _directory_rows(plan, odd=1)
+
+
+def _directory_rows(plan: Plan, *, odd: int) -> Block:
+    keys, codes = array("Q"), array("Q")
+    for ordinal in range(1, len(plan)):
+        inode, number = plan.directory_inodes[ordinal], plan.inumbers[ordinal]
+        if plan.odd[ordinal] == odd and inode and identity(plan, ordinal) not in plan.ambiguous:
+            keys.append(inode)
+            codes.append(number << NUMBER_SHIFT | (STALE if number in plan.unsound else 0) | DT_DIRECTORY)
+    return keys, codes

@@ -1,0 +1,226 @@
+"""Incremental dumps: what is in them, and that Debian's restore makes every state of a tree from their chains."""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+
+from mover.dma.compare import compare_trees
+from tests.data.dump_reader import Dump, parse
+from tests.data.levels import Levels
+from tests.support import peers
+from tests.support.histories import History, Life, Round, Step, chain, histories
+
+EXAMPLES = int(os.environ.get("MOVER_HISTORIES", "25"))
+"""How many histories the property test lives through."""
+
+
+def names(dump: Dump) -> set[bytes]:
+    """Base names of what the dump holds, as far as a directory in it names them; b"" is the root."""
+    paths = {number: path for path, number in dump.tree().items()}
+    return {paths[number] for number in dump.order}
+
+
+@pytest.fixture
+def levels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Levels:
+    tree, state = tmp_path / "tree", tmp_path / "state"
+    state.mkdir()
+    for place in (tree, tree / "one", tree / "one/below", tree / "two", tmp_path / "outside"):
+        place.mkdir()
+    for name in ("top", "one/a", "one/b", "one/below/c", "two/d"):
+        (tree / name).write_bytes(name.encode() * 600)
+    os.link(tree / "one/a", tree / "two/a-too")
+    return Levels(tree, state, monkeypatch)
+
+
+def test_a_level_holds_what_changed_and_the_way_there(levels: Levels) -> None:
+    tree = Path(os.fsdecode(levels.tree))
+    full = parse(levels.backup(0).stream)
+    (tree / "one/below/c").write_bytes(b"new")
+    first = parse(levels.backup(1).stream)
+    assert names(first) == {b"", b"one", b"one/below", b"one/below/c"}
+    assert first.used == full.used
+    os.chmod(tree / "two/d", 0o600)
+    second = parse(levels.backup(2).stream)
+    assert names(second) == {b"", b"two", b"two/d"}
+    assert second.tree()[b"two/d"] == full.tree()[b"two/d"]
+    again = parse(levels.backup(1).stream)
+    assert names(again) == {b"", b"one", b"one/below", b"one/below/c", b"two", b"two/d"}
+
+
+def test_the_headers_name_level_and_base(levels: Levels) -> None:
+    full = parse(levels.backup(0).stream)
+    third = parse(levels.backup(3).stream)
+    date = full.tape[4:8]
+    assert (full.tape[8:12], full.tape[692:696]) == (bytes(4), bytes(4))
+    assert (third.tape[8:12], third.tape[692:696]) == (date, b"\3\0\0\0")
+
+
+def test_what_is_gone_is_not_in_use(levels: Levels) -> None:
+    tree = Path(os.fsdecode(levels.tree))
+    full = parse(levels.backup(0).stream)
+    (tree / "one/b").unlink()
+    (tree / "two/a-too").unlink()
+    first = parse(levels.backup(1).stream)
+    assert full.used - first.used == {full.tree()[b"one/b"]}
+    assert names(first) == {b"", b"one", b"one/a", b"two"}
+
+
+def test_what_moves_in_from_outside_is_taken_whatever_its_times_say(levels: Levels, tmp_path: Path) -> None:
+    old = tmp_path / "outside/old"
+    (old / "deep").mkdir(parents=True)
+    (old / "deep/file").write_bytes(b"old")
+    full = parse(levels.backup(0).stream)
+    old.rename(tmp_path / "tree/one/moved")
+    first = parse(levels.backup(1).stream)
+    assert {b"one/moved", b"one/moved/deep", b"one/moved/deep/file"} < names(first)
+    assert min(first.tree()[name] for name in (b"one/moved", b"one/moved/deep/file")) > max(full.used)
+
+
+def test_a_number_is_not_given_again_before_the_next_full_backup(levels: Levels) -> None:
+    tree = Path(os.fsdecode(levels.tree))
+    levels.backup(0)
+    (tree / "new-1").symlink_to("x")
+    first = parse(levels.backup(1).stream)
+    (tree / "new-1").unlink()
+    (tree / "new-2").mkdir()
+    second = parse(levels.backup(2).stream)
+    assert second.tree()[b"new-2"] > first.tree()[b"new-1"]
+    full = parse(levels.backup(0).stream)
+    assert max(full.used) < second.tree()[b"new-2"]
+
+
+def test_a_name_that_was_left_out_is_new_when_it_is_not_any_more(levels: Levels) -> None:
+    levels.backup(0, env=[(b"EXCLUDE", b"below")])
+    first = parse(levels.backup(1).stream)
+    assert names(first) >= {b"", b"one", b"one/below", b"one/below/c"}
+    second = parse(levels.backup(2, env=[(b"EXCLUDE", b"below")]).stream)
+    assert first.used - second.used == {first.tree()[b"one/below"], first.tree()[b"one/below/c"]}
+
+
+def test_what_could_not_be_read_is_taken_again(levels: Levels, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = os.listxattr
+
+    def refuse(target: int | str, **given: bool) -> list[str]:
+        if isinstance(target, int) and os.readlink(f"/proc/self/fd/{target}").endswith(("/one/b", "/two")):
+            raise PermissionError(13, "refused")
+        return listed(target, **given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "listxattr", refuse)
+        full = levels.backup(0)
+    assert full.finished.errors == 2
+    first = parse(levels.backup(1).stream)
+    assert names(first) == {b"", b"one", b"one/b", b"two"}
+    assert first.tree()[b"one/b"] == parse(full.stream).tree()[b"one/b"]
+    assert names(parse(levels.backup(2).stream)) == {b""}
+
+
+def test_an_incremental_without_update_is_no_base(levels: Levels) -> None:
+    tree = Path(os.fsdecode(levels.tree))
+    levels.backup(0)
+    (tree / "new").write_bytes(b"")
+    levels.backup(1, update=False)
+    assert names(parse(levels.backup(2).stream)) == {b"", b"new"}
+
+
+# --- a table that is no base
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (lambda data: data[:-1], "do not hold the"),
+        (lambda data: data[:40], "cut off at 40 bytes"),
+        (lambda data: b"", "cut off at 0 bytes"),
+        (lambda data: data[:100] + bytes([data[100] ^ 4]) + data[101:], "its checksum is wrong"),
+        (lambda data: b"other---" + data[8:], "no table of inodes"),
+        (lambda data: data + bytes(16), "do not hold the"),
+    ],
+)
+def test_a_damaged_table_makes_a_full_backup_and_a_line_of_the_log(levels: Levels, damage: object, why: str) -> None:
+    assert callable(damage)
+    full = parse(levels.backup(0).stream)
+    table = levels.kept[0].table
+    table.write_bytes(damage(table.read_bytes()))
+    outcome = levels.backup(1)
+    again = parse(outcome.stream)
+    assert again.dumped == full.dumped
+    assert (again.tape[8:12], again.tape[692:696]) == (bytes(4), bytes(4))
+    (line,) = outcome.lines(3)
+    assert why in line
+    assert line.endswith("this is a full backup (level 0)")
+
+
+def test_every_flipped_bit_of_a_table_is_noticed(levels: Levels) -> None:
+    levels.backup(0)
+    table = levels.kept[0].table
+    data = table.read_bytes()
+    for at in range(0, len(data), 7):
+        table.write_bytes(data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :])
+        outcome = levels.backup(9, update=False)
+        assert len(outcome.lines(3)) == 1
+        assert len(parse(outcome.stream).dumped) == 9
+
+
+def test_the_table_of_another_tree_is_refused(levels: Levels, tmp_path: Path) -> None:
+    levels.backup(0)
+    tree = Path(os.fsdecode(levels.tree))
+    tree.rename(tmp_path / "away")
+    tree.mkdir()
+    assert "the directory was another one then" in levels.backup(1).lines(3)[0]
+    levels.tree = os.fsencode(tmp_path / "away")
+    assert "it belongs to another tree" in levels.backup(2).lines(3)[0]
+
+
+# --- chains
+
+
+def restore(stream: bytes, place: Path, temporary: Path) -> None:
+    """Apply one level to ``place``; a complaint is an error."""
+    command = [str(peers.require("restore")), "-r", "-f", "-", "-T", str(temporary)]
+    done = subprocess.run(command, input=stream, cwd=place, capture_output=True, timeout=100, check=False)
+    complaints = [line for line in done.stderr.splitlines() if b"/dev/tty" not in line]
+    assert (done.returncode, complaints) == (0, [])
+
+
+def check_chain(life: Life, streams: Sequence[bytes], scratch: Path) -> None:
+    """The streams in order, restored into an empty directory, make the tree as it is now."""
+    place, temporary = scratch / "place", scratch / "temporary"
+    place.mkdir(parents=True)
+    temporary.mkdir()
+    for stream in streams:
+        restore(stream, place, temporary)
+    (place / "restoresymtable").unlink()
+    differences = [
+        str(one)
+        for one in compare_trees(life.tree, place).differences
+        # restore removes and makes entries in the root after it has set its times.
+        if (one.path, one.what) != (b".", "mtime")
+    ]
+    assert differences == []
+
+
+@pytest.mark.slow
+@pytest.mark.peer("restore")
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(history=histories())
+@example(history=[Round(0, [Step("create", 0, 0, 4), Step("mkdir", 0, 1, 0)]), Round(1, [Step("swap", 0, 1, 0)])])
+def test_any_chain_makes_the_tree(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory() as directory, monkeypatch.context() as patched:
+        scratch = Path(directory)
+        (scratch / "state").mkdir()
+        life = Life(directory)
+        levels = Levels(life.tree, scratch / "state", patched)
+        streams: list[bytes] = []
+        for number, each in enumerate(history):
+            life.live(each.steps)
+            outcome = levels.backup(each.level)
+            assert outcome.lines(2, 3) == []
+            parse(outcome.stream)
+            streams.append(outcome.stream)
+            check_chain(life, [streams[place] for place in chain(history, number)], scratch / f"chain-{number}")
