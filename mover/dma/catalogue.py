@@ -245,20 +245,36 @@ class Catalogue:
             for path, node, *attributes in rows:
                 found = True
                 yield _entry(path, node, attributes)
-            if not found:
-                yield from self._walk(job)
+            if not found and (root := self.find(job, b"/")) is not None:
+                yield from self._walk(job, root)
 
-    def _walk(self, job: int) -> Iterator[Entry]:
-        root = self._root(job)
-        if root is None:
+    def tree(self, job: int, path: bytes) -> Iterator[Entry]:
+        """One path (with or without a leading slash) and every name below it, as ``entries`` has them."""
+        top = self.find(job, path)
+        if top is None:
             return
-        row = self._connection.execute(
-            f"SELECT {_ATTRIBUTES} FROM node WHERE job = ? AND node = ?",  # noqa: S608 - constants
-            (job, root),
-        ).fetchone()
-        yield _entry(b"/", root, row or ())
+        with self._errors():
+            below = top.path.rstrip(b"/") + b"/"
+            rows = self._connection.execute(
+                f"SELECT path, node, {_ATTRIBUTES} FROM file WHERE job = ? AND path > ? AND path < ? ORDER BY path",  # noqa: S608 - constants
+                (job, below, below[:-1] + b"0"),  # the character behind the slash
+            )
+            first = rows.fetchone()
+            if first is None and top.ftype in {FileType.DIR, None} and top.node is not None:
+                yield from self._walk(job, top)
+                return
+            yield top
+            while first is not None:
+                yield _entry(first[0], first[1], first[2:])
+                first = rows.fetchone()
+
+    def _walk(self, job: int, top: Entry) -> Iterator[Entry]:
+        """A directory and every name below it, by node."""
+        assert top.node is not None
+        root = signed(top.node)
+        yield top
         seen = {root}
-        pending = [(b"", root)]
+        pending = [(top.path.rstrip(b"/"), root)]
         while pending:
             above, parent = pending.pop()
             below = []

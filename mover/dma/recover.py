@@ -19,14 +19,13 @@ from mover.dma.errors import JobError, NdmpError
 from mover.dma.events import LogSink
 from mover.dma.jobs import ProgressSink, RunningJob, open_job, reason_name
 from mover.dma.options import DEFAULT_RECORD_SIZE, RecoverOptions
-from mover.dma.results import Entry, FailedName, Job, RecoverResult
+from mover.dma.recover_list import Wanted, recover_list, wanted_names, with_positions
+from mover.dma.results import FailedName, Job, RecoverResult
 from mover.dma.services import CONNECT_S, join_services
 from mover.ndmp.enums import (
     UNBOUNDED,
-    UNKNOWN_U64,
     DataHaltReason,
     ErrorCode,
-    FileType,
     MoverHaltReason,
     MoverMode,
     MoverPauseReason,
@@ -50,7 +49,6 @@ from mover.ndmp.messages import (
     MoverReadRequest,
     NotifyDataReadPost,
     Pval,
-    RecoverName,
 )
 
 DRAIN_S: Final = 2.0
@@ -88,12 +86,12 @@ async def run_recover(
             such tape file.
         CatalogueError: no catalogue, or no such job in it.
     """
-    image, entries = await trio.to_thread.run_sync(_look_up, options)
+    image, wanted = await trio.to_thread.run_sync(_look_up, options)
     async with open_job(options, progress, log) as job:
         if image.job is not None and not (options.names or options.renames):
             job.expected_bytes = image.job.bytes_processed
-        nlist = recover_list(job.data.version, options, image, entries)
-        env = recover_env(options, image, direct=any(name.fh_info != UNKNOWN_U64 for name in nlist))
+        nlist = recover_list(job.data.version, wanted, _destination(options, image))
+        env = recover_env(options, image, wanted)
 
         def start(address: Address | None) -> tuple[Body, type[Body]]:
             return DataStartRecoverRequest(env, nlist, os.fsencode(options.butype), address), DataStartRecoverReply
@@ -104,9 +102,10 @@ async def run_recover(
             for fate in job.events.fates
             if fate.recovery_status != RecoveryStatus.SUCCESSFUL
         ]
+        names = max(1, wanted.requests)
         return RecoverResult(
-            len(nlist),
-            max(0, len(nlist) - len(failed)),  # a server may tell more than once of a name
+            names,
+            names - _failed_names(wanted, failed),
             failed,
             bytes_processed,
             job.elapsed_s,
@@ -117,10 +116,27 @@ async def run_recover(
         )
 
 
-def _look_up(options: RecoverOptions) -> tuple[Image, dict[str, Entry | None]]:
-    """The image, and for a direct recover the catalogue's entries of the names."""
+def _failed_names(wanted: Wanted, failed: list[FailedName]) -> int:
+    """How many of the caller's names are not whole: a server tells of each entry, and may tell more than once."""
+    if not wanted.entries:
+        return 1 if failed else 0
+    return len({owner for name in {each.name for each in failed} for owner in wanted.owners(name)})
+
+
+def _destination(options: RecoverOptions, image: Image) -> bytes:
+    """Where it goes, below which the names are."""
+    if options.destination:
+        return os.fsencode(options.destination)
+    if image.job is None:
+        raise JobError("a recover to the original place needs the catalogue's job; give a destination")
+    return os.fsencode(image.job.filesystem)
+
+
+def _look_up(options: RecoverOptions) -> tuple[Image, Wanted]:
+    """The image, and what to recover of it; for direct access with the catalogue's positions."""
+    wanted = wanted_names(options)
     if options.tape_file is not None and options.job is None:
-        return Image(options.tape_file, options.record_size or DEFAULT_RECORD_SIZE), {}
+        return Image(options.tape_file, options.record_size or DEFAULT_RECORD_SIZE), wanted
     catalogue = Catalogue(options.catalogue, create=False)
     try:
         found = catalogue.job(options.job)
@@ -128,14 +144,12 @@ def _look_up(options: RecoverOptions) -> tuple[Image, dict[str, Entry | None]]:
             raise JobError(_incomplete(found))
         tape_file = found.tape_file if options.tape_file is None else options.tape_file
         assert tape_file is not None, "a job that succeeded has one"
-        entries: dict[str, Entry | None] = {}
         if options.direct:
-            names = [*options.names, *(name for name, _ in options.renames)]
-            entries = {name: catalogue.find(found.job, os.fsencode(name)) for name in names}
+            wanted = with_positions(wanted, catalogue, found.job, options)
         env = tuple(catalogue.env(found.job))
     finally:
         catalogue.close()
-    return Image(tape_file, options.record_size or found.record_size, found, env), entries
+    return Image(tape_file, options.record_size or found.record_size, found, env), wanted
 
 
 def _incomplete(job: Job) -> str:
@@ -151,63 +165,15 @@ def _incomplete(job: Job) -> str:
     return f"{what}: nothing of it is complete; recover what is on the tape with --tape-file {job.tape_file}"
 
 
-def recover_env(options: RecoverOptions, image: Image, *, direct: bool) -> tuple[Pval, ...]:
-    """The saved environment, DIRECT for a direct recover, then or instead the caller's pairs."""
-    own = [pair for pair in image.env if pair[0] != b"DIRECT"]
-    own.append((b"DIRECT", b"y" if direct else b"n"))
+def recover_env(options: RecoverOptions, image: Image, wanted: Wanted) -> tuple[Pval, ...]:
+    """The saved environment, DIRECT and RECURSIVE as the list wants it, then or instead the caller's pairs."""
+    own = [pair for pair in image.env if pair[0] not in {b"DIRECT", b"RECURSIVE"}]
+    own.append((b"DIRECT", b"y" if wanted.direct else b"n"))
+    if wanted.expanded:
+        own.append((b"RECURSIVE", b"n"))
     if not image.env:
         own.append((b"TYPE", os.fsencode(options.butype)))
     return merge_env(own, options.env)
-
-
-def recover_list(
-    version: int, options: RecoverOptions, image: Image, entries: dict[str, Entry | None]
-) -> tuple[RecoverName, ...]:
-    """The nlist in the terms of a protocol version.
-
-    Version 4 wants the whole target in destination_path, version 3 appends original_path (or new_name) to
-    destination_dir, version 2 wants the whole target in dest. Source: environment reference, section 4.
-    """
-    destination = os.fsencode(options.destination)
-    if not destination:
-        if image.job is None:
-            raise JobError("a recover to the original place needs the catalogue's job; give a destination")
-        destination = os.fsencode(image.job.filesystem)
-    destination = destination.rstrip(b"/") or b"/"
-    wanted = [(name, name) for name in options.names] + options.renames
-    if not wanted:
-        return (RecoverName(b"", destination),)
-    positions = {name: _position(entry) for name, entry in entries.items()}
-    # One name without a position makes the whole recover sequential: it reads everything anyway.
-    use_positions = bool(positions) and None not in positions.values()
-    nlist = []
-    for name, target in wanted:
-        original = _rooted(name)
-        node, fh_info = UNKNOWN_U64, UNKNOWN_U64
-        if use_positions:
-            node, fh_info = positions[name] or (node, fh_info)
-        if version == 3:
-            new_name = b"" if target == name else _rooted(target)[1:]
-            nlist.append(RecoverName(original, destination, new_name, b"", node, fh_info))
-        else:
-            whole = (destination.rstrip(b"/") + _rooted(target)).rstrip(b"/") or b"/"
-            nlist.append(RecoverName(original, whole, b"", b"", node, fh_info))
-    return tuple(nlist)
-
-
-def _rooted(name: str) -> bytes:
-    """A path from the backup root with one leading slash."""
-    parts = [part for part in os.fsencode(name).split(b"/") if part not in {b"", b"."}]
-    if b".." in parts:
-        raise JobError(f"{name!r}: a name to recover has no .. in it")
-    return b"/" + b"/".join(parts)
-
-
-def _position(entry: Entry | None) -> tuple[int, int] | None:
-    """Node and fh_info of a file; None for what has none, and for a directory, whose contents lie elsewhere."""
-    if entry is None or entry.node is None or entry.fh_info is None or entry.ftype == FileType.DIR:
-        return None
-    return entry.node, entry.fh_info
 
 
 async def read_tape(job: RunningJob, tape_file: int, record_size: int, start: Start) -> int:

@@ -48,6 +48,8 @@ class World:
     env: tuple[m.Pval, ...] = ()
     posts: list[m.Body] = field(default_factory=list)
     """Sent while the data operation runs."""
+    fails: set[bytes] = field(default_factory=lambda: {b"/missing"})
+    """Names that a recover does not find."""
     needed: int | None = None
     """Bytes that a recover wants; None: as many as `stream` has."""
     refuse: dict[MessageCode, ErrorCode] = field(default_factory=dict)
@@ -411,7 +413,7 @@ class FakeSession:
             await mover.post(m.NotifyMoverPausedPost(mover.machines.mover.pause_reason))
             await mover.closed_by_dma.wait()
         for name in nlist:
-            found = name.original_path != b"/missing"
+            found = name.original_path not in world.fails
             status = RecoveryStatus.SUCCESSFUL if found else RecoveryStatus.FAILED_NOT_FOUND
             await self.post(m.LogFilePost(name.original_path, status))
         self.halt_data(DataInput.COMPLETE if needed <= len(image) else DataInput.CONNECTION_LOST)
@@ -459,7 +461,9 @@ def small_history() -> list[m.Body]:
                 unix_dir(b"\xff", 11, 12),
             )
         ),
-        m.FhAddNodePost((unix_node(2, 0), unix_node(11, 4, 5, 2048), unix_node(12, 0), unix_node(13, 4, 7, 4096))),
+        m.FhAddNodePost(
+            (unix_node(2, 0), unix_node(11, 4, 5, 2048), unix_node(12, 0, 0, 1024), unix_node(13, 4, 7, 4096))
+        ),
     ]
 
 

@@ -81,8 +81,12 @@ def test_any_tree_comes_back(tree: dict[bytes, object], first: int, batch: int) 
     assert catalogue.job(job).files == len(expected) - 1
     for entry in entries:
         assert catalogue.find(job, entry.path) == entry
+        below = entry.path.rstrip(b"/") + b"/"
+        within = [each for each in entries if each.path == entry.path or each.path.startswith(below)]
+        assert list(catalogue.tree(job, entry.path)) == within
         assert entry.fh_info == (None if entry.ftype == FileType.REG and (entry.size or 0) % 2 else entry.size)
     assert catalogue.find(job, b"/no such") is None
+    assert list(catalogue.tree(job, b"/no such")) == []
     catalogue.close()
 
 
@@ -97,6 +101,11 @@ def test_path_based_history() -> None:
         Entry(b"/b", 7, FileType.REG, 0o644, 1, 2, 3, 0, 1, 1024),
     ]
     assert catalogue.find(job, b"b") == Entry(b"/b", 7, FileType.REG, 0o644, 1, 2, 3, 0, 1, 1024)
+    folder = (m.FileStat(ftype=FileType.DIR, fattr=0o755, links=2),)
+    names = (b"/d", b"/d/x", b"/d/x/y", b"/d-", b"/d0", b"/d.")
+    add(catalogue, job, m.FhAddFilePost(tuple(m.File((m.UnixName(name),), folder, 9, 0) for name in names)))
+    assert [entry.path for entry in catalogue.tree(job, b"d")] == [b"/d", b"/d/x", b"/d/x/y"]
+    assert [entry.path for entry in catalogue.tree(job, b"/d0")] == [b"/d0"]
     catalogue.close()
 
 

@@ -145,9 +145,77 @@ async def test_direct_recover_sends_positions(world: World, server: Server, cata
         await run_recover(options(server, catalogue, names=["a", "d/x\n"], direct=True))
         assert [(name.node, name.fh_info) for name in request(world).nlist] == [(11, 2048), (13, 4096)]
         assert m.Pval(b"DIRECT", b"y") in request(world).env
+        assert b"RECURSIVE" not in {pair.name for pair in request(world).env}
+
+
+@pytest.mark.parametrize("version", [2, 3, 4])
+async def test_a_directory_is_expanded_for_direct_access(
+    world: World, server: Server, catalogue: Path, version: int
+) -> None:
+    world.version = version
+    with trio.fail_after(DEADLINE_S):
+        await back_up(server, catalogue)
+        result = await run_recover(options(server, catalogue, names=["a"], renames=[("d", "new/d")], direct=True))
+    places = [
+        (name.original_path, recover_target(version, name), name.fh_info) for name in request(world).nlist
+    ]  # fmt: skip
+    assert places == [
+        (b"/a", b"/restore/a", 2048),
+        (b"/d", b"/restore/new/d", 1024),
+        (b"/d/x\n", b"/restore/new/d/x\n", 4096),
+        (b"/d/\xff", b"/restore/new/d/\xff", 2048),
+    ]
+    assert [pair for pair in request(world).env if pair.name in {b"DIRECT", b"RECURSIVE"}] == [
+        m.Pval(b"DIRECT", b"y"),
+        m.Pval(b"RECURSIVE", b"n"),
+    ]
+    assert (result.requested, result.recovered) == (2, 2)
+
+
+async def test_a_failure_below_a_directory_is_one_name(world: World, server: Server, catalogue: Path) -> None:
+    world.fails = {b"/d/x\n", b"/d/\xff"}
+    with trio.fail_after(DEADLINE_S):
+        await back_up(server, catalogue)
+        result = await run_recover(options(server, catalogue, names=["a", "d"], direct=True))
+    assert (result.requested, result.recovered) == (2, 1)
+    assert [each.name for each in result.failed] == [b"/d/x\n", b"/d/\xff"]
+
+
+@pytest.mark.parametrize("tells_length", [False, True])
+async def test_a_large_directory_is_left_to_a_server_that_can(
+    world: World, server: Server, catalogue: Path, monkeypatch: pytest.MonkeyPatch, *, tells_length: bool
+) -> None:
+    monkeypatch.setattr("mover.dma.recover_list.EXPANDED_MAX", 3)
+    if tells_length:
+        world.env = (m.Pval(b"MOVER_STREAM_BYTES", b"5000"),)
+    with trio.fail_after(DEADLINE_S):
+        await back_up(server, catalogue)
         await run_recover(options(server, catalogue, names=["a", "d"], direct=True))
-        assert {name.fh_info for name in request(world).nlist} == {UNKNOWN_U64}
-        assert m.Pval(b"DIRECT", b"n") in request(world).env
+    places = [(name.original_path, name.fh_info) for name in request(world).nlist]
+    if tells_length:
+        assert places == [(b"/a", 2048), (b"/d", 1024)]
+    else:
+        assert places == [(b"/a", UNKNOWN_U64), (b"/d", UNKNOWN_U64)]
+    env = {pair.name: pair.value for pair in request(world).env}
+    assert env[b"DIRECT"] == (b"y" if tells_length else b"n")
+    assert b"RECURSIVE" not in env
+
+
+async def test_a_name_that_the_catalogue_does_not_know_makes_all_sequential(
+    world: World, server: Server, catalogue: Path
+) -> None:
+    with trio.fail_after(DEADLINE_S):
+        await back_up(server, catalogue)
+        await run_recover(options(server, catalogue, names=["a", "nothing"], direct=True))
+    assert {name.fh_info for name in request(world).nlist} == {UNKNOWN_U64}
+    assert m.Pval(b"DIRECT", b"n") in request(world).env
+
+
+async def test_a_directory_alone(world: World, server: Server, catalogue: Path) -> None:
+    with trio.fail_after(DEADLINE_S):
+        await back_up(server, catalogue)
+        await run_recover(options(server, catalogue, names=["d"], direct=True, env=[("RECURSIVE", "n")]))
+    assert [(name.original_path, name.fh_info) for name in request(world).nlist] == [(b"/d", 1024)]
 
 
 async def test_to_the_original_place(world: World, server: Server, catalogue: Path) -> None:

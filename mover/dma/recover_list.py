@@ -1,0 +1,153 @@
+"""The recover list: which entries a recover sends, and for which of the caller's names each stands.
+
+For direct access a directory is replaced by all that the catalogue knows below it, with RECURSIVE=n: so a server needs
+no more than the position of each object. Where that is too much, or a position is missing, a server that has told the
+stream's length finds a directory's contents itself; any other gets a list without positions and reads everything.
+Source: backup-env.md sections 4 and 5.
+"""
+
+import os
+from itertools import islice
+from typing import Final
+
+import msgspec
+
+from mover.dma.catalogue import Catalogue
+from mover.dma.errors import JobError
+from mover.dma.options import RecoverOptions
+from mover.dma.results import Entry
+from mover.ndmp.enums import UNKNOWN_U64, FileType
+from mover.ndmp.messages import RecoverName
+
+EXPANDED_MAX: Final = 20_000
+"""Entries of a list with directories replaced by their contents; the protocol's arrays end at some 65,000."""
+STREAM_BYTES: Final = b"MOVER_STREAM_BYTES"
+"""Variable of a server that jumps to the contents of directories by itself."""
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """One entry.
+
+    Attributes:
+        request: number of the caller's name that it stands for.
+        original: path from the backup root, with a leading slash.
+        target: path below the destination, likewise.
+    """
+
+    request: int
+    original: bytes
+    target: bytes
+    node: int = UNKNOWN_U64
+    fh_info: int = UNKNOWN_U64
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What to recover; no entries: everything.
+
+    Attributes:
+        requests: how many names the caller gave.
+        expanded: directories were replaced by their contents.
+    """
+
+    requests: int
+    entries: list[Listed]
+    expanded: bool = False
+
+    @property
+    def direct(self) -> bool:
+        """Whether the entries have positions."""
+        return any(entry.fh_info != UNKNOWN_U64 for entry in self.entries)
+
+    def owners(self, original: bytes) -> set[int]:
+        """Numbers of the caller's names to which an entry belongs."""
+        return {entry.request for entry in self.entries if entry.original == original}
+
+
+def wanted_names(options: RecoverOptions) -> Wanted:
+    """The caller's names as they are.
+
+    Raises:
+        JobError: a name climbs.
+    """
+    names = [(name, name) for name in options.names] + options.renames
+    return Wanted(len(names), [Listed(at, _rooted(name), _rooted(to)) for at, (name, to) in enumerate(names)])
+
+
+def with_positions(wanted: Wanted, catalogue: Catalogue, job: int, options: RecoverOptions) -> Wanted:
+    """The list for direct access; without any position where that is not possible. Blocks.
+
+    Raises:
+        CatalogueError: the catalogue cannot be read.
+    """
+    found = [_placed(entry, catalogue.find(job, entry.original)) for entry in wanted.entries]
+    placed = [entry for entry, _ in found if entry is not None]
+    if len(placed) < len(found):
+        return wanted
+    if not any(is_directory for _, is_directory in found) or not _recursive(options):
+        return Wanted(wanted.requests, placed)
+    expanded = _expand(placed, catalogue, job)
+    if expanded is not None:
+        return Wanted(wanted.requests, expanded, expanded=True)
+    if dict(catalogue.env(job)).get(STREAM_BYTES):
+        return Wanted(wanted.requests, placed)
+    return wanted
+
+
+def _placed(listed: Listed, entry: Entry | None) -> tuple[Listed | None, bool]:
+    """The entry with its position, None without one; and whether it is a directory."""
+    if entry is None or entry.node is None or entry.fh_info is None:
+        return None, False
+    place = Listed(listed.request, listed.original, listed.target, entry.node, entry.fh_info)
+    return place, entry.ftype == FileType.DIR
+
+
+def _expand(placed: list[Listed], catalogue: Catalogue, job: int) -> list[Listed] | None:
+    """Every entry with all below it; None when that is too much, or something has no position."""
+    expanded: list[Listed] = []
+    for top in placed:
+        left = EXPANDED_MAX - len(expanded)
+        below = list(islice(catalogue.tree(job, top.original), left + 1))
+        if len(below) > left:
+            return None
+        stem = top.original.rstrip(b"/")
+        for entry in below:
+            if entry.node is None or entry.fh_info is None:
+                return None
+            rest = entry.path[len(stem) :]
+            target = (top.target.rstrip(b"/") + rest).rstrip(b"/") or b"/"
+            expanded.append(Listed(top.request, entry.path, target, entry.node, entry.fh_info))
+    return expanded
+
+
+def _recursive(options: RecoverOptions) -> bool:
+    """RECURSIVE as the caller's own pairs have it, y unless told."""
+    value = dict(options.env).get("RECURSIVE", "y")
+    return value[:1].lower() not in {"n", "f"}
+
+
+def recover_list(version: int, wanted: Wanted, destination: bytes) -> tuple[RecoverName, ...]:
+    """The nlist in the terms of a protocol version.
+
+    Version 4 wants the whole target in destination_path, version 3 appends original_path (or new_name) to
+    destination_dir, version 2 wants the whole target in dest.
+    """
+    destination = destination.rstrip(b"/") or b"/"
+    if not wanted.entries:
+        return (RecoverName(b"", destination),)
+    nlist = []
+    for entry in wanted.entries:
+        if version == 3:
+            new_name = b"" if entry.target == entry.original else entry.target[1:]
+            where, name = destination, new_name
+        else:
+            where, name = (destination.rstrip(b"/") + entry.target).rstrip(b"/") or b"/", b""
+        nlist.append(RecoverName(entry.original, where, name, b"", entry.node, entry.fh_info))
+    return tuple(nlist)
+
+
+def _rooted(name: str) -> bytes:
+    """A path from the backup root with one leading slash."""
+    parts = [part for part in os.fsencode(name).split(b"/") if part not in {b"", b"."}]
+    if b".." in parts:
+        raise JobError(f"{name!r}: a name to recover has no .. in it")
+    return b"/" + b"/".join(parts)
