@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import psutil
 from bench_jobs import MIB, Bench, backup, stop
-from bench_measure import ATTEMPTS, IDLE_WAIT_S, MEMORY, Comparison, commit, conduct, measure, now, say
+from bench_measure import MEMORY, Comparison, commit, conduct, measure, now, say
 from bench_report import Limit, machine
 from load_client import Plan
 from load_report import Answers, LoadReport, Run, answers
@@ -42,13 +42,19 @@ class Scale(NamedTuple):
 
     connections: int
     seconds: int
-    """Of each run."""
+    """Of each run that a bar is about, and of its counterpart on ndmjob."""
     pairs: int
     file_bytes: int
     idle_wait_s: float
 
+    @property
+    def short_s(self) -> int:
+        """Of every other run."""
+        return min(self.seconds, SHORT_S)
 
-FULL = Scale(300, 60, 5, 2 << 30, IDLE_WAIT_S)
+
+SHORT_S = 20  # a dozen backups; six thousand requests
+FULL = Scale(300, 60, 5, 2 << 30, 10.0)
 QUICK = Scale(300, 8, 2, 128 << 20, 0.0)
 
 
@@ -104,9 +110,9 @@ class Measurement:
         self.loaded: list[Run] = []
         """On mover while it streams, in the order of the pairs."""
 
-    def plan(self, address: str, login: Login | None) -> Plan:
+    def plan(self, address: str, login: Login | None, seconds: int) -> Plan:
         """The load on one server."""
-        return Plan(address, login, self.scale.connections, self.scale.seconds)
+        return Plan(address, login, self.scale.connections, seconds)
 
     @contextlib.contextmanager
     def server(self) -> Iterator[Server]:
@@ -117,7 +123,7 @@ class Measurement:
     def streaming_alone_s(self) -> float:
         """The median streaming phase without the load."""
         with self.server() as server:
-            return stream(self.bench, server, self.tree, time.monotonic() + START_S + self.scale.seconds)
+            return stream(self.bench, server, self.tree, time.monotonic() + START_S + self.scale.short_s)
 
     def streaming_loaded_s(self) -> float:
         """The median streaming phase under the load."""
@@ -127,30 +133,32 @@ class Measurement:
             def work(end: float) -> None:
                 taken.append(stream(self.bench, server, self.tree, end))
 
-            plan = self.plan(server.address, self.bench.login)
+            plan = self.plan(server.address, self.bench.login, self.scale.seconds)
             self.loaded.append(under_load(plan, lambda: control(server), work))
         return taken[0]
 
     def idle(self) -> Run:
         """On mover while nothing streams."""
         with self.server() as server:
-            return under_load(self.plan(server.address, self.bench.login), lambda: control(server), wait_idly)
+            plan = self.plan(server.address, self.bench.login, self.scale.short_s)
+            return under_load(plan, lambda: control(server), wait_idly)
 
-    def beside_stream(self, address: str, login: Login | None, processes: Callable[[], list[psutil.Process]]) -> Run:
+    def beside_stream(self, plan: Plan, processes: Callable[[], list[psutil.Process]]) -> Run:
         """On another server while mover, which nobody asks, streams on the same machine."""
         with self.server() as server:
 
             def work(end: float) -> None:
                 stream(self.bench, server, self.tree, end)
 
-            return under_load(self.plan(address, login), processes, work)
+            return under_load(plan, processes, work)
 
     def floor(self) -> list[Answers]:
         """What the client and the machine themselves take."""
         with responder() as (address, pid):
             processes = partial(forked, pid)
-            quiet = under_load(self.plan(address, None), processes, wait_idly)
-            busy = self.beside_stream(address, None, processes)
+            plan = self.plan(address, None, self.scale.short_s)
+            quiet = under_load(plan, processes, wait_idly)
+            busy = self.beside_stream(plan, processes)
         return [
             answers("nothing but replies", [quiet]),
             answers("nothing but replies, mover streaming beside it", [busy]),
@@ -164,9 +172,9 @@ class Measurement:
             with ndmjob(program, place) as (address, pid):
                 processes = partial(forked, pid)
                 if streaming:
-                    run = self.beside_stream(address, NDMJOB_LOGIN, processes)
+                    run = self.beside_stream(self.plan(address, NDMJOB_LOGIN, self.scale.seconds), processes)
                 else:
-                    run = under_load(self.plan(address, NDMJOB_LOGIN), processes, wait_idly)
+                    run = under_load(self.plan(address, NDMJOB_LOGIN, self.scale.short_s), processes, wait_idly)
             found.append(answers(f"`ndmjob -o daemon`{name}", [run]))
         return found
 
@@ -230,8 +238,9 @@ def run(scale: Scale, attempts: int) -> LoadReport:
     conditions = {
         **machine(),
         "file system": "tmpfs for source, tape files and state; page cache warm",
-        "load": f"{scale.connections} connections, logged in, each one DATA_GET_STATE a second for {scale.seconds} s,"
-        " at phases that are fixed beforehand; times count from when a request was due",
+        "load": f"{scale.connections} connections, logged in, each one DATA_GET_STATE a second; times count from when a"
+        " request was due, which is fixed beforehand",
+        "runs": f"{scale.seconds} s: mover and ndmjob beside a stream; {scale.short_s} s: everything else",
         "stream": f"one file of {size}, record size 256 KiB, ring 8 MiB, backed up again and again on one drive",
         "pairs": f"{scale.pairs}, interleaved; each run with a new server and a new cartridge",
     }
@@ -243,15 +252,23 @@ def run(scale: Scale, attempts: int) -> LoadReport:
 def main() -> int:
     """Parses the command line, measures, prints, stores."""
     parser = argparse.ArgumentParser(prog="scripts/load", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a minute or two, to try it; nothing is stored")
+    parser.add_argument("--quick", action="store_true", help="two minutes instead of eleven; nothing is stored")
     for name, metavar, what in (
         ("connections", "N", f"at once (default: {FULL.connections})"),
-        ("seconds", "S", f"of each run (default: {FULL.seconds})"),
+        (
+            "seconds",
+            "S",
+            f"of each run with a stream under load (default: {FULL.seconds}); others {SHORT_S} at the most",
+        ),
         ("pairs", "N", f"of runs with and without the load (default: {FULL.pairs})"),
     ):
         parser.add_argument(f"--{name}", type=int, metavar=metavar, help=f"{what}; nothing is stored")
     parser.add_argument(
-        "--attempts", type=int, default=ATTEMPTS, metavar="N", help=f"sets of pairs at the most (default: {ATTEMPTS})"
+        "--attempts",
+        type=int,
+        default=1,
+        metavar="N",
+        help="sets of pairs, while the stream alone varies by over 20 %% or the machine is not idle (default: 1)",
     )
     options = parser.parse_args()
     scale = QUICK if options.quick else FULL
