@@ -7,7 +7,9 @@ from enum import IntEnum
 from typing import Final
 
 ILLEGAL_ARGS: Final = 9  # NDMP_ILLEGAL_ARGS_ERR
-BUTYPE: Final = "dump"  # the one backup type there is
+BUTYPE: Final = "dump"
+TAR: Final = "tar"
+BUTYPES: Final = (BUTYPE, TAR)
 
 
 class HaltReason(IntEnum):

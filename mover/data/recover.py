@@ -13,7 +13,7 @@ from typing import Final
 
 from mover.data.backup_history import HistorySender
 from mover.data.beneath import components
-from mover.data.codes import BUTYPE, ILLEGAL_ARGS, HaltReason, LogType, RecoveryStatus
+from mover.data.codes import BUTYPES, ILLEGAL_ARGS, TAR, HaltReason, LogType, RecoveryStatus
 from mover.data.dump_format import Header
 from mover.data.environment import BadVariable, stream_bytes
 from mover.data.file_systems import FlushFailed
@@ -30,6 +30,7 @@ from mover.data.recover_report import NOT_IN_BACKUP, RecoverReport, Request
 from mover.data.recover_stream import ALL_ONES, RecordReader
 from mover.data.report import counted, reason
 from mover.data.stream_blocks import StreamBroken, StreamRefused
+from mover.data.tar_recover_job import TarJob
 from mover.data.tree_writer import DestinationLost, TreeWriter
 from mover.ring import Consumer, DataGauge, DataPhase, Producer, RingClosed, RingFds
 from mover.workers.channel import Channel, ChannelBroken
@@ -56,8 +57,8 @@ def start(channel: Channel, message: StartRecover | StartRecoverFilehist) -> Non
         volumes: dict[bytes, int] = {}
         tables: list[int] = []
         try:
-            if message.butype != BUTYPE:
-                raise _Wrong(f"backup type {message.butype!r} is not known here; use {BUTYPE!r}")
+            if message.butype not in BUTYPES:
+                raise _Wrong(f"backup type {message.butype!r} is not known here; use {' or '.join(BUTYPES)}")
             if isinstance(message, StartRecover):
                 _check_names(message)
                 stream_bytes(message.env)
@@ -119,7 +120,8 @@ class _Job:
         self._report.enter(DataPhase.DIRECTORIES)
         self._reader = RecordReader(consumer, self._skipped, self._publish)
         self._direct: DirectRecover | None = None
-        self._recoverer: FileRecoverer | DirectRecover | DryRecoverer | None = None
+        self._recoverer: FileRecoverer | DirectRecover | DryRecoverer | TarJob | None = None
+        self._tar: TarJob | None = None
         self._levels: Levels | None = None
         self._table_kept = False
 
@@ -138,6 +140,8 @@ class _Job:
 
     def _stream_bytes(self) -> int:
         """Read so far."""
+        if self._tar is not None:
+            return self._tar.reader.offset
         return self._reader.offset if self._direct is None else self._direct.received_bytes
 
     def recover(self, message: StartRecover, volumes: dict[bytes, int], tables: list[int]) -> None:
@@ -152,7 +156,10 @@ class _Job:
         self._levels = Levels(tables, requests, writer, self._report)
         halt, text = HaltReason.INTERNAL_ERROR, ""
         try:
-            halt, text = self._recover_by_either_way(requests, writer, message)
+            if message.butype == TAR:
+                halt, text = self._recover_tar(requests, writer, message)
+            else:
+                halt, text = self._recover_by_either_way(requests, writer, message)
         except ChannelBroken:
             raise
         except Exception as error:  # noqa: BLE001 - a worker must report its end, whatever it is
@@ -168,10 +175,14 @@ class _Job:
         sender = HistorySender(message.history, history, self._consumer.gauges)
         self._channel.send(WantData(0, ALL_ONES))
         try:
-            HistoryRecoverer(self._reader, self._report, sender).run(message.env)
-            halt, text = HaltReason.SUCCESSFUL, "the history of the whole dump was sent"
+            if message.butype == TAR:
+                self._tar = self._recoverer = TarJob(self._consumer, self._report, self._publish)
+                self._tar.filehist(sender, message.env)
+            else:
+                HistoryRecoverer(self._reader, self._report, sender).run(message.env)
+            halt, text = HaltReason.SUCCESSFUL, f"the history of the whole {message.butype} stream was sent"
             if sender.too_long:
-                text = f"the history of the dump was sent but for {sender.too_long} objects, whose paths are too long"
+                text = f"the history of the stream was sent but for {sender.too_long} objects, whose paths are too long"
         except StreamBroken as broken:
             halt, text = HaltReason.CONNECT_ERROR, str(broken)
         except StreamRefused as refused:
@@ -192,6 +203,8 @@ class _Job:
     def _end(self, requests: list[Request], halt: HaltReason, text: str, *, history_entries: int = 0) -> None:
         reader, report = self._reader, self._report
         reader.close()
+        if self._tar is not None:
+            self._tar.reader.close()
         report.conclude(requests)
         if halt is HaltReason.SUCCESSFUL:  # else control tells the DMA why it is not, and the line comes once
             report.say(LogType.NORMAL, text)
@@ -205,6 +218,17 @@ class _Job:
             history_entries=history_entries,
             table_kept=self._table_kept,
         )
+
+    def _recover_tar(
+        self, requests: list[Request], writer: TreeWriter, message: StartRecover
+    ) -> tuple[HaltReason, str]:
+        self._channel.send(WantData(0, ALL_ONES))
+        if message.direct:
+            self._report.say(LogType.NORMAL, "a tar stream is read from its beginning, DIRECT=y or not")
+        options = recover_options(message.env)
+        self._tar = self._recoverer = TarJob(self._consumer, self._report, self._publish)
+        halt, text = self._tar.recover(requests, writer, message, writes=options.writes, lists=options.lists)
+        return halt, text or self._summary()
 
     def _recover_by_either_way(
         self, requests: list[Request], writer: TreeWriter, message: StartRecover

@@ -9,6 +9,7 @@ what only happens to have its name.
 import os
 import stat
 from array import array
+from collections.abc import Callable
 from typing import Final
 
 from mover.data.beneath import components
@@ -39,12 +40,23 @@ class TarRecoverer:
         report: RecoverReport,
         *,
         recursive: bool = True,
+        writes: bool = True,
+        tell: Callable[[bytes], None] | None = None,
     ) -> None:
+        """Make ready.
+
+        Args:
+            recursive: directories with contents.
+            writes: things are made; else the stream is read as if they were.
+            tell: called with the path of everything that the list wants, when it was made or would have been.
+        """
         self._reader = reader
         self._requests = requests
         self._writer = writer
         self._report = report
-        self.places = Places(requests, writer, report, recursive=recursive, makes=True)
+        self.places = Places(requests, writer, report, recursive=recursive, makes=writes)
+        self._writes = writes
+        self._tell = tell
         self._plan = Plan(requests)
         self._objects = ObjectMaker(reader, self._plan, writer, report)
         self._made: set[int] = set()  # see _key
@@ -81,6 +93,11 @@ class TarRecoverer:
         for request in self._requests:
             request.fail(RecoveryStatus.IO_ERROR)
 
+    def finish(self) -> None:
+        """Set the attributes of the directories."""
+        if self._writes:
+            self.places.finish()
+
     def tell_missing(self) -> None:
         """Report the entries of the list that nothing came for."""
         for request in self.places.missing():
@@ -98,6 +115,8 @@ class TarRecoverer:
         if stat.S_ISDIR(member.inode.mode) and not member.problem:
             self._reader.skip(member.blocks)
             for target in self.places.add_directory(wanted, member.inode, member.attributes, member.offset):
+                if self._tell is not None:
+                    self._tell(target.path())
                 for what in member.lost:
                     self._report.error(target.path(), f"lost: {what}", target.request)
             return
@@ -137,6 +156,8 @@ class TarRecoverer:
         current = None
         if problem:
             self._fail(spots, problem)
+        elif not self._writes:
+            self._count(spots, parts)
         elif spots:
             plan = self._plan
             plan.targets = [spot.target for spot in spots]
@@ -159,6 +180,17 @@ class TarRecoverer:
         good = spots if whole and errors == self._report.errors else spots[:whole]
         self._made.difference_update(_key(spot, parts) for spot in spots)
         self._made.update(_key(spot, parts) for spot in good)
+        if self._tell is not None:
+            for spot in good:
+                self._tell(spot.target.path(spot.name))
+
+    def _count(self, spots: list[Spot], parts: Parts) -> None:
+        """What would have been made."""
+        self._report.files += len(spots)
+        self._made.update(_key(spot, parts) for spot in spots)
+        if self._tell is not None:
+            for spot in spots:
+                self._tell(spot.target.path(spot.name))
 
     def _content(self, current: Unfinished, member: Member) -> None:
         """Write what follows where it belongs."""
@@ -197,7 +229,9 @@ class TarRecoverer:
             return
         for spot in spots if first != parts else ():
             source = next((each for each in sources if each.target.request is spot.target.request), sources[0])
-            if self._link(source, spot):
+            if not self._writes:
+                self._count([spot], parts)
+            elif self._link(source, spot):
                 self._made.add(_key(spot, parts))
 
     def _link(self, source: Spot, spot: Spot) -> bool:
@@ -210,6 +244,8 @@ class TarRecoverer:
             return False
         report.files += 1
         self._last = spot
+        if self._tell is not None:
+            self._tell(spot.target.path(spot.name))
         return True
 
 

@@ -2,16 +2,18 @@
 
 from collections.abc import Callable
 
+from mover.data.backup_history import HistorySender
 from mover.data.codes import HaltReason, LogType, RecoveryStatus
 from mover.data.file_systems import FlushFailed
 from mover.data.recover_report import RecoverReport, Request
 from mover.data.report import counted
 from mover.data.stream_blocks import Source, StreamBroken, StreamRefused
 from mover.data.tar_recover import TarRecoverer
+from mover.data.tar_recover_history import TarHistory
 from mover.data.tar_recover_members import MemberReader
 from mover.data.tree_writer import DestinationLost, TreeWriter
 from mover.ring import DataPhase
-from mover.workers.messages import StartRecover
+from mover.workers.messages import Pairs, StartRecover
 
 Ended = tuple[HaltReason, str]
 
@@ -42,10 +44,28 @@ class TarJob:
     def _note(self, text: str) -> None:
         self._report.log(LogType.NORMAL, text.encode("utf-8", "surrogateescape"))
 
-    def recover(self, requests: list[Request], writer: TreeWriter, message: StartRecover) -> Ended:
-        """Recover what the list names; the reason of the end, and a line on it."""
+    def _tell(self, path: bytes) -> None:
+        self._report.say(LogType.NORMAL, path.decode("utf-8", "surrogateescape"))
+
+    def recover(
+        self, requests: list[Request], writer: TreeWriter, message: StartRecover, *, writes: bool, lists: bool
+    ) -> Ended:
+        """Recover what the list names; the reason of the end, and a line on one that is not good.
+
+        Args:
+            writes: things are made; else the stream is read as if they were.
+            lists: what is made is told, name by name.
+        """
         report = self._report
-        recoverer = self._recoverer = TarRecoverer(self.reader, requests, writer, report, recursive=message.recursive)
+        recoverer = self._recoverer = TarRecoverer(
+            self.reader,
+            requests,
+            writer,
+            report,
+            recursive=message.recursive,
+            writes=writes,
+            tell=self._tell if lists else None,
+        )
         halt, text = HaltReason.SUCCESSFUL, ""
         report.enter(DataPhase.FILES)
         try:
@@ -59,7 +79,7 @@ class TarJob:
                 halt, text = HaltReason.INTERNAL_ERROR, str(refused)
                 recoverer.abandon()
             report.enter(DataPhase.FINISH)
-            recoverer.places.finish()
+            recoverer.finish()
             if halt is HaltReason.SUCCESSFUL:
                 writer.file_systems.flush()
         except (DestinationLost, FlushFailed) as failed:
@@ -67,3 +87,7 @@ class TarJob:
                 request.fail(RecoveryStatus.IO_ERROR)
             return HaltReason.INTERNAL_ERROR, str(failed)
         return halt, text
+
+    def filehist(self, sender: HistorySender, env: Pairs) -> None:
+        """Send the history of the stream; raises as TarHistory does."""
+        TarHistory(self.reader, self._report, sender).run(env)

@@ -424,17 +424,20 @@ class MemberReader(BlockReader):
     def _old_sparse(self, header: Header) -> "tuple[int, array[int]]":
         segments: array[int] = array("Q")
         problem: FormatError | None = None
-        size, more = header.size, True
+        size = header.size
         try:
-            size, more = old_map(segments, header.block)
+            size = old_map(segments, header.block)
         except FormatError as error:
             problem = error
+        more = is_continued(header.block, header=True)
         while more:
             block = self._block()
-            try:
-                more = more_of_old_map(segments, block) if problem is None else is_continued(block)
-            except FormatError as error:
-                problem, more = error, is_continued(block)
+            more = is_continued(block, header=False)
+            if problem is None:
+                try:
+                    more_of_old_map(segments, block)
+                except FormatError as error:
+                    problem = error
         if problem is not None:
             raise problem
         return size, segments

@@ -67,6 +67,7 @@ class Places:
                 self._deepest = max(self._deepest, len(parts))
             else:
                 self._everything.append(number)
+                self.found.add(number)  # also in a stream that holds nothing
         self._known: dict[tuple[int, bytes], Target] = {}  # those told of
         self._on_the_way: dict[tuple[int, bytes], Target] = {}
         self._made = 0

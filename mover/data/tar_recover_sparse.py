@@ -59,24 +59,23 @@ def _add_old(segments: "array[int]", block: bytes, at: int, entries: int) -> Non
         _add(segments, number(block[entry:middle], "map of holes"), number(block[middle:end], "map of holes"))
 
 
-def old_map(segments: "array[int]", block: bytes) -> tuple[int, bool]:
-    """Add what the header of a GNU sparse member holds; its real size, and whether a further block follows."""
+def old_map(segments: "array[int]", block: bytes) -> int:
+    """Add what the header of a GNU sparse member holds; its real size."""
     size = number(block[_OLD_SIZE], "real size")
     if not 0 <= size <= SIZE_MAX:
         raise FormatError(f"a real size of {size} bytes")
     _add_old(segments, block, _OLD_AT, _OLD_ENTRIES)
-    return size, block[_OLD_EXTENDED] not in {0, 0x30}
+    return size
 
 
-def more_of_old_map(segments: "array[int]", block: bytes) -> bool:
-    """Add what a further block of such a map holds; whether yet another follows."""
+def more_of_old_map(segments: "array[int]", block: bytes) -> None:
+    """Add what a further block of such a map holds."""
     _add_old(segments, block, 0, _MORE_ENTRIES)
-    return is_continued(block)
 
 
-def is_continued(block: bytes) -> bool:
-    """Whether a further block of an old map says that another one follows."""
-    return block[_MORE_EXTENDED] not in {0, 0x30}
+def is_continued(block: bytes, *, header: bool) -> bool:
+    """Whether another block of an old map follows a header, or one of the further blocks."""
+    return block[_OLD_EXTENDED if header else _MORE_EXTENDED] not in {0, 0x30}
 
 
 def add_record(segments: "array[int]", value: bytes) -> None:

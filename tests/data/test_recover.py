@@ -238,8 +238,8 @@ def test_refused_before_it_begins(tmp_path: Path) -> None:
             recover(stream, names)
         assert caught.value.refused.error == 9
         assert caught.value.refused.text == text
-    with pytest.raises(WasRefused, match="backup type 'tar' is not known"):
-        recover(stream, [name(tmp_path)], butype="tar")
+    with pytest.raises(WasRefused, match="backup type 'cpio' is not known"):
+        recover(stream, [name(tmp_path)], butype="cpio")
 
 
 @pytest.mark.parametrize(
