@@ -64,6 +64,7 @@ class DataService:
     """The data operation's variables and what it holds.
 
     Attributes:
+        butype: backup type of the operation, for status.
         env: of the operation, as GET_ENV tells it.
         path: what is backed up or recovered, for status.
         result: the worker's last word; None before.
@@ -75,6 +76,7 @@ class DataService:
         self.machine = connection.machines.data
         self.connection_end: DataConnection | None = None
         self.address: LocalAddress | TcpAddress = LOCAL
+        self.butype = ""
         self.env: Pairs = []
         self.path = b""
         self.read_offset = 0
@@ -176,7 +178,7 @@ class DataService:
             raise Refusal(ErrorCode.ILLEGAL_STATE_ERR)
         self._run = run
         self.machine.operation = operation
-        self.env, self.path = env, path
+        self.butype, self.env, self.path = message.butype, env, path
         self.result, self._processed = None, 0
         self.started, self.ended_after_s = time.monotonic(), None
         self._finished = trio.Event()

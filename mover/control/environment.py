@@ -12,7 +12,6 @@ from mover.ndmp.enums import ErrorCode
 from mover.ndmp.messages import Pval
 from mover.workers.messages import Pairs
 
-BUTYPE: str = "dump"
 LEVEL_MAX = 9
 LOWER_CASE_1: Final = {b"FILESYSTEM": b"filesystem", b"FILES": b"files"}
 """Names that NDMPv1 3.5.2 writes in lower case; version 1 takes both, and returns each under the name it came with
@@ -52,12 +51,14 @@ class Environment:
             return named if named.startswith(b"/") else None
         return root
 
-    def history_form(self) -> Literal["dir", "file"] | None:
-        """HIST: which form of file history is wanted; None = none. ``y`` leaves the choice to us: dir."""
+    def history_form(self, suiting: Literal["dir", "file"]) -> Literal["dir", "file"] | None:
+        """HIST: which form of file history is wanted; None = none. ``y`` leaves the choice to us: ``suiting``."""
         first = (self.get(b"HIST") or b"n")[:1].lower()
         if first == b"f":
             return "file"
-        return "dir" if first in {b"y", b"t", b"d"} else None
+        if first == b"d":
+            return "dir"
+        return suiting if first in {b"y", b"t"} else None
 
     def check_level(self) -> int:
         """LEVEL as a number. Raises Refusal."""

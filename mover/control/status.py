@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 import psutil
 
 from mover.admin.messages import Bottleneck, SessionStatus, WorkerStatus
-from mover.control.environment import BUTYPE
 from mover.control.sockets import ip_text
 from mover.control.volumes import show
 from mover.ndmp.enums import DataOperation, DataState, MoverMode, MoverState, TapeMode
@@ -25,11 +24,6 @@ if TYPE_CHECKING:
 HALF_FULL: Final = 0.5
 FIRST_LOOK_S: Final = 0.1
 _MODES: Final = {TapeMode.READ: "read", TapeMode.RDWR: "read-write", TapeMode.RAW: "raw"}
-_BACKUP_MODES: Final = {
-    DataOperation.BACKUP: BUTYPE,
-    DataOperation.RECOVER: BUTYPE,
-    DataOperation.RECOVER_FILEHIST: BUTYPE,
-}
 
 
 class WorkerFigures:
@@ -165,7 +159,7 @@ def session_status(connection: Connection, figures: dict[int, WorkerStatus]) -> 
         tape_device=tape.bay.name if tape.bay is not None else "",
         tape_modes=_MODES[tape.mode] if tape.bay is not None else "",
         is_secure_control_connection=False,
-        data_backup_mode=_BACKUP_MODES.get(machines.data.operation, ""),
+        data_backup_mode="" if machines.data.operation is DataOperation.NOACTION else connection.data.butype,
         data_path=show(connection.data.path),
         elapsed_seconds=round(connection.data.elapsed_s() or time.monotonic() - connection.started, 3),
         bottleneck=_bottleneck(connection),

@@ -23,13 +23,13 @@ from mover.data.inode_table import InodeTable, Origin, TableError, tree_digest, 
 from mover.data.numbering import NUMBERS_HIGH, odd_rows, rows, select
 from mover.data.report import counted, reason
 from mover.data.scan import Plan, Scanner
+from mover.data.tar_backup import TarBackup
 from mover.ring import DataGauge, DataPhase, Kind, Producer, RingClosed, RingFds
 from mover.workers.channel import Channel, ChannelBroken
 from mover.workers.messages import BackupDate, Done, Refused, StartBackup
 
-TYPES: Final[dict[str, type[BackupWriter]]] = {"dump": DumpBackup}
+TYPES: Final[dict[str, type[BackupWriter]]] = {"dump": DumpBackup, "tar": TarBackup}
 """Backup type -> what writes its stream."""
-_HEADER_BYTES: Final = 1024  # of an object, for the estimate
 _CLOCK_REALTIME_COARSE: Final = 5  # linux/time.h
 
 
@@ -255,7 +255,7 @@ class _Backup:
             return 0  # an estimate is not worth a failure
         if above.st_dev == os.fstat(self._root).st_dev or self._options.exclusion:
             return 0
-        return (usage.f_blocks - usage.f_bfree) * usage.f_frsize + plan.entries * _HEADER_BYTES
+        return (usage.f_blocks - usage.f_bfree) * usage.f_frsize + plan.entries * self._writer.object_bytes
 
     def _finish(self) -> None:
         """The end of a stream that is whole, and what is said of it."""

@@ -49,6 +49,10 @@ class BackupWriter(Protocol):
     stream: BackupStream | None
     """The stream, once it has begun."""
 
+    @property
+    def object_bytes(self) -> int:
+        """What an object costs beside its content, as a rule."""
+
     def __init__(self, job: Job) -> None: ...
 
     def write(self, plan: Plan, directories: OpenDirectories) -> None:

@@ -55,6 +55,8 @@ def _maps(plan: Plan) -> Iterator[tuple[RecordType, bytes | bytearray]]:
 class DumpBackup:
     """One backup of type dump."""
 
+    object_bytes = RECORD_BYTES
+
     def __init__(self, job: Job) -> None:
         self._job = job
         self._label = DumpLabel(

@@ -10,7 +10,7 @@ Source: tar.md, POSIX.1-2017 pax "ustar Interchange Format" and "pax Extended He
 import struct
 from array import array
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final
 
 from mover.data.xattr_blob import ACL_ACCESS, ACL_DEFAULT, Attribute
 
@@ -92,23 +92,6 @@ _BILLION: Final = 1_000_000_000
 
 class FormatError(ValueError):
     """What cannot be put into a tar stream."""
-
-
-class Member(NamedTuple):
-    """What the header proper says of an object."""
-
-    path: bytes
-    mode: int
-    uid: int
-    gid: int
-    size: int
-    mtime_ns: int
-    atime_ns: int
-    ctime_ns: int
-    type: bytes
-    link: bytes = b""  # target of a symbolic or hard link
-    major: int = 0
-    minor: int = 0
 
 
 # --- headers -------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """The environment of a START as control reads it."""
 
+from typing import Literal
+
 import pytest
 
 from mover.control.environment import Environment, merge
@@ -23,11 +25,12 @@ def test_the_last_of_a_name_counts_and_all_are_kept() -> None:
     ("value", "form"),
     [
         (b"n", None), (b"N", None), (b"", None), (b"?", None),
-        (b"y", "dir"), (b"Y", "dir"), (b"d", "dir"), (b"f", "file"), (b"F", "file"),
+        (b"y", "suiting"), (b"Y", "suiting"), (b"d", "dir"), (b"f", "file"), (b"F", "file"),
     ],
 )  # fmt: skip
-def test_hist_names_the_form_of_history(value: bytes, form: str | None) -> None:
-    assert environment((b"HIST", value)).history_form() == form
+@pytest.mark.parametrize("suiting", ["dir", "file"])
+def test_hist_names_the_form_of_history(value: bytes, form: str | None, suiting: Literal["dir", "file"]) -> None:
+    assert environment((b"HIST", value)).history_form(suiting) == (suiting if form == "suiting" else form)
 
 
 @pytest.mark.parametrize(

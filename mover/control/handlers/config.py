@@ -10,7 +10,7 @@ import msgspec
 import trio
 
 import mover
-from mover.control.environment import BUTYPE
+from mover.control.butypes import BUTYPES
 from mover.control.handlers.connect import offered
 from mover.control.refusal import Refusal
 from mover.ndmp import messages as m
@@ -18,7 +18,6 @@ from mover.ndmp.auth import new_challenge
 from mover.ndmp.enums import (
     AddressType,
     AuthType,
-    ButypeAttribute,
     ErrorCode,
     FsInfoUnsupported,
     TapeAttribute,
@@ -33,19 +32,7 @@ VENDOR: Final = b"mover"
 PRODUCT: Final = b"mover NDMP server"
 HOST_ID_FILE: Final = "/etc/machine-id"
 
-DUMP_ATTRIBUTES: Final = (
-    ButypeAttribute.RECOVER_FILELIST
-    | ButypeAttribute.BACKUP_DIRECT
-    | ButypeAttribute.RECOVER_DIRECT
-    | ButypeAttribute.BACKUP_FH_FILE
-    | ButypeAttribute.BACKUP_FH_DIR
-    | ButypeAttribute.RECOVER_FILEHIST
-    | ButypeAttribute.RECOVER_FH_FILE
-    | ButypeAttribute.RECOVER_FH_DIR
-)
-"""What type dump can do: no list of files at backup, no incrementals yet, names are bytes and not UTF-8."""
-
-DUMP_DEFAULTS: Final = ((b"HIST", b"n"), (b"DIRECT", b"n"), (b"RECURSIVE", b"y"), (b"LEVEL", b"0"), (b"UPDATE", b"y"))
+_TYPE_NAMES: Final = b",".join(BUTYPES)
 _REMOTE_FILE_SYSTEMS: Final = {"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "fuse.sshfs", "fuse.glusterfs"}
 
 
@@ -92,15 +79,19 @@ async def get_auth_attr(connection: Connection, request: m.ConfigGetAuthAttrRequ
 
 async def get_butype_attr(connection: Connection, request: m.ConfigGetButypeAttrRequest) -> m.ConfigGetButypeAttrReply:
     """CONFIG_GET_BUTYPE_ATTR (v2)."""
-    if request.name != BUTYPE.encode():
+    butype = BUTYPES.get(request.name)
+    if butype is None:
         raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR)
-    return m.ConfigGetButypeAttrReply(attrs=DUMP_ATTRIBUTES)
+    return m.ConfigGetButypeAttrReply(attrs=butype.attributes)
 
 
 async def get_butype_info(connection: Connection, request: m.ConfigGetButypeInfoRequest) -> m.ConfigGetButypeInfoReply:
     """CONFIG_GET_BUTYPE_INFO."""
-    defaults = tuple(m.Pval(name, value) for name, value in DUMP_DEFAULTS)
-    return m.ConfigGetButypeInfoReply(butype_info=(m.ButypeInfo(BUTYPE.encode(), defaults, DUMP_ATTRIBUTES),))
+    infos = [
+        m.ButypeInfo(name, tuple(m.Pval(*default) for default in butype.defaults), butype.attributes)
+        for name, butype in BUTYPES.items()
+    ]
+    return m.ConfigGetButypeInfoReply(butype_info=tuple(infos))
 
 
 async def get_fs_info(connection: Connection, request: m.ConfigGetFsInfoRequest) -> m.ConfigGetFsInfoReply:
@@ -128,8 +119,8 @@ def _fs_info(directory: str, mounts: list[tuple[str, str, str]]) -> m.FsInfo:
     env = [
         m.Pval(b"LOCAL", b"n" if kind in _REMOTE_FILE_SYSTEMS else b"y"),
         m.Pval(b"TYPE", kind.encode()),
-        m.Pval(b"AVAILABLE_BACKUP", BUTYPE.encode()),
-        m.Pval(b"AVAILABLE_RECOVERY", BUTYPE.encode()),
+        m.Pval(b"AVAILABLE_BACKUP", _TYPE_NAMES),
+        m.Pval(b"AVAILABLE_RECOVERY", _TYPE_NAMES),
     ]
     common = m.FsInfo(
         fs_type=kind.encode(),

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mover.control import sockets
+from mover.control.butypes import BUTYPES
 from mover.control.data_connection import DataConnection, DataRing, RelayFailed
-from mover.control.environment import BUTYPE, Environment, merge
+from mover.control.environment import Environment, merge
 from mover.control.handlers.mover import OFFERED, address_type, endpoints
 from mover.control.local import join_local
 from mover.control.recover_names import resolve_names
@@ -136,8 +137,9 @@ async def _attach(
 
 def _environment(connection: Connection, butype: bytes, pairs: tuple[m.Pval, ...]) -> Environment:
     """Type and environment of a START. Raises Refusal."""
-    if butype != BUTYPE.encode():
-        raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, f"backup type {show(butype[:40])}: this server knows {BUTYPE}")
+    if butype not in BUTYPES:
+        known = " and ".join(each.name for each in BUTYPES.values())
+        raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, f"backup type {show(butype[:40])}: this server knows {known}")
     size = sum(len(pair.name) + len(pair.value) for pair in pairs)
     if size > ENV_BYTES_MAX:
         raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, f"an environment of {size} bytes, at most {ENV_BYTES_MAX}")
@@ -165,9 +167,10 @@ async def start_backup(connection: Connection, request: m.DataStartBackupRequest
     if env.root is None:
         raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, "the environment names no FILESYSTEM")
     place = _place(connection, env.root)
-    form = env.history_form()
+    butype = BUTYPES[request.butype]
+    form = env.history_form(butype.history)
     message = StartBackup(
-        butype=BUTYPE,
+        butype=butype.name,
         root=place,
         filesystem=env.root,
         env=env.pairs,
@@ -193,7 +196,7 @@ async def start_recover(connection: Connection, request: m.DataStartRecoverReque
     except PlacementError as error:
         raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, str(error)) from error
     message = StartRecover(
-        butype=BUTYPE,
+        butype=BUTYPES[request.butype].name,
         names=names,
         env=env.pairs,
         recursive=env.flag(b"RECURSIVE", default=True),
@@ -223,9 +226,9 @@ async def start_recover_filehist(
     """DATA_START_RECOVER_FILEHIST."""
     _audit_start(connection, MoverMode.WRITE, request.mover_address)
     env = _environment(connection, request.butype, request.env)
-    message = StartRecoverFilehist(
-        butype=BUTYPE, env=env.pairs, history=HistoryPlan(connection.version, env.history_form() or "dir")
-    )
+    butype = BUTYPES[request.butype]
+    form = env.history_form(butype.history) or butype.history
+    message = StartRecoverFilehist(butype=butype.name, env=env.pairs, history=HistoryPlan(connection.version, form))
     await _start(connection, message, DataOperation.RECOVER_FILEHIST, env, env.root or b"", request.mover_address)
     return m.DataStartRecoverFilehistReply()
 
