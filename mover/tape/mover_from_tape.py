@@ -5,6 +5,8 @@ Theory of operation
 ``_next`` is the stream offset of the record in front of the drive. As long as the wanted offset lies in that record no
 motion is made, and records are taken as they come, short ones too. Otherwise the record's number is reckoned from the
 window: its first record lies where the tape stood when the window was set, and every record has record_size bytes.
+A record of which only a part was wanted is held: direct access reads an object's header and then what follows it, and
+a drive that spaces back for that stops and starts.
 
 What was read is committed to the ring at once, and a pause waits until the other side has taken it ("drain").
 
@@ -81,6 +83,7 @@ class FromTape(Mover):
         self._block = (here.blockno or 0) - (note.position.blockno or 0)
         self._next = note.offset + self._block * self._record_size
         self._scratch = bytearray(0)  # a record of which only a part is wanted
+        self._held_at, self._held_until = 0, 0  # stream offsets of what it holds
         self._local = start.local
         self._gauges = self._ring.gauges
         self._publish()
@@ -126,6 +129,9 @@ class FromTape(Mover):
             if not self._window_offset <= self._read_offset < self._window_end:
                 text = f"offset {self._read_offset} lies outside the window"
                 return self._paused(PauseReason.SEEK, text, seek_position=self._read_offset)
+            if self._held_at <= self._read_offset < self._held_until:
+                self._deliver_held(ring)
+                continue
             event = self._go_to_record() or self._deliver(ring)
             self._publish()
             if event is not None:
@@ -219,14 +225,23 @@ class FromTape(Mover):
         if whole:
             self._sent(ring, outcome.done)
             return None
-        at, end = skip, min(outcome.done, skip + wanted)
-        while at < end:  # a copy: part of a record, or a record longer than a slot
+        self._held_at, self._held_until = self._next - outcome.done, self._next
+        if self._read_offset < self._held_until:
+            self._deliver_held(ring)
+        return None
+
+    def _deliver_held(self, ring: Producer) -> None:
+        """A copy: part of a record, or a record longer than a slot."""
+        wanted = min(self._bytes_left, self._window_end - self._read_offset)
+        at = self._read_offset - self._held_at
+        end = min(self._held_until - self._held_at, at + wanted)
+        while at < end:
             slot = ring.reserve()
             count = min(end - at, len(slot))
-            slot[:count] = into[at : at + count]
+            slot[:count] = memoryview(self._scratch)[at : at + count]
             at += count
             self._sent(ring, count)
-        return None
+        self._publish()
 
     def _scratch_record(self) -> memoryview:
         if not self._scratch:

@@ -106,6 +106,26 @@ def test_record_num_follows_positioning(tape: Tape, ring: RingControl, consumer:
         assert ring.gauge("producer", TapeGauge.BLOCKNO) == after - 8
 
 
+def test_the_rest_of_a_record_takes_no_motion(
+    tape: Tape, ring: RingControl, consumer: Consumer, tmp_path: Path
+) -> None:
+    path = recorded(tmp_path, records(0, 50))
+    tape.open(path, TapeMode.READ)
+    tape.start(ring, WRITE, 10, window=(0, 50))
+    tape.ask(ReadStream(21, 3), Done)
+    assert take(consumer, 3) == STREAM[21:24]
+    with path.open("r+b") as file:  # who reads the record again finds that it is gone
+        file.seek(2 * 18)
+        file.write(bytes(18))
+    for offset, length in ((24, 6), (20, 10), (25, 1)):
+        tape.ask(ReadStream(offset, length), Done)
+        assert take(consumer, length) == STREAM[offset : offset + length]
+    tape.ask(ReadStream(28, 5), Done)
+    assert take(consumer, 5) == STREAM[28:33]
+    tape.ask(ReadStream(20, 1), Done)
+    assert "no whole record" in tape.receive(MoverHalted).text
+
+
 @pytest.mark.parametrize(("mark", "reason"), [(True, PauseReason.EOF), (False, PauseReason.EOM)])
 def test_the_whole_image_to_the_end_of_the_tape_file(
     tape: Tape, ring: RingControl, consumer: Consumer, tmp_path: Path, mark: bool, reason: PauseReason
