@@ -93,11 +93,11 @@ class TarHistory:
             report.files += 1
             self._last += 1
             node = self._last
-        inode, offset = member.inode, member.offset
+        inode, offset, further = member.inode, member.offset, False
         if member.kind == KIND_HARD_LINK:
             first = self._firsts.get(member.link.removeprefix(b"./").strip(b"/"))
             if first is not None:
-                node, inode, offset = first.node, first.inode, first.offset
+                node, inode, offset, further = first.node, first.inode, first.offset, True
             else:
                 inode = inode._replace(mode=stat.S_IFREG | inode.mode)
         elif member.names > 1:
@@ -111,7 +111,7 @@ class TarHistory:
         else:
             above = self._directory(parts[:-1])
             self._entries[above].append(self._sender.encoder.dir_entry(parts[-1], node, above))
-            if node == self._last:
+            if not further:
                 self._nodes.append(element)
 
     def _directory(self, parts: list[bytes]) -> int:

@@ -10,6 +10,7 @@ the volume, and the admin socket's mode says who connects. Source: docs/architec
 import ctypes
 import errno
 import os
+import stat
 import struct
 from typing import Final
 
@@ -50,6 +51,7 @@ POPULATE: Final = (
 )  # fmt: skip
 """Everything but execute and device ioctls."""
 
+_OF_FILES: Final = READ_FILE | WRITE_FILE | TRUNCATE  # a rule for a file may name no others
 REFER_ABI: Final = 2
 _FS_RIGHTS: Final = ((1, 0x1FFF), (REFER_ABI, REFER), (3, TRUNCATE), (5, 1 << 15))  # ABI and what it can hold
 _NET_ABI: Final = 4
@@ -77,7 +79,8 @@ class Grant(Struct, frozen=True):
 
     Attributes:
         capabilities: a mask; a worker never gets more than the server has.
-        trees: directories with the Landlock rights beneath them; one that does not exist grants nothing.
+        trees: directories with the Landlock rights beneath them, or single files; one that does not exist grants
+            nothing.
     """
 
     capabilities: int = 0
@@ -131,10 +134,12 @@ def _restrict_files(trees: tuple[tuple[bytes, int], ...], abi: int) -> None:
 
 def _allow(ruleset: int, path: bytes, rights: int) -> None:
     try:
-        tree = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        tree = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
         return  # nothing to grant; the operation opens it again and has the error to tell
     try:
+        if not stat.S_ISDIR(os.fstat(tree).st_mode):
+            rights &= _OF_FILES
         _syscall(_ADD_RULE, ruleset, _RULE_PATH_BENEATH, struct.pack("<Qi", rights, tree), 0)
     finally:
         os.close(tree)

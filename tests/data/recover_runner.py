@@ -264,6 +264,7 @@ def recover_here(
     env: Pairs | None = None,
     tables: Sequence[int] = (),
     butype: str = "dump",
+    recursive: bool = True,
 ) -> Outcome:
     """As ``recover``, but within this process and from a ring that holds the whole stream: for many small cases.
 
@@ -275,7 +276,7 @@ def recover_here(
     umask = os.umask(0)
     try:
         _produce(ring, [stream] if stream else [], end, read_along=False)
-        message = StartRecover(butype=butype, names=names, env=env or [], recursive=True, tables=len(tables))
+        message = StartRecover(butype=butype, names=names, env=env or [], recursive=recursive, tables=len(tables))
         start(channel, message)
     finally:
         os.umask(umask)
