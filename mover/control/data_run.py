@@ -1,6 +1,8 @@
 """What one data operation holds while it runs: a data worker, and the history ring with its pump."""
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
@@ -10,13 +12,43 @@ from mover.control.rings import HistoryPump, make_history_ring
 from mover.control.workers import Worker, WorkerDied, WorkerHung
 from mover.ndmp.enums import ErrorCode
 from mover.ring import RingControl, RingStatistics, Verdict
-from mover.workers.messages import Done, Refused, StartBackup, StartRecover, StartRecoverFilehist
+from mover.workers.messages import DataFinished, Done, Refused, StartBackup, StartRecover, StartRecoverFilehist
 
 if TYPE_CHECKING:
     from mover.control.connection import Connection
 
 START_DEADLINE_S: Final = 60.0
 Start = StartBackup | StartRecover | StartRecoverFilehist
+
+
+class KeptFiles(Protocol):
+    """Files of what an operation leaves for later ones; ``discard`` follows in every case.
+
+    Attributes:
+        descriptors: for the worker, behind those of the rings.
+    """
+
+    descriptors: list[int]
+
+    def announce(self, message: Start) -> Start:
+        """The request as the worker is to get it with these descriptors."""
+        ...
+
+    def commit(self, finished: DataFinished) -> None:
+        """The operation has ended well. Blocks. Raises OSError."""
+        ...
+
+    def discard(self, *, orderly: bool) -> None:
+        """Let go of them; what was not committed is as if it had never been. Blocks.
+
+        Args:
+            orderly: the operation has ended well, and the DMA knows it so.
+        """
+        ...
+
+
+Keep = Callable[[], KeptFiles]
+"""Opens the files. Blocks. Raises Refusal."""
 
 
 class DataRun:
@@ -27,10 +59,13 @@ class DataRun:
         history: the file history's ring; None = no history is wanted.
     """
 
-    def __init__(self, worker: Worker, history: RingControl | None, pump: HistoryPump | None) -> None:
+    def __init__(
+        self, worker: Worker, history: RingControl | None, pump: HistoryPump | None, kept: KeptFiles | None
+    ) -> None:
         self.worker = worker
         self.history = history
         self._pump = pump
+        self._kept = kept
 
     def history_statistics(self) -> RingStatistics | None:
         """The history ring's counters."""
@@ -47,6 +82,15 @@ class DataRun:
             self._pump.finish()
             await self._pump.done.wait()
 
+    async def keep(self, finished: DataFinished) -> None:
+        """The operation has ended well, and what it leaves for later ones is to last.
+
+        Raises:
+            OSError: it will not.
+        """
+        if self._kept is not None:
+            await trio.to_thread.run_sync(self._kept.commit, finished)
+
     def break_off(self) -> None:
         """The history ring ends now."""
         if self.history is not None:
@@ -57,17 +101,22 @@ class DataRun:
         if self._pump is not None:
             self._pump.close()
 
-    async def give_back(self) -> None:
-        """Worker and history ring; shielded."""
+    async def give_back(self, *, orderly: bool) -> None:
+        """Worker, history ring and files; shielded. ``orderly``: the operation has ended well."""
         with trio.CancelScope(shield=True):
             self.break_off()
             await self.worker.stop()
             if self.history is not None:
                 self.history.close()
+            if self._kept is not None:
+                await trio.to_thread.run_sync(partial(self._kept.discard, orderly=orderly))
 
 
-async def begin_run(connection: "Connection", message: Start, ring: DataRing) -> DataRun:
+async def begin_run(connection: "Connection", message: Start, ring: DataRing, keep: Keep | None) -> DataRun:
     """Take a data worker and have it accept the operation.
+
+    Args:
+        keep: opens the files of what the operation leaves for later ones; None = it leaves nothing.
 
     Raises:
         Refusal: it would not, and nothing is held.
@@ -75,19 +124,24 @@ async def begin_run(connection: "Connection", message: Start, ring: DataRing) ->
     history: RingControl | None = None
     pump: HistoryPump | None = None
     worker: Worker | None = None
+    kept: KeptFiles | None = None
     accepted = False
     try:
+        if keep is not None:
+            kept = await trio.to_thread.run_sync(keep)
+            message = kept.announce(message)
         if _wants_history(message):
             history = make_history_ring()
             pump = HistoryPump(history, connection.outbox.send_history)
         worker = await connection.node.supervisor.take("data")
         descriptors = [*ring.control.fds, *(history.fds if history is not None else ())]
+        descriptors += kept.descriptors if kept is not None else ()
         reply = await worker.request(message, descriptors, deadline_s=START_DEADLINE_S)
         if isinstance(reply, Refused):
             raise Refusal(reply.error, reply.text)
         assert isinstance(reply, Done), reply
         accepted = True
-        return DataRun(worker, history, pump)
+        return DataRun(worker, history, pump, kept)
     except (OSError, WorkerDied, WorkerHung) as error:
         raise Refusal(ErrorCode.UNDEFINED_ERR, str(error)) from error
     except ValueError as error:  # its names, each beside its destination, do not fit into a worker message
@@ -101,6 +155,8 @@ async def begin_run(connection: "Connection", message: Start, ring: DataRing) ->
                     pump.close()
                 if history is not None:
                     history.close()
+                if kept is not None:
+                    await trio.to_thread.run_sync(partial(kept.discard, orderly=False))
 
 
 def _wants_history(message: Start) -> bool:

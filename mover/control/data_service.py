@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import trio
 
 from mover.control.data_connection import DataConnection, PeerEnd, RelayFailed
-from mover.control.data_run import DataRun, Start, begin_run
+from mover.control.data_run import DataRun, Keep, Start, begin_run
 from mover.control.environment import merge
 from mover.control.local import tell_other_end
 from mover.control.outbox import log_post
@@ -162,8 +162,13 @@ class DataService:
 
     # --- an operation
 
-    async def begin(self, message: Start, operation: DataOperation, env: Pairs, path: bytes) -> None:
+    async def begin(
+        self, message: Start, operation: DataOperation, env: Pairs, path: bytes, keep: Keep | None = None
+    ) -> None:
         """Take a data worker and have it accept the operation; the caller moves the machine, then calls ``work``.
+
+        Args:
+            keep: opens the files of what the operation leaves for later ones.
 
         Raises:
             Refusal: it would not, and nothing has changed.
@@ -171,10 +176,10 @@ class DataService:
         end = self.connection_end
         assert end is not None
         assert end.ring is not None
-        run = await begin_run(self._connection, message, end.ring)
+        run = await begin_run(self._connection, message, end.ring, keep)
         if self.connection_end is not end:  # lost meanwhile; DATA_HALTED is on its way
             run.drop_history()
-            await run.give_back()
+            await run.give_back(orderly=False)
             raise Refusal(ErrorCode.ILLEGAL_STATE_ERR)
         self._run = run
         self.machine.operation = operation
@@ -268,8 +273,19 @@ class DataService:
         if self._run is not run:
             return  # ended meanwhile, and what runs now may be the next operation
         signal = self._cause(signal)
-        if self.machine.can(signal) and self.machine.state in RUNNING:
+        if run is not None and signal is DataInput.COMPLETE:
+            await self._keep(run, event)
+        if self._run is run and self.machine.can(signal) and self.machine.state in RUNNING:
             await self._halt(signal, text)
+
+    async def _keep(self, run: DataRun, event: DataFinished) -> None:
+        """What the operation leaves for later ones lasts; that it does not is no failure of this one."""
+        try:
+            await run.keep(event)
+        except OSError as error:
+            text = f"what this operation leaves for later ones could not be kept: {error.strerror}"
+            self._connection.log.error("not kept", error=error.strerror)
+            await self._connection.outbox.post(log_post(LogType.WARNING, text))
 
     def _ends_with(self, end: DataConnection) -> bool:
         """Whether a backup is over only when the other side has the whole stream: it is of the operation's own."""
@@ -361,7 +377,7 @@ class DataService:
     @staticmethod
     async def _give_back(run: DataRun | None, end: DataConnection | None, orderly: bool) -> None:
         if run is not None:
-            await run.give_back()
+            await run.give_back(orderly=orderly)
         if end is not None:
             await end.release(orderly=orderly)
 

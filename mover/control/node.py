@@ -1,12 +1,14 @@
 """What all connections of a control process share."""
 
 import itertools
+import os
 import time
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mover.config import Config
 from mover.control.drives import Devices
+from mover.control.recover_tables import DIRECTORY, RecoverTables
 from mover.control.scsi_bus import ScsiBus
 from mover.control.volumes import Volumes
 from mover.control.workers import Supervisor
@@ -41,6 +43,11 @@ class Node:
         """
         self.volumes = Volumes(config.node.volumes)
         self.config = config
+
+    @cached_property
+    def recover_tables(self) -> RecoverTables:
+        """What recovers of everything have left in their destinations."""
+        return RecoverTables(os.path.join(self.config.node.state_directory, DIRECTORY))
 
     @cached_property
     def scsi_bus(self) -> ScsiBus:

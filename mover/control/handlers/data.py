@@ -5,6 +5,7 @@ Source: NDMPv4 section 3.5, NDMPv1 section 3.5; states.md sections 2 and 3; back
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from mover.control import sockets
@@ -14,6 +15,7 @@ from mover.control.environment import Environment, merge
 from mover.control.handlers.mover import OFFERED, address_type, endpoints
 from mover.control.local import join_local
 from mover.control.recover_names import resolve_names
+from mover.control.recover_tables import CHAINED, keeps_names, whole_destination, writes
 from mover.control.refusal import Refusal
 from mover.control.version_1 import OwnMover, RecordTapeService
 from mover.control.volumes import PlacementError, show
@@ -25,6 +27,7 @@ from mover.workers.messages import (
     HistoryPlan,
     Pairs,
     Place,
+    RecoverName,
     StartBackup,
     StartRecover,
     StartRecoverFilehist,
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
     import trio
 
     from mover.control.connection import Connection
-    from mover.control.data_run import Start
+    from mover.control.data_run import Keep, Start
 
 ENV_BYTES_MAX = 4 << 20  # kept as long as the operation: a thousand pairs of four kilobytes
 PATHNAME_SEPARATOR = (b"PATHNAME_SEPARATOR", b"/")
@@ -202,10 +205,20 @@ async def start_recover(connection: Connection, request: m.DataStartRecoverReque
         recursive=env.flag(b"RECURSIVE", default=True),
         direct=connection.version > 1 and env.flag(b"DIRECT", default=False),
     )
+    keep = _keep_names(connection, env, names, message.butype)
     connection.data.report_names = bool(request.nlist)
     path = names[0].target.volume + b"/" + names[0].target.path
-    await _start(connection, message, DataOperation.RECOVER, env, path, request.mover_address)
+    await _start(connection, message, DataOperation.RECOVER, env, path, request.mover_address, keep)
     return m.DataStartRecoverReply()
+
+
+def _keep_names(connection: Connection, env: Environment, names: list[RecoverName], butype: str) -> Keep | None:
+    """What opens the table of the destination's names, where everything is recovered. Raises Refusal."""
+    keeps = keeps_names(env, names) and butype == CHAINED
+    place = whole_destination(names)
+    if place is None or not writes(env):
+        return None
+    return functools.partial(connection.node.recover_tables.open, place, keep=keeps)
 
 
 def whole_image(env: Environment) -> m.RecoverName:
@@ -258,6 +271,7 @@ async def _start(
     env: Environment,
     path: bytes,
     address: m.Address | None,
+    keep: Keep | None = None,
 ) -> None:
     """Have a data worker accept the operation, then move the machine.
 
@@ -275,7 +289,7 @@ async def _start(
                 end.use_ring(DataRing(limits.ring, limits.record_size_max))
         except OSError as error:
             raise Refusal(ErrorCode.UNDEFINED_ERR, f"no data ring: {error.strerror}") from error
-        await data.begin(message, operation, _answered_env(connection, env), path)
+        await data.begin(message, operation, _answered_env(connection, env), path, keep)
 
     if connection.version == 1:
         tape, mover = connection.tape, connection.mover

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from mover.control.data_connection import DataConnection
-from mover.control.data_run import Start
+from mover.control.data_run import Keep, Start
 from mover.control.data_service import DataService
 from mover.control.version_1.mover import OwnMover
 from mover.ndmp.enums import (
@@ -67,9 +67,11 @@ class TapeDataService(DataService):
 
     # --- an operation
 
-    async def begin(self, message: Start, operation: DataOperation, env: Pairs, path: bytes) -> None:
+    async def begin(
+        self, message: Start, operation: DataOperation, env: Pairs, path: bytes, keep: Keep | None = None
+    ) -> None:
         """As in the other versions. Raises Refusal."""
-        await super().begin(message, operation, env, path)
+        await super().begin(message, operation, env, path, keep)
         self._debugs = dict(env).get(b"DEBUG", b"")[:1].lower() in {b"y", b"t"}
 
     def work(self) -> None:
