@@ -12,7 +12,7 @@ from mover.ndmp.enums import ErrorCode
 from mover.ndmp.messages import Pval
 from mover.workers.messages import Pairs
 
-LEVEL_MAX = 9
+LEVEL_MAX = 31
 LOWER_CASE_1: Final = {b"FILESYSTEM": b"filesystem", b"FILES": b"files"}
 """Names that NDMPv1 3.5.2 writes in lower case; version 1 takes both, and returns each under the name it came with
 (backup-env.md 2.6)."""
@@ -66,9 +66,8 @@ class Environment:
         if text is None or text == b"":
             return 0
         if not text.isdigit() or len(text) > 2 or int(text) > LEVEL_MAX:
-            raise Refusal(
-                ErrorCode.ILLEGAL_ARGS_ERR, f"LEVEL {text.decode('utf-8', 'backslashreplace')[:40]}: expected 0 to 9"
-            )
+            shown = text.decode("utf-8", "backslashreplace")[:40]
+            raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, f"LEVEL {shown}: expected 0 to {LEVEL_MAX}")
         return int(text)
 
 

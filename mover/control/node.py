@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mover.config import Config
+from mover.control import dump_dates
 from mover.control.drives import Devices
 from mover.control.recover_tables import DIRECTORY, RecoverTables
 from mover.control.scsi_bus import ScsiBus
@@ -48,6 +49,11 @@ class Node:
     def recover_tables(self) -> RecoverTables:
         """What recovers of everything have left in their destinations."""
         return RecoverTables(os.path.join(self.config.node.state_directory, DIRECTORY))
+
+    @cached_property
+    def dump_dates(self) -> dump_dates.DumpDates:
+        """What backups can be based on."""
+        return dump_dates.DumpDates(os.path.join(self.config.node.state_directory, dump_dates.DIRECTORY))
 
     @cached_property
     def scsi_bus(self) -> ScsiBus:

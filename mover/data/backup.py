@@ -30,7 +30,6 @@ from mover.workers.messages import BackupDate, Done, Refused, StartBackup
 
 TYPES: Final[dict[str, type[BackupWriter]]] = {"dump": DumpBackup, "tar": TarBackup}
 """Backup type -> what writes its stream."""
-_CLOCK_REALTIME_COARSE: Final = 5  # linux/time.h
 
 
 def since_ns(base: BackupDate) -> int:
@@ -121,27 +120,25 @@ class _Backup:
         if history is not None:
             assert message.history is not None
             self._history = HistorySender(message.history, history, data.gauges)
-        # The clock that times of change are taken from: what changes from now on has this time or a later one.
-        date = int(time.clock_gettime(_CLOCK_REALTIME_COARSE))
-        self._base = self._open_base(base, message, date) if base is not None else None
-        if message.why_full:
-            report.say(LogType.WARNING, f"{message.why_full}: this is a full backup (level 0)")
-        self._date = BackupDate(message.level if self._base is not None else 0, date)
+        for warning in message.warnings:
+            report.say(LogType.WARNING, warning)
+        self._base = self._open_base(base, message) if base is not None else None
+        self._date = BackupDate(message.level if self._base is not None else 0, message.date)
         host = message.host.encode("utf-8", "surrogateescape")
         self._job = Job(
-            root, message.filesystem, host, date, self._date.level,
+            root, message.filesystem, host, message.date, self._date.level,
             message.base if self._base is not None else None,
             options, data, self._history, report, self._attributes,
         )  # fmt: skip
         self._writer = TYPES[message.butype](self._job)
 
-    def _open_base(self, fd: int, message: StartBackup, date: int) -> InodeTable | None:
+    def _open_base(self, fd: int, message: StartBackup) -> InodeTable | None:
         """The table of the backup that this one is based on; None, and a line of the log, where it is none."""
         assert message.base is not None
         origin = self._origin(message.base)
         try:
-            if date < message.base.date:
-                raise TableError(f"it is of {message.base.date}, and the clock says {date}: it was set back")
+            if message.date < message.base.date:
+                raise TableError(f"it is of {message.base.date}, and the clock says {message.date}: it was set back")
             table = InodeTable(fd, origin)
             if table.next_number > NUMBERS_HIGH:
                 raise TableError("most of the inode numbers that a dump can have are used up")

@@ -160,7 +160,7 @@ class StopMover(Message, frozen=True):
 # --- to a data worker -----------------------------------------------------------------------------------------
 
 
-class Place(Struct, frozen=True):
+class Place(Struct, frozen=True, gc=False):
     """A path below a volume: both as bytes, ``path`` relative, without a leading separator, "" = the volume."""
 
     volume: bytes
@@ -186,8 +186,8 @@ class StartBackup(Message, frozen=True):
     the base's inode table, then (keeps_table) an empty file for that of this backup. Reply: Done or Refused.
 
     root is opened and checked before the reply; the work comes after it. filesystem is the DMA's own name of it.
-    level is that of an incremental backup; whatever it is, a backup without a base is full, and of level 0.
-    why_full: why there is no base although one was asked for, for the log; "" = none was.
+    date, in whole seconds, is the backup's: nothing of the tree is looked at before. level is that of an incremental
+    backup; whatever it is, a backup without a base is full, and of level 0. warnings are lines for the log.
     """
 
     butype: str
@@ -196,13 +196,14 @@ class StartBackup(Message, frozen=True):
     env: Pairs
     history: HistoryPlan | None
     host: str
+    date: int = 0
     level: int = 0
     base: BackupDate | None = None
     keeps_table: bool = False
-    why_full: str = ""
+    warnings: list[str] = []
 
 
-class RecoverName(Struct, frozen=True):
+class RecoverName(Struct, frozen=True, gc=False):
     """One entry of the recover list, resolved by control.
 
     Attributes:

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, cast
 
@@ -27,6 +28,7 @@ from mover.workers.messages import (
 
 DEADLINE_S = 60
 FILESYSTEM = b"/export/data"
+CLOCK_REALTIME_COARSE = 5  # linux/time.h; what times of change are taken from
 
 
 class Outcome(NamedTuple):
@@ -141,10 +143,15 @@ def request(
     level: int = 0,
     base: BackupDate | None = None,
     keeps_table: bool = False,
-    why_full: str = "",
+    date: int | None = None,
+    warnings: Sequence[str] = (),
 ) -> StartBackup:
+    """Args: date: None = now."""
     place = Place(os.fsencode(root), path)
-    return StartBackup(butype, place, FILESYSTEM, list(env), history, host, level, base, keeps_table, why_full)
+    when = int(time.clock_gettime(CLOCK_REALTIME_COARSE)) if date is None else date
+    return StartBackup(
+        butype, place, FILESYSTEM, list(env), history, host, when, level, base, keeps_table, list(warnings)
+    )
 
 
 def backup_here(

@@ -10,9 +10,7 @@ import pytest
 
 from mover.data import backup
 from mover.workers.messages import BackupDate, HistoryPlan
-from tests.data.backup_runner import Outcome, backup_here, request
-
-_CLOCK_REALTIME_COARSE = 5
+from tests.data.backup_runner import CLOCK_REALTIME_COARSE, Outcome, backup_here, request
 
 
 class Kept(NamedTuple):
@@ -57,7 +55,7 @@ class Levels:
         self._count += 1
         table = self._state / f"table-{self._count}"
         _wait_for_a_tick()
-        since_ns = time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
+        since_ns = time.clock_gettime_ns(CLOCK_REALTIME_COARSE)
         message = request(
             os.fsdecode(self.tree),
             env=env,
@@ -84,6 +82,6 @@ class Levels:
 
 def _wait_for_a_tick() -> None:
     """What was changed before has an earlier time of change than the backup that begins now."""
-    now = time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
-    while time.clock_gettime_ns(_CLOCK_REALTIME_COARSE) == now:
+    now = time.time_ns()  # a time of change can be finer than the coarse clock
+    while time.clock_gettime_ns(CLOCK_REALTIME_COARSE) <= now:
         time.sleep(0.0005)

@@ -174,7 +174,7 @@ def test_arguments_of_a_start(shared: Server, shared_shm: Path, login: Login) ->
             [(b"filesystem", b"relative")],
             [(b"filesystem", b"/etc")],
             [(b"filesystem", bytes(source / "not-there"))],
-            [*env_of(source), (b"LEVEL", b"10")],
+            [*env_of(source), (b"LEVEL", b"32")],
             [*env_of(source), (b"LEVEL", b"full")],
             [(b"ID", b"4711")],
         ):

@@ -180,7 +180,8 @@ async def start_backup(connection: Connection, request: m.DataStartBackupRequest
         history=HistoryPlan(connection.version, form) if form is not None else None,
         host=connection.config.node.name,
     )
-    await _start(connection, message, DataOperation.BACKUP, env, env.root, request.mover_address)
+    keep = functools.partial(connection.node.dump_dates.open, butype.name, place, env)
+    await _start(connection, message, DataOperation.BACKUP, env, env.root, request.mover_address, keep)
     return m.DataStartBackupReply()
 
 
