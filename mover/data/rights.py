@@ -2,7 +2,9 @@
 
 from typing import Final
 
+from mover.data.codes import TAR
 from mover.data.recover_options import recover_options
+from mover.data.tar_recover_attributes import GROUP, PASSWD
 from mover.workers.confine import (
     CAP_CHOWN,
     CAP_DAC_OVERRIDE,
@@ -14,6 +16,7 @@ from mover.workers.confine import (
     CAP_SYS_ADMIN,
     POPULATE,
     READ,
+    READ_FILE,
     Grant,
 )
 from mover.workers.messages import Pairs, StartBackup, StartRecover, ToWorker
@@ -29,7 +32,10 @@ MOST: Final = BACKUP | RECOVER | CAP_SYS_ADMIN
 
 
 def need(message: ToWorker) -> Grant:
-    """Reading below the volume for a backup, everything below the destination's volumes for a recover, else nothing."""
+    """Reading below the volume for a backup, everything below the destination's volumes for a recover, else nothing.
+
+    ACLs in a tar stream may hold names of users and groups, which become numbers by the local files.
+    """
     match message:
         case StartBackup():
             return Grant(BACKUP | _asked_for(message.env), ((message.root.volume, READ),))
@@ -37,7 +43,9 @@ def need(message: ToWorker) -> Grant:
             return Grant()
         case StartRecover():
             volumes = sorted({name.target.volume for name in message.names})
-            return Grant(RECOVER | _asked_for(message.env), tuple((volume, POPULATE) for volume in volumes))
+            trees = tuple((volume, POPULATE) for volume in volumes)
+            names = tuple((path, READ_FILE) for path in (PASSWD, GROUP)) if message.butype == TAR else ()
+            return Grant(RECOVER | _asked_for(message.env), trees + names)
         case _:
             return Grant()
 
