@@ -29,7 +29,9 @@ from mover.workers.channel import Channel
 from mover.workers.messages import Done, MoverHalted, MoverPaused, ReadStream, Refused, StartMover, ToWorker
 
 OPEN_ENDED: Final = 1 << 63  # so much left can only be of a read to the end of the stream: all ones and a little less
-OPEN_END_S: Final = 5.0  # how long a pause at its end waits for a remote side's word that it has all it wants
+OPEN_END_S: Final = 5.0  # how long a pause at its end waits for a remote side's word that it has all it wants,
+OPEN_END_MAX_S: Final = 60.0  # where that has more to make durable: up to this long,
+DURABLE_BYTES_S: Final = 64 << 20  # as a slow disk does it
 LOOK_S: Final = 0.02  # how often a local side is looked at meanwhile: that it begins to wait wakes nobody
 
 
@@ -157,7 +159,7 @@ class FromTape(Mover):
         stream runs past it, to the end of the window or the tape file, and whoever has found the stream's end needs a
         moment to say so; NDMJOB's client takes a mover that is PAUSED while DATA is ACTIVE for one that needs a tape.
         A local data worker is seen to wait for more when it needs it, and else, however long it takes to make all
-        durable, is not through yet; of a remote one nothing is seen.
+        durable, is not through yet; of a remote one nothing is seen, and the wait goes by what was sent to it.
 
         Raises:
             RingClosed: nothing more is wanted, there is nothing to pause for.
@@ -166,7 +168,7 @@ class FromTape(Mover):
         ring.drain()
         if self._bytes_left < OPEN_ENDED:
             return
-        deadline = math.inf if self._local else time.monotonic() + OPEN_END_S
+        deadline = math.inf if self._local else time.monotonic() + open_end_s(self._bytes_moved)
         with select.epoll() as waiter:
             waiter.register(self._channel.fileno(), select.EPOLLIN)
             waiter.register(ring.fileno(), select.EPOLLIN | select.EPOLLET)
@@ -264,6 +266,11 @@ class FromTape(Mover):
         if outcome.condition is Condition.FAILED:
             return self._media_error(outcome.text)
         return self._end_of_tape(outcome, f"{outcome.condition.value} at offset {self._next} of the stream")
+
+
+def open_end_s(sent_bytes: int) -> float:
+    """How long a remote side may take to make durable what was sent to it, before it counts as waiting for more."""
+    return max(OPEN_END_S, min(OPEN_END_MAX_S, sent_bytes / DURABLE_BYTES_S))
 
 
 def _end(ring: Producer, kind: Kind) -> None:

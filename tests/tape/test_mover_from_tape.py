@@ -396,3 +396,13 @@ def run_beside(waits: Callable[[], object], ends_it: Callable[[], object]) -> No
         waits()
     finally:
         thread.join(10)
+
+
+@pytest.mark.parametrize(
+    ("sent_bytes", "wait_s"), [(0, 5.0), (320 << 20, 5.0), (1 << 30, 16.0), (3840 << 20, 60.0), (1 << 50, 60.0)]
+)
+def test_a_remote_side_has_time_to_make_durable_what_was_sent(
+    sent_bytes: int, wait_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mover_from_tape, "OPEN_END_S", 5.0)
+    assert mover_from_tape.open_end_s(sent_bytes) == wait_s
