@@ -3,10 +3,11 @@
 Theory of operation. A file history gives a directory's own offset and no more, so the dump's maps and directories are
 read, as in every recover. Behind them inodes come in ascending order, and every header holds its own position: a look
 at any place of the stream finds, within the 513 records that may lie between two headers, which inode is there. So
-the first of a run of wanted inodes is found by halving, and from there on the stream is read in order to the run's
-last one. A stream whose headers do not hold their positions is read in order from its head on.
+the first of a run of wanted inodes is found by halving what lies between the last run and the nearest place where a
+higher inode was seen; what is near is read over. A stream whose headers do not hold their positions is read in order.
 """
 
+from bisect import bisect_left, insort
 from typing import Final
 
 from mover.data.dump_format import HEADER_RECORDS_MAX, RECORD_BYTES, FormatError, Header, RecordType, parse_header
@@ -47,8 +48,7 @@ class DirectTrees:
         self._first = catalogue.first
         self._low = reader.offset  # a header that lies before everything wanted from here on
         self._end = pieces.end
-        inodes = max(8 * len(catalogue.contained), 1)
-        self._near_inodes = max(NEAR_BYTES * inodes // max(self._end - self._low, 1), 1)
+        self._seen = [(BEYOND, pieces.end)]  # (inode, offset): no header of a lower inode lies behind it
         self._recoverer: FileRecoverer | None = None
 
     def path_at_hand(self) -> bytes:
@@ -74,6 +74,10 @@ class DirectTrees:
             self._recoverer = recoverer
             recoverer.run()
             missing += [first + at for at in recoverer.missing()]
+            if recoverer.end is not None:
+                missing += range(last, len(self._plan.names) - 1)
+                break
+            self._low = self._reader.offset
         return missing
 
     def abandon(self) -> None:
@@ -94,21 +98,21 @@ class DirectTrees:
         return header
 
     def _runs(self) -> list[tuple[int, int]]:
-        """Entries [first, last) whose inodes lie near one another."""
+        """Entries [first, last) whose inodes follow one another."""
         inumbers = self._plan.inumbers
         runs: list[tuple[int, int]] = []
         first = 0
         for at in range(1, len(inumbers)):
-            if inumbers[at] - inumbers[at - 1] > self._near_inodes:
+            if inumbers[at] - inumbers[at - 1] > 1:
                 runs.append((first, at))
                 first = at
-        return runs  # the sentinel is far from everything
+        return runs  # the sentinel follows nothing
 
     def _find(self, inumber: int) -> int:
-        """Offset of a header that lies before this inode's, and not far."""
-        low, high = self._low, self._end
+        """Offset of a header that lies before this inode's or is it, and is not far."""
+        low, high = self._low, self._seen[bisect_left(self._seen, (inumber, 0))][1]
+        middle = low + NEAR_BYTES  # mostly it is not far
         while high - low > NEAR_BYTES:
-            middle = (low + high) // 2 // RECORD_BYTES * RECORD_BYTES
             found = self._look(middle)
             if found is None:
                 return low
@@ -117,6 +121,8 @@ class DirectTrees:
                 low = at
             else:
                 high = middle
+                insort(self._seen, (there, middle))
+            middle = (low + high) // 2 // RECORD_BYTES * RECORD_BYTES
         return low
 
     def _look(self, offset: int) -> tuple[int, int] | None:

@@ -137,6 +137,7 @@ class FileRecoverer:
                 return True
             self._finish_current()
             if not self.remaining or header.inumber > self._last_wanted:
+                reader.unread_header()
                 return False
             self._begin(header)
         elif header.type == RecordType.ADDR:

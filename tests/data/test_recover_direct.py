@@ -2,10 +2,14 @@
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from mover.data import direct_trees
 from mover.data.codes import RecoveryStatus
 from mover.workers.messages import Pairs
 from tests.data.backup_runner import backup_here, request
@@ -195,6 +199,41 @@ def test_one_entry_without_position_makes_all_sequential(backup: Backup, tmp_pat
     assert b"1 of 2 entries have no fh_info" in outcome.text()
     assert outcome.finished.errors == 0
     assert sorted(os.listdir(tmp_path)) == ["bulk", "empty"]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    files=st.lists(st.tuples(st.integers(0, 700), st.sampled_from(["wanted", "other", "left out"])), max_size=40),
+    near=st.sampled_from([1024, 20 * 1024, 1 << 20]),
+    order=st.sampled_from("<>"),
+)
+def test_the_contents_of_a_directory_are_found_wherever_they_lie(
+    files: list[tuple[int, str]], near: int, order: str
+) -> None:
+    """Files of so many KiB, in the directory that is wanted or beside it; one of the wanted may not have come."""
+    own = Meta(REGULAR, uid=os.geteuid(), gid=os.getegid())
+    numbered = [(4 + at, b"f%d" % at, size, fate) for at, (size, fate) in enumerate(files)]
+    writer = DumpWriter(order).begin(range(1, 5 + len(files)))
+    writer.directory(2, [(3, b"d"), *[(inumber, name) for inumber, name, _, fate in numbered if fate == "other"]])
+    writer.directory(3, [(inumber, name) for inumber, name, _, fate in numbered if fate != "other"])
+    head_end = len(writer.stream)
+    for inumber, name_, size, fate in numbered:
+        if fate != "left out":
+            writer.content(inumber, own, name_ * 100 + bytes(size * 1024))
+    stream = writer.end(10)
+    with tempfile.TemporaryDirectory() as target, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(direct_trees, "NEAR_BYTES", near)
+        env = [(b"MOVER_STREAM_BYTES", b"%d" % len(stream))]
+        outcome = recover_direct(stream, [name(target, b"d", writer.offsets[3], 3)], env=env)
+        assert outcome.finished.reason == SUCCESSFUL
+        wanted = {name_: size for _, name_, size, fate in numbered if fate == "wanted"}
+        assert outcome.finished.errors == sum(fate == "left out" for *_, fate in numbered)
+        assert {os.fsencode(entry) for entry in os.listdir(os.path.join(target, "d"))} == set(wanted)
+        for entry, size in wanted.items():
+            with open(os.path.join(os.fsencode(target), b"d", entry), "rb") as file:
+                assert file.read() == entry * 100 + bytes(size * 1024)
+    if not wanted and outcome.finished.errors == 0:
+        assert all(want.offset < head_end + 1024 for want in outcome.wanted)
 
 
 # --- what does not lie where the list says ---------------------------------------------------------------------
