@@ -115,7 +115,7 @@ class Levels:
         """Raises StreamRefused."""
         if table.is_changing:
             raise StreamRefused(f"the last recover of everything into this destination did not end well: {START_OVER}")
-        if first.filesystem != table.filesystem:
+        if _spelt(first.filesystem) != _spelt(table.filesystem):
             names = f"{shown(first.filesystem)}, the destination holds {shown(table.filesystem)}"
             raise StreamRefused(f"an incremental dump of {names}: nothing was changed")
         if first.ddate != table.date:
@@ -177,6 +177,11 @@ class Levels:
             self._report.say(LogType.WARNING, text)
             return False
         return True
+
+
+def _spelt(filesystem: bytes) -> list[bytes]:
+    """A name of a file system without what spelling may add: separators twice and at the end."""
+    return [part for part in filesystem.split(b"/") if part]
 
 
 def _date(seconds: int) -> str:

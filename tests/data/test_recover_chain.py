@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from mover.dma.compare import compare_trees
 from tests.data.chain_dumper import ChainDumper
 from tests.data.chain_runner import Destination
+from tests.data.levels import Levels
 from tests.data.recover_runner import Outcome
 from tests.support.histories import History, Life, chain, histories
 from tests.support.trees import posix_acl
 
-EXAMPLES = int(os.environ.get("MOVER_HISTORIES", "40"))
+EXAMPLES = int(os.environ.get("MOVER_HISTORIES", "25"))
 
 
 def assert_equal(source: Path | bytes, destination: Path) -> None:
@@ -334,26 +335,44 @@ def test_a_symbolic_link_in_the_way_is_not_followed(pair: Pair, tmp_path: Path) 
     assert [path.name for path in outside.iterdir()] == ["file"]
 
 
+Dump = Callable[[int], bytes]
+Dumper = Callable[[Life, Path, pytest.MonkeyPatch], Dump]
+
+
+def made_by_the_tests(life: Life, state: Path, monkeypatch: pytest.MonkeyPatch) -> Dump:
+    """A dumper that does not go by times."""
+    return ChainDumper(life.tree).dump
+
+
+def our_own(life: Life, state: Path, monkeypatch: pytest.MonkeyPatch) -> Dump:
+    levels = Levels(life.tree, state, monkeypatch)
+    return lambda level: levels.backup(level).stream
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(max(600, 5 * EXAMPLES))
+@pytest.mark.parametrize("dumper", [made_by_the_tests, our_own])
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(history=histories())
-def test_histories(tmp_path_factory: pytest.TempPathFactory, history: History) -> None:
-    """The recover side alone, against a dumper that does not go by times; MOVER_HISTORIES = how many."""
+def test_histories(tmp_path_factory: pytest.TempPathFactory, dumper: Dumper, history: History) -> None:
+    """Every state of a tree comes back from its chain; the variable MOVER_HISTORIES says how many are lived through."""
     directory = tmp_path_factory.mktemp("history")
     try:
-        live_and_recover(directory, history)
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            live_and_recover(directory, history, dumper, monkeypatch)
     finally:
         shutil.rmtree(directory)
 
 
-def live_and_recover(directory: Path, history: History) -> None:
+def live_and_recover(directory: Path, history: History, dumper: Dumper, monkeypatch: pytest.MonkeyPatch) -> None:
     life = Life(directory)
-    dumper = ChainDumper(life.tree)
+    state = directory / "state"
+    state.mkdir()
+    dump = dumper(life, state, monkeypatch)
     streams = []
     for turn, (level, steps) in enumerate(history):
         life.live(steps)
-        streams.append(dumper.dump(level))
+        streams.append(dump(level))
         volume = directory / f"volume-{turn}"
         volume.mkdir()
         destination = Destination(volume)
