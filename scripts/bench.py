@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from bench_direct import direct_access
 from bench_jobs import (
     TAR,
     Bench,
@@ -41,10 +42,12 @@ class Scale(NamedTuple):
     directories: int
     pairs: int
     rounds: int
+    direct_bytes: int
+    direct_files: int
 
 
-FULL = Scale(2 << 30, 50_000, 100, 5, 20)
-QUICK = Scale(64 << 20, 2000, 10, 2, 3)
+FULL = Scale(2 << 30, 50_000, 100, 5, 20, 10 << 30, 100_000)
+QUICK = Scale(64 << 20, 2000, 10, 2, 3, 256 << 20, 5000)
 
 
 def comparisons(bench: Bench, scale: Scale) -> list[Comparison]:
@@ -137,6 +140,11 @@ def run(scale: Scale, record_size: int, only: str | None, attempts: int) -> Repo
         wanted = [each for each in comparisons(bench, scale) if only is None or only in each.work]
         ratios = [measure(each, scale.pairs, attempts) for each in wanted]
         figures = limits(bench, scale) if only is None else []
+        if only is None or only in "direct access":
+            say("  direct access")
+            figures += direct_access(
+                bench, stream_bytes=scale.direct_bytes, files=scale.direct_files, rounds=scale.rounds
+            )
     finally:
         shutil.rmtree(place)
     conditions = {
@@ -156,7 +164,9 @@ def main() -> int:
     """Parses the command line, measures, prints, stores."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes, to try it; nothing is stored")
-    parser.add_argument("--only", metavar="TEXT", help="only the ratios whose name has TEXT; nothing is stored")
+    parser.add_argument(
+        "--only", metavar="TEXT", help="only the ratios whose name has TEXT, or direct access; nothing is stored"
+    )
     parser.add_argument("--record-size", type=int, default=256, metavar="KIB", help="mover record size (default: 256)")
     parser.add_argument(
         "--attempts", type=int, default=ATTEMPTS, metavar="N", help=f"sets of pairs at the most (default: {ATTEMPTS})"

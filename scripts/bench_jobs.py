@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
+
 from mover.ndmp.client import Post, Reply
 from mover.ndmp.enums import DataHaltReason, ErrorCode, MoverMode, TapeMode
 from mover.ndmp.framing import RECORD_LIMIT, RecordReader
@@ -119,7 +121,12 @@ def settle(servers: Sequence[Server]) -> None:
 
 def used_cpu_s(servers: Sequence[Server]) -> float:
     """Processor time of the servers so far, in seconds."""
-    return sum(sum(process.cpu_times()[:2]) for server in servers for process in server.processes())
+    used = 0.0
+    for server in servers:
+        for process in server.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):  # the last job's worker has just left
+                used += sum(process.cpu_times()[:2])
+    return used
 
 
 def finish(job: Job) -> float:
