@@ -71,6 +71,14 @@ class NotReachedFailure(Failure):
 )
 @click.option("--recover-to", metavar="PATH", help="A directory of the server that recovers may write into.")
 @click.option("--changer", metavar="NAME", help="A SCSI device of the server to open and ask for its name.")
+@click.option(
+    "--sessions", type=click.IntRange(0, 10_000), default=0, metavar="N",
+    help="Open up to N sessions at once, to see the one past the server's limit refused.",
+)  # fmt: skip
+@click.option(
+    "--shutdown-pid", type=click.IntRange(2), metavar="PID",
+    help="END the server's process of this machine (SIGTERM) when all else is done, to see its sessions told.",
+)  # fmt: skip
 @click.option("--type", "butype", default="dump", show_default=True, metavar="TYPE", help="Backup type.")
 @click.option(
     "--timeout", type=click.FloatRange(0.1, 3600), default=DEFAULT_TIMEOUT_S, show_default=True, metavar="SECONDS",

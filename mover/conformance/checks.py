@@ -66,6 +66,7 @@ class Need(StrEnum):
     FILESYSTEM = "filesystem"
     RECOVER_TO = "recover-to"
     CHANGER = "changer"
+    SESSIONS = "sessions"
 
 
 READS_TAPE: Final = frozenset({Need.TAPE})

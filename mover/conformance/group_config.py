@@ -5,6 +5,7 @@ from os import fsencode
 from typing import Final
 
 from mover.conformance.checks import Check, clause
+from mover.conformance.extension_checks import extension_checks
 from mover.conformance.results import NotOfferedError
 from mover.conformance.session import Session, must
 from mover.ndmp import messages as m
@@ -15,8 +16,6 @@ AUTH_TYPES: Final = {1: {AuthType.NONE, AuthType.TEXT}, 2: set(AuthType), 3: set
 ADDR_TYPES: Final = {2: {0, 1}, 3: {0, 1, 2, 3, 0x2051_0004}, 4: {0, 1, 3, 0x2051_0004}}  # messages.md 3
 FS_MASK: Final = sum(FsInfoUnsupported)
 TAPE_MASK: Final = {3: sum(TapeAttribute) & ~TapeAttribute.RAW, 4: sum(TapeAttribute)}
-NO_CLASS: Final = m.SelectedExt(0x7ABC, 1)
-"""An extension that nobody has."""
 
 
 def checks(version: int) -> Iterator[Check]:
@@ -42,13 +41,7 @@ def checks(version: int) -> Iterator[Check]:
         yield check("GET_SERVER_INFO names product and login methods", "GET_SERVER_INFO", _server)
     yield check("GET_AUTH_ATTR of MD5 has a challenge", "GET_AUTH_ATTR", _challenge)
     if version == 4:
-        notes = "extensions.md 2"
-        yield check("SET_EXT_LIST before GET_EXT_LIST", "SET_EXT_LIST", _set_first, notes)
-        yield check("GET_EXT_LIST twice", "GET_EXT_LIST", _get_twice, notes)
-        yield check("SET_EXT_LIST of an unknown class", "SET_EXT_LIST", _unknown_class, notes)
-        yield check("SET_EXT_LIST of a class twice", "SET_EXT_LIST", _double_class, notes)
-        yield check("SET_EXT_LIST of an unknown version", "SET_EXT_LIST", _unknown_ext_version, notes)
-        yield check("after SET_EXT_LIST both are illegal", "SET_EXT_LIST", _fixed, notes)
+        yield from extension_checks(version)
 
 
 def _host(session: Session) -> None:
@@ -129,51 +122,3 @@ def _challenge(session: Session) -> None:
         raise NotOfferedError("MD5 is not offered")
     assert isinstance(answer.body, m.ConfigGetAuthAttrReply)
     must(isinstance(answer.body.server_attr, m.AuthMd5Attr), "the arm of MD5", type(answer.body.server_attr).__name__)
-
-
-# ---- extensions
-
-
-def _listed(session: Session) -> tuple[m.ExtClass, ...]:
-    answer = session.expect_or_not_offered(m.ConfigGetExtListRequest(), "NO_ERR")
-    assert isinstance(answer.body, m.ConfigGetExtListReply)
-    return answer.body.class_list
-
-
-def _set_first(session: Session) -> None:
-    session.expect_or_not_offered(m.ConfigSetExtListRequest(()), ErrorCode.PRECONDITION_ERR.name)
-
-
-def _get_twice(session: Session) -> None:
-    first = _listed(session)
-    must(_listed(session) == first, "the same list again", "another")
-
-
-def _unknown_class(session: Session) -> None:
-    _listed(session)
-    session.expect(m.ConfigSetExtListRequest((NO_CLASS,)), ErrorCode.CLASS_NOT_SUPPORTED.name)
-    session.expect(m.ConfigSetExtListRequest(()), "NO_ERR")  # nothing was selected: another list may be tried
-
-
-def _double_class(session: Session) -> None:
-    chosen = _some_class(session)
-    session.expect(m.ConfigSetExtListRequest((chosen, chosen)), ErrorCode.EXT_DUPL_CLASSES.name)
-
-
-def _unknown_ext_version(session: Session) -> None:
-    chosen = m.SelectedExt(_some_class(session).ext_class_id, 0xFFFE)
-    session.expect(m.ConfigSetExtListRequest((chosen,)), ErrorCode.VERSION_NOT_SUPPORTED.name)
-
-
-def _some_class(session: Session) -> m.SelectedExt:
-    for each in _listed(session):
-        if each.ext_version:
-            return m.SelectedExt(each.ext_class_id, each.ext_version[0])
-    raise NotOfferedError("no extension is offered")
-
-
-def _fixed(session: Session) -> None:
-    _listed(session)
-    session.expect(m.ConfigSetExtListRequest(()), "NO_ERR")
-    session.expect(m.ConfigSetExtListRequest(()), ErrorCode.EXT_DN_ILLEGAL.name)
-    session.expect(m.ConfigGetExtListRequest(), ErrorCode.EXT_DN_ILLEGAL.name)

@@ -3,6 +3,7 @@
 Source: states.md 5; NDMJOB test-tape, whose phases the names in brackets are.
 """
 
+import struct
 from collections.abc import Iterator
 from functools import partial
 from typing import Final
@@ -13,8 +14,9 @@ from mover.conformance.stages import device, open_tape
 from mover.conformance.tape_series import series_checks
 from mover.conformance.tape_steps import Place, blank, mtio, read, read_error, rewind, stands, write
 from mover.conformance.walk import tape_walk
+from mover.conformance.wire import marked
 from mover.ndmp import messages as m
-from mover.ndmp.enums import ErrorCode, TapeFlag, TapeMode, TapeOperation, TapeUnsupported
+from mover.ndmp.enums import ErrorCode, MessageCode, TapeFlag, TapeMode, TapeOperation, TapeUnsupported
 
 ARGS: Final = ErrorCode.ILLEGAL_ARGS_ERR.name
 CLOSED: Final = ErrorCode.DEV_NOT_OPEN_ERR.name
@@ -24,6 +26,12 @@ RECORD: Final = bytes(range(256)) * 4
 FLAGS: Final = sum(TapeFlag)
 MASK: Final = {2: 0, 3: sum(TapeUnsupported), 4: sum(TapeUnsupported) & ~TapeUnsupported.PARTITION}
 OP = TapeOperation
+BUSY: Final = ErrorCode.DEVICE_BUSY_ERR.name
+NOT_SUPPORTED: Final = ErrorCode.NOT_SUPPORTED_ERR.name
+TAPE: Final = 0x03
+"""High byte of TAPE requests."""
+LONG_RECORDS: Final = 200
+LONG_RECORD: Final = 4096
 
 
 def checks(version: int) -> Iterator[Check]:
@@ -60,11 +68,47 @@ def checks(version: int) -> Iterator[Check]:
     yield check("the side of a filemark that BSR leaves the tape on", "MTIO", "5.7, 5.10", _side_of_bsr)
     yield check("the side of a filemark that BSF leaves the tape on", "MTIO", "5.7, 5.10", _side_of_bsf)
     yield check("a filemark in the middle ends the data", "MTIO", "5.7", _overwritten)
+    yield check("requests behind a long motion, all sent at once", "MTIO", "1, 5.1", _behind)
     if version == 4:
         yield check("the implicit filemark before REW", "MTIO", "5.4", partial(_implicit, how="REW"))
         yield check("the implicit filemark before CLOSE", "CLOSE", "5.4", partial(_implicit, how="CLOSE"))
         yield check("no implicit filemark behind EOF", "MTIO", "5.4", partial(_implicit, how="EOF"))
     yield from series_checks(version)
+
+
+def _behind(session: Session) -> None:
+    """GET_STATE of DATA and MOVER may overtake a TAPE request; a second one waits, or the drive is busy."""
+    open_tape(session)
+    for _ in range(LONG_RECORDS):
+        write(session, bytes(LONG_RECORD))
+    rewind(session)
+    motions = [(OP.FSR, LONG_RECORDS), (OP.BSR, LONG_RECORDS), (OP.FSR, LONG_RECORDS), (OP.REW, 1)]
+    asked: dict[int, int] = {}
+    data = b""
+    for operation, count in motions:
+        states = (MessageCode.DATA_GET_STATE, MessageCode.MOVER_GET_STATE, MessageCode.TAPE_GET_STATE)
+        for number, body in (
+            (MessageCode.TAPE_MTIO, struct.pack(">iI", operation, count)), *((state, b"") for state in states),
+        ):  # fmt: skip
+            sequence, record = session.wire.next_request(number, body)
+            asked[sequence] = number
+            data += marked(record)
+    session.wire.send(data)
+    before = 0  # sequence of the last TAPE request answered
+    while asked:
+        message = session.wire.receive(f"{len(asked)} replies behind motions")
+        if not message.is_reply:
+            continue
+        sequence = message.header.reply_sequence
+        must(asked.get(sequence) == message.header.message, "a reply to each request, once", f"one to {sequence}")
+        code = asked.pop(sequence)
+        error = session.decoded(message, code).error
+        if code >> 8 != TAPE:
+            must(error in {"NO_ERR", NOT_SUPPORTED}, "NO_ERR", error)
+            continue
+        must(sequence > before, "TAPE requests answered in order", f"{sequence} behind {before}")
+        must(error in ({"NO_ERR"} if before == 0 else {"NO_ERR", BUSY}), f"NO_ERR or {BUSY}", error)
+        before = sequence
 
 
 # ---- opening, modes and sizes

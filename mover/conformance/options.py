@@ -4,7 +4,9 @@ from typing import Final, Literal
 
 import msgspec
 
-GROUPS: Final = ("connect", "config", "scsi", "tape", "data", "mover", "joined", "job")
+GROUPS: Final = (
+    "connect", "config", "scsi", "tape", "data", "mover", "medium", "joined", "job", "three-way", "notices",
+)  # fmt: skip
 VERSIONS: Final = (1, 2, 3, 4)
 DEFAULT_PORT: Final = 10000
 DEFAULT_TIMEOUT_S: Final = 20.0
@@ -23,6 +25,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         filesystem: a directory that may be backed up; None: what needs one is skipped.
         recover_to: a directory that a recover may write into.
         changer: a SCSI device that may be opened and asked for its name.
+        sessions: how many sessions may be opened at once to find the server's limit; 0: none.
+        shutdown_pid: the server's process on this machine, which is told to end (SIGTERM) when all else is done.
         butype: backup type.
     """
 
@@ -40,6 +44,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     filesystem: str | None = None
     recover_to: str | None = None
     changer: str | None = None
+    sessions: int = 0
+    shutdown_pid: int | None = None
     butype: str = "dump"
 
     def __repr__(self) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import ipaddress
 import socket
 import struct
+import threading
 import time
 from types import TracebackType
 from typing import Final, Self
@@ -13,6 +14,37 @@ from mover.ndmp.messages import Address, TcpAddress, tcp_address
 
 RECEIVE_BUFFER_BYTES: Final = 4096
 """Small, so that a stream that nobody reads soon stands still."""
+
+
+def numbered(number: int, size: int) -> bytes:
+    """A record that says which it is; `size` is a multiple of eight."""
+    return struct.pack(">Q", number) * (size // 8)
+
+
+class Feeder(threading.Thread):
+    """Sends numbered records until it is told to stop, then ends the stream in order.
+
+    Attributes:
+        sent: records so far.
+    """
+
+    def __init__(self, connection: socket.socket, size: int) -> None:
+        super().__init__(daemon=True)
+        self.sent = 0
+        self._connection = connection
+        self._size = size
+        self._stopped = threading.Event()
+
+    def run(self) -> None:
+        with contextlib.suppress(OSError):  # the check is over, or has found out by itself
+            while not self._stopped.is_set():
+                self._connection.sendall(numbered(self.sent, self._size))
+                self.sent += 1
+            self._connection.shutdown(socket.SHUT_WR)
+
+    def stop(self) -> None:
+        """Send no more than the record that is under way."""
+        self._stopped.set()
 
 
 class Peer:
@@ -87,6 +119,25 @@ class Peer:
         except OSError as error:
             raise MismatchError(f"nobody listens at {place[0]}:{place[1]}, LISTEN's address: {error}") from None
         return connection
+
+    def feed(self, connection: socket.socket, size: int) -> Feeder:
+        """Send records of so many bytes until told to stop; it ends with the connection."""
+        feeder = Feeder(connection, size)
+        feeder.start()
+        return feeder
+
+    def take(self, connection: socket.socket, count: int) -> bytes:
+        """So many bytes of the data connection; raises ServerGoneError."""
+        data = b""
+        while len(data) < count:
+            try:
+                more = connection.recv(count - len(data))
+            except OSError as error:
+                raise ServerGoneError(f"{len(data)} of {count} bytes on the data connection: {error}") from None
+            if not more:
+                raise ServerGoneError(f"the data connection ended after {len(data)} of {count} bytes")
+            data += more
+        return data
 
 
 def reset(connection: socket.socket) -> None:

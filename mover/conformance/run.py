@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
+from mover.conformance import group_notices
 from mover.conformance.checks import Check, Need
 from mover.conformance.groups import GROUPS_BY_VERSION
 from mover.conformance.options import Options
@@ -34,6 +35,7 @@ _MISSING: Final = {
     Need.FILESYSTEM: "needs --filesystem",
     Need.RECOVER_TO: "needs --recover-to",
     Need.CHANGER: "needs --changer",
+    Need.SESSIONS: "needs --sessions: it takes the sessions of others away",
 }
 
 
@@ -44,8 +46,15 @@ def run(options: Options, progress: Progress) -> Report:
         NotReachedError: no TCP connection to the server at the start.
     """
     report = Report(f"{options.host}:{options.port}", 0, [])
+    offers: dict[int, Offer] = {}
     for version in options.versions:
-        _Version(options, version, report, progress).run()
+        offer = _Version(options, version, report, progress).run()
+        if offer is not None:
+            offers[version] = offer
+    if group_notices.GROUP in options.groups:
+        for row in group_notices.shutdown_rows(options, offers):
+            report.rows.append(row)
+            progress(row)
     return report
 
 
@@ -62,7 +71,8 @@ class _Version:
         self._silent_at_all = 0
         self._given_up = ""
 
-    def run(self) -> None:
+    def run(self) -> Offer | None:
+        """Every check of the groups asked for; returns what the server has, if sessions open."""
         groups = GROUPS_BY_VERSION[self._version]
         verdict = self._look_around()
         for name in (each for each in self._options.groups if each in groups):
@@ -73,6 +83,7 @@ class _Version:
                 result, detail = verdict or self._outcome(check, faults)
                 self._add(self._row(name, check.name, check.clause, result, detail))
             self._judge_messages(name, faults, verdict)
+        return self._offer if verdict is None else None
 
     def _row(self, group: str, check: str, clause: str, result: Result, detail: str) -> Row:
         return Row(self._version, group, check, clause, result, detail)
@@ -145,6 +156,7 @@ class _Version:
             Need.FILESYSTEM: options.filesystem,
             Need.RECOVER_TO: options.recover_to,
             Need.CHANGER: options.changer,
+            Need.SESSIONS: options.sessions,
         }
 
     def _judged(self, check: Check, faults: list[str]) -> tuple[Result, str]:

@@ -51,7 +51,9 @@ FOREIGN: Final = frozenset(
     }
 )
 """What some version has and others have not, and reserved numbers. 0x40b is NDMJOB's extension in 2 and 3."""
-UNKNOWN: Final = frozenset({0x10B, 0x207, 0x308, 0x40C, 0x800, 0x904, 0xA0A, 0xB00, 0xF001_0000})
+UNKNOWN: Final = frozenset(
+    {0x10B, 0x207, 0x308, 0x40C, 0x800, 0x904, 0xA0A, 0xB00, 0x0001_0000, 0x2050_0100, 0xF001_0000}
+)
 """Numbers that no version has."""
 
 BEFORE_LOGIN: Final[dict[int, frozenset[int]]] = {

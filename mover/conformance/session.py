@@ -215,13 +215,19 @@ class Session:
 
     def wait_for(self, kind: type[B]) -> B:
         """The first post of a kind, waiting for it."""
+        post = self.wait_for_any(kind)
+        assert isinstance(post, kind)
+        return post
+
+    def wait_for_any(self, *kinds: type[m.Body]) -> m.Body:
+        """The first post of one of these kinds, waiting for it."""
         at = 0
         while True:
             for post in self.posts[at:]:
-                if isinstance(post, kind):
+                if isinstance(post, kinds):
                     return post
             at = len(self.posts)
-            message = self.wire.receive(f"post {kind.__name__.removesuffix('Post')}")
+            message = self.wire.receive(f"post {' or '.join(kind.__name__.removesuffix('Post') for kind in kinds)}")
             if message.is_reply:
                 self.wire.fault(f"reply {message.header.message:#06x} to no request of ours")
             else:
