@@ -20,7 +20,7 @@ from mover.data.codes import ILLEGAL_ARGS, HaltReason, LogType
 from mover.data.dump_backup import DumpBackup
 from mover.data.environment import STREAM_BYTES, BackupOptions, BadVariable, backup_options
 from mover.data.inode_table import InodeTable, Origin, TableError, tree_digest, write_table
-from mover.data.numbering import NUMBERS_HIGH, odd_rows, rows, select
+from mover.data.numbering import NUMBERS_HIGH, key_by_path, odd_rows, rows, select
 from mover.data.report import counted, reason
 from mover.data.scan import Plan, Scanner
 from mover.data.tar_backup import TarBackup
@@ -210,8 +210,10 @@ class _Backup:
         )
         try:
             plan = scanner.run()
+            if self._writer.names_paths:
+                key_by_path(plan)
             if self._base is not None:
-                select(plan, self._base)
+                select(plan, self._base, moved=self._writer.names_paths)
             gauges[DataGauge.SCAN_NS] = time.monotonic_ns() - started
             gauges[DataGauge.TOTAL_ENTRIES] = plan.entries
             gauges[DataGauge.TOTAL_BYTES] = self._estimate(plan)

@@ -50,6 +50,10 @@ class BackupWriter(Protocol):
     """The stream, once it has begun."""
 
     @property
+    def names_paths(self) -> bool:
+        """Whether the stream names objects by path, so that what was moved is to be written again."""
+
+    @property
     def object_bytes(self) -> int:
         """What an object costs beside its content, as a rule."""
 

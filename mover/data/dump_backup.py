@@ -55,6 +55,7 @@ def _maps(plan: Plan) -> Iterator[tuple[RecordType, bytes | bytearray]]:
 class DumpBackup:
     """One backup of type dump."""
 
+    names_paths = False
     object_bytes = RECORD_BYTES
 
     def __init__(self, job: Job) -> None:

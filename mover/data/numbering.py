@@ -5,6 +5,7 @@ time of change says, because a directory that was moved in from elsewhere brings
 has become free is not given again before the next full backup. Source: dump.md sections 5 and 10.
 """
 
+import hashlib
 import itertools
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -16,11 +17,15 @@ from mover.data.plan import Plan, Selection, identity
 
 NUMBERS_HIGH: Final = 1 << 31
 """A dump has room for 2^32 numbers; a base that has given so many leaves enough for what a plan can hold."""
+_NO_DIRECTORY: Final = bytes(kind != DT_DIRECTORY for kind in range(256))
 _SLICE: Final = 1 << 16  # entries at a time: bounds the lists between two arrays
 
 
-def select(plan: Plan, base: InodeTable) -> None:
+def select(plan: Plan, base: InodeTable, *, moved: bool = False) -> None:
     """Number the entries of a plan that was scanned for changes, and choose what is backed up.
+
+    Args:
+        moved: whether what lies in a directory that the base does not know has changed in any case.
 
     Raises:
         TableError: the table was cut off since it was opened.
@@ -28,6 +33,8 @@ def select(plan: Plan, base: InodeTable) -> None:
     kinds = b"".join(plan.types)
     numbers = _known_numbers(plan, base, kinds)
     changed, links = plan.changed, plan.links
+    if moved:
+        _take_contents(plan, numbers, kinds)
     next_number = base.next_number
     for place in [place for place, number in enumerate(numbers) if not number]:
         first = links.get(place + FIRST_INUMBER)
@@ -48,6 +55,15 @@ def select(plan: Plan, base: InodeTable) -> None:
     other_names = sum(changed[other - FIRST_INUMBER] for other in links)
     plan.next_inumber = next_number
     plan.selection = Selection(numbers, directories, changed, directories.count(1) + changed.count(1) - other_names)
+
+
+def _take_contents(plan: Plan, numbers: "array[int]", kinds: bytes) -> None:
+    """All that is in directories without a number, but for the directories, which have none either or were there."""
+    for ordinal in range(1, len(plan)):
+        if not numbers[plan.inumbers[ordinal] - FIRST_INUMBER]:
+            start = plan.firsts[ordinal] - FIRST_INUMBER
+            end = start + len(plan.types[ordinal])
+            plan.changed[start:end] = kinds[start:end].translate(_NO_DIRECTORY)
 
 
 def _join_links(plan: Plan) -> None:
@@ -128,6 +144,25 @@ def _take_stale_again(plan: Plan, base: InodeTable, numbers: "array[int]") -> No
     for ordinal in range(1, len(plan)):
         if numbers[plan.inumbers[ordinal] - FIRST_INUMBER] in stale:
             plan.directory_changed[ordinal] = 1
+
+
+def key_by_path(plan: Plan) -> None:
+    """Let a directory be known again by its inode and its path together, for a stream that names objects by path.
+
+    One that was moved is a new one then, and so is each below it. To be called behind the scan, also where the table of
+    this backup is all that comes of it.
+    """
+    paths = [b""] * len(plan)
+    for ordinal in range(1, len(plan)):
+        above = paths[plan.parents[ordinal]]
+        paths[ordinal] = path = hashlib.blake2b(above + plan.names[ordinal], digest_size=16).digest()
+        inode = plan.directory_inodes[ordinal]
+        if not inode or identity(plan, ordinal) in plan.ambiguous:
+            plan.directory_inodes[ordinal] = 0
+            continue
+        digest = hashlib.blake2b(path + inode.to_bytes(8, "big"), digest_size=8).digest()
+        # With the highest bit it is no inode number of anything else.
+        plan.directory_inodes[ordinal] = int.from_bytes(digest, "big") | 1 << 63
 
 
 # --- the table of this backup

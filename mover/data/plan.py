@@ -87,6 +87,7 @@ class Plan:
         ambiguous: inodes that several different objects have; such objects are known again by nothing.
         changed: for the entry with key FIRST_INUMBER + k that is no directory, 1 = it changed since the base.
         directory_changed: the same for each ordinal.
+        excluded: ordinal -> names that were to be left out, of those directories that have any.
         unsound: inode numbers of what is not in the backup as it should be; a later one is to take them again.
     """
 
@@ -107,6 +108,7 @@ class Plan:
         self.ambiguous: set[int] = set()
         self.changed = bytearray()
         self.directory_changed = bytearray()
+        self.excluded: dict[int, list[bytes]] = {}
         self.unsound: set[int] = set()
         self._listings: list[bytes] = []  # names joined by NUL
         self._metadata: list[bytes] = []

@@ -196,6 +196,7 @@ class Scanner:
                     if excluding:
                         raw = os.fsencode(name)
                         if exclusion.leaves_out(raw, prefix + raw):
+                            self.plan.excluded.setdefault(ordinal, []).append(raw)
                             continue
                     if entry.is_dir(follow_symlinks=False):
                         children.append((ordinal, name, first + len(names), entry.inode()))

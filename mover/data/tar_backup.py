@@ -4,6 +4,7 @@ from mover.data.backup_files import FilePhase
 from mover.data.backup_format import Job
 from mover.data.backup_stream import BackupStream
 from mover.data.dump_identity import DUMP_ID, new_dump_id
+from mover.data.environment import dump_date
 from mover.data.scan import OpenDirectories, Plan
 from mover.data.tar_format import BLOCK_BYTES, RECORD_BYTES, TRAILER
 from mover.data.tar_objects import TarObjects
@@ -14,6 +15,7 @@ from mover.workers.messages import Pairs
 class TarBackup:
     """One backup of type tar."""
 
+    names_paths = True
     object_bytes = 3 * BLOCK_BYTES
 
     def __init__(self, job: Job) -> None:
@@ -22,8 +24,11 @@ class TarBackup:
         self.stream: BackupStream | None = None
 
     def environment(self) -> Pairs:
-        """The stream's id."""
-        return [(DUMP_ID, self._identity)]
+        """The stream's id, and its date where it was asked for."""
+        env = [(DUMP_ID, self._identity)]
+        if self._job.options.base_date is not None:
+            env.append((b"DUMP_DATE", dump_date(self._job.level, self._job.date)))
+        return env
 
     def write(self, plan: Plan, directories: OpenDirectories) -> None:
         """The whole stream, its end included."""

@@ -82,6 +82,7 @@ ACL_KEYWORDS: Final = {ACL_ACCESS: b"SCHILY.acl.access", ACL_DEFAULT: b"SCHILY.a
 
 SEGMENTS_MAX: Final = 1 << 20  # of a sparse file; what lies behind the last of them counts as data
 
+EXTENDED_BYTES_MAX: Final = 32 << 20  # of all extended headers of a member, for a reader; a writer keeps below
 EXTENDED_PREFIX: Final = b"PaxHeaders"
 IDENTITY_NAME: Final = b"mover."
 """An extended header of ours is named EXTENDED_PREFIX/IDENTITY_NAME and the stream's random id: so each member tells

@@ -14,15 +14,17 @@ from zlib import adler32
 from mover.data.backup_format import Job, PackSmall, Written
 from mover.data.backup_objects import data_ranges
 from mover.data.backup_stream import ZEROS, BackupStream
-from mover.data.dump_format import Inode
-from mover.data.scan import Plan
+from mover.data.dump_format import DT_DIRECTORY, FIRST_INUMBER, Inode
+from mover.data.plan import Plan
 from mover.data.tar_format import (
     BLOCK_BYTES,
     CHARSET,
     CHARSET_BINARY,
     COMMENT,
     DIRECTORY,
+    DUMPDIR,
     EXTENDED,
+    EXTENDED_BYTES_MAX,
     EXTENDED_PREFIX,
     HARD_LINK,
     IDENTITY_NAME,
@@ -60,6 +62,7 @@ _PADDING: Final = tuple(bytes(length) for length in range(BLOCK_BYTES + 1))
 _ROOT: Final = b"."
 _SPARSE_DIRECTORY: Final = b"GNUSparseFile.0"
 _SOCKET: Final = 12
+_CODES: Final = bytes.maketrans(b"\0\1", b"NY")
 
 
 class _Extended(dict[int, bytes]):
@@ -141,6 +144,9 @@ class TarObjects:
         self._plan = plan
         self._stream = stream
         self._extended = _Extended(identity)
+        options = job.options
+        # Also where a full backup is made instead of the incremental one: it is laid over what came before.
+        self._tells_what_is_there = bool(job.level or options.level or options.base_date)
 
     def directory(self, ordinal: int) -> None:
         """The member of a directory, its history, and those of what is in it come next."""
@@ -148,6 +154,8 @@ class TarObjects:
         offset = self._stream.offset
         inode = plan.inode(ordinal, 0)
         records = [] if ordinal else [self._comment()]
+        if self._tells_what_is_there:
+            records += self._listing(ordinal)
         attributes = plan.attributes.get(ordinal, [])
         self._member(_full(plan.path(ordinal)) + b"/", DIRECTORY, inode, attributes, records=records)
         report.directories += 1
@@ -188,6 +196,51 @@ class TarObjects:
 
     def leave_out(self, inumber: int) -> None:
         """Nothing in the stream tells of it."""
+
+    def _listing(self, ordinal: int) -> list[bytes]:
+        """What is in a directory, so that a reader that wants it can delete the rest: tar.md section 3.
+
+        Y = in this stream, N = not, D = a directory, whichever. Nothing at all where not everything is known.
+        """
+        plan = self._plan
+        names, types, first = plan.entry_names(ordinal), plan.types[ordinal], plan.firsts[ordinal]
+        if plan.inumbers[ordinal] in plan.unsound or (plan.odd[ordinal] and not names):  # the latter: a mount
+            return []
+        chosen = bytes(b"Y" * len(names))
+        if plan.selection is not None:
+            others = plan.selection.others[first - FIRST_INUMBER : first - FIRST_INUMBER + len(names)]
+            chosen = bytes(others).translate(_CODES)
+        parts = [
+            b"%b%b\0" % (b"D" if kind == DT_DIRECTORY else chosen[place : place + 1], name)
+            for place, (kind, name) in enumerate(zip(types, names, strict=True))
+            if kind not in self.not_held and first + place not in plan.absent
+        ]
+        parts += [b"N%b\0" % name for name in plan.excluded.get(ordinal, [])]
+        parts.sort(key=lambda part: part[1:])  # GNU tar looks a name up by halving
+        value = b"".join(parts) + b"\0"
+        if len(value) > EXTENDED_BYTES_MAX // 2:
+            text = "has too many entries to name them all: what is gone from it stays in a recover of this backup"
+            self._job.report.warning(plan.path(ordinal), text)
+            return []
+        return [pax_record(DUMPDIR, value)]
+
+    def _kept(self, path: bytes, attributes: list[Attribute]) -> list[bytes]:
+        """The records of an object's attributes, as many of them as a reader takes."""
+        records = attribute_records(attributes)
+        room = EXTENDED_BYTES_MAX // 2
+        if sum(map(len, records)) <= room:
+            return records
+        kept = []
+        for (name, _), record in zip(attributes, records, strict=True):
+            room -= len(record)
+            if room >= 0:
+                kept.append(record)
+                continue
+            text = (
+                f"attribute {os.fsdecode(name)!r} left out: there are more than {EXTENDED_BYTES_MAX // 2} bytes of them"
+            )
+            self._job.report.error(path.removeprefix(b"./"), text)
+        return kept
 
     def _comment(self) -> bytes:
         """What this stream is, for whoever looks into it."""
@@ -252,7 +305,7 @@ class TarObjects:
                 *(pax_record(keyword, text) for keyword, text in names),
                 *_large_numbers(inode.uid, inode.gid, size),
                 *_time_records(inode),
-                *attribute_records(attributes),
+                *self._kept(path, attributes),
             ]
         )
         stream = self._stream

@@ -29,8 +29,11 @@ class Levels:
     need not wait for a second between a backup and the next change.
     """
 
-    def __init__(self, tree: bytes | str | os.PathLike[str], state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, tree: bytes | str | os.PathLike[str], state: Path, monkeypatch: pytest.MonkeyPatch, butype: str = "dump"
+    ) -> None:
         """Args: state: an empty directory."""
+        self._butype = butype
         self.tree = os.fsencode(tree)
         self.kept: list[Kept] = []
         self._state = state
@@ -60,6 +63,7 @@ class Levels:
             os.fsdecode(self.tree),
             env=env,
             history=history,
+            butype=self._butype,
             level=level,
             base=self._base.date if self._base is not None else None,
             keeps_table=True,

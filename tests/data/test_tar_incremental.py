@@ -1,0 +1,217 @@
+"""Incremental backups of type tar: what is in them, and that GNU tar makes every state of a tree from their chains."""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, example, given, settings
+
+from mover.data import tar_objects
+from mover.dma.compare import compare_trees
+from mover.workers.messages import HistoryPlan
+from tests.data import fh_reader
+from tests.data.backup_runner import Outcome
+from tests.data.levels import Levels
+from tests.data.test_tar_backup import members
+from tests.support import peers
+from tests.support.histories import History, Life, Round, Step, chain, histories
+
+EXAMPLES = int(os.environ.get("MOVER_HISTORIES", "15"))
+"""How many histories the property test lives through."""
+
+
+@pytest.fixture
+def levels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Levels:
+    tree, state = tmp_path / "tree", tmp_path / "state"
+    state.mkdir()
+    for place in (tree, tree / "one", tree / "one/below", tree / "two", tmp_path / "outside"):
+        place.mkdir()
+    for name in ("top", "one/a", "one/b", "one/below/c", "two/d"):
+        (tree / name).write_bytes(name.encode() * 600)
+    os.link(tree / "one/a", tree / "two/a-too")
+    return Levels(tree, state, monkeypatch, "tar")
+
+
+def tree_of(levels: Levels) -> Path:
+    return Path(os.fsdecode(levels.tree))
+
+
+def listings(outcome: Outcome) -> dict[bytes, set[bytes]]:
+    """What the directories of a stream say is in them."""
+    said = {}
+    for path, member in members(outcome.stream).items():
+        value = member.pax_headers.get("GNU.dumpdir")
+        if value is not None:
+            assert member.isdir()
+            entries = os.fsencode(value).split(b"\0")
+            assert entries[-2:] == [b"", b""]
+            said[path] = set(entries[:-2])
+    return said
+
+
+def test_a_level_holds_what_changed_and_the_way_there(levels: Levels) -> None:
+    tree = tree_of(levels)
+    full = levels.backup(0)
+    assert listings(full) == {}
+    (tree / "one/below/c").write_bytes(b"new")
+    first = levels.backup(1)
+    assert members(first.stream).keys() == {b"", b"one", b"one/below", b"one/below/c"}
+    assert listings(first) == {
+        b"": {b"Done", b"Dtwo", b"Ntop"}, b"one": {b"Na", b"Nb", b"Dbelow"}, b"one/below": {b"Yc"},
+    }  # fmt: skip
+    os.chmod(tree / "two/d", 0o600)
+    assert members(levels.backup(2).stream).keys() == {b"", b"two", b"two/d"}
+
+
+def test_all_names_of_what_changed_are_in_it(levels: Levels) -> None:
+    levels.backup(0)
+    with (tree_of(levels) / "two/a-too").open("ab") as file:
+        file.write(b"more")
+    by_path = members(levels.backup(1).stream)
+    assert by_path.keys() == {b"", b"one", b"one/a", b"two", b"two/a-too"}
+    linked = by_path[b"two/a-too"] if by_path[b"one/a"].isreg() else by_path[b"one/a"]
+    assert linked.islnk()
+
+
+def test_a_directory_that_moves_comes_with_all_that_is_in_it(levels: Levels) -> None:
+    tree = tree_of(levels)
+    levels.backup(0)
+    (tree / "one").rename(tree / "two/uno")
+    first = levels.backup(1)
+    assert members(first.stream).keys() >= {b"two/uno/b", b"two/uno/below", b"two/uno/below/c"}
+    assert listings(first)[b""] == {b"Dtwo", b"Ntop"}
+    # It is where it was then.
+    assert members(levels.backup(2).stream).keys() == {b""}
+
+
+def test_directories_that_change_places_come_with_all_that_is_in_them(levels: Levels) -> None:
+    tree = tree_of(levels)
+    levels.backup(0)
+    (tree / "one").rename(tree / "three")
+    (tree / "two").rename(tree / "one")
+    (tree / "three").rename(tree / "two")
+    by_path = members(levels.backup(1).stream)
+    assert by_path.keys() == {
+        b"", b"one", b"one/a-too", b"one/d", b"two", b"two/a", b"two/b", b"two/below", b"two/below/c",
+    }  # fmt: skip
+
+
+def test_what_moves_in_from_outside_is_taken_whatever_its_times_say(levels: Levels, tmp_path: Path) -> None:
+    old = tmp_path / "outside/old"
+    (old / "deep").mkdir(parents=True)
+    (old / "deep/file").write_bytes(b"old")
+    levels.backup(0)
+    old.rename(tree_of(levels) / "one/moved")
+    assert {b"one/moved", b"one/moved/deep", b"one/moved/deep/file"} < members(levels.backup(1).stream).keys()
+
+
+def test_a_name_that_is_left_out_is_neither_there_nor_gone(levels: Levels) -> None:
+    levels.backup(0)
+    first = levels.backup(1, env=[(b"EXCLUDE", b"below,top")])
+    assert listings(first)[b""] == {b"Done", b"Dtwo", b"Ntop"}
+
+
+def test_a_directory_of_which_not_all_is_known_says_nothing(levels: Levels, monkeypatch: pytest.MonkeyPatch) -> None:
+    levels.backup(0)
+    (tree_of(levels) / "two/new").touch()
+    listed = os.scandir
+
+    def refuse(target: int) -> object:
+        if os.readlink(f"/proc/self/fd/{target}").endswith("/two"):
+            raise PermissionError(13, "refused")
+        return listed(target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", refuse)
+        first = levels.backup(1)
+    assert first.finished.errors == 1
+    assert b"two" not in listings(first)
+    assert b"" in listings(first)
+
+
+def test_a_full_backup_in_place_of_an_incremental_one_deletes_too(levels: Levels) -> None:
+    outcome = levels.backup(1, env=[(b"LEVEL", b"1")])
+    assert outcome.finished.date is not None
+    assert outcome.finished.date.level == 0
+    assert listings(outcome).keys() == {b"", b"one", b"one/below", b"two"}
+
+
+def test_a_listing_that_no_reader_would_take_is_left_out(levels: Levels, monkeypatch: pytest.MonkeyPatch) -> None:
+    levels.backup(0)
+    (tree_of(levels) / "two/new").touch()
+    (tree_of(levels) / "two/newer").touch()
+    monkeypatch.setattr(tar_objects, "EXTENDED_BYTES_MAX", 32)
+    first = levels.backup(1)
+    assert listings(first).keys() == {b""}
+    (line,) = first.lines(3)
+    assert line.startswith("/export/data/two: has too many entries to name them all")
+
+
+def test_history_tells_of_what_is_in_it(levels: Levels) -> None:
+    levels.backup(0)
+    (tree_of(levels) / "one/b").write_bytes(b"new")
+    first = levels.backup(1, history=HistoryPlan(4, "file"))
+    by_path = members(first.stream)
+    told = {
+        element.path[1:]: element.fh_info
+        for kind, body in first.posts
+        for element in fh_reader.elements(kind, body)
+        if isinstance(element, fh_reader.Attributes)
+    }
+    assert told == {path: member.offset for path, member in by_path.items()}
+    assert told.keys() == {b"", b"one", b"one/b"}
+
+
+# --- chains --------------------------------------------------------------------------------------------------
+
+
+def lay(streams: Sequence[bytes], place: Path) -> None:
+    """Extract the streams of a chain over each other."""
+    place.mkdir()
+    command = [
+        str(peers.require("tar")), "--acls", "--xattrs", "--xattrs-include=*", "--warning=no-timestamp",
+        "--warning=no-unknown-keyword",  # hdrcharset, of a sparse file whose name is not UTF-8
+        "-xpGf", "-",
+    ]  # fmt: skip
+    for stream in streams:
+        done = subprocess.run(command, input=stream, cwd=place, capture_output=True, check=False, timeout=100)
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
+def check_chain(life: Life, streams: Sequence[bytes], place: Path) -> None:
+    lay(streams, place)
+
+    def unknown_to_tar(path: bytes, status: os.stat_result, what: str) -> bool:
+        # It takes no attribute from a directory that is there.
+        return what.startswith("xattr") and os.path.isdir(os.path.join(os.fsencode(place), path))
+
+    compared = compare_trees(life.tree, place, exempt=unknown_to_tar, time_granularity_ns=1)
+    assert [str(one) for one in compared.differences] == []
+
+
+@pytest.mark.slow
+@pytest.mark.peer("tar")
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+@given(history=histories())
+@example(history=[Round(0, [Step("create", 0, 0, 4), Step("mkdir", 0, 1, 0)]), Round(1, [Step("swap", 0, 1, 0)])])
+def test_any_chain_makes_the_tree(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory() as directory, monkeypatch.context() as patched:
+        scratch = Path(directory)
+        (scratch / "state").mkdir()
+        life = Life(directory)
+        levels = Levels(life.tree, scratch / "state", patched, "tar")
+        streams: list[bytes] = []
+        for number, each in enumerate(history):
+            life.live(each.steps)
+            outcome = levels.backup(each.level)
+            assert outcome.lines(2, 3) == []
+            streams.append(outcome.stream)
+            check_chain(life, [streams[place] for place in chain(history, number)], scratch / f"chain-{number}")
