@@ -229,10 +229,8 @@ class DirectObjects:
         return target
 
     def _add_attributes(self, current: Unfinished, header: Header) -> None:
-        decoded = read_attributes(self._reader, header)
-        for problem in decoded.problems:
+        for problem in read_attributes(self._reader, header, current.attributes):
             self._report.error(current.path(), f"lost: {problem}", current.target.request)
-        current.attributes += decoded.attributes
 
     def _following(self, current: Unfinished) -> Header | None:
         """The next header if it goes on with the object at hand; behind a damaged one nothing is known of it."""

@@ -19,11 +19,13 @@ from mover.data.dump_identity import wrong_dump
 from mover.data.recover_report import RecoverReport
 from mover.data.recover_stream import RecordReader, is_map
 from mover.data.stream_blocks import StreamRefused
-from mover.data.xattr_blob import Attribute, Decoded, decode, decode_private
+from mover.data.xattr_blob import Attribute, decode, decode_private
 from mover.workers.messages import Pairs
 
 S_IFMT: Final = 0o170000
 S_IFDIR: Final = 0o040000
+ATTRIBUTES_MAX: Final = 32_768  # of one object: more names than listxattr(2) tells of
+ATTRIBUTE_BYTES_MAX: Final = 16 << 20
 MAP_BYTES_MAX: Final = 64 << 20  # of 512 million inodes; a longer map is not kept
 
 
@@ -127,13 +129,25 @@ class Names(NamedTuple):
     damaged: int
 
 
-def read_attributes(reader: RecordReader, header: Header) -> Decoded:
-    """The extended attributes in an extension header's records; an extension of unknown number is stepped over."""
+def read_attributes(reader: RecordReader, header: Header, held: list[Attribute]) -> list[str]:
+    """Add the extended attributes in an extension header's records to those that its object has already.
+
+    An extension of unknown number is stepped over.
+
+    Returns:
+        a line for each that is lost.
+    """
     if header.extension not in {EXTENSION_XATTR, EXTENSION_MORE_XATTR}:
         reader.skip(header.data_records)
-        return Decoded([], [])
+        return []
+    size = header.data_records * RECORD_BYTES
+    if len(held) >= ATTRIBUTES_MAX or size + sum(len(value) for _, value in held) > ATTRIBUTE_BYTES_MAX:
+        reader.skip(header.data_records)
+        return [f"extended attributes beyond {ATTRIBUTES_MAX} of them or {ATTRIBUTE_BYTES_MAX} bytes"]
     blob = reader.read(header.data_records)[: header.inode.size]
-    return decode(blob) if header.extension == EXTENSION_XATTR else decode_private(blob)
+    decoded = decode(blob) if header.extension == EXTENSION_XATTR else decode_private(blob)
+    held += decoded.attributes
+    return decoded.problems
 
 
 def read_catalogue(reader: RecordReader, report: RecoverReport, env: Pairs) -> Catalogue:
@@ -166,12 +180,12 @@ def read_catalogue(reader: RecordReader, report: RecoverReport, env: Pairs) -> C
         elif header.type == RecordType.INODE:
             map_open = None
             if header.is_extension:
-                decoded = read_attributes(reader, header)
-                for problem in decoded.problems:
+                of_current = current is not None and header.inumber == number
+                problems = read_attributes(reader, header, current.attributes if current and of_current else [])
+                for problem in problems:
                     report.error(b"directory inode %d" % header.inumber, f"lost: {problem}")
-                if current is not None and header.inumber == number:
-                    current.attributes += decoded.attributes
-                    current.is_damaged |= bool(decoded.problems)
+                if current is not None and of_current:
+                    current.is_damaged |= bool(problems)
                 continue
             if header.inode.mode & S_IFMT != S_IFDIR:
                 reader.unread_header()

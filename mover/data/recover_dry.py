@@ -78,7 +78,7 @@ class DryRecoverer:
                 self.end = header
                 return
             if header.type == RecordType.INODE and header.is_extension and header.inumber == self._inumber:
-                for problem in read_attributes(reader, header).problems:
+                for problem in read_attributes(reader, header, []):
                     self._lost(problem)
             else:
                 self._left -= header.records * RECORD_BYTES if header.inumber == self._inumber else 0

@@ -125,13 +125,12 @@ class FileRecoverer:
             if header.is_extension:
                 if current is not None and header.inumber == current.inumber:
                     try:
-                        decoded = read_attributes(reader, header)
+                        problems = read_attributes(reader, header, current.attributes)
                     except StreamBroken:
                         current.damaged = True
                         raise
-                    for problem in decoded.problems:
+                    for problem in problems:
                         self._report.error(current.path(), f"lost: {problem}", current.target.request)
-                    current.attributes += decoded.attributes
                 else:
                     reader.skip(header.data_records)
                 return True

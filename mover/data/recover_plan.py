@@ -11,11 +11,12 @@ from itertools import islice
 from typing import Final
 
 from mover.data.beneath import components
-from mover.data.codes import RecoveryStatus
+from mover.data.codes import LogType, RecoveryStatus
 from mover.data.dump_format import DT_DIRECTORY, ROOT_INUMBER
 from mover.data.name_table import NameTable
 from mover.data.recover_catalogue import Catalogue, DirectoryRecord
 from mover.data.recover_report import RecoverReport, Request
+from mover.data.report import counted
 
 BEYOND: Final = 1 << 40  # above every inode number: the sentinel behind the last entry
 _LOOKUPS: Final = 64  # directories whose names are kept while the list is looked up
@@ -89,11 +90,13 @@ class Plan:
         targets: directories, parents before what is in them.
         inumbers, places, names: entry i is the inode ``inumbers[i]``, to be made as ``names[i]`` in
             ``targets[places[i]]``; ascending by inode, with a sentinel behind the last.
+        not_contained: names of objects that the dump's map does not have.
     """
 
     def __init__(self, requests: list[Request]) -> None:
         self.requests = requests
         self.targets: list[Target] = []
+        self.not_contained = 0
         self.inumbers: array[int] = array("Q")
         self.places: array[int] = array("I")
         self.names: list[bytes] = []
@@ -174,6 +177,9 @@ def make_plan(
             holder.parts = target_parts[:-1]
             plan.add_entry(inumber, holder, target_parts[-1])
     plan.sort()
+    if plan.not_contained and not catalogue.first.ddate:
+        names = counted(plan.not_contained, "name", "names")
+        report.say(LogType.WARNING, f"{names} of objects that this dump, a full one, was not to hold")
     for target in plan.targets:
         if target.record is not None and target.record.is_damaged:
             target.request.fail(RecoveryStatus.IO_ERROR)
@@ -251,7 +257,7 @@ def _add_contents(
                     stack.append(plan.add_target(request, target, name, inumber, directories[inumber]))
                     taken.append((inumber, 1, name))
             elif not catalogue.contains(inumber):
-                continue  # not changed since the base of an incremental dump
+                plan.not_contained += 1  # not changed since the base of an incremental dump
             elif kind == DT_DIRECTORY:
                 report.error(target.path(name), "the directory is named in the dump but not in it", request)
             else:

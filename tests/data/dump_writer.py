@@ -33,6 +33,8 @@ class DumpWriter:
         self.level = level
         self.volume = volume
         self.flags = flags
+        self.date = DATE
+        self.ddate = 0
         self.stream = bytearray()
         self.offsets: dict[int, int] = {}  # inode -> offset of its header
 
@@ -57,7 +59,7 @@ class DumpWriter:
             struct.pack_into(order + form, record, offset, *values)
 
         at = len(self.stream)
-        put(0, "iiiiII", kind, DATE, 0, self.volume, at // RECORD, inumber)
+        put(0, "iiiiII", kind, self.date, self.ddate, self.volume, at // RECORD, inumber)
         put(24, "I", 60012)
         if meta is not None:
             put(32, "HhHHQ", meta.mode, meta.nlink, meta.uid & 0xFFFF, meta.gid & 0xFFFF, size)
