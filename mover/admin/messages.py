@@ -122,8 +122,37 @@ class LogStop(_Message, frozen=True):
     session_id: int
 
 
+class DumpDatesList(_Message, frozen=True):
+    """What incremental backups are based on. Reply: DumpDatesReply or Failed."""
+
+
+class DumpDatesDelete(_Message, frozen=True):
+    """Forget dates of a directory, as the list names it; None = whatever the others say. Reply: Done or Failed."""
+
+    filesystem: str
+    butype: str | None = None
+    level: int | None = None
+    dump_date: str | None = None
+
+
+class DumpDatesExport(_Message, frozen=True):
+    """Write all dates and tables to a new file on the server's machine. Reply: Done with the directories, or Failed."""
+
+    path: str
+
+
+class DumpDatesImport(_Message, frozen=True):
+    """Take dates and tables from such a file. Reply: Done, with the directories, or Failed."""
+
+    path: str
+
+
 Request = (
     Version
+    | DumpDatesList
+    | DumpDatesDelete
+    | DumpDatesExport
+    | DumpDatesImport
     | Status
     | Kill
     | LogStart
@@ -276,6 +305,25 @@ class LibraryStatus(_Row, frozen=True, kw_only=True):
     elements: list[ElementStatus]
 
 
+class DumpDateStatus(_Row, frozen=True, kw_only=True):
+    """A backup that others can be based on.
+
+    Attributes:
+        level: that it was asked for; full: it turned out a full one.
+        date: seconds since 1970.
+        dump_date: the token, a number of 64 bits, that names it; "" = it is found by its level.
+        table_bytes: of its inode table.
+    """
+
+    butype: str
+    filesystem: str
+    level: int
+    full: bool
+    date: int
+    dump_date: str = ""
+    table_bytes: int = 0
+
+
 class VersionReply(_Message, frozen=True):
     """The running control process and the NDMP versions it speaks, lowest first."""
 
@@ -302,6 +350,12 @@ class LibraryShowReply(_Message, frozen=True):
     """Libraries in the order of the configuration."""
 
     libraries: list[LibraryStatus]
+
+
+class DumpDatesReply(_Message, frozen=True):
+    """The dates, the oldest first."""
+
+    dump_dates: list[DumpDateStatus]
 
 
 class LogReply(_Message, frozen=True):
@@ -335,7 +389,7 @@ class Failed(_Message, frozen=True):
     text: str
 
 
-Reply = VersionReply | StatusReply | TapeShowReply | LibraryShowReply | LogReply | Done | Failed
+Reply = VersionReply | DumpDatesReply | StatusReply | TapeShowReply | LibraryShowReply | LogReply | Done | Failed
 
 SESSION_FIELDS: Final = SessionStatus.__struct_encode_fields__
 

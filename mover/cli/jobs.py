@@ -109,18 +109,26 @@ def report_failed(failed: list["FailedName"]) -> None:
     "--history", type=click.Choice(["y", "d", "f", "n"]), default="y", show_default=True,
     help="File history: y as the server likes, d by directory and node, f by path, n none.",
 )  # fmt: skip
-@click.option("--level", type=click.IntRange(0, 9), default=0, show_default=True, help="Dump level.")
+@click.option(
+    "--level",
+    type=click.IntRange(0, 31),
+    default=0,
+    show_default=True,
+    help="Above 0: what changed since the latest backup of a lower level.",
+)
+@click.option("--update/--no-update", default=True, show_default=True, help="Let later levels be based on this one.")
 @click.option("--overwrite", is_flag=True, help="Write from the beginning of the tape, not behind what is there.")
 @json_option
 def backup(
-    path: str, catalogue: Path | None, record_size: int | None, history: Any, level: int, overwrite: bool,
-    as_json: bool, **options: Any,
+    path: str, catalogue: Path | None, record_size: int | None, history: Any, level: int, update: bool,
+    overwrite: bool, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Back up PATH, a directory of a volume as the NDMP server names it, into one tape file."""
     from mover.dma import BackupOptions, run_backup
 
     job = BackupOptions(
-        **session(options), filesystem=path, history=history, level=level, overwrite=overwrite,
+        **session(options), filesystem=path, history=history, level=level, update=update,
+        overwrite=overwrite,
         **_given(catalogue=catalogue, record_size=record_size),
     )  # fmt: skip
     result = run_job(run_backup, job, quiet=as_json)

@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "log": "mover.cli.protocol_log:log",
     "tape": "mover.cli.tape:tape",
     "library": "mover.cli.library:library",
+    "dumpdates": "mover.cli.dump_dates:dumpdates",
     "backup": "mover.cli.jobs:backup",
     "recover": "mover.cli.jobs:recover",
     "list": "mover.cli.jobs:list_",

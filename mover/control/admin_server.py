@@ -9,7 +9,7 @@ import trio
 
 import mover
 from mover.admin import messages as a
-from mover.control import admin_library
+from mover.control import admin_dump_dates, admin_library
 from mover.control.cartridges import InventoryError
 from mover.control.drives import DriveBay, LibraryDrive
 from mover.control.node import Node
@@ -111,6 +111,14 @@ class AdminServer:
                     with bay.moving():
                         unloaded = await bay.unload()
                     return a.Done(f"{unloaded} is out of {bay.name}", [unloaded])
+                case a.DumpDatesList():
+                    return await trio.to_thread.run_sync(admin_dump_dates.list_dates, self._node.dump_dates)
+                case a.DumpDatesDelete():
+                    return await trio.to_thread.run_sync(admin_dump_dates.delete, self._node.dump_dates, request)
+                case a.DumpDatesExport():
+                    return await trio.to_thread.run_sync(admin_dump_dates.write_file, self._node.dump_dates, request)
+                case a.DumpDatesImport():
+                    return await trio.to_thread.run_sync(admin_dump_dates.read_file, self._node.dump_dates, request)
                 case a.LibraryShow():
                     return admin_library.show(self._node.devices, request)
                 case a.LibraryInventory():

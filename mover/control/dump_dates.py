@@ -33,7 +33,7 @@ TOKENS_MAX: Final = 16
 """Dates by token that are kept of one tree; the oldest goes first."""
 RECORDS_MAX: Final = 1024
 """Dates that are kept of all trees; the oldest goes first."""
-_SUFFIX: Final = ".inodes"
+SUFFIX: Final = ".inodes"
 _CLOCK_REALTIME_COARSE: Final = 5  # linux/time.h; the clock that times of change are taken from
 _WAIT_S: Final = 0.02
 
@@ -56,7 +56,7 @@ class BackupFiles:
         self.date = 0
         self.warnings: list[str] = []
         self.descriptors: list[int] = []
-        self.done = False
+        self._over = False
         self.kept: tuple[Record, list[Record]] | None = None
         """What was added to the list, and what went for it."""
         self._dates = dates
@@ -76,8 +76,16 @@ class BackupFiles:
 
     def commit(self, finished: DataFinished) -> None:
         """The backup has ended well: its date counts. Blocks. Raises OSError."""
-        if finished.date is not None and self.new is not None:
+        if finished.date is not None:
             self._dates.keep(self, finished.date)
+
+    def is_over(self) -> bool:
+        """Whether the backup has ended, perhaps while its date was being kept."""
+        return self._over
+
+    def end(self) -> None:
+        """The backup has ended."""
+        self._over = True
 
     def discard(self, *, orderly: bool) -> None:
         """Let go of the files; of a backup that did not end well nothing is left. Blocks."""
@@ -154,7 +162,7 @@ class DumpDates:
         files.descriptors.append(fd)
 
     def _open_new(self, files: BackupFiles) -> None:
-        name = uuid.uuid4().hex + _SUFFIX
+        name = uuid.uuid4().hex + SUFFIX
         try:
             self.make_directory()
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -179,18 +187,21 @@ class DumpDates:
 
     def keep(self, files: BackupFiles, date: BackupDate) -> None:
         """A backup has ended well, its table is whole. Raises OSError."""
-        assert files.new is not None
-        fd = files.descriptors[-1]
-        os.fsync(fd)
-        sync_directory(self.directory)
-        record = Record(
-            files.tree, files.level, date.level, date.date, files.by_token, files.new, os.fstat(fd).st_size
-        )  # fmt: skip
-        if record.by_token:
-            record = replace(record, level=date.level)
         with self.lock:
-            if files.done:
+            if files.is_over() or files.new is None:
                 return  # the backup was ended meanwhile
+            fd = os.dup(files.descriptors[-1])
+        try:
+            os.fsync(fd)
+            sync_directory(self.directory)
+            level = date.level if files.by_token else files.level
+            size = os.fstat(fd).st_size
+        finally:
+            os.close(fd)
+        record = Record(files.tree, level, date.level, date.date, files.by_token, files.new, size)
+        with self.lock:
+            if files.is_over():
+                return
             records = self.records()
             dropped = _outdated(records, record)
             self.replace([each for each in records if each not in dropped] + [record])
@@ -202,14 +213,14 @@ class DumpDates:
             for fd in files.descriptors:
                 os.close(fd)
             files.descriptors.clear()
-            files.done = True
+            files.end()
             if files.new is not None:
                 self._open.discard(files.new)
             try:
                 if files.kept is not None and not orderly:
                     self._take_back(*files.kept)
             finally:
-                self._remove_unlisted()
+                self.remove_unlisted()
 
     def _take_back(self, record: Record, dropped: Sequence[Record]) -> None:
         """The backup was ended from outside while its date was being kept: the DMA does not have it."""
@@ -229,7 +240,7 @@ class DumpDates:
                     log.error("dump dates are lost, the next backup of each tree is full", file=path, why=str(error))
                     os.rename(path, path + ".damaged")
                     self._records = []
-                self._remove_unlisted()
+                self.remove_unlisted()
             return list(self._records)
 
     def replace(self, records: Sequence[Record]) -> None:
@@ -246,7 +257,7 @@ class DumpDates:
             gone = [each for each in records if wanted(each)]
             if gone:
                 self.replace([each for each in records if each not in gone])
-                self._remove_unlisted()
+                self.remove_unlisted()
             return gone
 
     def make_directory(self) -> None:
@@ -255,14 +266,14 @@ class DumpDates:
             os.makedirs(self.directory, mode=0o700, exist_ok=True)
             sync_directory(os.path.dirname(self.directory))
 
-    def _remove_unlisted(self) -> None:
+    def remove_unlisted(self) -> None:
         """Remove the tables of dates that are not kept any more, and what a crash has left."""
         if self._records is None:
             return
         listed = {each.table for each in self._records} | self._open
         with suppress(FileNotFoundError), os.scandir(self.directory) as entries:
             for entry in entries:
-                if entry.name.endswith(_SUFFIX) and entry.name not in listed:
+                if entry.name.endswith(SUFFIX) and entry.name not in listed:
                     os.unlink(entry.path)
 
 

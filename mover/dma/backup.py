@@ -172,7 +172,7 @@ def backup_env(options: BackupOptions) -> tuple[Pval, ...]:
         "TYPE": options.butype,
         "HIST": options.history,
         "LEVEL": str(options.level),
-        "UPDATE": "y",
+        "UPDATE": "y" if options.update else "n",
     }
     return merge_env([(name.encode(), os.fsencode(value)) for name, value in own.items()], options.env)
 

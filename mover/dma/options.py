@@ -76,7 +76,9 @@ class BackupOptions(Session, frozen=True, kw_only=True):
     history: History = "y"
     """File history: y as the server likes, d by directory and node, f by path, n none."""
     level: int = 0
-    """Dump level, 0 to 9."""
+    """Dump level, 0 to 31."""
+    update: bool = True
+    """Later backups of higher levels are based on this one."""
     overwrite: bool = False
     """Write from the beginning of the tape; otherwise behind the last tape file."""
     catalogue: Path = msgspec.field(default_factory=default_catalogue)

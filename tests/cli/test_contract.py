@@ -37,6 +37,10 @@ ASKING = {
     "library show": [],
     "library inventory": ["vtl0"],
     "library move": ["vtl0", "slot0", "drive0"],
+    "dumpdates list": [],
+    "dumpdates delete": ["/vol/a"],
+    "dumpdates export": ["/nonexistent/out"],
+    "dumpdates import": ["/nonexistent/in"],
     "tape ls": ["A1"],
     "tape extract": ["A1", "--output", "/nonexistent/out"],
 }

@@ -1,0 +1,76 @@
+"""The commands `mover dumpdates`: what incremental backups are based on. All of it blocks."""
+
+from mover.admin import messages as a
+from mover.control.dump_dates import DumpDates
+from mover.control.dump_index import Record
+from mover.control.dump_transfer import TransferError, export_dates, import_dates
+from mover.control.volumes import show
+
+
+def list_dates(dates: DumpDates) -> a.DumpDatesReply | a.Failed:
+    """All dates, the oldest first."""
+    try:
+        return a.DumpDatesReply([_status(each) for each in dates.records()])
+    except OSError as error:
+        return a.Failed("failed", f"{error.filename}: {error.strerror}")
+
+
+def _status(record: Record) -> a.DumpDateStatus:
+    return a.DumpDateStatus(
+        butype=record.tree.butype,
+        filesystem=show(record.tree.filesystem),
+        level=record.level,
+        full=record.dumped_level == 0,
+        date=record.date,
+        dump_date=str(record.dump_date) if record.by_token else "",
+        table_bytes=record.table_bytes,
+    )
+
+
+def delete(dates: DumpDates, request: a.DumpDatesDelete) -> a.Done | a.Failed:
+    """Forget the dates that fit."""
+
+    def fits(record: Record) -> bool:
+        return (
+            show(record.tree.filesystem) == request.filesystem
+            and request.butype in {None, record.tree.butype}
+            and request.level in {None, record.level}
+            and (request.dump_date is None or (record.by_token and str(record.dump_date) == request.dump_date))
+        )
+
+    try:
+        gone = dates.delete(fits)
+    except OSError as error:
+        return a.Failed("failed", f"{error.filename}: {error.strerror}")
+    if not gone:
+        return a.Failed("not-found", f"there is no such dump date of {request.filesystem}")
+    return a.Done(f"{_count(gone)} of {request.filesystem} forgotten", [str(each.date) for each in gone])
+
+
+def write_file(dates: DumpDates, request: a.DumpDatesExport) -> a.Done | a.Failed:
+    """Write all dates into a file."""
+    try:
+        records = export_dates(dates, request.path)
+    except TransferError as error:
+        return a.Failed("failed", str(error))
+    return a.Done(f"{_count(records)} written to {request.path}", _filesystems(records))
+
+
+def read_file(dates: DumpDates, request: a.DumpDatesImport) -> a.Done | a.Failed:
+    """Take the dates of a file."""
+    try:
+        records, kept = import_dates(dates, request.path)
+    except TransferError as error:
+        return a.Failed("failed", str(error))
+    text = f"{_count(records)} taken from {request.path}"
+    for tree in kept:
+        text += f"; {show(tree.filesystem)} ({tree.butype}) is left as it is: its latest date here is later"
+    return a.Done(text, _filesystems(records))
+
+
+def _filesystems(records: list[Record]) -> list[str]:
+    return sorted({show(each.tree.filesystem) for each in records})
+
+
+def _count(records: list[Record]) -> str:
+    return f"{len(records)} dump date{'' if len(records) == 1 else 's'}"

@@ -1,0 +1,277 @@
+"""Dump dates: which backup is the base of which, what is stored when, and what a damaged or moved list does."""
+
+import itertools
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from mover.control.dump_dates import RECORDS_MAX, TOKENS_MAX, BackupFiles, DumpDates
+from mover.control.dump_index import INDEX
+from mover.control.dump_transfer import TransferError, export_dates, import_dates
+from mover.control.environment import Environment
+from mover.control.refusal import Refusal
+from mover.ndmp.enums import ErrorCode
+from mover.ndmp.messages import Pval
+from mover.workers.messages import BackupDate, DataFinished, Place, StartBackup
+
+PLACE = Place(b"/vol/a", b"home")
+MESSAGE = StartBackup("dump", PLACE, b"/vol/a/home", [], None, "host")
+
+
+def finished(date: BackupDate | None) -> DataFinished:
+    return DataFinished(1, "", 1, 1, 0, 0, 0, 0, [], date=date)
+
+
+class Node(NamedTuple):
+    """The dump dates of a node whose clock goes on by a second at each look."""
+
+    dates: DumpDates
+
+    def start(self, level: int | None = None, place: Place = PLACE, butype: str = "dump", **env: str) -> BackupFiles:
+        pairs = [] if level is None else [Pval(b"LEVEL", b"%d" % level)]
+        pairs += [Pval(name.encode(), value.encode()) for name, value in env.items()]
+        return self.dates.open(butype, place, Environment(pairs, 4))
+
+    def back_up(self, level: int | None = None, *, full: bool = False, **env: str) -> StartBackup:
+        """A whole backup; returns the request that the worker had."""
+        files = self.start(level, PLACE, "dump", **env)
+        message = files.announce(MESSAGE)
+        assert isinstance(message, StartBackup)
+        if files.new is not None:
+            os.write(files.descriptors[-1], b"table of %d" % message.date)
+        dumped = message.level if message.base is not None and not full else 0
+        files.commit(finished(BackupDate(dumped, message.date)))
+        files.discard(orderly=True)
+        return message
+
+    def tables(self) -> list[str]:
+        return sorted(name for name in os.listdir(self.dates.directory) if name != INDEX)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = itertools.count(1000)
+    monkeypatch.setattr("mover.control.dump_dates.time.clock_gettime", lambda _: float(next(seconds)))
+
+
+@pytest.fixture
+def node(tmp_path: Path, clock: None) -> Node:
+    (tmp_path / "state").mkdir()
+    return Node(DumpDates(str(tmp_path / "state/dumpdates")))
+
+
+def test_the_base_is_the_latest_of_a_lower_level(node: Node) -> None:
+    dates = [node.back_up(level).date for level in (0, 3, 2)]
+    assert node.back_up(4).base == BackupDate(2, dates[2])
+    assert node.back_up(2).base == BackupDate(0, dates[0])
+    assert node.back_up(1).base == BackupDate(0, dates[0])
+    last = node.back_up(0)
+    assert last.base is None
+    assert last.warnings == []
+    assert node.back_up(31).base == BackupDate(0, last.date)
+
+
+def test_without_a_lower_level_it_is_full_and_says_so(node: Node) -> None:
+    node.back_up(1)
+    message = node.back_up(1)
+    assert message.base is None
+    assert message.warnings == ["no backup of a level below 1 is known: this is a full backup (level 0)"]
+    assert node.back_up(2).base == BackupDate(0, message.date)
+
+
+def test_what_no_backup_can_be_based_on_any_more_is_removed(node: Node) -> None:
+    for level in (0, 1, 2, 3):
+        node.back_up(level)
+    assert len(node.tables()) == 4
+    node.back_up(1)
+    assert [record.level for record in node.dates.records()] == [0, 1]
+    assert len(node.tables()) == 2
+
+
+def test_trees_and_types_do_not_mix(node: Node) -> None:
+    node.back_up(0)
+    other = node.start(1, place=Place(b"/vol/a", b"home/b"))
+    tar = node.start(1, butype="tar")
+    assert (other.base, tar.base) == (None, None)
+    for files in (other, tar):
+        files.discard(orderly=False)
+    assert len(node.tables()) == 1
+
+
+def test_update_no_stores_nothing_and_is_still_incremental(node: Node) -> None:
+    first = node.back_up(0)
+    second = node.back_up(1, UPDATE="n")
+    assert (second.base, second.keeps_table) == (BackupDate(0, first.date), False)
+    assert node.back_up(2).base == BackupDate(0, first.date)
+
+
+def test_a_backup_that_did_not_end_well_leaves_nothing(node: Node) -> None:
+    first = node.back_up(0)
+    files = node.start(0)
+    files.discard(orderly=False)
+    failed = node.start(0)
+    failed.commit(finished(None))
+    failed.discard(orderly=True)
+    aborted = node.start(0)
+    aborted.commit(finished(BackupDate(0, 5000)))
+    aborted.discard(orderly=False)
+    late = node.start(0)
+    late.discard(orderly=False)
+    late.commit(finished(BackupDate(0, 6000)))
+    assert [record.date for record in node.dates.records()] == [first.date]
+    assert len(node.tables()) == 1
+    assert node.back_up(1).base == BackupDate(0, first.date)
+
+
+def test_tokens(node: Node) -> None:
+    first = node.back_up(0, BASE_DATE="0")
+    assert (first.base, first.level, first.keeps_table) == (None, 0, True)
+    second = node.back_up(5, BASE_DATE=str(first.date), UPDATE="n")
+    assert (second.base, second.level, second.keeps_table) == (BackupDate(0, first.date), 1, True)
+    third = node.back_up(BASE_DATE=str(1 << 32 | second.date))
+    assert (third.base, third.level) == (BackupDate(1, second.date), 2)
+    again = node.back_up(BASE_DATE=str(first.date))
+    assert again.base == BackupDate(0, first.date)
+    assert node.back_up(1).warnings != []  # tokens are no base of levels
+    unknown = node.back_up(BASE_DATE=str(1 << 32 | 7))
+    assert unknown.base is None
+    assert unknown.warnings == [f"no backup with the DUMP_DATE {1 << 32 | 7} is known: this is a full backup (level 0)"]
+
+
+def test_so_many_tokens_are_kept_and_no_more(node: Node) -> None:
+    dates = [node.back_up(BASE_DATE="0").date for _ in range(TOKENS_MAX + 3)]
+    assert [record.date for record in node.dates.records()] == dates[3:]
+    assert len(node.tables()) == TOKENS_MAX
+
+
+@pytest.mark.parametrize("value", ["x", "-2", "", str(1 << 64), str(31 << 32 | 5), "1" * 400])
+def test_tokens_that_cannot_be_meant(node: Node, value: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        node.start(BASE_DATE=value)
+    assert caught.value.error is ErrorCode.ILLEGAL_ARGS_ERR
+
+
+def test_no_two_backups_of_a_tree_have_the_same_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = itertools.chain([1000.2, 1000.5, 1000.9, 1001.1], itertools.repeat(900.0, 1), itertools.count(901))
+    monkeypatch.setattr("mover.control.dump_dates.time.clock_gettime", lambda _: next(seconds))
+    node = Node(DumpDates(str(tmp_path / "dumpdates")))
+    assert [node.back_up(0).date for _ in range(3)] == [1000, 1001, 900]  # the clock was set back
+
+
+def test_a_lost_table_is_told(node: Node) -> None:
+    node.back_up(0)
+    (table,) = node.tables()
+    os.unlink(os.path.join(node.dates.directory, table))
+    message = node.back_up(1)
+    assert message.base is None
+    (line,) = message.warnings
+    assert line.startswith("the inode table of the backup of level 0 at 1000 is lost: No such file or directory: ")
+    assert line.endswith("this is a full backup (level 0)")
+
+
+def test_no_room_for_a_table_is_no_reason_not_to_back_up(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = node.back_up(0)
+    opened = os.open
+
+    def full(path: str, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(28, "No space left on device")
+        return opened(path, flags, mode)
+
+    monkeypatch.setattr("mover.control.dump_dates.os.open", full)
+    message = node.back_up(1)
+    assert (message.base, message.keeps_table) == (BackupDate(0, first.date), False)
+    assert message.warnings == [
+        "no backup can be based on this one, its inode table cannot be kept: No space left on device"
+    ]
+
+
+def test_a_restart_knows_the_dates_and_removes_what_a_crash_has_left(node: Node) -> None:
+    first = node.back_up(0)
+    (Path(node.dates.directory) / "left.inodes").write_bytes(b"half a table")
+    again = Node(DumpDates(node.dates.directory))
+    assert again.back_up(1).base == BackupDate(0, first.date)
+    assert len(again.tables()) == 2
+
+
+@pytest.mark.parametrize("at", [0, 8, 45, -1])
+def test_a_damaged_list_is_put_aside(node: Node, at: int) -> None:
+    node.back_up(0)
+    index = Path(node.dates.directory) / INDEX
+    data = bytearray(index.read_bytes())
+    data[at] ^= 1
+    index.write_bytes(data)
+    again = Node(DumpDates(node.dates.directory))
+    assert again.back_up(1).base is None
+    assert index.with_name("index.damaged").read_bytes() == data
+    assert again.back_up(2).base is not None
+
+
+def test_the_number_of_dates_is_bounded(node: Node) -> None:
+    node.back_up(0)
+    (record,) = node.dates.records()
+    node.dates.replace([record] * (RECORDS_MAX + 5))
+    assert len(node.dates.records()) == RECORDS_MAX
+
+
+# --- from node to node
+
+
+def test_dates_move_to_another_node_and_back(node: Node, tmp_path: Path) -> None:
+    other = Node(DumpDates(str(tmp_path / "other/dumpdates")))
+    (tmp_path / "other").mkdir()
+    first = node.back_up(0)
+    node.back_up(1)
+    over, back = str(tmp_path / "over"), str(tmp_path / "back")
+    assert len(export_dates(node.dates, over)) == 2
+    assert import_dates(other.dates, over)[1] == []
+    assert [record.level for record in other.dates.records()] == [0, 1]
+    contents = {(Path(each.dates.directory) / name).read_bytes() for each in (node, other) for name in each.tables()}
+    assert len(contents) == 2
+    second = other.back_up(1)
+    assert second.base == BackupDate(0, first.date)
+    export_dates(other.dates, back)
+    import_dates(node.dates, back)
+    assert node.back_up(2).base == BackupDate(1, second.date)
+    assert len(node.tables()) == 3
+
+
+def test_older_dates_do_not_take_the_place_of_later_ones(node: Node, tmp_path: Path) -> None:
+    node.back_up(0)
+    export_dates(node.dates, str(tmp_path / "old"))
+    later = node.back_up(0)
+    taken, kept = import_dates(node.dates, str(tmp_path / "old"))
+    assert (taken, [tree.filesystem for tree in kept]) == ([], [b"/vol/a/home"])
+    assert [record.date for record in node.dates.records()] == [later.date]
+    assert len(node.tables()) == 1
+
+
+def test_a_damaged_file_changes_nothing(node: Node, tmp_path: Path) -> None:
+    node.back_up(0)
+    node.back_up(1)
+    path = tmp_path / "file"
+    export_dates(node.dates, str(path))
+    data = path.read_bytes()
+    damages = [data[:length] for length in range(0, len(data), 5)]
+    damages += [data[:at] + bytes([data[at] ^ 16]) + data[at + 1 :] for at in range(0, len(data), 3)]
+    damages += [data + b"x", b"moverde1" + b"\xff" * 8 + data[16:]]
+    before = node.tables()
+    for damage in damages:
+        path.write_bytes(damage)
+        with pytest.raises(TransferError):
+            import_dates(node.dates, str(path))
+    assert node.tables() == before
+
+
+def test_an_export_overwrites_nothing(node: Node, tmp_path: Path) -> None:
+    path = tmp_path / "there"
+    path.write_bytes(b"mine")
+    with pytest.raises(TransferError, match="File exists"):
+        export_dates(node.dates, str(path))
+    with pytest.raises(TransferError, match="No such file"):
+        export_dates(node.dates, str(tmp_path / "no/where"))
+    with pytest.raises(TransferError, match="No such file"):
+        import_dates(node.dates, str(tmp_path / "nothing"))
+    assert path.read_bytes() == b"mine"

@@ -1,0 +1,143 @@
+"""Levels by the commands, end to end: what is kept after which backup, and dump dates that move to another server."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.data.backup_runner import CLOCK_REALTIME_COARSE
+from tests.data.dump_reader import Dump, parse
+from tests.e2e.conftest import MakeServer
+from tests.support.servers import Login, Server, mover_command
+
+TIME_LIMIT_S = 120
+
+
+class Client:
+    """Backs the tree ``source`` up by the built-in DMA and reads the streams from the cartridges."""
+
+    def __init__(self, login: Login, directory: Path) -> None:
+        self.tree = directory / "source"
+        (self.tree / "below").mkdir(parents=True)
+        (self.tree / "old").write_bytes(b"old" * 1000)
+        self._login = login
+        self._directory = directory
+        self._secret = directory / "password"
+        self._secret.touch(mode=0o600)
+        self._secret.write_text(login.password)
+        self._count = 0
+
+    def back_up(self, server: Server, *options: str) -> tuple[Dump, dict[str, str], list[str]]:
+        """A backup: the stream, the environment and the warnings."""
+        told = json.loads(
+            self._run(
+                "backup", str(self.tree), "--host", server.address, "--user", self._login.user,
+                "--password-file", str(self._secret), "--drive", "vtl0/drive0", "--overwrite",
+                "--catalogue", str(self._directory / "catalogue"), "--json", *options,
+            )
+        )  # fmt: skip
+        self._count += 1
+        stream = self._directory / f"stream-{self._count}"
+        (cartridge,) = (server.config.parent / "tapes").glob("*.tap")
+        self._run("tape", "extract", str(cartridge), "--output", str(stream))
+        return parse(stream.read_bytes()), dict(told["env"]), told["warnings"]
+
+    @staticmethod
+    def _run(*arguments: str) -> str:
+        done = subprocess.run(
+            [*mover_command(), *arguments], capture_output=True, text=True, timeout=TIME_LIMIT_S, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+def wait_for_the_next_second() -> None:
+    """What changed before has a time of change before the next backup's date, which has whole seconds."""
+    now = time.time()
+    while int(time.clock_gettime(CLOCK_REALTIME_COARSE)) <= int(now):
+        time.sleep(0.02)
+
+
+def dump_dates(server: Server) -> list[tuple[int, bool, str]]:
+    listed = server.ask("dumpdates", "list")["dump-dates"]
+    assert isinstance(listed, list)
+    return [(each["level"], each["full"], each["dump-date"]) for each in listed]
+
+
+@pytest.fixture
+def client(login: Login, shm: Path) -> Client:
+    return Client(login, shm)
+
+
+@pytest.mark.slow
+def test_levels_and_what_is_kept(local: Server, client: Client) -> None:
+    wait_for_the_next_second()
+    full, _, _ = client.back_up(local)
+    (client.tree / "below/new").write_bytes(b"new")
+    first, _, warnings = client.back_up(local, "--level", "1", "--no-update")
+    assert warnings == []
+    assert first.tape[8:12] == full.tape[4:8]
+    assert {first.tree()[b"below/new"], first.tree()[b"below"], 2} == first.dumped
+    assert dump_dates(local) == [(0, True, "")]
+    second, _, _ = client.back_up(local, "--level", "31")
+    assert second.dumped == first.dumped
+    assert dump_dates(local) == [(0, True, ""), (31, False, "")]
+    assert "1 dump date" in str(local.ask("dumpdates", "delete", str(client.tree), "--level", "0")["text"])
+    again, _, warnings = client.back_up(local, "--level", "2")
+    assert again.dumped == again.used
+    assert warnings == ["no backup of a level below 2 is known: this is a full backup (level 0)"]
+
+
+@pytest.mark.slow
+def test_tokens(local: Server, client: Client) -> None:
+    wait_for_the_next_second()
+    full, env, _ = client.back_up(local, "--env", "BASE_DATE=0")
+    assert int(env["DUMP_DATE"]) == int.from_bytes(full.tape[4:8], "little")
+    (client.tree / "old").chmod(0o600)
+    first, later, _ = client.back_up(local, "--env", f"BASE_DATE={env['DUMP_DATE']}")
+    assert first.dumped == {2, first.tree()[b"old"]}
+    assert first.tape[692:696] == b"\1\0\0\0"
+    assert int(later["DUMP_DATE"]) == 1 << 32 | int.from_bytes(first.tape[4:8], "little")
+    assert dump_dates(local) == [(0, True, env["DUMP_DATE"]), (1, False, later["DUMP_DATE"])]
+
+
+@pytest.mark.slow
+def test_the_next_level_goes_on_at_another_server_and_back_again(
+    make_server: MakeServer, client: Client, shm: Path
+) -> None:
+    here, there = make_server("here"), make_server("there")
+    wait_for_the_next_second()
+    full, _, _ = client.back_up(here)
+    here.ask("dumpdates", "export", str(shm / "over"))
+    there.ask("dumpdates", "import", str(shm / "over"))
+    (client.tree / "below/new").symlink_to("nowhere")
+    first, _, warnings = client.back_up(there, "--level", "1")
+    assert (warnings, first.tape[8:12]) == ([], full.tape[4:8])
+    assert b"old" in first.tree()
+    assert first.tree()[b"old"] not in first.dumped
+    wait_for_the_next_second()
+    os.unlink(client.tree / "below/new")
+    there.ask("dumpdates", "export", str(shm / "back"))
+    assert "2 dump dates" in str(here.ask("dumpdates", "import", str(shm / "back"))["text"])
+    second, _, warnings = client.back_up(here, "--level", "2")
+    assert (warnings, second.tape[8:12]) == ([], first.tape[4:8])
+    assert second.used == full.used
+    assert second.dumped == {2, second.tree()[b"below"]}
+
+
+@pytest.mark.slow
+def test_dates_outlive_the_server(make_server: MakeServer, client: Client) -> None:
+    server = make_server("server")
+    client.back_up(server)
+    before = dump_dates(server)
+    os.kill(server.pid, signal.SIGKILL)
+    server.reap_killed()
+    tables = server.config.parent / "state/dumpdates"
+    (tables / "left-by-a-crash.inodes").write_bytes(b"")
+    with Server(server.config) as again:
+        assert dump_dates(again) == before
+        assert not (tables / "left-by-a-crash.inodes").exists()
