@@ -47,6 +47,9 @@ TYPES: Final = {
 }
 """Bits 12 to 15 of a mode -> typeflag. A socket has none."""
 
+NAMED_TYPES: Final = frozenset({REGULAR, SYMBOLIC_LINK, FIFO})
+"""Types whose devminor tells, in a stream of ours, how many names an object has; 0 = one."""
+
 # The header: name, mode, uid, gid, size, mtime, chksum, typeflag, linkname, magic and version, uname, gname,
 # devmajor, devminor, prefix.
 HEADER: Final = struct.Struct("100s8s8s8s12s12s8s1s100s8s32s32s8s8s155s12x")

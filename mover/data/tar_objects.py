@@ -31,6 +31,7 @@ from mover.data.tar_format import (
     LARGE_NUMBER_MAX,
     LINK_PATH,
     NAME_BYTES,
+    NAMED_TYPES,
     OFFSET_TYPE,
     PATH,
     PREFIX_BYTES,
@@ -324,7 +325,8 @@ class TarObjects:
                 mtime=inode.mtime_ns // _BILLION,
                 link=link[:NAME_BYTES],
                 major=os.major(inode.device),
-                minor=os.minor(inode.device),
+                # Where it means nothing else, how many names there are: who wants a later one keeps the content.
+                minor=os.minor(inode.device) or (inode.nlink if type_flag in NAMED_TYPES and inode.nlink > 1 else 0),
             )
         )
 

@@ -9,20 +9,22 @@ what only happens to have its name.
 import os
 import stat
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from mover.data.beneath import components
 from mover.data.codes import RecoveryStatus
 from mover.data.dump_identity import DUMP_ID
-from mover.data.object_maker import ObjectMaker, Unfinished
-from mover.data.recover_plan import Plan
+from mover.data.object_maker import FILE_FLAGS, ObjectMaker, Unfinished
+from mover.data.recover_plan import Plan, Target
 from mover.data.recover_report import RecoverReport, Request
 from mover.data.stream_blocks import StreamRefused
 from mover.data.tar_format import BLOCK_BYTES, EXTENDED_PREFIX, IDENTITY_NAME
+from mover.data.tar_recover_kept import KeptObjects
 from mover.data.tar_recover_members import KIND_HARD_LINK, Member, MemberReader
 from mover.data.tar_recover_places import DEPTH_MAX, Parts, Places, Spot
-from mover.data.tree_writer import TreeWriter
+from mover.data.tar_recover_small import HEAD_BYTES, SmallHeads
+from mover.data.tree_writer import TreeWriter, remove
 from mover.workers.messages import Pairs
 
 _SYMLINK_BYTES_MAX: Final = 4095
@@ -60,6 +62,8 @@ class TarRecoverer:
         self._plan = Plan(requests)
         self._objects = ObjectMaker(reader, self._plan, writer, report)
         self._made: set[int] = set()  # see _key
+        self._heads = SmallHeads()
+        self._kept = KeptObjects(writer, report, requests[0].name.target.volume)
         self._current: Unfinished | None = None
         self._last: Spot | None = None
 
@@ -82,6 +86,8 @@ class TarRecoverer:
             raise StreamRefused(wrong)
         while member is not None:
             self._take(member)
+            if self._reader.times and self._writes and self._tell is None:
+                self._make_small_files()
             member = self._reader.next()
 
     def abandon(self) -> None:
@@ -94,7 +100,8 @@ class TarRecoverer:
             request.fail(RecoveryStatus.IO_ERROR)
 
     def finish(self) -> None:
-        """Set the attributes of the directories."""
+        """Set the attributes of the directories, and let go of what was kept for further names."""
+        self._kept.close()
         if self._writes:
             self.places.finish()
 
@@ -104,13 +111,87 @@ class TarRecoverer:
             self._report.error(request.name.original, "not in the backup", request)
             request.status = RecoveryStatus.NOT_FOUND
 
+    # --- small files ---------------------------------------------------------------------------------------
+
+    def _make_small_files(self) -> None:
+        """Make files of our own user as long as one follows the other, whole and in one piece; step over unwanted ones.
+
+        Whatever is different in any way is left where it is, to be taken as a member.
+        """
+        reader, heads, report, made = self._reader, self._heads, self._report, self._made
+        read, extended = heads.read, reader.times
+        view, pos, end = reader.view, reader.pos, reader.end
+        open_file, write, set_times, close = os.open, os.write, os.utime, os.close
+        uid, gid = self._writer.attributes.uid, self._writer.attributes.gid
+        prefix, place, directory, key = b"", None, -1, 0
+        files = file_bytes = 0
+        while end - pos >= HEAD_BYTES and (found := read(view, pos, extended)) is not None:
+            name, size, atime_ns, mtime_ns = found
+            body = pos + HEAD_BYTES
+            after = body + (size + BLOCK_BYTES - 1 & -BLOCK_BYTES)
+            if after > end:
+                break
+            if heads.prefix != prefix:
+                prefix = heads.prefix
+                target, key = self._place_of(prefix)
+                if target is None:
+                    place = None
+                elif target is False or target is True or target.inherits:
+                    break
+                else:
+                    try:
+                        place, directory = target, self._writer.descriptor(target)
+                    except OSError:
+                        break  # the general way meets it again, and reports it
+            if place is not None:
+                if heads.uid != uid or heads.gid != gid or heads.mode & ~0o777:
+                    break
+                try:
+                    fd = open_file(name, FILE_FLAGS, heads.mode, dir_fd=directory)
+                except OSError:
+                    break  # it exists, or the like
+                whole = False
+                try:
+                    if not size or write(fd, view[body : body + size]) == size:
+                        set_times(fd, ns=(atime_ns, mtime_ns))
+                        whole = True
+                except OSError:
+                    whole = False  # the general way meets it again
+                close(fd)
+                if not whole:
+                    remove(directory, name)
+                    break
+                made.add(hash((key, name)))
+                files += 1
+                file_bytes += size
+            pos = after
+        reader.pos = pos
+        report.files += files
+        report.file_bytes += file_bytes
+        if files and place is not None:
+            self._last = Spot(place, name)
+
+    def _place_of(self, prefix: bytes) -> "tuple[Target | bool | None, int]":
+        """As ``Places.alone``, with what stands for the directory in the keys of what is in it."""
+        try:
+            parts = components(prefix)
+        except ValueError:
+            return False, 0
+        if prefix.startswith(b"/"):
+            return False, 0
+        target = self.places.alone(parts)
+        return target, _directory_key(target.request, parts) if isinstance(target, Target) else 0
+
     # --- one member ----------------------------------------------------------------------------------------
 
     def _take(self, member: Member) -> None:
         parts = self._parts(member.path, member.path)
         wanted = self.places.wanted(parts) if parts is not None else []
         if parts is None or not wanted:
-            self._reader.skip(member.blocks)
+            if parts and member.names > 1 and self._writes and not member.problem:
+                self._kept.keep(b"/".join(parts), member, self._reader)
+            else:
+                self._reader.skip(member.blocks)
             return
         if stat.S_ISDIR(member.inode.mode) and not member.problem:
             self._reader.skip(member.blocks)
@@ -148,7 +229,14 @@ class TarRecoverer:
         for spot in spots:
             self._report.error(spot.target.path(spot.name), why, spot.target.request)
 
-    def _object(self, member: Member, parts: Parts, spots: list[Spot]) -> None:
+    def _object(
+        self, member: Member, parts: Parts, spots: list[Spot], kept: Iterator[memoryview] | None = None
+    ) -> None:
+        """Make an object.
+
+        Args:
+            kept: its content, where that does not follow in the stream.
+        """
         kind = stat.S_IFMT(member.inode.mode)
         problem = member.problem
         if kind == stat.S_IFLNK and (not 0 < len(member.link) <= _SYMLINK_BYTES_MAX or b"\0" in member.link):
@@ -165,14 +253,15 @@ class TarRecoverer:
             plan.names = [spot.name for spot in spots]
             current = self._objects.make_first(0, member.inode, range(len(spots)), member.link)
         if current is None:
-            self._reader.skip(member.blocks)
+            if kept is None:
+                self._reader.skip(member.blocks)
             return
         self._last = Spot(current.target, current.name)
         current.attributes = member.attributes
         for what in member.lost:
             self._report.error(current.path(), f"lost: {what}", current.target.request)
         self._current = current
-        self._content(current, member)
+        self._content(current, member, self._pieces(member) if kept is None else kept)
         self._current = None
         errors = self._report.errors
         whole = self._objects.finish(current)
@@ -192,23 +281,29 @@ class TarRecoverer:
             for spot in spots:
                 self._tell(spot.target.path(spot.name))
 
-    def _content(self, current: Unfinished, member: Member) -> None:
-        """Write what follows where it belongs."""
-        reader, write = self._reader, self._objects.write
+    def _pieces(self, member: Member) -> Iterator[memoryview]:
+        """The blocks that follow a member, as they come."""
+        blocks = member.blocks
+        while blocks:
+            with self._reader.take(blocks) as piece:
+                blocks -= len(piece) // BLOCK_BYTES
+                yield piece
+
+    def _content(self, current: Unfinished, member: Member, pieces: Iterator[memoryview]) -> None:
+        """Write content where it belongs."""
+        write = self._objects.write
         ranges = iter(member.segments if member.segments is not None else (0, member.stored))
         offset, left = 0, 0
-        blocks, stored = member.blocks, member.stored
-        while blocks:
-            with reader.take(blocks) as piece:
-                blocks -= len(piece) // BLOCK_BYTES
-                at, end = 0, min(len(piece), stored)
-                stored -= end
-                while at < end:
-                    while not left:
-                        offset, left = next(ranges), next(ranges)
-                    length = min(left, end - at)
-                    write(current, piece[at : at + length], offset)
-                    at, offset, left = at + length, offset + length, left - length
+        stored = member.stored
+        for piece in pieces:
+            at, end = 0, min(len(piece), stored)
+            stored -= end
+            while at < end:
+                while not left:
+                    offset, left = next(ranges), next(ranges)
+                length = min(left, end - at)
+                write(current, piece[at : at + length], offset)
+                at, offset, left = at + length, offset + length, left - length
 
     # --- further names -------------------------------------------------------------------------------------
 
@@ -224,6 +319,8 @@ class TarRecoverer:
             self._object(member._replace(kind=stat.S_IFREG, inode=inode), parts, spots)
             return
         self._reader.skip(member.blocks)
+        if not sources and self._writes and self._from_kept(b"/".join(first), parts, spots):
+            return
         if not sources:
             self._fail(spots, f"another name of {os.fsdecode(b'/'.join(first))!r}, which was not recovered")
             return
@@ -233,6 +330,22 @@ class TarRecoverer:
                 self._count([spot], parts)
             elif self._link(source, spot):
                 self._made.add(_key(spot, parts))
+
+    def _from_kept(self, first: bytes, parts: Parts, spots: list[Spot]) -> bool:
+        """Make names of an object whose first one nobody asked for; False where nothing is known of it."""
+        kept = self._kept.find(first)
+        if kept is None:
+            return False
+        for spot in spots:
+            source = kept.made.get(id(spot.target.request))
+            if source is not None:
+                if self._link(source, spot):
+                    self._made.add(_key(spot, parts))
+                continue
+            self._object(kept.member, parts, [spot], self._kept.content(kept))
+            if _key(spot, parts) in self._made:
+                kept.made[id(spot.target.request)] = spot
+        return True
 
     def _link(self, source: Spot, spot: Spot) -> bool:
         writer, report = self._writer, self._report
@@ -251,7 +364,12 @@ class TarRecoverer:
 
 def _key(spot: Spot, parts: Parts) -> int:
     """What stands for a member at its place among those that were made; a hash, because they may be many."""
-    return hash((id(spot.target.request), *parts))
+    name = parts[-1] if parts else b""  # of the root, where a stream holds one file alone
+    return hash((_directory_key(spot.target.request, parts[:-1]), name))
+
+
+def _directory_key(request: Request, parts: Parts) -> int:
+    return hash((id(request), *parts))
 
 
 def wrong_stream(identity: bytes, env: Pairs) -> str:

@@ -37,6 +37,7 @@ from mover.data.tar_format import (
     HARD_LINK,
     IDENTITY_NAME,
     LINK_PATH,
+    NAMED_TYPES,
     PATH,
     REGULAR,
     REGULAR_OLD,
@@ -49,6 +50,7 @@ from mover.data.tar_format import (
 )
 from mover.data.tar_headers import Header, parse_header, pax_integer, pax_records, pax_time_ns, sum_is_good
 from mover.data.tar_recover_attributes import Accounts, AttributeReader, mode_with_acl
+from mover.data.tar_recover_small import TIMES_BYTES
 from mover.data.tar_recover_sparse import (
     LeadingMap,
     add_record,
@@ -156,6 +158,7 @@ class MemberReader(BlockReader):
     Attributes:
         skips: resynchronisations so far.
         identity: the name of the first extended header of a stream of ours, else b"".
+        times: such a header, as a block, for records that are times and nothing else; b"" = none came yet.
     """
 
     def __init__(
@@ -169,6 +172,7 @@ class MemberReader(BlockReader):
         super().__init__(source, on_slot, BLOCK_BYTES, "the tar stream's end")
         self.skips = 0
         self.identity = b""
+        self.times = b""
         self._skipped = skipped
         self._note = note
         self._globals: dict[bytes, bytes] = {}
@@ -200,6 +204,8 @@ class MemberReader(BlockReader):
                 was_extended = True
                 if not self._members and not self.identity and header.name.startswith(_OWN_NAME):
                     self.identity = header.name
+                if header.size == TIMES_BYTES and header.name == self.identity:
+                    self.times = header.block
                 self._extend(extended, header)
             elif kind in {GNU_LONG_NAME, GNU_LONG_LINK}:
                 was_extended = True
@@ -397,7 +403,7 @@ class MemberReader(BlockReader):
             told(b"ctime", mtime_ns if header.ctime_ns is None else header.ctime_ns, pax_time_ns),
             device,
         )
-        names = minor if self.identity and kind == stat.S_IFREG and minor else 1
+        names = header.minor if self.identity and header.type in NAMED_TYPES and header.minor > 1 else 1
         return Member(
             path[: PATH_BYTES_MAX + 1],
             max(kind, 0),

@@ -18,6 +18,7 @@ from mover.data.tree_writer import TreeWriter
 from mover.data.xattr_blob import Attribute
 
 _ON_THE_WAY_MAX: Final = 4096
+_NAMES_LOOKED_AT: Final = 100
 DEPTH_MAX: Final = 8192
 
 Parts = list[bytes]
@@ -96,6 +97,22 @@ class Places:
                 continue
             spots.append(Spot(self._directory(number, parts[:-1]), parts[-1]))
         return spots
+
+    def alone(self, parts: Parts) -> "Target | bool | None":
+        """Where everything goes that lies straight in a directory, if that is one place.
+
+        Returns:
+            the place; None = it is not wanted; False = names in it are wanted one by one, or it goes to several places.
+        """
+        if len(self._named) > _NAMES_LOOKED_AT or len(parts) > DEPTH_MAX:
+            return False
+        inside = b"".join(part + b"/" for part in parts)
+        if any(name.startswith(inside) for name in self._named):
+            return False
+        wanted = self.wanted(parts) if self._recursive else []
+        if len(wanted) > 1:
+            return False
+        return self._directory(wanted[0].number, self._bases[wanted[0].number] + wanted[0].rest) if wanted else None
 
     def add_directory(
         self, wanted: Iterable[_Wanted], inode: Inode, attributes: list[Attribute], offset: int

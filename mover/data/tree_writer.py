@@ -67,6 +67,24 @@ class TreeWriter:
             os.close(fd)
         self._open.clear()
 
+    def scratch(self, volume: bytes) -> int:
+        """A file without a name on the destination's file system, to read and write; the descriptor is the caller's.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = -1
+        while fd < 0:
+            self._temporary += 1
+            name = b".mover-%d-%d" % (os.getpid(), self._temporary)
+            try:
+                fd = os.open(name, flags, 0o600, dir_fd=self._volumes[volume])
+            except FileExistsError:
+                continue  # left by a process of the same number: the next name
+            os.unlink(name, dir_fd=self._volumes[volume])
+        return fd
+
     def open_destination(self, place: Place) -> int:
         """The directory at a place, which must be there, as a descriptor of the caller's own.
 

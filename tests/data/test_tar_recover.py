@@ -23,6 +23,7 @@ from mover.dma.compare import Difference, compare_trees
 from mover.ring import Entry, Kind
 from mover.workers.messages import HistoryPlan
 from tests.data import fh_reader
+from tests.data.backup_runner import backup_here, request
 from tests.data.recover_runner import Outcome, cut, name, recover, recover_here
 from tests.data.tar_writer import BLOCK, TarWriter, base_256, octal
 from tests.support.trees import make_tree, posix_acl
@@ -159,6 +160,86 @@ def test_names_in_acls_become_numbers(tmp_path: Path) -> None:
     assert outcome.finished.errors == 0, outcome.text()
     wanted = os.getxattr(source / "file", "system.posix_acl_access")
     assert os.getxattr(tmp_path / "again/file", "system.posix_acl_access") == wanted
+
+
+# --- our own -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("lengths", "slot_bytes"), [(1 << 20, 1 << 20), ([60_000, 7], 1 << 16)])
+def test_our_backup_comes_back_identical(tree: Path, tmp_path: Path, lengths: int | list[int], slot_bytes: int) -> None:
+    stream = backup_here(request(tree, butype="tar")).stream
+    outcome = recover(stream, [name(tmp_path, below=b"again")], butype="tar", lengths=lengths, slot_bytes=slot_bytes)
+    assert (outcome.finished.reason, outcome.finished.errors, outcome.status) == (1, 0, {b"": 0}), outcome.text()
+    assert differences(tree, tmp_path / "again", but=set()) == []
+
+
+@pytest.mark.usefixtures("_no_waiting_for_the_disk")
+def test_small_files_among_others(tmp_path: Path) -> None:
+    """The glance at small files and the whole look at each member make the same."""
+    source, again = tmp_path / "source", tmp_path / "again"
+    for count in range(200):
+        path = source / f"d{count % 3}" / f"f{count}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes([count]) * (count * 37 % 3000))
+        path.chmod(0o4755 if count % 17 == 0 else 0o640)
+        if count % 13 == 0:
+            os.utime(path, (1, 1))
+        if count % 29 == 0:
+            os.link(path, source / f"other{count}")
+    stream = backup_here(request(source, butype="tar")).stream
+    for below in (b"again", b"again"):  # the second time over what is there
+        outcome = recover_here(stream, [name(tmp_path, below=below)], butype="tar")
+        assert (outcome.finished.reason, outcome.finished.files, outcome.finished.errors) == (1, 207, 0)
+        assert compare_trees(source, again, time_granularity_ns=1).differences == []
+    part = recover_here(
+        stream, [name(tmp_path, b"d1/f100", below=b"x"), name(tmp_path, b"d2", below=b"y")], butype="tar"
+    )
+    assert part.status == {b"d1/f100": 0, b"d2": 0}
+    assert (tmp_path / "x").read_bytes() == (source / "d1/f100").read_bytes()
+    assert compare_trees(source / "d2", tmp_path / "y", time_granularity_ns=1).differences == []
+
+
+@pytest.mark.usefixtures("_no_waiting_for_the_disk")
+def test_a_damaged_small_file_costs_only_itself(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for count in range(20):
+        (source / f"f{count:02}").write_bytes(b"%d" % count)
+    stream = bytearray(backup_here(request(source, butype="tar")).stream)
+    at = stream.index(b"f07\0")
+    stream[at + 1] ^= 1
+    outcome = recover_here(bytes(stream), [name(tmp_path, below=b"again")], butype="tar")
+    assert (outcome.finished.reason, outcome.finished.files) == (1, 19)
+    assert outcome.finished.errors > 0
+    assert sorted(tree_of(tmp_path / "again")) == [f"f{count:02}" for count in range(20) if count != 7]
+
+
+@pytest.mark.usefixtures("_no_waiting_for_the_disk")
+def test_a_further_name_whose_first_one_was_not_asked_for(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "b").mkdir(parents=True)
+    (source / "a").write_bytes(os.urandom(3_000_000))
+    (source / "link").symlink_to("nowhere")
+    with (source / "holes").open("wb") as file:
+        file.truncate(1 << 20)
+        os.pwrite(file.fileno(), b"data", 300_000)
+    for first in ("a", "holes"):
+        (source / first).chmod(0o640)
+        os.utime(source / first, ns=(5, 1_234_567_890_123_456_789))
+        for count in range(3):
+            os.link(source / first, source / "b" / f"{first}{count}")
+    os.link(source / "link", source / "b/link", follow_symlinks=False)
+    os.utime(source / "b", (7, 7))
+    stream = backup_here(request(source, butype="tar")).stream
+    asked = [name(tmp_path, b"b", below=b"again"), name(tmp_path, b"b/a1", below=b"alone")]
+    outcome = recover_here(stream, asked, butype="tar")
+    assert outcome.status == {b"b": 0, b"b/a1": 0}, outcome.text()
+    assert compare_trees(source / "b", tmp_path / "again", time_granularity_ns=1).differences == []
+    assert (tmp_path / "again/a0").samefile(tmp_path / "again/a2")
+    assert (tmp_path / "alone").read_bytes() == (source / "a").read_bytes()
+    assert not (tmp_path / "alone").samefile(tmp_path / "again/a0")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["again", "alone", "source"]
 
 
 # --- parts and places ----------------------------------------------------------------------------------------
