@@ -10,8 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mover.data import direct_trees
+from mover.data.backup_stream import BackupStream
 from mover.data.codes import RecoveryStatus
-from mover.workers.messages import Pairs
+from mover.ring import Producer
+from mover.workers.messages import HistoryPlan, Pairs
+from tests.data import fh_reader
 from tests.data.backup_runner import backup_here, request
 from tests.data.direct_runner import name, recover_direct
 from tests.data.dump_reader import Dump, parse
@@ -234,6 +237,73 @@ def test_the_contents_of_a_directory_are_found_wherever_they_lie(
                 assert file.read() == entry * 100 + bytes(size * 1024)
     if not wanted and outcome.finished.errors == 0:
         assert all(want.offset < head_end + 1024 for want in outcome.wanted)
+
+
+def test_positions_beyond_what_a_header_can_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """c_tapea has 32 bits and wraps at 4 TiB, in the midst of this dump; fh_info goes on."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    target.mkdir()
+    for number in range(60):
+        (source / f"{number:02}").write_bytes(b"%d" % number * 5000)
+    base = (1 << 42) - 200 * 1024
+    begin = BackupStream.__init__
+
+    def begin_far_away(stream: BackupStream, producer: Producer) -> None:
+        begin(stream, producer)
+        stream.slot_start = base
+
+    monkeypatch.setattr(BackupStream, "__init__", begin_far_away)
+    outcome = backup_here(request(source, history=HistoryPlan(4, "file")))
+    found = [each for kind, body in outcome.posts for each in fh_reader.elements(kind, body)]
+    files = [each for each in found if isinstance(each, fh_reader.Attributes) and each.path != b"/"]
+    assert len(files) == 60
+    assert files[0].fh_info < 1 << 42 < files[-1].fh_info
+    for file in files:
+        at = file.fh_info - base
+        tapea = int.from_bytes(outcome.stream[at + 16 : at + 20], "little")
+        inumber = int.from_bytes(outcome.stream[at + 20 : at + 24], "little")
+        assert (tapea, inumber) == (file.fh_info // 1024 % 2**32, file.node)
+
+    def read(offset: int, length: int) -> bytes:
+        assert offset >= base
+        return outcome.stream[offset - base : offset - base + length]
+
+    names = [name(target, file.path[1:], file.fh_info, file.node) for file in files]
+    recovered = recover_direct(read, names, env=outcome.finished.env)
+    assert recovered.finished.errors == 0, recovered.lines
+    for path in source.iterdir():
+        assert (target / path.name).read_bytes() == path.read_bytes()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_a_damaged_stream_and_any_position_end_in_words(backup: Backup, data: st.DataObject) -> None:
+    """Whatever is flipped and wherever the list points: what is told as recovered is what was backed up."""
+    paths = [b"a/small", b"a/b/leaf", b"bulk", b"empty", b"link", b"pipe", b"sparse", b"later/007", b"later/hard"]
+    stream = bytearray(backup.stream)
+    wanted = data.draw(st.lists(st.sampled_from(paths), min_size=1, unique=True))
+    for _ in range(data.draw(st.integers(0, 3))):
+        near = backup.offset(data.draw(st.sampled_from(wanted)))
+        stream[near + data.draw(st.integers(0, 1023))] ^= data.draw(st.integers(1, 255))
+    anywhere = st.one_of(
+        st.integers(0, len(stream) // 1024 + 2).map(lambda record: record * 1024), st.integers(0, ALL_ONES - 1)
+    )
+    position = st.one_of(st.none(), anywhere)
+    places = {path: data.draw(position) for path in wanted}
+    env = data.draw(st.sampled_from([backup.env, backup.env[:2]]))
+    with tempfile.TemporaryDirectory() as target:
+        names = [
+            name(target, path, backup.offset(path) if place is None else place, backup.nodes[path])
+            for path, place in places.items()
+        ]
+        outcome = recover_direct(bytes(stream), names, env=env, overshoots=True)
+        assert b"error of its own" not in outcome.text() + outcome.finished.text.encode()
+        assert outcome.finished.reason in {SUCCESSFUL, 3, 4}
+        for path in wanted:
+            made = Path(target) / os.fsdecode(path)
+            if outcome.status[path] == RecoveryStatus.SUCCESSFUL and made.is_file() and not made.is_symlink():
+                assert made.read_bytes() == (backup.root / os.fsdecode(path)).read_bytes()
 
 
 # --- what does not lie where the list says ---------------------------------------------------------------------
