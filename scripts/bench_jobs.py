@@ -147,15 +147,15 @@ class Times(NamedTuple):
     history_entries: int
 
 
-def backup(bench: Bench, job: Job, tree: Path, *, history: bool = False) -> Times:
+def backup(bench: Bench, job: Job, tree: Path, *, history: bool = False, butype: str = "dump") -> Times:
     """One backup of a tree below the source."""
     counter = HistoryCounter()
     if history:
         job.data.protocol._reader = counter
     job.connect_data(MoverMode.READ, record_size=bench.record_size)
-    env = pairs(FILESYSTEM=str(tree), HIST="d" if history else "n")
+    env = pairs(FILESYSTEM=str(tree), HIST="y" if history else "n")
     began = time.monotonic()
-    job.data.ok(DataStartBackupRequest(b"dump", env))
+    job.data.ok(DataStartBackupRequest(butype.encode(), env))
     replied = time.monotonic()
     ended = finish(job)
     return Times(ended - replied, ended - began, counter.entries)
@@ -168,10 +168,12 @@ def stop(job: Job) -> None:
     job.tape.ok(TapeCloseRequest())
 
 
-def timed_backup(bench: Bench, tree: Path, *, three_way: bool = False, history: bool = False) -> Times:
+def timed_backup(
+    bench: Bench, tree: Path, *, three_way: bool = False, history: bool = False, butype: str = "dump"
+) -> Times:
     """One backup with servers of its own."""
     with bench.servers(three_way=three_way) as (data, tape, _), bench.job(data, tape) as job:
-        return backup(bench, job, tree, history=history)
+        return backup(bench, job, tree, history=history, butype=butype)
 
 
 def timed_recover(bench: Bench, tree: Path) -> float:
