@@ -102,13 +102,9 @@ class Levels:
 
     def _is_the_one(self, table: NameTable) -> bool:
         try:
-            fd = self._writer.open_destination(self._request.name.target)
+            return self._writer.inode_of_destination(self._request.name.target) == table.root_inode
         except OSError:
-            return False
-        try:
-            return os.fstat(fd).st_ino == table.root_inode
-        finally:
-            os.close(fd)
+            return False  # it is not there any more
 
     @staticmethod
     def _check_order(first: Header, table: NameTable) -> None:
@@ -166,11 +162,7 @@ class Levels:
         first = catalogue.first
         table.date, table.level, table.filesystem = first.date, first.level, first.filesystem
         try:
-            fd = self._writer.open_destination(self._request.name.target)
-            try:
-                table.root_inode = os.fstat(fd).st_ino
-            finally:
-                os.close(fd)
+            table.root_inode = self._writer.inode_of_destination(self._request.name.target)
             table.write(self._new_fd)
         except OSError as error:
             text = f"the names of what was recovered cannot be kept for the next level: {reason(error)}"

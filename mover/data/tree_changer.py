@@ -97,21 +97,23 @@ class _Whereabouts:
             chain.append((above, name))
             above = parent
         fd = self._root if above == ROOT_INUMBER else self._open[above]
-        if len(chain) > 1:
-            holder = open_beneath(fd, [name for _, name in reversed(chain[1:])])
-            try:
-                fd = self._open_at(holder, number, chain[0][1])
-            finally:
-                os.close(holder)
-        else:
-            fd = self._open_at(fd, number, chain[0][1])
-        if len(self._open) >= _DESCRIPTORS_MAX:
-            os.close(self._open.popitem(last=False)[1])
-        self._open[number] = fd
-        return fd
+        try:
+            if len(chain) > 1:
+                holder = open_beneath(fd, [name for _, name in reversed(chain[1:])])
+                try:
+                    return self._open_at(holder, *chain[0])
+                finally:
+                    os.close(holder)
+        except PermissionError:
+            for each, name in reversed(chain[1:]):  # one of them is shut even to its owner
+                fd = self._open_at(fd, each, name)
+        return self._open_at(fd, *chain[0])
 
     def _open_at(self, parent: int, number: int, name: bytes) -> int:
         fd, mode = open_or_allow_at(parent, name)
+        if len(self._open) >= _DESCRIPTORS_MAX:
+            os.close(self._open.popitem(last=False)[1])
+        self._open[number] = fd
         if mode & _ALL_OF_OWNER != _ALL_OF_OWNER and os.fstat(fd).st_uid == os.geteuid():
             os.fchmod(fd, mode | _ALL_OF_OWNER)
             self.borrowed[number] = mode
@@ -160,8 +162,11 @@ class TreeChanger:
 
     def run(self) -> None:
         """Bring the names of the destination into the order of the new tree; what fails is reported."""
-        self._writer.file_systems.note(self._root, os.fstat(self._root).st_dev)
+        status = os.fstat(self._root)
+        self._writer.file_systems.note(self._root, status.st_dev)
         try:
+            if status.st_uid == os.geteuid() and status.st_mode & _ALL_OF_OWNER != _ALL_OF_OWNER:
+                os.fchmod(self._root, status.st_mode & 0o7777 | _ALL_OF_OWNER)  # it is in the stream, as ever
             self._set_directories_aside()
             self._set_others_aside()
             self._remove_others()
@@ -339,8 +344,8 @@ class TreeChanger:
             self._warn(new.parent, new.name, "named in the dump, but neither in it nor here")
 
     def _give_modes_back(self) -> None:
-        """Directories of the stream get theirs with their attributes."""
-        for number, mode in self._where.borrowed.items():
+        """Directories of the stream get theirs with their attributes. Those inside others were opened later."""
+        for number, mode in reversed(self._where.borrowed.items()):
             if number not in self._catalogue.directories and number not in self._emptied:
                 try:
                     os.fchmod(self._where.open(number), mode)

@@ -88,10 +88,31 @@ class TreeWriter:
     def open_destination(self, place: Place) -> int:
         """The directory at a place, which must be there, as a descriptor of the caller's own.
 
+        One that is shut even to its owner, who is this user, is opened to him.
+
         Raises:
             OSError: it cannot be opened.
         """
-        return open_beneath(self._volumes[place.volume], components(place.path))
+        parts = components(place.path)
+        holder = open_beneath(self._volumes[place.volume], parts[:-1])
+        try:
+            return open_or_allow_at(holder, parts[-1])[0] if parts else os.dup(holder)
+        finally:
+            os.close(holder)
+
+    def inode_of_destination(self, place: Place) -> int:
+        """The inode number of what is at a place, on its file system.
+
+        Raises:
+            OSError: there is nothing.
+        """
+        parts = components(place.path)
+        holder = open_beneath(self._volumes[place.volume], parts[:-1])
+        try:
+            status = os.stat(parts[-1], dir_fd=holder, follow_symlinks=False) if parts else os.fstat(holder)
+        finally:
+            os.close(holder)
+        return status.st_ino
 
     # --- directories ---------------------------------------------------------------------------------------
 
@@ -188,7 +209,7 @@ class TreeWriter:
         """Clean a directory of ours of what it inherited; note what an older one hands down."""
         status = os.fstat(fd)
         self.file_systems.note(fd, status.st_dev)
-        default_acl = _has_attribute(fd, ACL_DEFAULT)
+        default_acl = hands_down(fd)
         # On a file system mounted with grpid every directory hands its group down, and no bit of it says so.
         target.inherits = status.st_gid != self.attributes.gid
         if made:
@@ -298,6 +319,11 @@ def shed_inheritance(fd: int) -> None:
         if _has_attribute(fd, name):
             os.removexattr(fd, name)
     os.fchmod(fd, _MADE)
+
+
+def hands_down(fd: int) -> bool:
+    """Whether new objects in a directory get an ACL from it."""
+    return _has_attribute(fd, ACL_DEFAULT)
 
 
 def _has_attribute(fd: int, name: bytes) -> bool:

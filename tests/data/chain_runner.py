@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mover.ring import Kind
 from mover.workers.messages import Pairs
-from tests.data.recover_runner import Outcome, name, recover_here
+from tests.data.recover_runner import Outcome, name, recover, recover_here
 
 
 class Destination:
@@ -25,16 +25,20 @@ class Destination:
         """The file with the names."""
         return self._table
 
-    def recover(self, stream: bytes, *, end: Kind = Kind.END, env: Pairs | None = None) -> Outcome:
-        """One dump of everything."""
+    def recover(
+        self, stream: bytes, *, end: Kind = Kind.END, env: Pairs | None = None, user: int | None = None
+    ) -> Outcome:
+        """One dump of everything; ``user``: by a worker of this user."""
         new = self._table.with_suffix(".new")
         descriptors = [os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)]
         if self._table.exists():
             descriptors.append(os.open(self._table, os.O_RDWR))
+        names = [name(self._volume, below=b"recovered")]
         try:
-            outcome = recover_here(
-                stream, [name(self._volume, below=b"recovered")], end=end, env=env, tables=descriptors
-            )
+            if user is None:
+                outcome = recover_here(stream, names, end=end, env=env, tables=descriptors)
+            else:
+                outcome = recover(stream, names, end=end, env=env, tables=descriptors, user=user)
         finally:
             for fd in descriptors:
                 os.close(fd)

@@ -172,10 +172,10 @@ def _() -> bytes:
     return ended(DumpWriter().begin([2]))
 
 
-def _one_file(size: int, **more: int) -> Make:
+def _one_file(size: int, *, count: int | None = None, checksum_offset: int = 0, flags: int = 0) -> Make:
     def make() -> bytes:
         writer = good(begun([(4, b"bad")]))
-        writer.header(2, inumber=4, meta=FILE, size=size, **more)
+        writer.header(2, inumber=4, meta=FILE, size=size, count=count, checksum_offset=checksum_offset, flags=flags)
         return ended(writer)
 
     return make
@@ -311,7 +311,7 @@ def _() -> bytes:
     writer.header(3, count=1)
     writer.stream += bytes(RECORD)
     writer.directory(2, [(3, b"good"), (4, b"d")], kinds={4: 4})
-    return good(writer).stream[: -2 * RECORD] + DumpWriter().end()
+    return bytes(good(writer).stream[: -2 * RECORD]) + DumpWriter().end()
 
 
 def _head(**changes: int) -> Make:

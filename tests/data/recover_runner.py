@@ -155,6 +155,7 @@ def recover(
     ended: threading.Event | None = None,
     directories_open: int = DESCRIPTORS_MAX,
     env: Pairs | None = None,
+    tables: Sequence[int] = (),
 ) -> Outcome:
     """Recover ``names`` from ``stream``.
 
@@ -162,6 +163,7 @@ def recover(
         user: run the worker as this user and group.
         ended: set when the control socket has ended.
         directories_open: how many the worker may keep open.
+        tables: open files for the names of the destination.
 
     Raises:
         WasRefused: the worker answered with Refused.
@@ -184,7 +186,8 @@ def recover(
     request: StartRecover | StartRecoverFilehist
     descriptors = list(ring.fds)
     if filehist is None:
-        request = StartRecover(butype=butype, names=names, env=env or [], recursive=recursive)
+        request = StartRecover(butype=butype, names=names, env=env or [], recursive=recursive, tables=len(tables))
+        descriptors += tables
     else:
         assert history is not None
         request = StartRecoverFilehist(butype=butype, env=env or [], history=filehist)

@@ -20,8 +20,13 @@ EXAMPLES = int(os.environ.get("MOVER_HISTORIES", "25"))
 
 
 def assert_equal(source: Path | bytes, destination: Path) -> None:
-    comparison = compare_trees(os.fsencode(source), destination)
+    comparison = compare_trees(os.fsencode(source), destination, exempt=tiny_hole)
     assert list(map(str, comparison.differences)) == []
+
+
+def tiny_hole(path: bytes, status: os.stat_result, what: str) -> bool:
+    """A hole that a backup does not see, since attributes take the blocks that it leaves."""
+    return what == "holes" and status.st_size <= 8192
 
 
 def assert_well(outcome: Outcome) -> None:
