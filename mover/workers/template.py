@@ -3,7 +3,7 @@
 A cold worker costs 40 to 100 ms of processor time, nearly all of it imports; ten jobs that start at once would wait
 for each other. The template is single threaded, opens nothing but its own socket to control, and does nothing but
 fork and reap; so what a worker inherits is code. It leaves when control closes its socket; the workers do so by
-themselves, each by its own socket.
+themselves, each by its own socket, and are seen off: where orphans are reaped late, one that is dead would seem alive.
 
 The conversation, one kind of record each way. Control sends one byte with one descriptor, the new worker's control
 socket. The template answers FORKED with the pid, in order, and says EXITED with pid and status when it has reaped a
@@ -16,6 +16,7 @@ import select
 import signal
 import socket
 import struct
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Final
@@ -26,6 +27,7 @@ RECORD: Final = struct.Struct("<Bii")  # kind, pid, status as os.waitstatus_to_e
 FORKED: Final = 1
 EXITED: Final = 2
 FAILED: Final = 3  # no fork; status is the errno
+SEE_OFF_S: Final = 1.0  # how long the template of a control that is gone waits for its workers to end
 
 
 def leave_stopping_to_control() -> None:
@@ -61,6 +63,7 @@ def serve(control_fd: int, work: Callable[[int], int]) -> int:
                 os.read(woken, 4096)
                 _reap(control)
     except (ConnectionError, EOFError):
+        _see_off(woken)
         return 0  # control closed its end, or was killed
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -103,3 +106,22 @@ def _reap(control: socket.socket) -> None:
         if pid == 0:
             return
         control.sendall(RECORD.pack(EXITED, pid, os.waitstatus_to_exitcode(status)))
+
+
+def _see_off(woken: int) -> None:
+    """Reap the workers as they leave, for a while."""
+    poller = select.poll()
+    poller.register(woken, select.POLLIN)
+    deadline = time.monotonic() + SEE_OFF_S
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid:
+            continue
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return
+        if poller.poll(left * 1000):
+            os.read(woken, 4096)
