@@ -32,6 +32,7 @@ from mover.workers.channel import Channel
 from mover.workers.messages import StartRecover, WantData
 
 _UNKNOWN_NODES: Final = frozenset({0, ALL_ONES})  # versions 3 and 4 say so that they do not know
+_UNKNOWN_PLACES: Final = frozenset({0, ALL_ONES})  # some clients send 0, where no object lies
 
 
 class Missing(msgspec.Struct, frozen=True):
@@ -83,7 +84,7 @@ class DirectRecover:
     def suits(self) -> bool:
         """Whether the list can be recovered so; if not, says why to the DMA."""
         names = self._message.names
-        unknown = sum(name.fh_info == ALL_ONES for name in names)
+        unknown = sum(name.fh_info in _UNKNOWN_PLACES for name in names)
         if unknown:
             why = f"{unknown} of {len(names)} entries have no fh_info"
         elif self._pieces.end is None and any(name.node in _UNKNOWN_NODES for name in names):

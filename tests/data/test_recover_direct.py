@@ -195,8 +195,9 @@ def test_version_2_names_no_node_and_the_path_decides(backup: Backup, tmp_path: 
         assert not (tmp_path / "later/008").exists()
 
 
-def test_one_entry_without_position_makes_all_sequential(backup: Backup, tmp_path: Path) -> None:
-    names = [name(tmp_path, b"empty", ALL_ONES), name(tmp_path, b"bulk", backup.offset(b"bulk"), backup.nodes[b"bulk"])]
+@pytest.mark.parametrize("unknown", [0, ALL_ONES])
+def test_one_entry_without_position_makes_all_sequential(backup: Backup, tmp_path: Path, unknown: int) -> None:
+    names = [name(tmp_path, b"empty", unknown), name(tmp_path, b"bulk", backup.offset(b"bulk"), backup.nodes[b"bulk"])]
     outcome = recover_direct(backup.stream, names, env=backup.env)
     assert [(want.offset, want.length) for want in outcome.wanted] == [(0, ALL_ONES)]
     assert b"1 of 2 entries have no fh_info" in outcome.text()
@@ -316,7 +317,7 @@ def wrong_places(backup: Backup) -> dict[str, tuple[int, bytes]]:
         "content of a file": (bulk + 10 * 1024, b"no dump header"),
         "another inode": (bulk, b"begins at fh_info"),
         "inside a record": (bulk + 1, b"not the beginning of a record"),
-        "the beginning": (0, b"no object begins"),
+        "a map": (1024, b"no object begins"),
         "an extension": (leaf + 2048, b"no object begins"),
         "behind the end": (len(backup.stream), b"behind the end"),
         "far behind the end": (2**64 - 2048, b"behind the end"),
@@ -324,7 +325,7 @@ def wrong_places(backup: Backup) -> dict[str, tuple[int, bytes]]:
     }
 
 
-@pytest.mark.parametrize("what", ["content of a file", "another inode", "inside a record", "the beginning",
+@pytest.mark.parametrize("what", ["content of a file", "another inode", "inside a record", "a map",
                                   "an extension", "behind the end", "far behind the end", "END"])  # fmt: skip
 def test_a_wrong_place_costs_its_own_entry_only(backup: Backup, tmp_path: Path, what: str) -> None:
     where, text = wrong_places(backup)[what]
