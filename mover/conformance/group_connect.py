@@ -16,6 +16,7 @@ from mover.conformance.session import Session, error_name, message_name, must
 from mover.conformance.wire import fragments, marked, request_record
 from mover.ndmp import edge
 from mover.ndmp import messages as m
+from mover.ndmp.auth import md5_digest
 from mover.ndmp.enums import AuthType, ConnectionStatusReason, ErrorCode, MessageCode, MessageType
 
 NOT_SUPPORTED: Final = ErrorCode.NOT_SUPPORTED_ERR.name
@@ -262,7 +263,8 @@ def _logins(version: int) -> Iterator[Check]:
         return
     yield Check("GET_AUTH_ATTR of an unknown method", clause(version, "CONFIG_GET_AUTH_ATTR", "messages.md 5"),
                 _unknown_attr, logged_in=False)  # fmt: skip
-    yield Check("CONNECT_SERVER_AUTH behind the login", clause(version, "CONNECT_SERVER_AUTH", "wire.md 8"), _server)
+    yield Check("CONNECT_SERVER_AUTH behind the login proves the password, by MD5",
+                clause(version, "CONNECT_SERVER_AUTH", "wire.md 8; extensions.md 7.4"), _server)  # fmt: skip
 
 
 def _bad_login(session: Session, data: m.AuthText | m.AuthMd5) -> None:
@@ -294,7 +296,15 @@ def _unknown_attr(session: Session) -> None:
 
 
 def _server(session: Session) -> None:
-    session.expect_or_not_offered(m.ConnectServerAuthRequest(m.AUTH_NONE), "NO_ERR", ILLEGAL_ARGS)
+    challenge = bytes(range(64))
+    request = m.ConnectServerAuthRequest(m.AuthMd5Attr(challenge))
+    answer = session.expect_or_not_offered(request, "NO_ERR", ILLEGAL_ARGS)
+    if not answer.good:
+        raise NotOfferedError("the method is answered ILLEGAL_ARGS_ERR")
+    assert isinstance(answer.body, m.ConnectServerAuthReply)
+    result = answer.body.server_result
+    right = md5_digest(challenge, fsencode(session.options.password))
+    must(isinstance(result, m.AuthMd5) and result.auth_digest == right, "the digest of the password", "another")
 
 
 # ---- closing

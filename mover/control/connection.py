@@ -290,8 +290,7 @@ class Connection:
         except BaseException:
             self.outbox.open_gate()
             raise
-        await self.outbox.send(lambda: [reply()])
-        await self.outbox.flush()
+        await self.outbox.answer(reply)
         self._answered = self._begun
         if self._answer_sent:
             self._answer_sent.unpark_all()
@@ -349,7 +348,7 @@ class Connection:
             error = refusal.error
             self.log.info("refused", request=request.code.name, error=error.name, text=refusal.text[:LOG_TEXT_MAX])
             if refusal.text:
-                await self._defer_log(refusal.text)
+                await self.outbox.explain(LogType.ERROR, refusal.text)
         except PeerError as wrong:
             error = wrong.error_code
             self.log.info("refused", request=request.code.name, error=error.name, text=str(wrong))
@@ -358,8 +357,3 @@ class Connection:
         else:
             return lambda: self.protocol.reply(request, body)
         return lambda: self.protocol.reply_error(request, error)
-
-    async def _defer_log(self, text: str) -> None:
-        """A log message about the reply that is about to go out."""
-        self.outbox.hold_posts()
-        await self.outbox.log_message(LogType.ERROR, text)

@@ -2,7 +2,7 @@
 
 Theory of operation. There is one send lock and one send per message. A message that the kernel takes at once goes out
 without a round of the scheduler. A post that a request causes goes out behind its reply: between ``hold_posts`` and
-``flush`` posts wait in order. A job that posts without end is held up by ``room`` and ``send_history``, so that
+``answer`` posts wait in order. A job that posts without end is held up by ``room`` and ``send_history``, so that
 nothing piles up here.
 """
 
@@ -10,10 +10,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
+import msgspec
 import structlog
 import trio
 
 from mover.control.control_stream import ControlStream
+from mover.ndmp.enums import AssociatedMessage
 from mover.ndmp.errors import NdmpError
 from mover.ndmp.messages import Body, LogMessagePost
 from mover.ndmp.server import ServerProtocol
@@ -59,6 +61,7 @@ class Outbox:
         self._holding = False
         self._gate = trio.lowlevel.ParkingLot()  # who waits until posts are no longer held
         self._deferred: list[Body] = []
+        self._replied = 0  # sequence number of the last reply
         self._closed = False
 
     def close(self) -> None:
@@ -105,8 +108,15 @@ class Outbox:
             self._lost()
             raise
 
-    async def flush(self) -> None:
-        """The reply is out: send what waited for it, then let posts go straight out again."""
+    async def answer(self, reply: Callable[[], bytes]) -> None:
+        """Send the reply of the request that is being handled, then what waited for it; posts go straight out again."""
+
+        def encode() -> list[bytes | memoryview]:
+            data = reply()
+            self._replied = self._protocol.last_sequence
+            return [data]
+
+        await self.send(encode)
         while self._deferred:
             await self._send_posts(self._deferred.pop(0))
         self.open_gate()
@@ -118,6 +128,8 @@ class Outbox:
             self._gate.unpark_all()
 
     def _encode(self, body: Body) -> list[bytes | memoryview]:
+        if isinstance(body, LogMessagePost) and body.associated_message_valid:
+            body = msgspec.structs.replace(body, associated_message_sequence=self._replied)
         try:
             return [self._protocol.post(body)]
         except NdmpError as error:
@@ -142,6 +154,15 @@ class Outbox:
     async def log_message(self, log_type: int, text: str | bytes) -> None:
         """A LOG message for people at the DMA."""
         await self.post(log_post(log_type, text))
+
+    async def explain(self, log_type: int, text: str | bytes) -> None:
+        """A LOG message about the reply that is about to go out: behind it, and in version 4 with its number.
+
+        Source: NDMPv4 3.8 (LOG_MESSAGE, associated message).
+        """
+        self.hold_posts()
+        has = AssociatedMessage.HAS_ASSOCIATED_MESSAGE
+        await self.post(msgspec.structs.replace(log_post(log_type, text), associated_message_valid=has))
 
     async def log_line(self, line: LogLine) -> None:
         """A worker's line, for the DMA and for our own log."""

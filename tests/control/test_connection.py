@@ -8,8 +8,8 @@ import time
 import pytest
 
 from mover.ndmp.auth import md5_digest
-from mover.ndmp.client import ClientProtocol, Post
-from mover.ndmp.enums import AuthType, ConnectionStatusReason, ErrorCode
+from mover.ndmp.client import ClientProtocol, Post, Reply
+from mover.ndmp.enums import AuthType, ConnectionStatusReason, ErrorCode, TapeMode
 from mover.ndmp.messages import (
     ConfigGetAuthAttrReply,
     ConfigGetAuthAttrRequest,
@@ -21,9 +21,11 @@ from mover.ndmp.messages import (
     ConnectClientAuthRequest,
     ConnectOpenRequest,
     DataGetStateRequest,
+    LogMessagePost,
     NotifyConnectionStatusPost,
     ScsiExecuteCdbRequest,
     ScsiOpenRequest,
+    TapeOpenRequest,
 )
 from mover.ndmp.messages.common import AuthMd5, AuthMd5Attr, AuthNone, AuthText
 from tests.control.conftest import LOGIN
@@ -210,3 +212,20 @@ def test_past_the_limit_a_session_is_refused(server: Server) -> None:
     finally:
         for client in held:
             client.hang_up()
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_why_a_request_was_refused_comes_behind_its_reply(server: Server, version: int) -> None:
+    """In version 4 with the sequence number of the reply."""
+    with NdmpClient(server.address, login=LOGIN, version=version) as client:
+        seen: list[Reply] = []
+        for device in (b"vtl0/drive0", b"vtl0/drive1"):
+            seen.append(client.ask(TapeOpenRequest(device, TapeMode.READ)))
+            client.ok(DataGetStateRequest())
+        logs = [post.body for post in client.posts if isinstance(post.body, LogMessagePost)]
+    assert [reply.error for reply in seen] == [ErrorCode.NO_TAPE_LOADED_ERR] * 2
+    assert [log.entry for log in logs] == [
+        b"vtl0/drive%d is empty: mover tape load vtl0/drive%d" % (number, number) for number in range(2)
+    ]
+    numbers = [(1, reply.header.sequence) if version == 4 else (0, 0) for reply in seen]
+    assert [(log.associated_message_valid, log.associated_message_sequence) for log in logs] == numbers

@@ -326,11 +326,18 @@ def test_connect_open_twice(version: int, shared: Server, login: Login) -> None:
         assert it.ask(MOVER_GET_STATE).body_error == NO_ERR
 
 
-def test_server_auth(shared: Server, login: Login) -> None:
-    with wire(shared) as it:
-        assert it.ask(SERVER_AUTH, u32(0)).error == NOT_AUTHORIZED
+@pytest.mark.parametrize("version", [2, 3, 4])
+def test_server_auth(version: int, shared: Server, login: Login) -> None:
+    """The user's own digest over the client's challenge; TEXT would tell the password, NONE proves nothing."""
+    challenge = bytes(range(64))
+    with wire(shared, version) as it:
+        assert it.ask(SERVER_AUTH, u32(2) + challenge).error == NOT_AUTHORIZED
         it.log_in(login)
-        assert it.ask(SERVER_AUTH, u32(0)).body_error == NOT_SUPPORTED
+        digest = md5_digest(challenge, login.password.encode())
+        assert it.ask(SERVER_AUTH, u32(2) + challenge).body == u32(0, 2) + opaque(login.user.encode()) + digest
+        for refused in (u32(0), u32(1), u32(99)):
+            assert it.ask(SERVER_AUTH, refused).body == u32(ARGS, 0)
+        assert it.ask(SERVER_AUTH, u32(2) + challenge[:-4]).error == XDR_DECODE
 
 
 @pytest.mark.parametrize("version", [2, 3, 4])

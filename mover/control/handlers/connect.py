@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from mover.control.refusal import Refusal
 from mover.ndmp import messages as m
-from mover.ndmp.auth import new_challenge, verify_md5, verify_text
+from mover.ndmp.auth import md5_digest, new_challenge, verify_md5, verify_text
 from mover.ndmp.enums import AuthType, DataState, ErrorCode, MoverState
 
 if TYPE_CHECKING:
@@ -69,5 +69,16 @@ def _in_use(connection: Connection) -> bool:
 
 
 async def server_auth(connection: Connection, request: m.ConnectServerAuthRequest) -> m.ConnectServerAuthReply:
-    """CONNECT_SERVER_AUTH is optional and not offered."""
-    raise Refusal(ErrorCode.NOT_SUPPORTED_ERR)
+    """CONNECT_SERVER_AUTH: the server proves that it knows the password of the user who has logged in.
+
+    By MD5 only: TEXT would tell the password, and NONE proves nothing. Source: NDMPv4 3.1.3; extensions.md 7.4.
+    """
+    if AuthType.MD5 not in offered(connection.config):
+        raise Refusal(ErrorCode.NOT_SUPPORTED_ERR)
+    name = connection.authenticated_as.encode()
+    secret = _secret(connection, name)
+    match request.client_attr:
+        case m.AuthMd5Attr(challenge) if secret:
+            return m.ConnectServerAuthReply(server_result=m.AuthMd5(name, md5_digest(challenge, secret)))
+        case _:
+            raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR)

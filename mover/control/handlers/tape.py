@@ -99,4 +99,4 @@ async def execute_cdb(connection: Connection, request: m.TapeExecuteCdbRequest) 
 async def log_failure(connection: Connection, error: int, text: str) -> None:
     """Real failures are worth a line; filemarks and ends of tape are met on a good day."""
     if text and error not in {ErrorCode.NO_ERR, ErrorCode.EOF_ERR, ErrorCode.EOM_ERR}:
-        await connection.outbox.log_message(LogType.ERROR, text)
+        await connection.outbox.explain(LogType.ERROR, text)
