@@ -55,6 +55,9 @@ def _target(version: int, name: m.RecoverName, root: bytes | None) -> bytes:
             raise PlacementError(f"{what}: no destination, and the environment names no FILESYSTEM")
         return root.rstrip(b"/") + b"/" + name.original_path
     if not target.startswith(b"/") and root is not None:
+        if version == 3 and name.name and not name.destination and b"/" not in name.name:
+            # A new last component and no directory: the object stays where it was, under another name.
+            target = b"/".join([*components(name.original_path)[:-1], target])
         return root.rstrip(b"/") + b"/" + target
     return target
 

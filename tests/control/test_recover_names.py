@@ -17,6 +17,10 @@ ROWS = [
     (2, b"a/b", b"/vol/x", b"", b"a/b", b"/vol/x"),
     (2, b"/a/b", b"/vol/x/b", b"", b"a/b", b"/vol/x/b"),
     (2, b"a", b"", b"", b"a", b"/vol/v3/a"),
+    (2, b"a/b", b"x", b"", b"a/b", b"/vol/v3/x"),
+    (2, b"", b"/vol/x", b"", b"", b"/vol/x"),
+    (1, b"a/b", b"/vol/x", b"", b"a/b", b"/vol/x"),
+    (1, b"a/b", b"", b"", b"a/b", b"/vol/v3/a/b"),
     # version 3: a directory to recover into, and a new last component
     (3, b"a/b", b"/vol/x", b"", b"a/b", b"/vol/x/a/b"),
     (3, b"", b"/vol/x", b"", b"", b"/vol/x"),
@@ -24,12 +28,23 @@ ROWS = [
     (3, b"a/b", b"/vol/x", b"c", b"a/b", b"/vol/x/c"),
     (3, b"a/b", b"/vol/x", b"c/d", b"a/b", b"/vol/x/c/d"),  # separators in new_name
     (3, b"a/b", b"", b"/vol/y/full", b"a/b", b"/vol/y/full"),  # what NDMJOB's client sends for another name
+    (3, b"a/b", b"/vol/x/", b"/c", b"a/b", b"/vol/x/c"),
+    (3, b"a/b", b"", b"c", b"a/b", b"/vol/v3/a/c"),  # a new last component where it was
+    (3, b"a", b"", b"c", b"a", b"/vol/v3/c"),
+    (3, b"a/b", b"", b"x/y", b"a/b", b"/vol/v3/x/y"),  # a path, then, below the root of the backup
+    (3, b"a/b", b"x", b"", b"a/b", b"/vol/v3/x/a/b"),  # a directory that is not absolute, likewise
+    (3, b"", b"", b"", b"", b"/vol/v3"),
+    (3, b"", b"/vol", b"v4", b"", b"/vol/v4"),
+    (3, b"/a/b/", b"/", b"vol/z", b"a/b", b"/vol/z"),
     # version 4: the destination is the target, or with a name its directory; the table of section 4.3
     (4, b"", b"/vol/v3", b"", b"", b"/vol/v3"),
     (4, b"", b"/vol", b"v3", b"", b"/vol/v3"),
     (4, b"/u/t", b"/vol/v1/u/t.old", b"", b"u/t", b"/vol/v1/u/t.old"),
     (4, b"/u/t", b"/vol/v1/u", b"t.old", b"u/t", b"/vol/v1/u/t.old"),
     (4, b"/log", b"/vol/v3/rec", b"log", b"log", b"/vol/v3/rec/log"),
+    (4, b"/u/t", b"", b"", b"u/t", b"/vol/v3/u/t"),  # never empty, it says: where it was
+    (4, b"/u/t", b"x/y", b"", b"u/t", b"/vol/v3/x/y"),
+    (4, b"/u/t", b"/vol/x/", b"/y", b"u/t", b"/vol/x/y"),
     # section 4.4: everything is /, . and empty alike; separators in front or not
     (4, b"/", b"/home/x", b"", b"", b"/home/x"),
     (4, b".", b"/home/x", b"", b"", b"/home/x"),
@@ -46,6 +61,16 @@ async def test_a_row_of_the_reference(
     assert resolved.target == VOLUMES.place(target)
     assert resolved.reported == original
     assert (resolved.node, resolved.fh_info) == (UNKNOWN, UNKNOWN)
+
+
+@pytest.mark.parametrize(("version", "original", "destination", "name", "take", "target"), ROWS)
+async def test_a_name_in_a_second_name_space_changes_nothing(
+    version: int, original: bytes, destination: bytes, name: bytes, take: bytes, target: bytes
+) -> None:
+    """There is none on Linux: other_name is no name of what is made, and none to look for."""
+    entry = RecoverName(original, destination, name, other_name=b"OTHER~1")
+    (resolved,) = await resolve_names(version, [entry], ROOT, VOLUMES, direct=False)
+    assert (resolved.original, resolved.target) == (take, VOLUMES.place(target))
 
 
 @pytest.mark.parametrize(
