@@ -1,0 +1,143 @@
+"""What a recover's environment asks for: OVERWRITE, LIST, NOWRITE."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from mover.data.recover_options import recover_options
+from mover.data.rights import need
+from mover.workers.messages import Pairs, StartRecover
+from tests.data.dump_writer import DumpWriter, Meta, attribute_blob
+from tests.data.recover_runner import Outcome, name, recover, recover_here
+
+KEEP: Pairs = [(b"OVERWRITE", b"n")]
+
+
+def dump() -> bytes:
+    writer = DumpWriter().begin(range(2, 9))
+    writer.directory(2, [(3, b"dir"), (4, b"file"), (5, b"link"), (6, b"one"), (6, b"two"), (8, b"new")])
+    writer.directory(3, [(7, b"inner")], mode=0o711)
+    writer.file(4, b"from the dump")
+    writer.content(5, Meta(stat.S_IFLNK | 0o777), b"target")
+    writer.content(6, Meta(stat.S_IFREG | 0o644, nlink=2), b"two names")
+    writer.extension(6, Meta(stat.S_IFREG | 0o644), attribute_blob([(1, b"mark", b"x")]))
+    writer.file(7, b"inner").file(8, b"new")
+    return writer.end()
+
+
+@pytest.mark.parametrize(
+    ("env", "lists", "writes", "overwrites"),
+    [
+        ([], False, True, True),
+        ([(b"LIST", b"y")], True, False, True),
+        ([(b"LIST", b"TRUE")], True, False, True),
+        ([(b"NOWRITE", b"Y")], False, False, True),
+        ([(b"NOWRITE", b"Y"), (b"NOWRITE", b"N")], False, True, True),
+        ([(b"OVERWRITE", b"FALSE")], False, True, False),
+        ([(b"OVERWRITE", b"perhaps")], False, True, True),
+    ],
+)
+def test_options(env: Pairs, lists: bool, writes: bool, overwrites: bool) -> None:
+    options = recover_options(env)
+    assert (options.lists, options.writes, options.overwrites) == (lists, writes, overwrites)
+
+
+def test_what_exists_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "dir").mkdir(mode=0o700)
+    (tmp_path / "dir").chmod(0o750)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").write_text("mine too")
+    (tmp_path / "one").write_text("mine as well")
+    before = (tmp_path / "dir").stat()
+    outcome = recover_here(dump(), [name(tmp_path)], env=KEEP)
+    assert (outcome.finished.reason, outcome.finished.errors, outcome.status) == (1, 0, {b"": 0})
+    assert (tmp_path / "file").read_text() == "mine"
+    assert (tmp_path / "link").read_text() == "mine too"
+    assert (tmp_path / "one").read_text() == "mine as well"
+    assert (tmp_path / "two").read_text() == "two names"  # its other name was free
+    assert (tmp_path / "dir/inner").read_text() == "inner"
+    assert (tmp_path / "dir").stat().st_mode == before.st_mode
+    assert outcome.text().count(b"it exists and was kept") == 3
+    assert "3 that existed kept" in outcome.finished.text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dir", "file", "link", "new", "one", "two"]
+
+
+def test_a_name_of_the_list_that_is_kept_is_told_as_not_recovered(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    wanted = [name(tmp_path, b"file", below=b"file"), name(tmp_path, b"new", below=b"new"), name(tmp_path, b"dir")]
+    outcome = recover_here(dump(), wanted, env=KEEP)
+    assert outcome.status == {b"file": 7, b"new": 0, b"dir": 0}
+    assert (tmp_path / "file").read_text() == "mine"
+    assert (tmp_path / "new").read_text() == "new"
+
+
+@pytest.mark.slow
+def test_kept_in_a_real_worker_with_many_files(tmp_path: Path) -> None:
+    """With the second writer at work too."""
+    count = 2500
+    writer = DumpWriter().begin(range(2, count + 3))
+    writer.directory(2, [(number, b"%d" % number) for number in range(3, count + 3)])
+    for number in range(3, count + 3):
+        writer.file(number, b"dump")
+    for number in range(3, count + 3, 3):
+        (tmp_path / f"{number}").write_text("kept")
+    outcome = recover(writer.end(), [name(tmp_path)], env=KEEP)
+    assert (outcome.finished.errors, outcome.status) == (0, {b"": 0})
+    for number in range(3, count + 3):
+        assert (tmp_path / f"{number}").read_text() == ("kept" if number % 3 == 0 else "dump")
+
+
+def test_what_exists_is_replaced_whole_and_in_one_step(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    os.link(tmp_path / "file", tmp_path / "kept-by-its-other-name")
+    recover_here(dump(), [name(tmp_path)])
+    assert (tmp_path / "file").read_text() == "from the dump"
+    assert (tmp_path / "kept-by-its-other-name").read_text() == "old"
+
+
+def listed(outcome: Outcome) -> list[str]:
+    return [os.fsdecode(line) for _, line in outcome.lines if b"\t" in line]
+
+
+def test_list(tmp_path: Path) -> None:
+    stream = dump()
+    (tmp_path / "file").write_text("mine")
+    outcome = recover_here(stream, [name(tmp_path, below=b"to")], env=[(b"LIST", b"y")])
+    to = tmp_path / "to"
+    names = ["2\t", "3\t/dir", "7\t/dir/inner", "4\t/file", "5\t/link", "6\t/one", "6\t/two", "8\t/new"]
+    assert sorted(listed(outcome)) == sorted(each.replace("\t", f"\t{to}") for each in names)
+    assert outcome.status == {b"": 0}
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert outcome.finished.stream_bytes < len(stream)
+    part = recover_here(stream, [name(tmp_path, b"dir/inner", below=b"x")], env=[(b"LIST", b"y")])
+    assert listed(part) == [f"7\t{tmp_path}/x"]
+
+
+def test_nowrite_reads_all_of_it(tmp_path: Path) -> None:
+    stream = bytearray(dump())
+    outcome = recover_here(bytes(stream), [name(tmp_path, below=b"to")], env=[(b"NOWRITE", b"y")])
+    assert (outcome.finished.reason, outcome.finished.errors, outcome.status) == (1, 0, {b"": 0})
+    assert (outcome.finished.directories, outcome.finished.files) == (2, 6)
+    assert list(tmp_path.iterdir()) == []
+    # a lost header of a file, a cut stream, a name that is not there
+    at = stream.index(b"from the dump") - 1024
+    stream[at + 40] ^= 1
+    outcome = recover_here(bytes(stream), [name(tmp_path, below=b"to")], env=[(b"NOWRITE", b"y")])
+    assert outcome.status == {b"": 5}
+    assert b"/to/file: named in the dump but not in it" in outcome.text()
+    outcome = recover_here(dump()[:-4096], [name(tmp_path, below=b"to")], env=[(b"NOWRITE", b"y")])
+    assert (outcome.finished.reason, outcome.status) == (4, {b"": 5})
+    outcome = recover_here(dump(), [name(tmp_path, b"missing", below=b"to")], env=[(b"NOWRITE", b"y")])
+    assert outcome.status == {b"missing": 2}
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", [b"LIST", b"NOWRITE"])
+def test_what_writes_nothing_gets_no_right_to(tmp_path: Path, option: bytes) -> None:
+    message = StartRecover(butype="dump", names=[name(tmp_path)], env=[(option, b"y")], recursive=True)
+    assert need(message).trees == ()
+    assert need(message).capabilities == 0
+    outcome = recover(dump(), [name(tmp_path, below=b"to")], env=[(option, b"y")])
+    assert (outcome.finished.reason, outcome.status) == (1, {b"": 0})
