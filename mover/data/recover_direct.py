@@ -105,7 +105,11 @@ class DirectRecover:
                 has been reported.
         """
         self._report.enter(DataPhase.FILES)
-        known = [request for request in requests if self._find_node(request)]
+        try:
+            known = [request for request in requests if self._find_node(request)]
+        except (StreamBroken, StreamRefused):
+            _fail(requests)
+            raise
         objects = DirectObjects(
             self._pieces, self._reader, writer, self._report, self._message.env, recursive=self._message.recursive
         )
@@ -155,8 +159,12 @@ class DirectRecover:
 
     def _recover_trees(self, requests: list[Request], writer: TreeWriter) -> None:
         report = self._report
-        catalogue = self._head()
-        self._pieces.go_to(self._reader, self._head_end)
+        try:
+            catalogue = self._head()
+            self._pieces.go_to(self._reader, self._head_end)
+        except (StreamBroken, StreamRefused):
+            _fail(requests)
+            raise
         plan = make_plan(catalogue, requests, report, recursive=True)
         writer.make_directories(plan.targets)
         trees = DirectTrees(self._pieces, self._reader, catalogue, plan, writer, report)
@@ -167,8 +175,12 @@ class DirectRecover:
                 self.missing = Missing(plan, missing, trees.find_end())
         except (StreamBroken, StreamRefused):
             trees.abandon()
-            for request in requests:
-                request.fail(RecoveryStatus.IO_ERROR)
+            _fail(requests)
             writer.finish_directories(plan.targets)
             raise
         writer.finish_directories(plan.targets)
+
+
+def _fail(requests: list[Request]) -> None:
+    for request in requests:
+        request.fail(RecoveryStatus.IO_ERROR)

@@ -120,7 +120,7 @@ def _failed_names(wanted: Wanted, failed: list[FailedName]) -> int:
     """How many of the caller's names are not whole: a server tells of each entry, and may tell more than once."""
     if not wanted.entries:
         return 1 if failed else 0
-    return len({owner for name in {each.name for each in failed} for owner in wanted.owners(name)})
+    return len(wanted.owners({each.name for each in failed}))
 
 
 def _destination(options: RecoverOptions, image: Image) -> bytes:

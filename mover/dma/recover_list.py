@@ -58,9 +58,9 @@ class Wanted(msgspec.Struct, frozen=True):
         """Whether the entries have positions."""
         return any(entry.fh_info != UNKNOWN_U64 for entry in self.entries)
 
-    def owners(self, original: bytes) -> set[int]:
-        """Numbers of the caller's names to which an entry belongs."""
-        return {entry.request for entry in self.entries if entry.original == original}
+    def owners(self, originals: set[bytes]) -> set[int]:
+        """Numbers of the caller's names to which entries belong."""
+        return {entry.request for entry in self.entries if entry.original in originals}
 
 
 def wanted_names(options: RecoverOptions) -> Wanted:

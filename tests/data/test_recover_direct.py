@@ -406,6 +406,25 @@ def test_a_stream_that_ends_fails_what_was_not_reached(backup: Backup, tmp_path:
     assert {path: status == 0 for path, status in outcome.status.items()} == reached
 
 
+@pytest.mark.parametrize("with_nodes", [True, False])
+@pytest.mark.parametrize("kilobytes", [0, 1, 4])
+def test_a_stream_that_ends_in_its_head_fails_what_needs_the_head(
+    backup: Backup, tmp_path: Path, kilobytes: int, *, with_nodes: bool
+) -> None:
+    cut = backup.stream[: kilobytes * 1024]
+
+    def read(offset: int, length: int) -> bytes:
+        whole = with_nodes and offset >= backup.offset(b"later")  # where the directory itself lies
+        return (backup.stream if whole else cut)[offset : offset + length]
+
+    node = backup.nodes[b"later"] if with_nodes else ALL_ONES
+    names = [name(tmp_path, b"later", backup.offset(b"later"), node)]
+    outcome = recover_direct(read, names, env=backup.env, overshoots=True)
+    assert outcome.finished.reason == 4
+    assert outcome.status == {b"later": RecoveryStatus.IO_ERROR}
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize("value", [b"many", b"-1", b"9" * 30])
 def test_an_impossible_length_of_the_stream_is_refused(backup: Backup, tmp_path: Path, value: bytes) -> None:
     with pytest.raises(WasRefused, match="MOVER_STREAM_BYTES"):
