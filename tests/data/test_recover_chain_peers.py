@@ -75,7 +75,7 @@ def test_levels_of_debians_dump(ext4: Path, tmp_path: Path) -> None:
             time.sleep(1.1)  # its dates are whole seconds: what changes in the second of a dump belongs to both
         change(ext4)
         os.sync()
-        command = ["dump", f"-{level}", "-u", "-D", tmp_path / "dumpdates", "-f", "-", ext4]
+        command = ["dump", f"-{level}", "-u", "-D", str(tmp_path / "dumpdates"), "-f", "-", str(ext4)]
         stream = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=60).stdout
         outcome = destination.recover(stream)
         assert (outcome.finished.reason, outcome.finished.errors) == (1, 0), outcome.text()

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import tempfile
 from pathlib import Path
@@ -22,6 +23,7 @@ from mover.ndmp.messages import RecoverName as Name
 from tests.data.chain_dumper import ChainDumper
 from tests.e2e.conftest import MakeServer
 from tests.support.ndmp_client import NdmpClient, pairs
+from tests.support.processes import busy_worker, settle
 from tests.support.servers import Login, Server
 from tests.support.stages import Peer
 
@@ -155,6 +157,35 @@ def test_an_aborted_level_leaves_no_new_table(chained: Chain) -> None:
     assert chained.recover(stream)[0] == DataHaltReason.SUCCESSFUL
     chained.assert_equal()
     assert len(chained.tables) == 1
+
+
+@pytest.mark.parametrize("who", ["worker", "server"])
+def test_a_crash_within_a_level_ends_the_chain(shm: Path, login: Login, make_server: MakeServer, who: str) -> None:
+    """The table says, on disk, that the destination changes, before it does."""
+    chained = Chain(shm, make_server("server", drives=0), login)
+    chained.recover(chained.dumper.dump(0))
+    chained.change()
+    stream = chained.dumper.dump(1)
+    peer = Peer()
+    with NdmpClient(chained.server.address, login=login) as client:
+        error, sock = chained.begin(client, peer, Name(b"", bytes(chained.target)), {})
+        assert not error
+        sock.sendall(stream[:-2048])
+        settle(lambda: not (chained.target / "old").exists(), "the level to be under way")
+        if who == "worker":
+            os.kill(busy_worker(chained.server, "data"), signal.SIGKILL)
+            assert client.data_halted() == DataHaltReason.INTERNAL_ERROR
+            client.hang_up()
+        else:
+            os.kill(chained.server.pid, signal.SIGKILL)
+            chained.server.reap_killed()
+            settle(lambda: not chained.server.processes(), "every worker gone")
+            chained.server = make_server("server", drives=0)
+    peer.close()
+    reason, log, _ = chained.recover(stream)
+    assert reason == DataHaltReason.INTERNAL_ERROR
+    assert any("did not end well: start over with the dump of level 0" in line for line in log), log
+    assert chained.recover(chained.dumper.dump(0))[0] == DataHaltReason.SUCCESSFUL
 
 
 @pytest.mark.parametrize("env", [{"EXTRACT": "y"}, {"EXTRACT": "E"}, {"OVERWRITE": "n"}])
