@@ -1,11 +1,14 @@
 """Chains of dumps through a real server: the table of names outlives the job, the server, and no broken level."""
 
+import json
 import os
 import shutil
 import signal
 import socket
+import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any  # Any: JSON values
 
 import pytest
 
@@ -22,9 +25,10 @@ from mover.ndmp.messages import (
 from mover.ndmp.messages import RecoverName as Name
 from tests.data.chain_dumper import ChainDumper
 from tests.e2e.conftest import MakeServer
+from tests.e2e.test_incremental import wait_for_the_next_second
 from tests.support.ndmp_client import NdmpClient, pairs
 from tests.support.processes import busy_worker, settle
-from tests.support.servers import Login, Server
+from tests.support.servers import Login, Server, mover_command
 from tests.support.stages import Peer
 
 pytestmark = pytest.mark.slow
@@ -244,3 +248,37 @@ def test_parts_leave_the_chain_alone(chained: Chain) -> None:
     assert chained.recover(chained.dumper.dump(1))[0] == DataHaltReason.SUCCESSFUL
     chained.assert_equal()
     assert chained.tables == [table]
+
+
+def test_levels_by_the_commands(shm: Path, login: Login, local: Server) -> None:
+    """The built-in DMA backs up three levels onto one cartridge and recovers them in order."""
+    chained = Chain(shm, local, login)
+    secret = shm / "password"
+    secret.touch(mode=0o600)
+    secret.write_text(login.password)
+
+    def run(command: str, *arguments: str) -> dict[str, Any]:
+        options = ["--host", local.address, "--user", login.user, "--password-file", str(secret)]
+        options += ["--drive", "vtl0/drive0", "--catalogue", str(shm / "catalogue"), "--json"]
+        done = subprocess.run(
+            [*mover_command(), command, *arguments, *options], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        told: dict[str, Any] = json.loads(done.stdout)
+        assert told["warnings"] == []
+        return told
+
+    def change_again() -> None:
+        (chained.source / "c/b/file").rename(chained.source / "file")
+        shutil.rmtree(chained.source / "c")
+        (chained.source / "c").write_text("a file now")
+
+    jobs = []
+    for level, change in enumerate([lambda: None, chained.change, change_again]):
+        change()
+        wait_for_the_next_second()
+        jobs.append(run("backup", str(chained.source), "--level", str(level))["job"])
+    for job in jobs:
+        told = run("recover", "--job", str(job), "--destination", str(chained.target))
+    assert "removed" in str(told["log"])
+    chained.assert_equal()
