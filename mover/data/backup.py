@@ -111,6 +111,7 @@ class _Backup:
         self._options = options
         self._root = root
         self._data = data
+        self._private_fd = channel.fileno()
         self._table = table
         self._table_kept = False
         self._tree = tree_digest(message.butype, message.root)
@@ -207,6 +208,7 @@ class _Backup:
             attributes=self._attributes.read,
             check=self._scanned,
             since_ns=since_ns(self._job.base) if self._job.base is not None else None,
+            private_fd=self._private_fd,
         )
         try:
             plan = scanner.run()

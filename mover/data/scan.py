@@ -15,68 +15,17 @@ from collections.abc import Callable
 from typing import Final
 
 from mover.data.backup_report import BackupReport
+from mover.data.changes import find_changes
 from mover.data.dump_format import DT_DIRECTORY, DT_FILE, DT_SYMLINK, FIRST_INUMBER, ROOT_INUMBER
 from mover.data.environment import Exclusion
+from mover.data.open_directories import OpenDirectories
 from mover.data.plan import Plan, identity, inode_of
 from mover.data.report import reason
 from mover.data.xattr_blob import Attribute
 
 __all__ = ["OpenDirectories", "Plan", "Scanner", "inode_of"]
 
-OPEN_DIRECTORIES_MAX: Final = 64  # descriptors kept for going up and down the tree
 _LINK_PARTITION: Final = 1 << 20  # inodes examined for hard links at once: bounds the memory it takes
-_OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-class OpenDirectories:
-    """Descriptors of the directories of a plan, opened from their parents, a bounded number at a time.
-
-    No path is ever given to the kernel, so neither depth nor length of a path is bounded, and no symbolic link is
-    followed.
-    """
-
-    def __init__(self, plan: Plan, root: int) -> None:
-        """Args: root: descriptor of the root, owned by the caller."""
-        self._plan = plan
-        self._root = root
-        self._open: dict[int, int] = {}  # ordinal -> descriptor, least recently used first
-
-    def open(self, ordinal: int) -> int:
-        """The directory's descriptor, good until the next call.
-
-        Raises:
-            OSError: it, or one above it, cannot be opened.
-        """
-        if ordinal == 0:
-            return self._root
-        opened = self._open
-        chain: list[int] = []
-        while ordinal and ordinal not in opened:
-            chain.append(ordinal)
-            ordinal = self._plan.parents[ordinal]
-        fd = self._root
-        if ordinal:
-            fd = opened.pop(ordinal)
-            opened[ordinal] = fd
-        while chain:
-            ordinal = chain.pop()
-            fd = os.open(self._plan.names[ordinal], _OPEN_DIRECTORY, dir_fd=fd)
-            opened[ordinal] = fd
-            if len(opened) > OPEN_DIRECTORIES_MAX:
-                oldest = next(iter(opened))
-                os.close(opened.pop(oldest))
-        return fd
-
-    def forget(self, ordinal: int) -> None:
-        """Close a directory that goes out of the plan."""
-        fd = self._open.pop(ordinal, None)
-        if fd is not None:
-            os.close(fd)
-
-    def close(self) -> None:
-        for fd in self._open.values():
-            os.close(fd)
-        self._open.clear()
 
 
 class Scanner:
@@ -91,18 +40,22 @@ class Scanner:
         attributes: Callable[[int, Callable[[], bytes]], list[Attribute]],
         check: Callable[[int], None],
         since_ns: int | None = None,
+        private_fd: int = -1,
     ) -> None:
         """Args:
         root: descriptor of the root directory.
         since_ns: whatever was changed then or later is noted as changed; None = it is not looked at.
         attributes: reads the extended attributes of an open directory whose path it can ask for.
         check: called once a directory with the number of entries found; may raise to end the scan.
+        private_fd: with since_ns: what a copy of this process must not hold.
         """
         self._exclusion = exclusion
         self._report = report
         self._attributes = attributes
         self._check = check
+        self._root = root
         self._since_ns = since_ns
+        self._private_fd = private_fd
         self._device = 0
         self.plan = Plan()
         self.open_directories = OpenDirectories(self.plan, root)
@@ -149,6 +102,9 @@ class Scanner:
                 plan.unsound.add(key)
         self._find_links()
         self._find_repeated_directories()
+        if self._since_ns is not None:
+            check = functools.partial(self._check, plan.next_inumber)
+            plan.changed = find_changes(plan, self._root, self._since_ns, check, self._private_fd)
         return plan
 
     def _identify(self, ordinal: int, listed: int, stat: os.stat_result | None) -> None:
@@ -181,7 +137,7 @@ class Scanner:
         """Read one directory into the plan; returns its directories as they become pending."""
         names: list[str] = []
         types = bytearray()
-        inodes, changed, since = self.plan.inodes, self.plan.changed, self._since_ns
+        inodes = self.plan.inodes
         children: list[tuple[int, str, int, int]] = []
         first = self.plan.next_inumber
         exclusion = self._exclusion
@@ -198,26 +154,13 @@ class Scanner:
                         if exclusion.leaves_out(raw, prefix + raw):
                             self.plan.excluded.setdefault(ordinal, []).append(raw)
                             continue
-                    if entry.is_dir(follow_symlinks=False):
-                        children.append((ordinal, name, first + len(names), entry.inode()))
-                        types.append(DT_DIRECTORY)
-                        inodes.append(0)
-                        names.append(name)
-                        if since is not None:
-                            changed.append(0)
-                        continue
-                    if since is not None:
-                        try:
-                            stat = entry.stat(follow_symlinks=False)
-                        except FileNotFoundError:
-                            continue  # gone between the listing and here, as if it had never been listed
-                        except OSError:
-                            changed.append(1)  # reading it will report that
-                        else:
-                            changed.append(stat.st_ctime_ns >= since or stat.st_mtime_ns >= since)
                     if entry.is_file(follow_symlinks=False):
                         types.append(DT_FILE)
                         inodes.append(entry.inode())
+                    elif entry.is_dir(follow_symlinks=False):
+                        children.append((ordinal, name, first + len(names), entry.inode()))
+                        types.append(DT_DIRECTORY)
+                        inodes.append(0)
                     elif entry.is_symlink():
                         types.append(DT_SYMLINK)
                         inodes.append(entry.inode())
@@ -225,12 +168,11 @@ class Scanner:
                         try:
                             types.append(entry.stat(follow_symlinks=False).st_mode >> 12)
                         except FileNotFoundError:
-                            continue
+                            continue  # gone between the listing and here, as if it had never been listed
                         inodes.append(entry.inode())
                     names.append(name)
         except OSError as error:
             del inodes[first - FIRST_INUMBER + len(names) :], types[len(names) :]
-            del changed[first - FIRST_INUMBER + len(names) :]
             self._report.error(self.plan.path(ordinal), f"listed only in part: {reason(error)}")
             children = [child for child in children if child[2] < first + len(names)]
         self.plan.set_listing(ordinal, names, bytes(types))

@@ -126,6 +126,11 @@ class _Channel:
     def send(self, message: FromWorker) -> None:
         self.messages.append(message)
 
+    @staticmethod
+    def fileno() -> int:
+        """What a copy of this process closes: its standard error, which is of no use to it."""
+        return 2
+
     def take_descriptors(self, count: int) -> list[int]:
         taken, self._descriptors = self._descriptors[:count], self._descriptors[count:]
         assert len(taken) == count

@@ -1,0 +1,145 @@
+"""Which entries of a plan have changed since a moment: one stat each, by two processes where there are processors.
+
+Theory of operation: a forked copy of the worker begins at the last entry, the worker at the first, and each notes in
+shared memory how far it is and what it has found. They take slices of a directory, and a slice counts when it is done.
+The worker goes on until the two parts meet, so a copy that fails or dies costs time only; what both look at is found
+twice. The copy leaves when it has met the worker, or the worker is gone.
+"""
+
+import mmap
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from mover.data.dump_format import DT_DIRECTORY, FIRST_INUMBER
+from mover.data.open_directories import OpenDirectories
+from mover.data.plan import Plan
+
+WORTH_ENTRIES: Final = 10_000  # below that the fork costs more than it gains
+_SLICE: Final = 2_048
+_FORWARD: Final = 0  # entries before this one are done, by the worker
+_BACKWARD: Final = 1  # entries from this one on are done, by the copy
+_PROGRESS_BYTES: Final = 16
+
+
+class _Slice(NamedTuple):
+    ordinal: int
+    first: int  # place of the first entry: its key less FIRST_INUMBER
+    names: list[bytes]
+    types: bytes
+
+
+def find_changes(plan: Plan, root: int, since_ns: int, check: Callable[[], None], private_fd: int) -> bytearray:
+    """For the entry with key FIRST_INUMBER + k, 1 = it is no directory and changed then or later, or cannot be seen.
+
+    Args:
+        root: descriptor of the root directory.
+        check: called now and then; may raise to end it.
+        private_fd: what a copy of the worker must not hold, the control socket.
+    """
+    size = len(plan.inodes)
+    if not size:
+        return bytearray()
+    with (
+        mmap.mmap(-1, _PROGRESS_BYTES + size) as shared,
+        memoryview(shared) as whole,
+        whole[:_PROGRESS_BYTES].cast("Q") as progress,
+        whole[_PROGRESS_BYTES:] as changed,
+    ):
+        progress[_BACKWARD] = size
+        work = _Work(plan, root, since_ns, progress, changed)
+        copy = _fork_copy(work, private_fd) if size >= WORTH_ENTRIES and len(os.sched_getaffinity(0)) > 1 else 0
+        try:
+            work.forward(check)
+        finally:
+            progress[_FORWARD] = size
+            if copy:
+                os.waitpid(copy, 0)
+        return bytearray(changed)
+
+
+def _fork_copy(work: "_Work", private_fd: int) -> int:
+    """The process that begins at the end; 0 = there is none to be had, and the worker does all of it."""
+    worker = os.getpid()
+    sys.stderr.flush()
+    try:
+        process = os.fork()
+    except OSError:
+        return 0
+    if process:
+        return process
+    status = 1
+    try:
+        os.close(private_fd)  # with it open here, control would not see at once that the worker died
+        work.backward(worker)
+        status = 0
+    except Exception:  # noqa: BLE001 - nothing of the copied worker may run on
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
+class _Work:
+    """What both processes do, each with directories of its own."""
+
+    def __init__(self, plan: Plan, root: int, since_ns: int, progress: memoryview, changed: memoryview) -> None:
+        self._plan = plan
+        self._root = root
+        self._since_ns = since_ns
+        self._progress = progress
+        self._changed = changed
+
+    def forward(self, check: Callable[[], None]) -> None:
+        """From the first entry on, to where the copy has come."""
+        directories = OpenDirectories(self._plan, self._root)
+        try:
+            for part in self._slices(range(len(self._plan)), 1):
+                if part.first >= self._progress[_BACKWARD]:
+                    return
+                check()
+                self._look(directories, part)
+                self._progress[_FORWARD] = part.first + len(part.names)
+        finally:
+            directories.close()
+
+    def backward(self, worker: int) -> None:
+        """From the last entry on, to where the worker has come."""
+        directories = OpenDirectories(self._plan, self._root)
+        for part in self._slices(range(len(self._plan) - 1, -1, -1), -1):
+            if part.first + len(part.names) <= self._progress[_FORWARD] or os.getppid() != worker:
+                return
+            self._look(directories, part)
+            self._progress[_BACKWARD] = part.first
+
+    def _slices(self, ordinals: range, step: int) -> Iterator[_Slice]:
+        plan = self._plan
+        for ordinal in ordinals:
+            types = plan.types[ordinal]
+            if not types:
+                continue
+            names, first = plan.entry_names(ordinal), plan.firsts[ordinal] - FIRST_INUMBER
+            for start in range(0, len(names), _SLICE)[::step]:
+                end = start + _SLICE
+                yield _Slice(ordinal, first + start, names[start:end], types[start:end])
+
+    def _look(self, directories: OpenDirectories, part: _Slice) -> None:
+        changed, since_ns, look = self._changed, self._since_ns, os.stat
+        place = part.first - 1
+        try:
+            directory = directories.open(part.ordinal)
+        except OSError:
+            directory = -1  # every stat will fail; reading them will report it
+        for name, kind in zip(part.names, part.types, strict=True):
+            place += 1
+            if kind == DT_DIRECTORY:
+                continue
+            try:
+                stat = look(name, dir_fd=directory, follow_symlinks=False)
+            except OSError:
+                changed[place] = 1
+            else:
+                if stat.st_ctime_ns >= since_ns or stat.st_mtime_ns >= since_ns:
+                    changed[place] = 1
