@@ -1,7 +1,7 @@
 """The index beside a cartridge (``.idx``): its map and the tape's position as they were at the last close.
 
 Only a copy of what a walk through the cartridge finds: it is believed when the cartridge's inode, size and time of
-change are the ones it names, and is made again otherwise.
+change are the ones it names and its last record or filemark lies where the map says, and is made again otherwise.
 """
 
 import os
@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from mover.tape.tape_map import TapeFile, TapeMap
+from mover.tape.tape_map import TapeFile, TapeMap, extent
 
 SUFFIX: Final = ".idx"
 _MAGIC: Final = b"mover tape index 1\n"
@@ -68,7 +68,20 @@ def read_index(fd: int, path: str) -> Index | None:
         return None
     if (index.inode, index.size, index.mtime_ns) != (status.st_ino, status.st_size, status.st_mtime_ns):
         return None
-    return index
+    return index if _ends_so(fd, index.tape_map()) else None
+
+
+def _ends_so(fd: int, tape: TapeMap) -> bool:
+    """Whether the cartridge ends as the map says: with a record between its length words, or with a filemark."""
+    last = tape.last
+    try:
+        if last.records:
+            offset, word, _ = last.place(last.records - 1)
+            found = os.pread(fd, 4, offset) + os.pread(fd, 4, offset + extent(word) - 4)
+            return found == word.to_bytes(4, "little") * 2
+        return not tape.marks or os.pread(fd, 4, last.start - 4) == bytes(4)
+    except OSError:
+        return False  # the walk meets it again, and tells
 
 
 def write_index(fd: int, path: str, index: Index) -> None:

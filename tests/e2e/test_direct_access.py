@@ -121,6 +121,16 @@ async def test_every_kind_of_entry_by_the_catalogue(backed_up: Site) -> None:
     assert result.bytes_processed < BULK
 
 
+@pytest.mark.parametrize("version", [3, 4])
+async def test_the_whole_backup_by_its_root(backed_up: Site, version: int) -> None:
+    site, target = backed_up, backed_up.target()
+    with trio.fail_after(DEADLINE_S):
+        given = site.session(version, three_way=False)
+        result = await run_recover(RecoverOptions(destination=str(target), names=["/"], direct=True, **given))  # type: ignore[arg-type] # as named
+    assert (result.requested, result.recovered, result.failed) == (1, 1, [])
+    assert compare_trees(site.source, target).differences == []
+
+
 @pytest.mark.peer("ndmjob")
 @pytest.mark.parametrize(
     ("flags", "way"),

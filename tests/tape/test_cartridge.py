@@ -206,6 +206,21 @@ def test_the_index_of_another_state_is_not_believed(path: Path) -> None:
         cartridge.abandon()
 
 
+@pytest.mark.parametrize("tape", [[b"a" * 100, b"b" * 50], [b"a" * 99], [b"a" * 100, None], [None]])
+def test_an_index_is_not_believed_where_the_cartridge_ends_otherwise(path: Path, tape: tap.Tape) -> None:
+    """Same file, size and time, as a copy onto it with its times leaves them."""
+    cartridge = opened(path)
+    append(cartridge, *tape)
+    cartridge.close((0, 0), "d0 1")
+    status = path.stat()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-2] + bytes([whole[-2] ^ 1]) + whole[-1:])
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    cartridge = opened(path, writable=False)
+    assert cartridge.kept is None
+    cartridge.abandon()
+
+
 def test_the_index_goes_before_the_first_change(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cartridge = opened(path)
     append(cartridge, b"ab")
