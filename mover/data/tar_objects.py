@@ -107,12 +107,13 @@ def _small_packer(extended: _Extended, prefix: bytes) -> PackSmall:
         slot: memoryview, position: int, offset: int, inumber: int, name: bytes, mode: int, uid: int, gid: int,
         size: int, blocks: int, atime: int, mtime: int, ctime: int, stat: os.stat_result,
     ) -> None:  # fmt: skip
-        m_low = stat.st_mtime_ns - mtime * _BILLION
-        a_low = stat.st_atime_ns - atime * _BILLION
-        c_low = stat.st_ctime_ns - ctime * _BILLION
         numbers = _NUMBERS % (mode & 0o7777, uid, gid, size, mtime)
         if mtime >= _TEN_DIGITS and atime >= _TEN_DIGITS and ctime >= _TEN_DIGITS and len(numbers) == 48:
-            records = _TIMES % (mtime, m_low, atime, a_low, ctime, c_low)
+            records = _TIMES % (
+                mtime, stat.st_mtime_ns % _BILLION,
+                atime, stat.st_atime_ns % _BILLION,
+                ctime, stat.st_ctime_ns % _BILLION,
+            )  # fmt: skip
             header, after = times_header, times_padding
         else:
             inode = Inode(mode, 1, uid, gid, size, stat.st_atime_ns, stat.st_mtime_ns, stat.st_ctime_ns)

@@ -19,7 +19,7 @@ from tests.data.test_tar_backup import members
 from tests.support import peers
 from tests.support.histories import History, Life, Round, Step, chain, histories
 
-EXAMPLES = int(os.environ.get("MOVER_HISTORIES", "15"))
+EXAMPLES = int(os.environ.get("MOVER_HISTORIES", "12"))
 """How many histories the property test lives through."""
 
 

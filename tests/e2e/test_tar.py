@@ -3,6 +3,7 @@
 import json
 import subprocess
 from pathlib import Path
+from typing import Any  # a JSON document
 
 import pytest
 
@@ -31,40 +32,67 @@ def mover(*arguments: str) -> str:
     return done.stdout
 
 
+def backup_of_type_tar(shm: Path, login: Login, data: Server, tape: Server, *more: str) -> dict[str, Any]:
+    """Backs ``tree`` up to the next tape file; what the command says of it."""
+    secret = shm / "password"
+    secret.touch(mode=0o600)
+    secret.write_text(login.password)
+    hosts = ["--host", data.address, *([] if data is tape else ["--tape-host", tape.address])]
+    said: dict[str, Any] = json.loads(
+        mover(
+            "backup", str(shm / "tree"), "--type", "tar", *hosts, "--user", login.user, "--password-file", str(secret),
+            "--drive", "vtl0/drive0", "--catalogue", str(shm / "catalogue"), "--json", *more,
+        )
+    )  # fmt: skip
+    return said
+
+
+def extract(shm: Path, tape: Server, number: int, place: Path) -> None:
+    """Lays the stream in a tape file over a directory, with GNU tar."""
+    (cartridge,) = [path for path in (tape.config.parent / "tapes").glob("*.tap") if path.stat().st_size]
+    stream = shm / "stream.tar"
+    mover("tape", "extract", str(cartridge), "--output", str(stream), "--file", str(number))
+    command = [str(peers.require("tar")), "--acls", "--xattrs", "--xattrs-include=*", "--warning=no-timestamp", "-xpGf"]
+    subprocess.run([*command, stream, "-C", place], check=True, timeout=TIME_LIMIT_S)
+
+
 @pytest.mark.slow
 @pytest.mark.peer("tar")
 def test_a_backup_and_what_tar_makes_of_it(ends: tuple[Server, Server], login: Login, shm: Path) -> None:
     data, tape = ends
     made = make_tree(shm / "tree", wide=200, huge_sparse=False, sub_microsecond=True)
-    secret, catalogue = shm / "password", shm / "catalogue"
-    secret.touch(mode=0o600)
-    secret.write_text(login.password)
-    hosts = ["--host", data.address, *([] if data is tape else ["--tape-host", tape.address])]
-    backup = json.loads(
-        mover(
-            "backup", str(shm / "tree"), "--type", "tar", *hosts, "--user", login.user, "--password-file", str(secret),
-            "--drive", "vtl0/drive0", "--catalogue", str(catalogue), "--json",
-        )
-    )  # fmt: skip
+    backup = backup_of_type_tar(shm, login, data, tape)
     variables = [name for name, _ in backup["env"]]
     assert {"MOVER_DUMP_ID", "PATHNAME_SEPARATOR"} <= set(variables)
     job = str(backup["job"])
-    listed = json.loads(mover("list", "--job", job, "--catalogue", str(catalogue), "--json"))["entries"]
+    listed = json.loads(mover("list", "--job", job, "--catalogue", str(shm / "catalogue"), "--json"))["entries"]
     sockets = sockets_in(shm / "tree")
     assert len(listed) == made.entries - len(sockets)
-    (cartridge,) = [path for path in (tape.config.parent / "tapes").glob("*.tap") if path.stat().st_size > 100_000]
-    mover("tape", "extract", str(cartridge), "--output", str(shm / "stream.tar"))
     place = shm / "restored"
     place.mkdir()
-    subprocess.run(
-        [
-            peers.require("tar"), "--acls", "--xattrs", "--xattrs-include=*", "--warning=no-timestamp",
-            "-xpf", shm / "stream.tar", "-C", place,
-        ],
-        check=True, timeout=TIME_LIMIT_S,
-    )  # fmt: skip
+    extract(shm, tape, 0, place)
     different = compare_trees(shm / "tree", place).differences
     assert [(one.path, one.what) for one in different] == [(path, "missing") for path in sockets]
+
+
+@pytest.mark.slow
+@pytest.mark.peer("tar")
+def test_levels_of_it_laid_over_each_other(local: Server, login: Login, shm: Path) -> None:
+    tree, place = shm / "tree", shm / "restored"
+    place.mkdir()
+    (tree / "below/deep").mkdir(parents=True)
+    for name in ("stays", "goes", "below/deep/file"):
+        (tree / name).write_bytes(name.encode() * 10_000)
+    first = backup_of_type_tar(shm, login, local, local)
+    (tree / "goes").unlink()
+    (tree / "below").rename(tree / "moved")
+    (tree / "new").symlink_to("stays")
+    second = backup_of_type_tar(shm, login, local, local, "--level", "1")
+    assert not any("full backup" in line["text"] for line in second["log"])
+    assert second["bytes-processed"] < first["bytes-processed"]
+    for number in (0, 1):
+        extract(shm, local, number, place)
+    assert compare_trees(tree, place, time_granularity_ns=1).differences == []
 
 
 @pytest.mark.parametrize("version", [2, 3, 4])
