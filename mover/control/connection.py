@@ -262,7 +262,7 @@ class Connection:
                     if event.code in _STATES and not self.data_ports.listening:
                         await self._answer(event)
                     else:
-                        await self._answer_reading_ahead(event)
+                        await self._answer_and_read_ahead(event)
                 finally:
                     self._busy = False
                     self._last_request = time.monotonic()
@@ -295,22 +295,18 @@ class Connection:
         if self._answer_sent:
             self._answer_sent.unpark_all()
 
-    async def _answer_reading_ahead(self, request: Request) -> None:
-        """Answer what may have to wait for somebody else."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._incoming.read_ahead)
-            await (self._answer_slow(request) if request.code >> 8 in _SLOW else self._answer(request))
-            nursery.cancel_scope.cancel()
-
-    async def _answer_slow(self, request: Request) -> None:
-        """Answer what may wait for a device for hours; a DMA that asks for states meanwhile gets them."""
+    async def _answer_and_read_ahead(self, request: Request) -> None:
+        """Answer what may wait for others, for a device for hours; a DMA that asks for states meanwhile gets them."""
         done = trio.Event()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._answer_meanwhile, done)
+            reading = self._incoming.read_ahead(nursery)
+            if request.code >> 8 in _SLOW:
+                nursery.start_soon(self._answer_meanwhile, done)
             try:
                 await self._answer(request)
             finally:
-                done.set()
+                done.set()  # not by a cancel: it may be in the midst of a reply
+                reading.cancel()
 
     async def _answer_meanwhile(self, done: trio.Event) -> None:
         """Once the device takes long: answer GET_STATE of DATA and MOVER, until anything else comes, which waits."""

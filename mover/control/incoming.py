@@ -100,16 +100,22 @@ class Incoming:
         elif chunk is not None:
             self._ended = True
 
-    async def read_ahead(self) -> None:
-        """Read on while a message is handled, until all has come or this is cancelled."""
-        self._reading_ahead = True
+    def read_ahead(self, nursery: trio.Nursery) -> trio.CancelScope:
+        """Read on while a message is handled, until all has come or what is returned is cancelled."""
+        self._reading_ahead = True  # now: nobody else reads any more, also while the task has not begun
+        scope = trio.CancelScope()
+        nursery.start_soon(self._read_ahead, scope)
+        return scope
+
+    async def _read_ahead(self, scope: trio.CancelScope) -> None:
         try:
-            while not self._ended:
-                if len(self._chunks) >= CHUNKS_AHEAD:
-                    await self._moved.park()
-                    continue
-                await self._receive()
-                self._moved.unpark_all()
+            with scope:
+                while not self._ended:
+                    if len(self._chunks) >= CHUNKS_AHEAD:
+                        await self._moved.park()
+                        continue
+                    await self._receive()
+                    self._moved.unpark_all()
         finally:
             self._reading_ahead = False
             self._moved.unpark_all()

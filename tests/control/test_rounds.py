@@ -16,7 +16,13 @@ from mover.control.outbox import Outbox
 from mover.control.workers import Supervisor
 from mover.ndmp.client import ClientProtocol
 from mover.ndmp.enums import MessageCode
-from mover.ndmp.messages import ConnectClientAuthRequest, ConnectOpenRequest, DataGetStateRequest
+from mover.ndmp.messages import (
+    Body,
+    ConnectClientAuthRequest,
+    ConnectOpenRequest,
+    DataGetStateRequest,
+    TapeWriteRequest,
+)
 from mover.ndmp.messages.common import AuthText
 from mover.ndmp.server import Request, ServerProtocol
 from tests.fuzz import fakes
@@ -45,9 +51,9 @@ def incoming(stream: fakes.ControlStream) -> Incoming:
     return Incoming(protocol, cast("ControlStream", stream), structlog.get_logger(), lambda: None)
 
 
-def requests(count: int) -> bytes:
+def requests(count: int, body: Body = ASK) -> bytes:
     protocol = ClientProtocol()
-    return b"".join(protocol.request(ASK)[1] for _ in range(count))
+    return b"".join(protocol.request(body)[1] for _ in range(count))
 
 
 async def test_a_request_for_a_state_costs_one_step_of_one_task() -> None:
@@ -119,12 +125,13 @@ async def test_file_history_lets_others_run() -> None:
 async def test_what_is_read_ahead_is_bounded_and_none_of_it_is_lost() -> None:
     stream = fakes.ControlStream()
     comes = incoming(stream)
-    count = CHUNK_BYTES * (CHUNKS_AHEAD + 4) // len(requests(1))
-    everything = requests(count)
+    large = TapeWriteRequest(bytes(5000))
+    count = CHUNK_BYTES * (CHUNKS_AHEAD + 4) // len(requests(1, large))
+    everything = requests(count, large)
     stream.push(everything)
     with trio.fail_after(DEADLINE_S):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(comes.read_ahead)
+            comes.read_ahead(nursery)
             await wait_all_tasks_blocked()
             assert stream.waiting == len(everything) - CHUNK_BYTES * CHUNKS_AHEAD
             assert isinstance(await comes.next(), Request)  # which makes room
@@ -144,7 +151,7 @@ async def test_a_reset_is_seen_while_a_message_is_handled() -> None:
     comes = Incoming(ServerProtocol(), cast("ControlStream", stream), structlog.get_logger(), lost.set)
     with trio.fail_after(DEADLINE_S):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(comes.read_ahead)
+            comes.read_ahead(nursery)
             await wait_all_tasks_blocked()
             stream.reset()
             await lost.wait()
@@ -162,7 +169,7 @@ async def test_who_asks_while_another_reads_ahead_gets_what_comes() -> None:
 
     with trio.fail_after(DEADLINE_S):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(comes.read_ahead)
+            comes.read_ahead(nursery)
             nursery.start_soon(ask, stream.end)
             await wait_all_tasks_blocked()
             assert got == []
