@@ -23,7 +23,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 _U32 = struct.Struct(">I")
 _I32 = struct.Struct(">i")
 ELEMENTS_MAX: Final = 1 << 16
-"""Most elements of an array: six times the longest name list known; decoding them takes a good part of a second."""
+"""Most elements of an array: six times the longest name list known; decoding them takes a tenth of a second."""
 _PADS = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 
