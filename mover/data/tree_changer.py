@@ -244,8 +244,8 @@ class TreeChanger:
                 os.rename(name, b"%d" % number, src_dir_fd=source, dst_dir_fd=self._stash_fd())
             except OSError as error:
                 del changes.sources[number]
-                if not self._catalogue.contains(number):  # else it comes anew
-                    self._fail(parent, name, "cannot be renamed", error)
+                if not isinstance(error, FileNotFoundError) or not self._catalogue.contains(number):
+                    self._fail(parent, name, "cannot be renamed", error)  # else it is as it should be, and comes anew
             else:
                 self._aside.add(number)
 
@@ -335,9 +335,11 @@ class TreeChanger:
                     self._fail(new.parent, new.name, "cannot be put into its place", error)
             else:
                 self.renamed += 1
-        for number in self._changes.sources.keys() & self._aside:
-            if number not in kept:
+        for number in (self._changes.sources.keys() & self._aside) - kept:
+            try:
                 remove(self._stash, b"%d" % number)
+            except OSError as error:
+                self._fail(_STASH, b"%d" % number, "cannot be removed", error)
 
     def _tell_of_unknown(self) -> None:
         for new in self._changes.unknown:

@@ -1,5 +1,6 @@
 """Levels of dumps recovered one over the other: the destination becomes what the source was, or nothing is touched."""
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -384,3 +385,57 @@ def live_and_recover(directory: Path, history: History, dumper: Dumper, monkeypa
         for place in chain(history, turn):
             assert_well(destination.recover(streams[place]))
         assert_equal(life.tree, destination.path)
+
+
+def change_much(source: Path) -> None:
+    """Something of everything that a level can do."""
+    rename_and_use_the_name_again(source)
+    shutil.rmtree(source / "gone")
+    swap(source / "top", source / "b")
+    (source / "c/link").rename(source / "link")
+    os.link(source / "c/deep/inner", source / "also-inner")
+    (source / "symlink").unlink()
+    write(source / "symlink/now", "a directory")
+
+
+CALLS = ["rename", "unlink", "rmdir", "mkdir", "link"]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_call_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """Each one in turn: it is told of, and where the destination is not as it should be the chain is at its end."""
+    real = getattr(os, call)
+    turn = 0
+    while True:
+        directory = tmp_path / f"{turn}"
+        directory.mkdir()
+        pair = Pair(directory)
+        start(pair.source)
+        pair.go(0)
+        change_much(pair.source)
+        stream = pair.dumper.dump(1)
+        left = turn
+
+        def fails(*arguments: object, **keywords: object) -> object:
+            nonlocal left
+            left -= bool(keywords)  # those by descriptor are the recover's
+            if keywords and left == -1:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return real(*arguments, **keywords)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, call, fails)
+            outcome = pair.destination.recover(stream)
+        assert outcome.finished.reason == 1
+        assert "error of its own" not in outcome.finished.text
+        if left >= 0:
+            break  # there were no more of them
+        if outcome.finished.errors:
+            assert b"EIO" in outcome.text()
+            assert outcome.status == {b"": 5}
+        else:
+            assert_equal(pair.source, pair.destination.path)
+            write(pair.source / "c/last", "last")
+            pair.go(2)
+        turn += 1
+    assert turn
