@@ -227,7 +227,14 @@ class _Job:
             self._report.say(LogType.NORMAL, "a tar stream is read from its beginning, DIRECT=y or not")
         options = recover_options(message.env)
         self._tar = self._recoverer = TarJob(self._consumer, self._report, self._publish)
-        halt, text = self._tar.recover(requests, writer, message, writes=options.writes, lists=options.lists)
+        halt, text = self._tar.recover(
+            requests,
+            writer,
+            message,
+            writes=options.writes,
+            lists=options.lists,
+            private_fd=self._channel.fileno(),
+        )
         return halt, text or self._summary()
 
     def _recover_by_either_way(

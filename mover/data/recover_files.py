@@ -8,6 +8,7 @@ Everything else goes header by header through :meth:`FileRecoverer.step`, which 
 import os
 import stat
 from bisect import bisect_left
+from functools import partial
 from mmap import mmap
 from typing import Final
 
@@ -29,7 +30,7 @@ from mover.data.recover_headers import EXTENSION_BYTE, HEAD, read_tail
 from mover.data.recover_plan import BEYOND, Plan
 from mover.data.recover_report import RecoverReport
 from mover.data.recover_stream import RecordReader, is_map
-from mover.data.second_writer import SHARE, WORTH_ENTRIES, Left, Shared
+from mover.data.second_writer import SHARE, WORTH_ENTRIES, Left, Shared, make_share
 from mover.data.stream_blocks import StreamBroken
 from mover.data.tree_writer import TreeWriter, remove
 from mover.ring import Consumer
@@ -190,7 +191,14 @@ class FileRecoverer:
         reader, source = self._reader, self._reader.source
         assert isinstance(source, Consumer)
         try:
-            shared = Shared(reader, source, self._plan, self._writer, self._private_fd, self._settle)
+            shared = Shared(
+                reader,
+                source,
+                len(self._plan.names),
+                self._private_fd,
+                partial(make_share, reader, self._plan, self._writer),
+                self._settle,
+            )
         except OSError as error:
             self._report.log(LogType.WARNING, f"without a second writer: {error.strerror}".encode())
             return

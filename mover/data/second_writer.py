@@ -1,7 +1,8 @@
 """A second writer for small files: a forked copy of the worker that reads the same slots and makes its share of them.
 
 Theory of operation: both processes step over every header of every slot, which is cheap, and decide by the same rule
-(:data:`SHARE`, see the loop here and the one in :mod:`mover.data.recover_files`) whose a file is. The second writer
+(:data:`SHARE`, see the loop here and the one in :mod:`mover.data.recover_files`; for tar streams those in
+:mod:`mover.data.tar_recover_second` and :mod:`mover.data.tar_recover`) whose a file is. The second writer
 only makes what is simple, marks what it has made in shared memory, and says nothing else. Over a socket pair the
 worker tells it of each slot it has taken, and it tells when it is through with one; only then the worker looks at the
 marks, makes what is missing by itself, with all its reporting, and gives the slot back. So a second writer that
@@ -31,7 +32,7 @@ from mover.data.object_maker import FILE_FLAGS
 from mover.data.recover_headers import EXTENSION_BYTE, HEAD, read_tail
 from mover.data.recover_plan import Plan
 from mover.data.recover_stream import RecordReader
-from mover.data.stream_blocks import StreamBroken
+from mover.data.stream_blocks import BlockReader, StreamBroken
 from mover.data.tree_writer import TreeWriter, remove
 from mover.ring import Consumer, Entry
 
@@ -80,17 +81,19 @@ class Shared:
 
     def __init__(
         self,
-        reader: RecordReader,
+        reader: BlockReader,
         consumer: Consumer,
-        plan: Plan,
-        writer: TreeWriter,
+        marks: int,
         private_fd: int,
+        work: Callable[[mmap.mmap], None],
         settle: Callable[[memoryview, list[Left], mmap.mmap], None],
     ) -> None:
         """Fork the second writer.
 
         Args:
+            marks: bytes in which it marks what it has made.
             private_fd: what it must not hold, the control socket.
+            work: what it does, with the reader and those marks.
             settle: called with a slot, the files left in it and the marks of those made, when both are through.
 
         Raises:
@@ -99,7 +102,7 @@ class Shared:
         self.consumer = consumer
         self.alive = True
         self.left: list[Left] = []
-        self._made = mmap.mmap(-1, len(plan.names))
+        self._made = mmap.mmap(-1, marks)
         self._settle_slot = settle
         self._slot = reader.slot_at_hand()
         self._held: deque[_Held] = deque()
@@ -114,7 +117,7 @@ class Shared:
             raise
         if not self._process:
             self._socket.close()
-            _be_the_second_writer(reader, consumer, plan, writer, private_fd, theirs, self._made)
+            _be_the_second_writer(reader, consumer, private_fd, theirs, work, self._made)
         theirs.close()
 
     def peek(self) -> Entry:
@@ -177,12 +180,11 @@ class Shared:
 
 
 def _be_the_second_writer(
-    reader: RecordReader,
+    reader: BlockReader,
     consumer: Consumer,
-    plan: Plan,
-    writer: TreeWriter,
     private_fd: int,
     sock: socket.socket,
+    work: Callable[[mmap.mmap], None],
     made: mmap.mmap,
 ) -> None:
     """Never returns."""
@@ -192,7 +194,7 @@ def _be_the_second_writer(
         os.close(private_fd)
         reader.source = _Following(consumer, sock)
         reader.on_slot = _nothing
-        _make_share(reader, plan, writer, made)
+        work(made)
         status = 0
     except (StreamBroken, ConnectionError):
         status = 0  # the worker meets the same and reports it, or is gone
@@ -207,7 +209,7 @@ def _nothing() -> None:
     """The worker publishes the gauges."""
 
 
-def _make_share(reader: RecordReader, plan: Plan, writer: TreeWriter, made: mmap.mmap) -> None:
+def make_share(reader: RecordReader, plan: Plan, writer: TreeWriter, made: mmap.mmap) -> None:
     """Make this process's share of the simple files; returns at the first header that is not in order, or the END."""
     inumbers, places, names, targets = plan.inumbers, plan.places, plan.names, plan.targets
     unpack = HEAD.unpack_from

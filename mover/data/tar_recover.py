@@ -10,24 +10,30 @@ import os
 import stat
 from array import array
 from collections.abc import Callable, Iterator
+from functools import partial
+from mmap import mmap
 from typing import Final
 
 from mover.data.beneath import components
-from mover.data.codes import RecoveryStatus
+from mover.data.codes import LogType, RecoveryStatus
 from mover.data.dump_identity import DUMP_ID
 from mover.data.object_maker import FILE_FLAGS, ObjectMaker, Unfinished
-from mover.data.recover_plan import Plan, Target
+from mover.data.recover_plan import Plan
 from mover.data.recover_report import RecoverReport, Request
+from mover.data.second_writer import SHARE, Left, Shared
 from mover.data.stream_blocks import StreamRefused
 from mover.data.tar_format import BLOCK_BYTES, EXTENDED_PREFIX, IDENTITY_NAME
 from mover.data.tar_recover_kept import KeptObjects
 from mover.data.tar_recover_members import KIND_HARD_LINK, Member, MemberReader
-from mover.data.tar_recover_places import DEPTH_MAX, Parts, Places, Spot
+from mover.data.tar_recover_places import DEPTH_MAX, Parts, Places, Spot, directory_of, key_of
+from mover.data.tar_recover_second import make_share
 from mover.data.tar_recover_small import HEAD_BYTES, SmallHeads
 from mover.data.tree_writer import TreeWriter, remove
+from mover.ring import Consumer
 from mover.workers.messages import Pairs
 
 _SYMLINK_BYTES_MAX: Final = 4095
+_WORTH_FILES: Final = 1_000  # small files that have passed: there may be as many more
 _OWN_NAME: Final = EXTENDED_PREFIX + b"/" + IDENTITY_NAME
 
 
@@ -44,10 +50,12 @@ class TarRecoverer:
         recursive: bool = True,
         writes: bool = True,
         tell: Callable[[bytes], None] | None = None,
+        private_fd: int = -1,
     ) -> None:
         """Make ready.
 
         Args:
+            private_fd: the control socket, which a second writer must not keep; -1 = work alone.
             recursive: directories with contents.
             writes: things are made; else the stream is read as if they were.
             tell: called with the path of everything that the list wants, when it was made or would have been.
@@ -63,6 +71,11 @@ class TarRecoverer:
         self._objects = ObjectMaker(reader, self._plan, writer, report)
         self._made: set[int] = set()  # see _key
         self._heads = SmallHeads()
+        self._serial = 0  # small files that were met
+        self._private_fd = private_fd
+        self._shared: Shared | None = None
+        self._left: dict[int, int] = {}  # number -> key of those left to the second writer
+        self._pending: set[int] = set()  # those keys
         self._kept = KeptObjects(writer, report, requests[0].name.target.volume)
         self._current: Unfinished | None = None
         self._last: Spot | None = None
@@ -84,11 +97,14 @@ class TarRecoverer:
         member = self._reader.next()
         if wrong := wrong_stream(self._reader.identity, env):
             raise StreamRefused(wrong)
-        while member is not None:
-            self._take(member)
-            if self._reader.times and self._writes and self._tell is None:
-                self._make_small_files()
-            member = self._reader.next()
+        try:
+            while member is not None:
+                self._take(member)
+                if self._reader.times and self._writes and self._tell is None:
+                    self._make_small_files()
+                member = self._reader.next()
+        finally:
+            self._stop_second_writer()
 
     def abandon(self) -> None:
         """The stream ended too early: what was being made is incomplete, and what else would have come is not known."""
@@ -118,22 +134,25 @@ class TarRecoverer:
 
         Whatever is different in any way is left where it is, to be taken as a member.
         """
+        self._start_second_writer()
+        shared = self._shared if self._shared is not None and self._shared.alive else None
         reader, heads, report, made = self._reader, self._heads, self._report, self._made
-        read, extended = heads.read, reader.times
+        size_of, name_of, times_of, extended = heads.size, heads.name, heads.times_ns, reader.times
         view, pos, end = reader.view, reader.pos, reader.end
         open_file, write, set_times, close = os.open, os.write, os.utime, os.close
         uid, gid = self._writer.attributes.uid, self._writer.attributes.gid
-        prefix, place, directory, key = b"", None, -1, 0
+        prefix, place, directory, key, view_at = b"", None, -1, 0, reader.view_at
         files = file_bytes = 0
-        while end - pos >= HEAD_BYTES and (found := read(view, pos, extended)) is not None:
-            name, size, atime_ns, mtime_ns = found
+        pending, serial, share = self._pending, self._serial, SHARE if shared is not None else 0
+        while end - pos >= HEAD_BYTES and (size := size_of(view, pos, extended)) >= 0:
             body = pos + HEAD_BYTES
             after = body + (size + BLOCK_BYTES - 1 & -BLOCK_BYTES)
             if after > end:
                 break
+            serial += 1
             if heads.prefix != prefix:
                 prefix = heads.prefix
-                target, key = self._place_of(prefix)
+                target, key = directory_of(self.places, prefix)
                 if target is None:
                     place = None
                 elif target is False or target is True or target.inherits:
@@ -144,16 +163,32 @@ class TarRecoverer:
                     except OSError:
                         break  # the general way meets it again, and reports it
             if place is not None:
-                if heads.uid != uid or heads.gid != gid or heads.mode & ~0o777:
+                name = name_of()
+                if not name or heads.uid != uid or heads.gid != gid or heads.mode & ~0o777:
+                    break
+                file_key = hash((key, name))
+                if file_key in pending:
+                    break  # the same name again
+                if (serial - 1) & share:
+                    assert shared is not None
+                    shared.left.append((view_at + pos, serial - 1, size))
+                    self._left[serial - 1] = file_key
+                    pending.add(file_key)
+                    pos = after
+                    continue
+                times_ns = times_of(view, pos)
+                if times_ns is None:
                     break
                 try:
                     fd = open_file(name, FILE_FLAGS, heads.mode, dir_fd=directory)
                 except OSError:
-                    break  # it exists, or the like
+                    # It exists, perhaps as made ahead of this process from what comes later: from here on alone.
+                    self._stop_second_writer()
+                    break
                 whole = False
                 try:
                     if not size or write(fd, view[body : body + size]) == size:
-                        set_times(fd, ns=(atime_ns, mtime_ns))
+                        set_times(fd, ns=times_ns)
                         whole = True
                 except OSError:
                     whole = False  # the general way meets it again
@@ -161,26 +196,60 @@ class TarRecoverer:
                 if not whole:
                     remove(directory, name)
                     break
-                made.add(hash((key, name)))
+                made.add(file_key)
                 files += 1
                 file_bytes += size
             pos = after
         reader.pos = pos
+        self._serial = serial
         report.files += files
         report.file_bytes += file_bytes
         if files and place is not None:
             self._last = Spot(place, name)
 
-    def _place_of(self, prefix: bytes) -> "tuple[Target | bool | None, int]":
-        """As ``Places.alone``, with what stands for the directory in the keys of what is in it."""
+    def _start_second_writer(self) -> None:
+        """Share the work with a second process where there is much of it and a second processor."""
+        if self._private_fd < 0 or self._serial < _WORTH_FILES or len(os.sched_getaffinity(0)) < 2:
+            return
+        reader, source, private_fd = self._reader, self._reader.source, self._private_fd
+        self._private_fd = -1  # once in a recover
+        assert isinstance(source, Consumer)
+        marks = 1 << (source.slots * (source.slot_bytes // HEAD_BYTES + 1)).bit_length()
+        work = partial(make_share, reader, self.places, self._writer, self._serial)
         try:
-            parts = components(prefix)
-        except ValueError:
-            return False, 0
-        if prefix.startswith(b"/"):
-            return False, 0
-        target = self.places.alone(parts)
-        return target, _directory_key(target.request, parts) if isinstance(target, Target) else 0
+            self._shared = reader.source = Shared(reader, source, marks, private_fd, work, self._settle)
+        except OSError as error:
+            self._report.log(LogType.WARNING, f"without a second writer: {error.strerror}".encode())
+
+    def _stop_second_writer(self) -> None:
+        """Go on alone, with all made that was left to it."""
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            try:
+                shared.finish()
+            finally:
+                self._reader.source = shared.consumer
+
+    def _settle(self, slot: memoryview, left: list[Left], marks: mmap) -> None:
+        """Count what the second writer has made of a slot, and make the rest."""
+        report, reader, made, mask = self._report, self._reader, self._made, len(marks) - 1
+        for at, serial, size in left:
+            key = self._left.pop(serial)
+            self._pending.discard(key)
+            if marks[serial & mask]:
+                marks[serial & mask] = 0
+                made.add(key)
+                report.files += 1
+                report.file_bytes += size
+                continue
+            with slot[at : at + HEAD_BYTES + (size + BLOCK_BYTES - 1 & -BLOCK_BYTES)] as blocks:
+                before = reader.revisit(blocks)
+                try:
+                    member = reader.next()
+                    if member is not None:
+                        self._take(member)
+                finally:
+                    reader.resume(before)
 
     # --- one member ----------------------------------------------------------------------------------------
 
@@ -202,6 +271,8 @@ class TarRecoverer:
                     self._report.error(target.path(), f"lost: {what}", target.request)
             return
         spots = self.places.of(wanted)
+        if self._pending and any(key_of(spot, parts) in self._pending for spot in spots):
+            self._stop_second_writer()  # the same name again: in the order of the stream
         if member.kind == KIND_HARD_LINK and not member.problem:
             self._further_name(member, parts, spots)
         else:
@@ -267,8 +338,8 @@ class TarRecoverer:
         whole = self._objects.finish(current)
         # Of a member that goes to several places, one may have failed: then only the first is known to be there.
         good = spots if whole and errors == self._report.errors else spots[:whole]
-        self._made.difference_update(_key(spot, parts) for spot in spots)
-        self._made.update(_key(spot, parts) for spot in good)
+        self._made.difference_update(key_of(spot, parts) for spot in spots)
+        self._made.update(key_of(spot, parts) for spot in good)
         if self._tell is not None:
             for spot in good:
                 self._tell(spot.target.path(spot.name))
@@ -276,7 +347,7 @@ class TarRecoverer:
     def _count(self, spots: list[Spot], parts: Parts) -> None:
         """What would have been made."""
         self._report.files += len(spots)
-        self._made.update(_key(spot, parts) for spot in spots)
+        self._made.update(key_of(spot, parts) for spot in spots)
         if self._tell is not None:
             for spot in spots:
                 self._tell(spot.target.path(spot.name))
@@ -313,7 +384,10 @@ class TarRecoverer:
             self._reader.skip(member.blocks)
             self._fail(spots, f"another name of {os.fsdecode(member.link[:255])!r}, which cannot be used")
             return
-        sources = [spot for spot in self.places.of(self.places.wanted(first)) if _key(spot, first) in self._made]
+        firsts = self.places.of(self.places.wanted(first))
+        if any(key_of(spot, first) in self._pending for spot in firsts):
+            self._stop_second_writer()  # what is linked to must be there
+        sources = [spot for spot in firsts if key_of(spot, first) in self._made]
         if not sources and member.stored:  # its content comes with it
             inode = member.inode._replace(mode=stat.S_IFREG | member.inode.mode)
             self._object(member._replace(kind=stat.S_IFREG, inode=inode), parts, spots)
@@ -329,7 +403,7 @@ class TarRecoverer:
             if not self._writes:
                 self._count([spot], parts)
             elif self._link(source, spot):
-                self._made.add(_key(spot, parts))
+                self._made.add(key_of(spot, parts))
 
     def _from_kept(self, first: bytes, parts: Parts, spots: list[Spot]) -> bool:
         """Make names of an object whose first one nobody asked for; False where nothing is known of it."""
@@ -340,10 +414,10 @@ class TarRecoverer:
             source = kept.made.get(id(spot.target.request))
             if source is not None:
                 if self._link(source, spot):
-                    self._made.add(_key(spot, parts))
+                    self._made.add(key_of(spot, parts))
                 continue
             self._object(kept.member, parts, [spot], self._kept.content(kept))
-            if _key(spot, parts) in self._made:
+            if key_of(spot, parts) in self._made:
                 kept.made[id(spot.target.request)] = spot
         return True
 
@@ -360,16 +434,6 @@ class TarRecoverer:
         if self._tell is not None:
             self._tell(spot.target.path(spot.name))
         return True
-
-
-def _key(spot: Spot, parts: Parts) -> int:
-    """What stands for a member at its place among those that were made; a hash, because they may be many."""
-    name = parts[-1] if parts else b""  # of the root, where a stream holds one file alone
-    return hash((_directory_key(spot.target.request, parts[:-1]), name))
-
-
-def _directory_key(request: Request, parts: Parts) -> int:
-    return hash((id(request), *parts))
 
 
 def wrong_stream(identity: bytes, env: Pairs) -> str:

@@ -48,13 +48,21 @@ class TarJob:
         self._report.say(LogType.NORMAL, path.decode("utf-8", "surrogateescape"))
 
     def recover(
-        self, requests: list[Request], writer: TreeWriter, message: StartRecover, *, writes: bool, lists: bool
+        self,
+        requests: list[Request],
+        writer: TreeWriter,
+        message: StartRecover,
+        *,
+        writes: bool,
+        lists: bool,
+        private_fd: int,
     ) -> Ended:
         """Recover what the list names; the reason of the end, and a line on one that is not good.
 
         Args:
             writes: things are made; else the stream is read as if they were.
             lists: what is made is told, name by name.
+            private_fd: the control socket.
         """
         report = self._report
         recoverer = self._recoverer = TarRecoverer(
@@ -65,6 +73,7 @@ class TarJob:
             recursive=message.recursive,
             writes=writes,
             tell=self._tell if lists else None,
+            private_fd=private_fd,
         )
         halt, text = HaltReason.SUCCESSFUL, ""
         report.enter(DataPhase.FILES)

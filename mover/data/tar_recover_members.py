@@ -222,6 +222,11 @@ class MemberReader(BlockReader):
                 self._members += 1
                 return self._member(header, extended, first)
 
+    def silence(self) -> None:
+        """Tell nobody what is skipped; for a second reader of the same stream."""
+        self._skipped = _tell_nobody
+        self._note = _tell_nobody
+
     # --- headers -------------------------------------------------------------------------------------------
 
     def _block(self) -> bytes:
@@ -468,6 +473,10 @@ class MemberReader(BlockReader):
         if version[0] != b"0":
             raise FormatError(f"holes of GNU's format {version[0]!r}.{version[1]!r}")
         return size, stored, map_of_text(values[_SPARSE_MAP]) if _SPARSE_MAP in values else offsets
+
+
+def _tell_nobody(*_: object) -> None:
+    """The first reader tells."""
 
 
 def _owner(number: int) -> int:

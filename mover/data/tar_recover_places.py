@@ -98,6 +98,10 @@ class Places:
             spots.append(Spot(self._directory(number, parts[:-1]), parts[-1]))
         return spots
 
+    def only_find(self) -> None:
+        """Make no directories any more."""
+        self._makes = False
+
     def alone(self, parts: Parts) -> "Target | bool | None":
         """Where everything goes that lies straight in a directory, if that is one place.
 
@@ -160,3 +164,25 @@ class Places:
         else:
             self._report.directories += record is not None
         return target
+
+
+def key_of(spot: Spot, parts: Parts) -> int:
+    """What stands for a member at its place among those that were made; a hash, because they may be many."""
+    name = parts[-1] if parts else b""  # of the root, where a stream holds one file alone
+    return hash((_directory_key(spot.target.request, parts[:-1]), name))
+
+
+def _directory_key(request: Request, parts: Parts) -> int:
+    return hash((id(request), *parts))
+
+
+def directory_of(places: Places, prefix: bytes) -> "tuple[Target | bool | None, int]":
+    """As ``Places.alone``, by a path in the stream; and what stands for the directory in ``key_of`` of its entries."""
+    try:
+        parts = components(prefix)
+    except ValueError:
+        return False, 0
+    if prefix.startswith(b"/"):
+        return False, 0  # which is to be told
+    target = places.alone(parts)
+    return target, _directory_key(target.request, parts) if isinstance(target, Target) else 0

@@ -5,7 +5,8 @@ and the header proper, of which all behind the checksum is the same within a dir
 is left to :class:`MemberReader`, which is complete by itself.
 """
 
-from typing import Final, NamedTuple
+from struct import Struct
+from typing import Final
 from zlib import adler32
 
 from mover.data.tar_format import (
@@ -22,8 +23,9 @@ from mover.data.tar_format import (
 
 HEAD_BYTES: Final = 3 * BLOCK_BYTES
 TIMES_BYTES: Final = 90  # of records: "30 mtime=SSSSSSSSSS.NNNNNNNNN\n", the same with atime and ctime
-_HEADER: Final = 2 * BLOCK_BYTES
-_TAIL: Final = _HEADER + OFFSET_TYPE
+_unpack = Struct("512s512x148s6s2x356s").unpack_from  # the extended header; up to the checksum, it, what is behind it
+_OWNER: Final = slice(100, 124)  # mode, uid, gid
+_SIZE: Final = slice(124, 135)
 _LINK: Final = slice(OFFSET_LINK - OFFSET_TYPE, OFFSET_MAGIC - OFFSET_TYPE)
 _MAGIC: Final = slice(OFFSET_MAGIC - OFFSET_TYPE, OFFSET_MAGIC - OFFSET_TYPE + len(MAGIC))
 _DEVICE: Final = slice(329 - OFFSET_TYPE, OFFSET_PREFIX - OFFSET_TYPE)
@@ -33,76 +35,74 @@ _BLANKS: Final = 8 * 0x20  # for which the checksum counts itself
 _SPECIAL_NAMES: Final = frozenset({b"", b".", b".."})
 
 
-class SmallFile(NamedTuple):
-    """What is different from file to file."""
-
-    name: bytes  # one component
-    size: int
-    atime_ns: int
-    mtime_ns: int
-
-
 class SmallHeads:
     """Reads heads; what most of them share is remembered.
 
     Attributes:
-        prefix: path of the directory of the file read last.
-        mode, uid, gid: of that file.
+        prefix: path of the directory of the file met last.
+        mode, uid, gid: of the file whose ``name`` was asked for last.
     """
 
     def __init__(self) -> None:
         self.prefix = b""
         self.mode = self.uid = self.gid = 0
+        self._front = b""
         self._tail = b""
-        self._tail_sum = 0
+        self._rest = 0  # what the sum of a header is more than Adler's of its front
         self._is_plain = False
         self._owner = b""
 
-    def read(self, view: memoryview, at: int, extended: bytes) -> SmallFile | None:
-        """The head at a place; None = another kind of member, or a damaged one.
+    def size(self, view: memoryview, at: int, extended: bytes) -> int:
+        """Bytes of content of the small file whose head is at a place; negative = another member, or a damaged one.
 
         Args:
             extended: the block with which such a head begins, of a checksum that was seen to be good.
         """
-        blocks = bytes(view[at : at + HEAD_BYTES])
-        if not blocks.startswith(extended):
-            return None
-        tail = blocks[_TAIL:]
+        first, front, told, tail = _unpack(view, at)
+        if first != extended:
+            return -1
         if tail != self._tail:
             self._look_at(tail)
         if not self._is_plain:
-            return None
-        numbers = blocks[_HEADER + NAME_BYTES : _HEADER + 148]
-        name = blocks[_HEADER : _HEADER + NAME_BYTES].rstrip(b"\0")
+            return -1
         try:
             # Adler's first half is one more than the sum of the bytes, as long as that is below 65,520: here it is.
-            total = (adler32(blocks[_HEADER : _HEADER + 148]) & 0xFFFF) - 1 + _BLANKS + self._tail_sum
-            if total != int(blocks[_HEADER + 148 : _HEADER + 154], 8):
-                return None
-            if numbers[:24] != self._owner:
-                self.mode, self.uid, self.gid = int(numbers[:7], 8), int(numbers[8:15], 8), int(numbers[16:23], 8)
-                self._owner = numbers[:24]
-            if (
-                blocks[512:521] != b"30 mtime="
-                or blocks[542:551] != b"30 atime="
-                or blocks[572:581] != b"30 ctime="
-                or b"/" in name
-                or b"\0" in name
-                or name in _SPECIAL_NAMES
-            ):
-                return None
-            return SmallFile(
-                name,
-                int(numbers[24:35], 8),
-                int(blocks[551:561] + blocks[562:571]),
-                int(blocks[521:531] + blocks[532:541]),
-            )
+            if (adler32(front) & 0xFFFF) + self._rest != int(told, 8):
+                return -1
+            self._front = front
+            return int(front[_SIZE], 8)
+        except ValueError:
+            return -1
+
+    def name(self) -> bytes:
+        """The name of the file met last, one component; b"" = it has none that is usual, or other fields have not."""
+        front = self._front
+        name = front[:NAME_BYTES].rstrip(b"\0")
+        if b"/" in name or b"\0" in name or name in _SPECIAL_NAMES:
+            return b""
+        owner = front[_OWNER]
+        if owner != self._owner:
+            try:
+                self.mode, self.uid, self.gid = int(owner[:7], 8), int(owner[8:15], 8), int(owner[16:23], 8)
+            except ValueError:
+                return b""
+            self._owner = owner
+        return name
+
+    @staticmethod
+    def times_ns(view: memoryview, at: int) -> tuple[int, int] | None:
+        """Access and modification time in the head at a place; None where the records are others."""
+        records = bytes(view[at + BLOCK_BYTES : at + BLOCK_BYTES + TIMES_BYTES])
+        if records[:9] != b"30 mtime=" or records[30:39] != b"30 atime=" or records[60:69] != b"30 ctime=":
+            return None
+        try:
+            return int(records[39:49] + records[50:59]), int(records[9:19] + records[20:29])
         except ValueError:
             return None
 
     def _look_at(self, tail: bytes) -> None:
         self._tail = tail
-        self._tail_sum = sum(tail)
+        self._rest = sum(tail) + _BLANKS - 1
         self.prefix = tail[_PREFIX].rstrip(b"\0")
         self._is_plain = (
             tail[:1] == REGULAR

@@ -200,6 +200,32 @@ def test_small_files_among_others(tmp_path: Path) -> None:
     assert compare_trees(source / "d2", tmp_path / "y", time_granularity_ns=1).differences == []
 
 
+@pytest.mark.slow
+def test_names_that_come_again_among_many_small_files(tmp_path: Path) -> None:
+    """What comes last counts, whichever of two processes makes it."""
+    streams = []
+    for content, numbers in ((b"old", range(6_000)), (b"new", range(5_000, 5_400))):
+        source = tmp_path / os.fsdecode(content)
+        (source / "d").mkdir(parents=True)
+        for count in numbers:
+            (source / "d" / f"f{count:05}").write_bytes(b"%b %d" % (content, count))
+        streams.append(backup_here(request(source, butype="tar")).stream)
+    old, new = streams
+    end = old.rindex(b"ustar") // BLOCK * BLOCK + 2 * BLOCK  # behind the last file
+    both = old[:end] + new.replace(_extended_of(new), _extended_of(old))
+    outcome = recover(both, [name(tmp_path, below=b"again")], butype="tar", slot_bytes=1 << 16)
+    assert (outcome.finished.reason, outcome.finished.errors, outcome.finished.files) == (1, 0, 6_400)
+    for count in range(6_000):
+        wanted = b"new %d" % count if 5_000 <= count < 5_400 else b"old %d" % count
+        assert (tmp_path / "again/d" / f"f{count:05}").read_bytes() == wanted
+
+
+def _extended_of(stream: bytes) -> bytes:
+    """The extended header of small files in a stream of ours."""
+    at = stream.index(b"f05000\0") - 2 * BLOCK
+    return stream[at : at + BLOCK]
+
+
 @pytest.mark.usefixtures("_no_waiting_for_the_disk")
 def test_a_damaged_small_file_costs_only_itself(tmp_path: Path) -> None:
     source = tmp_path / "source"
