@@ -72,7 +72,7 @@ class Levels:
                 self._course = "begin"
                 self.beginning = NameTable()
             return
-        why = "only what is named is recovered, or what exists is kept"
+        why = "as for names, EXTRACT=y, OVERWRITE=n and RECURSIVE=n"
         if self._new_fd >= 0:
             why = self._go_on(catalogue)
         if why:
