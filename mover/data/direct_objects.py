@@ -76,6 +76,7 @@ class DirectObjects:
         self._objects = ObjectMaker(reader, self.plan, writer, report)
         self._dump: Header | None = None  # a header that is known to be of this dump
         self._checked = False  # whether the beginning of the stream was looked at
+        self._holders: dict[tuple[bytes, ...], Target] = {}  # of objects, by volume and components
         self._ordered: list[Request] = []
         self._reached = 0  # of these so many are through
 
@@ -184,8 +185,7 @@ class DirectObjects:
                 self._report.error(request.name.original, "would have to take the place of its volume", request)
                 request.status = RecoveryStatus.PATH_EXISTS
                 continue
-            holder = self._add_target(request, parts[:-1], 0, None)
-            self.plan.add_entry(header.inumber, holder, parts[-1])
+            self._add_entry(header.inumber, request, parts)
         if len(self.plan.names) > first:
             self._make_object(header, range(first, len(self.plan.names)))
 
@@ -221,6 +221,19 @@ class DirectObjects:
             else:
                 self._add_attributes(current, following)
         record.attributes = current.attributes
+
+    def _add_entry(self, inumber: int, request: Request, parts: list[bytes]) -> None:
+        """An object, in a directory that is made if it is not there; each request has a target of its own."""
+        key = (request.name.target.volume, *parts[:-1])
+        known = self._holders.get(key)
+        if known is None or known.failed:
+            self._holders[key] = known = self._add_target(request, parts[:-1], 0, None)
+            self.plan.add_entry(inumber, known, parts[-1])
+            return
+        target = self.plan.add_target(request, None, b"", 0, None)
+        target.parts, target.inherits = known.parts, known.inherits
+        self.plan.add_entry(inumber, target, parts[-1])
+        target.index = known.index  # from here on only what the writer keeps its descriptor by
 
     def _add_target(self, request: Request, parts: list[bytes], inumber: int, record: DirectoryRecord | None) -> Target:
         target = self.plan.add_target(request, None, b"", inumber, record)

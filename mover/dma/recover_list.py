@@ -21,6 +21,8 @@ from mover.ndmp.messages import RecoverName
 
 EXPANDED_MAX: Final = 20_000
 """Entries of a list with directories replaced by their contents; the protocol's arrays end at some 65,000."""
+EXPANDED_FEW: Final = 1_000
+"""The same for a server that finds a directory's contents itself, which takes one entry and one LOG_FILE for all."""
 STREAM_BYTES: Final = b"MOVER_STREAM_BYTES"
 """Variable of a server that jumps to the contents of directories by itself."""
 
@@ -85,12 +87,11 @@ def with_positions(wanted: Wanted, catalogue: Catalogue, job: int, options: Reco
         return wanted
     if not any(is_directory for _, is_directory in found) or not _recursive(options):
         return Wanted(wanted.requests, placed)
-    expanded = _expand(placed, catalogue, job)
+    finds_itself = bool(dict(catalogue.env(job)).get(STREAM_BYTES))
+    expanded = _expand(placed, catalogue, job, EXPANDED_FEW if finds_itself else EXPANDED_MAX)
     if expanded is not None:
         return Wanted(wanted.requests, expanded, expanded=True)
-    if dict(catalogue.env(job)).get(STREAM_BYTES):
-        return Wanted(wanted.requests, placed)
-    return wanted
+    return Wanted(wanted.requests, placed) if finds_itself else wanted
 
 
 def _placed(listed: Listed, entry: Entry | None) -> tuple[Listed | None, bool]:
@@ -101,11 +102,11 @@ def _placed(listed: Listed, entry: Entry | None) -> tuple[Listed | None, bool]:
     return place, entry.ftype == FileType.DIR
 
 
-def _expand(placed: list[Listed], catalogue: Catalogue, job: int) -> list[Listed] | None:
-    """Every entry with all below it; None when that is too much, or something has no position."""
+def _expand(placed: list[Listed], catalogue: Catalogue, job: int, most: int) -> list[Listed] | None:
+    """Every entry with all below it; None when that is more than ``most``, or something has no position."""
     expanded: list[Listed] = []
     for top in placed:
-        left = EXPANDED_MAX - len(expanded)
+        left = most - len(expanded)
         below = list(islice(catalogue.tree(job, top.original), left + 1))
         if len(below) > left:
             return None
