@@ -400,3 +400,19 @@ def test_the_extended_header_of_a_member_is_no_member_to_older_readers() -> None
     header = pack_header(b"mover.x", b"PaxHeaders", b"x")
     assert tarfile.TarInfo.frombuf(header, "ascii", "strict").name == "PaxHeaders/mover.x"
     assert DIRECTORY == tarfile.DIRTYPE
+
+
+def test_attributes_that_no_reader_would_take_are_left_out(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inode = (small / "first").stat().st_ino
+
+    def names(target: object, **_: bool) -> list[str]:
+        return ["user.a", "user.b"] if isinstance(target, int) and os.fstat(target).st_ino == inode else []
+
+    monkeypatch.setattr(os, "listxattr", names)
+    monkeypatch.setattr(os, "getxattr", lambda _, name, **__: name[-1:].encode() * 600)
+    monkeypatch.setattr(tar_objects, "EXTENDED_BYTES_MAX", 2000)
+    outcome = backup_tar(small)
+    assert stored_attributes(members(outcome.stream)[b"first"]) == {b"user.a": b"a" * 600}
+    (line,) = outcome.lines(ERROR)
+    assert line == "/export/data/first: attribute 'user.b' left out: there are more than 1000 bytes of them"
+    assert outcome.finished.errors == 1
