@@ -141,3 +141,28 @@ def test_what_writes_nothing_gets_no_right_to(tmp_path: Path, option: bytes) -> 
     assert need(message).capabilities == 0
     outcome = recover(dump(), [name(tmp_path, below=b"to")], env=[(option, b"y")])
     assert (outcome.finished.reason, outcome.status) == (1, {b"": 0})
+
+
+@pytest.mark.parametrize("asked", [[b"one"], [b"two"], [b"two", b"one"]])
+def test_a_hard_link_is_complete_whichever_name_is_asked_for(tmp_path: Path, asked: list[bytes]) -> None:
+    outcome = recover_here(dump(), [name(tmp_path, each, below=b"to/" + each) for each in asked])
+    assert outcome.status == dict.fromkeys(asked, 0)
+    found = list((tmp_path / "to").iterdir())
+    assert sorted(os.fsencode(path.name) for path in found) == sorted(asked)
+    assert {path.read_text() for path in found} == {"two names"}
+    assert {path.stat().st_nlink for path in found} == {len(asked)}
+
+
+def test_several_names_in_one_pass(tmp_path: Path) -> None:
+    """A file and the directory that it is in, one of them under another name, and one that is not there."""
+    wanted = [
+        name(tmp_path, b"dir", below=b"here/renamed"),
+        name(tmp_path, b"dir/inner", below=b"there/inner"),
+        name(tmp_path, b"dir/none", below=b"none"),
+        name(tmp_path, b"new", below=b"deep/er/new"),
+    ]
+    outcome = recover_here(dump(), wanted)
+    assert outcome.status == {b"dir": 0, b"dir/inner": 0, b"dir/none": 2, b"new": 0}
+    assert (tmp_path / "here/renamed/inner").read_text() == (tmp_path / "there/inner").read_text() == "inner"
+    assert (tmp_path / "deep/er/new").read_text() == "new"
+    assert not (tmp_path / "none").exists()
