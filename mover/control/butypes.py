@@ -14,13 +14,15 @@ _ATTRIBUTES: Final = (
     ButypeAttribute.RECOVER_FILELIST
     | ButypeAttribute.BACKUP_DIRECT
     | ButypeAttribute.RECOVER_DIRECT
+    | ButypeAttribute.BACKUP_INCREMENTAL
+    | ButypeAttribute.RECOVER_INCREMENTAL
     | ButypeAttribute.BACKUP_FH_FILE
     | ButypeAttribute.BACKUP_FH_DIR
     | ButypeAttribute.RECOVER_FILEHIST
     | ButypeAttribute.RECOVER_FH_FILE
     | ButypeAttribute.RECOVER_FH_DIR
 )
-"""No list of files at backup, no incrementals yet, names are bytes and not UTF-8."""
+"""No list of files at backup, names are bytes and not UTF-8."""
 _DEFAULTS: Final[Pairs] = [
     (b"HIST", b"n"),
     (b"DIRECT", b"n"),
