@@ -92,9 +92,11 @@ async def run_recover(
             job.expected_bytes = image.job.bytes_processed
         nlist = recover_list(job.data.version, wanted, _destination(options, image))
         env = recover_env(options, image, wanted)
+        # What the catalogue knows is true of the tape, whatever type is usual.
+        butype = os.fsencode(options.butype if image.job is None else image.job.butype)
 
         def start(address: Address | None) -> tuple[Body, type[Body]]:
-            return DataStartRecoverRequest(env, nlist, os.fsencode(options.butype), address), DataStartRecoverReply
+            return DataStartRecoverRequest(env, nlist, butype, address), DataStartRecoverReply
 
         bytes_processed = await read_tape(job, image.tape_file, image.record_size, start)
         failed = [
