@@ -24,7 +24,7 @@ from tests.support.trees import make_large_file, make_small_files, make_tree
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 DEADLINE_S = 120
 BULK = 24 << 20
-DRIVE = "vtl0/drive0"
+DRIVE = "vtl0/drive1"  # ndmjob writes over the cartridge in the first one
 FEW_BYTES = BULK // 4
 
 
@@ -69,10 +69,11 @@ def site(login: Login) -> Iterator[Site]:
     make_small_files(source / "zone", files=200, directories=4, seed=1)
     volumes = {"shm": directory}
     with (
-        Server(write_config(directory / "tape-host", login, volumes=volumes, drives=1)) as tape,
+        Server(write_config(directory / "tape-host", login, volumes=volumes, drives=2)) as tape,
         Server(write_config(directory / "file-server", login, volumes=volumes)) as data,
     ):
-        tape.ask("tape", "load", DRIVE)
+        for drive in ("vtl0/drive0", DRIVE):
+            tape.ask("tape", "load", drive)
         yield Site(directory, data, tape, login)
     shutil.rmtree(directory)
 
