@@ -27,6 +27,8 @@ OWN, NDMJOB = "mover", "ndmjob"
 RUN_ROWS: Final = 2
 """Rows of a version that no group lists: a session opens, the shutdown."""
 NDMJOB_VERSIONS: Final = (2, 3, 4)
+CHECK_LIMIT_S: Final = 120.0
+"""Of a check: a machine that does other things too is no failure."""
 NDMJOB_TIMEOUT_S: Final = 3.0
 NDMJOB_GROUPS_LEFT_OUT: Final = ("notices",)
 """It has no limit of sessions, and its daemon forks: there is nobody to tell."""
@@ -91,6 +93,7 @@ def _own_server(place: Path) -> Iterator[Options]:
         yield Options(
             host=host, port=int(port), user=login.user, password=login.password, tape_device="vtl0/drive0", write=True,
             filesystem=str(place / "source"), recover_to=str(place / "target"), sessions=20, shutdown_pid=server.pid,
+            timeout_s=CHECK_LIMIT_S,
         )  # fmt: skip
 
 
