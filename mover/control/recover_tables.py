@@ -136,12 +136,13 @@ class RecoverTables:
         os.rename(self._path(key, _NEW), self._path(key))
         sync_directory(os.path.dirname(self._directory))
         sync_directory(self._directory)
-        found = sorted(
-            (entry.stat().st_mtime_ns, entry.path)
-            for entry in os.scandir(self._directory)
-            if entry.name.endswith(_SUFFIX)
-        )
-        for _, path in found[:-TABLES_MAX]:
+        found: list[tuple[int, str]] = []
+        for entry in os.scandir(self._directory):
+            if entry.name.endswith(_SUFFIX):
+                found.append((entry.stat().st_mtime_ns, entry.path))
+            elif entry.name.endswith(_NEW) and entry.name.partition(".")[0] not in self._busy:
+                os.unlink(entry.path)  # of a recover that a crash has ended
+        for _, path in sorted(found)[:-TABLES_MAX]:
             os.unlink(path)
 
     def let_go(self, key: str) -> None:

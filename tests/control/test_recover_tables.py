@@ -138,6 +138,19 @@ def test_the_oldest_are_forgotten(directory: Path, monkeypatch: pytest.MonkeyPat
     assert files(directory) == [b"2", b"3", b"4"]
 
 
+def test_what_a_crash_has_left_goes(directory: Path) -> None:
+    tables = RecoverTables(str(directory))
+    recover(tables, HERE, b"first")
+    (path,) = directory.iterdir()
+    (directory / "0123.names.new").write_bytes(b"left")
+    under_way = tables.open(THERE, keep=True)
+    os.write(under_way.descriptors[0], b"under way")
+    recover(tables, HERE, b"second")
+    assert files(directory) == [b"second", b"under way"]
+    under_way.discard(orderly=False)
+    assert [each.name for each in directory.iterdir()] == [path.name]
+
+
 def named(*originals: bytes) -> list[RecoverName]:
     return [RecoverName(original, HERE, original, 0, 0) for original in originals]
 

@@ -401,6 +401,7 @@ def change_much(source: Path) -> None:
 CALLS = ["rename", "unlink", "rmdir", "mkdir", "link"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", CALLS)
 def test_a_call_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     """Each one in turn: it is told of, and where the destination is not as it should be the chain is at its end."""

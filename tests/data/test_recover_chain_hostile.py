@@ -129,7 +129,8 @@ GRAPHS = st.dictionaries(
 )
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.slow
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     before=GRAPHS,
     after=st.lists(st.tuples(GRAPHS, st.sets(st.integers(3, 10)), st.dictionaries(st.integers(3, 10), st.just(4)))),
