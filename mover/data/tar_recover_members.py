@@ -23,7 +23,6 @@ from mover.data.tar_format import (
     CHARACTER_DEVICE,
     CONTIGUOUS,
     DIRECTORY,
-    DUMPDIR,
     EXTENDED,
     EXTENDED_GLOBAL,
     EXTENDED_PREFIX,
@@ -106,7 +105,6 @@ class Member(NamedTuple):
         lost: what of it cannot be used, a line each.
         segments: offset and length of each range of its content; None = one, from the beginning.
         stored: bytes of content that follow.
-        dumpdir: what GNU tar's incremental archives say was in a directory.
         offset: of its first header in the stream.
         problem: why it cannot be made at all; "" = it can.
         names: how many names it has, where a stream of ours says so; else 1.
@@ -120,7 +118,6 @@ class Member(NamedTuple):
     lost: list[str]
     segments: "array[int] | None"
     stored: int
-    dumpdir: bytes | None
     offset: int
     problem: str
     names: int
@@ -354,7 +351,6 @@ class MemberReader(BlockReader):
         size = stored = told(b"size", header.size, pax_integer)
         if kind == stat.S_IFREG and path.endswith(b"/") and header.type != GNU_SPARSE:
             kind = stat.S_IFDIR  # v7 has no other way to say it
-        dumpdir = values.get(DUMPDIR)
         segments: array[int] | None = None
         try:
             if header.type in _WITHOUT_CONTENT:
@@ -362,10 +358,7 @@ class MemberReader(BlockReader):
             elif header.type == HARD_LINK:
                 size = stored = self._content_of_link(stored)
             elif header.type == GNU_DIRECTORY:
-                size = stored = 0
-                dumpdir = self._small(header, EXTENDED_BYTES_MAX)
-                if dumpdir is None:
-                    raise FormatError(f"a list of a directory's names of {header.size} bytes")
+                size = 0  # what follows says which names were in it
             elif header.type == GNU_SPARSE:
                 size, segments = self._old_sparse(header)
             elif kind == stat.S_IFREG:
@@ -418,7 +411,6 @@ class MemberReader(BlockReader):
             lost,
             segments,
             stored,
-            dumpdir,
             offset,
             problem,
             names,

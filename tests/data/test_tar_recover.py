@@ -375,6 +375,8 @@ def test_only_the_backup_that_was_asked_for(tmp_path: Path) -> None:
         (lambda w: w.file(b"n", b"x", magic=bytes(8), prefix=b"odd"), "n", b"x"),
         (lambda w: w.header(b"dir/", b"\0", magic=bytes(8)).file(b"dir/n", b"x"), "dir/n", b"x"),
         (lambda w: w.file(b"n", b"x", b"7"), "n", b"x"),
+        (lambda w: w.file(b"dir/", b"Yn\0Ngone\0\0", b"D", magic=GNU).file(b"dir/n", b"x"), "dir/n", b"x"),
+        (lambda w: w.pax([(b"GNU.dumpdir", b"Yn\0\0")]).directory(b"dir/").file(b"dir/n", b"x"), "dir/n", b"x"),
         (lambda w: w.file(b"n", b"x", size=base_256(1, 12)), "n", b"x"),
         (lambda w: w.file("ñ".encode("latin-1"), b"x", signed=True), os.fsdecode("ñ".encode("latin-1")), b"x"),
         (lambda w: w.header(b"label", b"V", magic=GNU).file(b"n", b"x"), "n", b"x"),
