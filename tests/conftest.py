@@ -7,8 +7,15 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import peers
+
+# The machine is shared: how long an example takes says nothing.
+settings.register_profile(
+    "shared machine", parent=settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("shared machine")
 
 _SESSION_VARIABLE = "MOVER_TEST_SESSION"
 _left_running: list[str] = []
