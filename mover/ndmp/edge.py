@@ -248,6 +248,13 @@ def _build_codecs() -> None:
 
 _build_codecs()
 
+_EMPTY: Final[dict[tuple[int, int], m.Body]] = {
+    number: row.request()
+    for number, row in ROWS.items()
+    if not row.request.__struct_fields__ and (*number, row.request) not in CONVERSIONS
+}
+"""Requests that are a header and nothing else, as most that are asked again and again."""
+
 
 def message_code(version: int, body: m.Body) -> MessageCode:
     """The number under which a body travels in a version; raises NotInVersionError."""
@@ -313,6 +320,9 @@ def row_of(version: int, code: int) -> Row:
 
 def decode_request(version: int, code: int, record: bytes, offset: int = 0) -> m.Body:
     """Internal form of a request or post at `offset`; raises NotInVersionError, XdrDecodeError."""
+    empty = _EMPTY.get((version, code))
+    if empty is not None:
+        return empty
     row = row_of(version, code)
     return _decode(version, row, row.request, record, offset)
 
