@@ -4,9 +4,7 @@ import hashlib
 import os
 import re
 import sys
-import threading
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -15,8 +13,9 @@ import atheris
 with atheris.instrument_imports(include=["mover.ndmp", "mover.control"], enable_loader_override=False):
     from tests.fuzz import targets
     from tests.fuzz.model import Dialogue
+    from tests.fuzz.stage import Turns, quiet_world
 
-TOLD_EVERY: Final = 200
+TOLD_EVERY: Final = 500
 
 
 def say(text: str) -> None:
@@ -44,44 +43,26 @@ class Finds:
         say(f"FIND {path}\n{''.join(lines)}")
 
 
-class Handover:
-    """Gives the connection target, in a thread of its own, one input at a time.
+class Scripts:
+    """Plays inputs of a connection target, and tells how many requests they sent."""
 
-    So it stays inside its event loop from one to the next.
-    """
-
-    def __init__(self, finds: Finds) -> None:
-        self._input = b""
-        self._given, self._taken = threading.Lock(), threading.Lock()
-        self._given.acquire()
-        self._taken.acquire()
+    def __init__(self, target: str, directory: Path, finds: Finds) -> None:
         self._finds = finds
         self._played = 0
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def _run(self) -> None:
-        try:
-            targets.run(targets.CONNECTION, self._inputs(), self._judge)
-        finally:
-            traceback.print_exc()
-            os._exit(3)  # it ends with the process only
-
-    def _inputs(self) -> Iterator[bytes]:
-        while True:
-            self._given.acquire()
-            yield self._input
+        self._play = Turns(directory, targets.PLAYED[target], self._judge)
 
     def _judge(self, data: bytes, failure: Exception | None) -> None:
         self._finds.judge(data, failure)
         self._played += 1
         if self._played % TOLD_EVERY == 0:
             say(f"\nREQUESTS {Dialogue.requests_sent}")
-        self._taken.release()
 
     def __call__(self, data: bytes) -> None:
-        self._input = data
-        self._given.release()
-        self._taken.acquire()
+        try:
+            self._play(data)
+        except BaseException:  # noqa: BLE001 - whatever it is, it is told, and the end
+            traceback.print_exc()
+            os._exit(3)  # it is no script's failure: nothing more can be played
 
 
 class Direct:
@@ -102,9 +83,10 @@ def main() -> None:
     """Hand this process over to the fuzzer."""
     program, target, directory, *arguments = sys.argv
     finds = Finds(Path(directory))
-    run = Handover(finds) if target == targets.CONNECTION else Direct(target, finds)
-    atheris.Setup([program, *arguments], run)
-    atheris.Fuzz()
+    with quiet_world() as scratch:
+        run = Scripts(target, scratch, finds) if target in targets.PLAYED else Direct(target, finds)
+        atheris.Setup([program, *arguments], run)
+        atheris.Fuzz()
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ LITERAL: Final = 0xF0
 """From this byte on the value itself follows."""
 UNKNOWN_DISCRIMINANT: Final = 99
 ELEMENTS: Final = 8
+OVERLONG: Final = 64
+"""One string in so many is longer than it may be, where values need not fit."""
 
 INTEGERS: Final = (
     0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 16, 23, 31, 99, 255, 512, 1000, 1024, 4096, 10240, 65535, 65536, 1 << 20,
@@ -26,12 +28,26 @@ INTEGERS: Final = (
 VOLUME: Final = b"/usr"
 DRIVE: Final = b"d0"
 OTHER_DRIVE: Final = b"d1"
+LIBRARY: Final = b"l"
+CHANGER: Final = LIBRARY + b"/changer"
+LIBRARY_DRIVE: Final = LIBRARY + b"/drive0"
 USER: Final = b"ndmp"
 PASSWORD: Final = b"the secret"
+LONG: Final = b"x" * 300
+CDBS: Final = tuple(bytes.fromhex(each) for each in (
+    "00 00 00 00 00 00", "01 00 00 00 00 00", "03 00 00 00 12 00", "07 00 00 00 00 00", "0a 00 00 00 01 00",
+    "12 00 00 00 60 00", "16 00 00 00 00 00", "17 00 00 00 00 00", "1a 00 3f 00 ff 00", "1b 00 00 00 00 00",
+    "1b 00 00 00 01 00", "1e 00 00 00 01 00", "1e 00 00 00 00 00", "2b 00 00 00 00 00 02 00 00 00",
+    "34 00 00 00 00 00 00 00 00 00", "4d 00 31 00 00 00 00 00 ff 00", "a5 00 00 00 04 00 01 00 00 00 00 00",
+    "a5 00 00 00 01 00 04 01 00 00 00 00", "a5 00 00 00 04 00 03 00 00 00 00 00",
+    "a6 00 00 00 04 00 01 00 04 02 00 00", "b8 10 00 00 00 ff 00 00 ff ff 00 00",
+))  # fmt: skip
+"""Commands for drives and changers: what they ask, where they go, what they move."""
 STRINGS: Final = (
     b"", b"dump", b"tar", DRIVE, OTHER_DRIVE, b"nowhere", USER, PASSWORD, VOLUME, b"/usr/share/x", b"/", b"/outside",
     b"../..", b"relative/name", b"\0", b"\xff\xfe", b"FILESYSTEM", b"PREFIX", b"HIST", b"LEVEL", b"DIRECT", b"TYPE",
-    b"RECURSIVE", b"y", b"n", b"f", b"d", b"0", b"1", b"10", b"x" * 300,
+    b"RECURSIVE", b"y", b"n", b"f", b"d", b"0", b"1", b"10", LONG, LIBRARY, CHANGER, LIBRARY_DRIVE, b"drives", b"ID",
+    b"DEBUG", b"filesystem", *CDBS,
 )  # fmt: skip
 
 
@@ -41,11 +57,25 @@ class Choices:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._at = 0
+        self._inserted = 0  # how many at the beginning were put in between
+        self._taken = b""  # before those
 
     def insert(self, data: bytes) -> None:
         """Have other bytes read before what is left."""
+        self._taken = self.taken
         self._data = data + self._data[self._at :]
         self._at = 0
+        self._inserted = len(data)
+
+    @property
+    def taken(self) -> bytes:
+        """The bytes read so far, without those that were inserted."""
+        own = self._data[self._inserted : self._at]
+        return self._taken + own.ljust(self._at - self._inserted, b"\0")
+
+    def next_is(self, byte: int) -> bool:
+        """Whether this byte is the next one."""
+        return self._data[self._at : self._at + 1] == bytes([byte])
 
     @property
     def ended(self) -> bool:
@@ -99,29 +129,45 @@ def hints_of(struct_type: type[msgspec.Struct]) -> dict[str, Any]:
     return found
 
 
-def build(struct_type: type[msgspec.Struct], choices: Choices) -> Any:
-    """A struct out of choices."""
+def build(struct_type: type[msgspec.Struct], choices: Choices, *, bound: bool = True) -> Any:
+    """A struct out of choices.
+
+    Args:
+        bound: values fit their types.
+    """
     hints = hints_of(struct_type)
-    return struct_type(*[_value(hints[name], choices) for name in struct_type.__struct_fields__])
+    return struct_type(*[_value(hints[name], choices, bound) for name in struct_type.__struct_fields__])
 
 
-def _value(hint: Any, choices: Choices) -> Any:
+def _value(hint: Any, choices: Choices, bound: bool) -> Any:
     for mark in marks_of(hint):
         match mark:
             case Integer(low=low, high=high):
-                return min(max(choices.integer(), low), high)
+                number = choices.integer()
+                return min(max(number, low), high) if bound else number
             case VariableOpaque(limit=limit):
-                return choices.string()[:limit]
+                overlong = not bound and choices.byte() % OVERLONG == 1
+                return bytes(limit + 1) if overlong else choices.string()[:limit]
             case FixedOpaque(length=length):
-                return bytes([choices.byte()]) * length
+                return bytes([choices.byte()]) * length if bound else choices.string()
             case Arms(arms=arms):
                 structs = list(arms.values())
-                index = choices.byte() % (len(structs) + 1)
-                return UnknownArm(UNKNOWN_DISCRIMINANT) if index == len(structs) else build(structs[index], choices)
+                index = choices.byte() % (len(structs) + 1 + (not bound))
+                if index > len(structs):
+                    return Choice()
+                return (
+                    UnknownArm(UNKNOWN_DISCRIMINANT)
+                    if index == len(structs)
+                    else build(structs[index], choices, bound=bound)
+                )
     if get_origin(hint) is tuple:
         count = choices.byte() % ELEMENTS
-        return tuple(_value(get_args(hint)[0], choices) for _ in range(count))
-    return build(hint, choices)
+        return tuple(_value(get_args(hint)[0], choices, bound) for _ in range(count))
+    return build(hint, choices, bound=bound)
+
+
+class Choice(msgspec.Struct):
+    """No arm of any union."""
 
 
 def spell(value: msgspec.Struct) -> bytes:

@@ -1,146 +1,247 @@
-"""The connection target: one control connection with the server's real code behind it, driven by a script of bytes.
+"""The connection targets: one control connection with the server's real code behind it, driven by a script of bytes.
 
-The script's first byte picks version and login; then each step is a request (any body), broken bytes, something that
-a worker or a data connection's peer does, or time that passes. What must hold whatever the script does is checked
+In the target ``connection`` the script's first byte picks version and login; in ``session1`` to ``session4`` every
+script is short and has the version opened and a login. Then each step is a request (any body), broken bytes, something
+that a worker or a data connection's peer does, or time that passes. What must hold whatever the script does is checked
 while it runs and at its end: every request has one reply, in order; every message decodes in its version; a halt is
 posted once; nothing that the server logs as an error; it ends, and then holds nothing.
 """
 
-import logging
-import os
 import struct
-import tempfile
-import zlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Final, NoReturn, TypeVar, cast
-from unittest.mock import patch
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import Final, cast
 
-import structlog
+import msgspec
 import trio
-from trio._core import _run
 from trio.testing import wait_all_tasks_blocked
 
-from mover.config import Config, load_config
 from mover.config.debug_filter import INTERFACES
-from mover.control import connection as control_connection
-from mover.control import data_ports
 from mover.control.cartridges import InventoryError
 from mover.control.connection import Connection
 from mover.control.control_stream import ControlStream
 from mover.control.drives import Devices
+from mover.control.handlers.data import ENV_BYTES_MAX
 from mover.control.node import Node
+from mover.control.recover_names import NAMES_IN_A_ROW
 from mover.control.status import session_status
-from mover.control.store import Store
-from mover.control.workers import Supervisor
+from mover.control.store import Location
+from mover.control.version_1.tape import TRANSFER_BYTES_MAX
 from mover.ndmp import edge, xdr
 from mover.ndmp import messages as m
 from mover.ndmp.auth import md5_digest
 from mover.ndmp.dialogue import DialogueLog
-from mover.ndmp.enums import HIGHEST_VERSION, MessageCode
+from mover.ndmp.enums import HIGHEST_VERSION, DataState, MessageCode, MoverState, TapeMode
+from mover.ndmp.server import ORDINARY_BYTES_MAX
 from mover.ndmp.table import TABLE, VERSIONS
+from mover.ndmp.xdr_types import STRING_MAX
 from tests.fuzz import fakes
-from tests.fuzz.choices import DRIVE, OTHER_DRIVE, PASSWORD, USER, VOLUME, Choices, build
+from tests.fuzz.choices import DRIVE, LIBRARY, OTHER_DRIVE, PASSWORD, USER, Choices, build
 from tests.fuzz.model import Broken, Dialogue
-from tests.fuzz.script import REQUEST, Op, canned, requests_of, wire_type
+from tests.fuzz.script import ENV, OCCUPIED, REQUEST, Op, ask, canned, requests_of, wire_type
 
 STEPS_MAX: Final = 50
+SESSION_STEPS_MAX: Final = 6
+"""From one SETTLE to the next."""
 CANNED_MAX: Final = 2
 END_S: Final = 5000.0
 """Virtual seconds after which a connection that should have ended hangs: past every deadline of the server."""
-OWN_FAULTS: Final = {
-    "post not sent",
-    "unexpected event of a relay",
-    "unexpected event of a tape worker",
-    "unexpected event of a data worker",
-}
-"""What is logged only where the server itself is wrong, beside exceptions."""
-CONFIG: Final = f"""
-[node]
-name = "fuzzed"
-state_directory = "STATE"
-admin_socket = "STATE/admin"
-authtype = ["challenge", "plaintext", "none"]
-[node.volumes]
-v = "{VOLUME.decode()}"
-[limits]
-ring = "128KiB"
-idle_timeout_s = 180
-authentication_timeout_s = 40
-record_size_max = "64KiB"
-[data_connections]
-allow = ["127.0.0.0/8"]
-port_range = "all"
-[[lif]]
-name = "only"
-address = "127.0.0.1"
-port = 0
-[[user]]
-name = "{USER.decode()}"
-password = "{PASSWORD.decode()}"
-[[drive]]
-name = "{DRIVE.decode()}"
-device = "virtual:STATE/d0.tap"
-[[drive]]
-name = "{OTHER_DRIVE.decode()}"
-device = "virtual:STATE/d1.tap"
-"""
-T = TypeVar("T")
+HALF_OPEN: Final = 4
+FAILS: Final = 8
+OUTSIDER: Final = 3
+"""How somebody connects: not yet, in vain, from where nobody may."""
+OTHER_SESSION: Final = 1 << 20
+PLAIN: Final = (int, float, str, bytes, type(None), tuple, msgspec.Struct)
+RUNNING: Final = {"session_id", "started", "_last_request", "_begun", "_answered", "_sequence"}
+"""What goes on also in a connection where nothing happens."""
+LASTING: Final = {"record_size", "record_size_set", "window_offset", "window_length", "_close_asked", "_close_failed"}
+"""What a DMA sets once for many jobs, or nobody looks at before it is set again."""
+
+
+class Traits:
+    """What one can see of objects: their plain attributes, and how much their containers hold, as they are now."""
+
+    def __init__(self, *parts: object) -> None:
+        seen = [(part, name, getattr(part, name)) for part in parts for name in _names(part)]
+        told = [each for each in seen if each[1] not in RUNNING and each[1] not in LASTING]
+        self._values = [each for each in told if isinstance(each[2], PLAIN)]
+        self._lengths = [
+            (value, len(value)) for _, _, value in told if isinstance(value, (list, dict, set, deque, bytearray))
+        ]
+
+    def forget_changed(self) -> None:
+        """What has changed by now, though nothing has happened, is a count of something."""
+        self._values = [each for each in self._values if getattr(each[0], each[1]) == each[2]]
+
+    def unchanged(self) -> bool:
+        """Whether all that is still so."""
+        return all(getattr(part, name) == value for part, name, value in self._values) and all(
+            len(container) == length for container, length in self._lengths
+        )
+
+
+def _names(part: object) -> Iterable[str]:
+    return part.__struct_fields__ if isinstance(part, msgspec.Struct) else vars(part)
+
+
+def traits_of(devices: Devices) -> Traits:
+    """Of the devices: which cartridge is where, and who has what."""
+    (inventory,) = devices.libraries.values()
+    return Traits(*inventory.cartridges.values(), *devices, *devices.changers.values())
 
 
 class Player:
-    """One script, played."""
+    """A connection, and scripts played on it.
 
-    def __init__(self, stage: "Stage", choices: Choices) -> None:
-        self._stage = stage
-        self._choices = choices
+    Args:
+        version: of a session: it is opened, the user logged in. None = the first byte of the script says.
+
+    Attributes:
+        history: a script that does all that was done so far.
+    """
+
+    def __init__(self, node: Node, scene: fakes.Scene, version: int | None) -> None:
+        self._choices = Choices(b"")
+        self._version = version
         self._dialogue = Dialogue()
-        self._scene = stage.scene = fakes.Scene()
+        self._scene = scene
         self._stream = fakes.ControlStream()
         self._pending = b""
-        self._pipelining = False
+        self._pipelining = version is not None
         self._heard = 0
         self._cans = CANNED_MAX
-        node = Node(stage.config, cast("Supervisor", fakes.Supervisor(self._scene)), Devices(stage.config, stage.store))
         self._node = node
         self._connection = Connection(node, cast("ControlStream", self._stream))
+        self._serving = trio.CancelScope()
+        self._served = trio.Event()
+        self._failure: Exception | None = None
+        self._log: DialogueLog | None = None
+        self._untouched: list[Traits] = []
+        self.history = b""
 
-    @property
-    def sent(self) -> list[bytes]:
-        """Every message of the server."""
-        return self._stream.sent
+    async def serve(self) -> None:
+        """Run the connection to its end; a task that lives from script to script."""
+        try:
+            with self._serving:
+                await self._connection.run()
+        except Exception as failure:  # noqa: BLE001 - for whoever plays
+            self._failure = failure
+        finally:
+            self._served.set()
 
-    async def play(self) -> None:
-        """Run the script, then see the connection off."""
-        with trio.CancelScope() as scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._connection.run)
-                self._open()
-                steps = 0
-                while not self._choices.ended and steps < STEPS_MAX and not self._connection.gone.is_set():
-                    steps += 1
-                    await self._step()
-                await self._settle()
-                self._stream.read_on(True)
-                if self._dialogue.exact and not self._dialogue.closed:
-                    await self._all_answered()
-                self._stream.end()
-                scope.deadline = trio.current_time() + END_S
-        if scope.cancelled_caught:
+    async def begin(self) -> None:
+        """Open the version and log in."""
+        assert self._version is not None
+        self._open(self._version, login=True)
+        await self._settle()
+        found = self._connection
+        services = (found.scsi, found.tape, found.mover, found.data)
+        machines = (found.machines.data, found.machines.mover)
+        self._untouched = [
+            traits_of(self._node.devices),
+            Traits(found, found.protocol, found.protocol.extensions, found.outbox, *services, *machines),
+        ]
+        self._ask(*edge.encode_body(self._version, m.DataGetStateRequest()))
+        await self._settle()
+        for traits in self._untouched:
+            traits.forget_changed()
+
+    async def play(self, script: bytes) -> None:
+        """Run a script.
+
+        Raises:
+            Exception: something that must hold did not, or the server failed.
+        """
+        choices = self._choices = Choices(script)
+        if self._version is None:
+            first = choices.byte()
+            login = first >> 5
+            if first & OCCUPIED:
+                self._occupy()
+            if login < 7:
+                self._open(HIGHEST_VERSION - first % len(VERSIONS), login=login < 6)
+        try:
+            await self._run_steps()
+        finally:
+            self.history += (bytes([Op.SETTLE]) if self.history else b"") + choices.taken
+        if self._failure is not None:
+            raise self._failure
+
+    async def _run_steps(self) -> None:
+        choices = self._choices
+        steps_max = STEPS_MAX if self._version is None else SESSION_STEPS_MAX
+        left = steps_max
+        while not choices.ended and left and not self._connection.gone.is_set():
+            left = steps_max if choices.next_is(Op.SETTLE) else left - 1
+            await self._step()
+        await self._settle()
+
+    async def see_off(self) -> None:
+        """Have every request answered, and the connection end.
+
+        Raises:
+            Exception: it does not, or something is left behind.
+        """
+        self._stream.read_on(True)
+        if self._dialogue.exact and not self._dialogue.closed:
+            await self._all_answered()
+        self._stream.end()
+        with trio.move_on_after(END_S):
+            await self._served.wait()
+        if self._failure is not None:
+            raise self._failure
+        if not self._served.is_set():
             raise Broken("the connection does not end")
         self._listen()
+        if self._log is not None:
+            self._log.close("the end", trio.current_time())
         self._leaves_nothing()
 
-    def _open(self) -> None:
-        first = self._choices.byte()
-        version = HIGHEST_VERSION - first % 4
-        version = version if version in VERSIONS else HIGHEST_VERSION
-        login = first >> 5
-        if login < 7:
-            self._ask(MessageCode.CONNECT_OPEN, struct.pack(">I", version))
-            self._dialogue.version = version
-        if login < 6:
+    async def cut_off(self) -> None:
+        """Something is wrong: no more of it."""
+        self._serving.cancel()
+        await self._served.wait()
+
+    async def is_as_new(self) -> bool:
+        """Whether, once the DMA has ended what it began, nothing is left of it: another script may have it all."""
+        if self._is_spent():
+            return False
+        ending = b"".join(self._ending())
+        if ending:
+            await self.play(ending)
+            if self._is_spent():
+                return False
+        self._scene.clear()
+        self._connection.tape.mode = TapeMode.READ  # of no drive
+        return all(traits.unchanged() for traits in self._untouched)
+
+    def _is_spent(self) -> bool:
+        dialogue = self._dialogue
+        usual = dialogue.exact and not dialogue.closed and not dialogue.asked and self._stream.reading
+        return not usual or self._scene.stirred or self._connection.gone.is_set()
+
+    def _ending(self) -> Iterator[bytes]:
+        version = self._dialogue.version
+        found = self._connection
+        if found.machines.data.state is not DataState.IDLE:
+            yield ask(version, m.DataAbortRequest()) + ask(version, m.DataStopRequest())
+        if version > 1 and found.machines.mover.state is not MoverState.IDLE:
+            yield ask(version, m.MoverAbortRequest()) + ask(version, m.MoverStopRequest())
+        if found.tape.is_open:
+            yield ask(version, m.TapeCloseRequest())
+        if found.scsi.is_open:
+            yield ask(version, m.ScsiCloseRequest())
+
+    def _occupy(self) -> None:
+        devices = self._node.devices
+        for device in (devices.find(OTHER_DRIVE.decode()), *devices.changers.values()):
+            assert device is not None
+            device.session_id = OTHER_SESSION
+
+    def _open(self, version: int, *, login: bool) -> None:
+        self._ask(MessageCode.CONNECT_OPEN, struct.pack(">I", version))
+        self._dialogue.version = version
+        if login:
             auth = m.ConnectClientAuthRequest(m.AuthText(USER, PASSWORD))
             self._ask(*edge.encode_body(version, auth))
 
@@ -149,7 +250,10 @@ class Player:
 
     async def _step(self) -> None:
         op = self._choices.byte()
-        if op in ACTIONS:
+        session = self._version is not None
+        if op in ACTIONS and not (session and op == Op.CANNED):
+            if session and op not in SPOKEN:
+                await self._settle()
             await ACTIONS[op](self)
         else:
             rows = requests_of(self._dialogue.version)
@@ -178,7 +282,8 @@ class Player:
             if challenge is not None and not any(body.auth_data.auth_digest):  # the right answer to the challenge
                 digest = md5_digest(challenge, PASSWORD)
                 body = m.ConnectClientAuthRequest(m.AuthMd5(body.auth_data.auth_id, digest))
-        if isinstance(body, m.ConnectOpenRequest) and not self._connection.protocol.negotiated:
+        fixed = self._version is not None or self._connection.protocol.negotiated
+        if isinstance(body, m.ConnectOpenRequest) and not fixed:
             self._dialogue.exact = False  # what follows is read in a version that the model does not follow
         self._pending += self._dialogue.request(code, xdr.encode(body))
 
@@ -193,7 +298,7 @@ class Player:
 
     def _leaves_nothing(self) -> None:
         left = [worker.kind for worker in self._scene.workers if worker.alive]
-        leased = [bay.name for bay in self._node.devices if bay.session_id is not None]
+        leased = [bay.name for bay in self._node.devices if bay.session_id not in {None, OTHER_SESSION}]
         if left or leased or self._node.connections:
             raise Broken(f"left behind: workers {left}, drives {leased}, connections {len(self._node.connections)}")
 
@@ -229,7 +334,8 @@ class Player:
 
     async def pipeline(self) -> None:
         """From now on requests are sent without waiting for replies, or no longer."""
-        self._pipelining = not self._pipelining
+        if self._version is None:  # else it is so anyhow
+            self._pipelining = not self._pipelining
 
     async def settle(self) -> None:
         """Wait until all that can be done is done, also while requests are pipelined."""
@@ -256,9 +362,16 @@ class Player:
 
     async def peer_connects(self) -> None:
         """Somebody connects to the youngest data connection listener."""
-        outside = self._choices.byte() % 4 == 3
-        if self._scene.listeners:
-            self._scene.listeners[-1].arrive("192.0.2.1" if outside else "127.0.0.1")
+        how = self._choices.byte()
+        if not self._scene.listeners:
+            return
+        listener = self._scene.listeners[-1]
+        if how & HALF_OPEN:
+            listener.half_open = True
+            return
+        if how & FAILS:
+            listener.fail()
+        listener.arrive("192.0.2.1" if how % 4 == OUTSIDER else "127.0.0.1")
 
     async def peers_fail(self) -> None:
         """Outgoing data connections are refused, or no longer."""
@@ -266,6 +379,7 @@ class Player:
 
     async def time_passes(self) -> None:
         """Up to the longest wait of a connection that is not closing."""
+        self._scene.stirred = True
         await trio.sleep((0.05, 0.2, 1.0, 6.0, 15.0, 70.0)[self._choices.byte() % 6])
 
     async def stop_reading(self) -> None:
@@ -273,15 +387,55 @@ class Player:
         self._stream.read_on(not self._stream.reading)
 
     async def load(self) -> None:
-        """An operator puts the cartridge back into the first drive, or takes it out."""
-        bay = next(iter(self._node.devices))
+        """An operator puts the cartridge back into the first drive of its own, or takes it out."""
+        bay = self._node.devices.find(DRIVE.decode())
+        assert bay is not None
         try:
             await (bay.unload() if bay.path is not None and bay.session_id is None else bay.load(None))
         except InventoryError:
             return  # refused, as it may be
 
+    async def huge(self) -> None:
+        """A request of megabytes."""
+        version, which = self._dialogue.version, self._choices.byte() % 5
+        pairs = (m.Pval(b"X", bytes(STRING_MAX)),) * (ENV_BYTES_MAX // STRING_MAX + 1)
+        name = m.RecoverName(b"x", b"/usr")
+        address = m.LOCAL if version == 2 else None
+        body: m.Body
+        match which:
+            case 0:
+                body = m.DataStartBackupRequest(b"dump", pairs, address)
+            case 1:
+                body = m.TapeWriteRequest(bytes(TRANSFER_BYTES_MAX + 1))
+            case 2:
+                body = m.DataStartRecoverRequest(ENV, (name,) * (NAMES_IN_A_ROW + 1), b"dump", address)
+            case 3:
+                body = m.TapeWriteRequest(bytes(5000))
+            case _:
+                self._pending += self._dialogue.request(MessageCode.CONFIG_GET_HOST_INFO, bytes(ORDINARY_BYTES_MAX))
+                return
+        self._pending += self._dialogue.request(*edge.encode_body(version, body))
+
+    async def operator(self) -> None:
+        """An operator has a hand in the library."""
+        changer = self._node.devices.changers[LIBRARY.decode()]
+        (bay,) = changer.bays
+        slot, mail = Location("slot", 0), Location("mail", 0)
+        hands: tuple[Callable[[], Awaitable[object]], ...] = (
+            bay.unload,
+            lambda: bay.load(None),
+            lambda: changer.operator_moves(slot, mail),
+            lambda: changer.operator_moves(mail, slot),
+            changer.operator_looks,
+        )
+        try:
+            await hands[self._choices.byte() % len(hands)]()
+        except InventoryError:
+            return  # refused, as it may be
+
     async def shut_down(self) -> None:
         """The server goes away."""
+        self._scene.stirred = True
         await self._connection.shut_down("going away")
 
     async def end(self) -> None:
@@ -296,6 +450,7 @@ class Player:
 
     async def vanish(self) -> None:
         """The DMA is gone, and its kernel with it; the server finds out in its own time."""
+        self._scene.stirred = True
         self._stream.socket.vanish()
 
     async def look(self) -> None:
@@ -307,7 +462,8 @@ class Player:
 
     async def log(self) -> None:
         """The dialogue is logged from now on."""
-        dialogue = DialogueLog(frozenset(INTERFACES), log_bytes_max=30_000, rate_bytes=1000, burst_bytes=2000)
+        dialogue = DialogueLog(frozenset(INTERFACES), log_bytes_max=8000, rate_bytes=1000, burst_bytes=6000)
+        self._log = dialogue
         connection = self._connection
 
         def received(record: bytes) -> None:
@@ -318,6 +474,7 @@ class Player:
             dialogue.message(connection.version, record, from_client=False, now=trio.current_time())
 
         connection.protocol.on_record, connection.outbox.on_message = received, sent
+        self._scene.stirred = True
 
     async def hang_up(self) -> None:
         """The DMA closes its side."""
@@ -327,93 +484,5 @@ class Player:
 
 
 ACTIONS: Final[dict[int, Callable[[Player], Awaitable[None]]]] = {op: getattr(Player, op.name.lower()) for op in Op}
-
-
-class Stage:
-    """Where scripts are played, one after the other, in one run of trio with a clock of its own.
-
-    Attributes:
-        scene: of the script that is being played.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        path = directory / "mover.toml"
-        path.touch(mode=0o600)
-        path.write_text(CONFIG.replace("STATE", str(directory)))
-        self.config: Config = load_config(str(path))
-        self.store = cast("Store", None)  # a library's; there is none
-        self.scene = fakes.Scene()
-        self._descriptors = 0  # after the last script
-        trio.socket.set_custom_socket_factory(fakes.Sockets(lambda: self.scene))
-
-    async def play(self, script: bytes) -> None:
-        """Play one script.
-
-        Raises:
-            Broken: something that must hold did not.
-        """
-        before = self._descriptors or _descriptors()
-        try:
-            await Player(self, Choices(script)).play()
-        finally:
-            self._descriptors = _descriptors()
-        if self._descriptors > before:
-            raise Broken(f"{self._descriptors - before} descriptors more than before")
-
-
-def _descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
-def _errors_are_finds(_logger: object, _method: str, event: MutableMapping[str, Any]) -> NoReturn:
-    # The world may fail, and that is logged too; an exception that nobody expected may not.
-    if event.get("exc_info") or event["event"] in OWN_FAULTS:
-        raise Broken(f"logged: {event}")
-    raise structlog.DropEvent
-
-
-async def _in_place(work: Callable[..., T], *arguments: object, **_: object) -> T:
-    return work(*arguments)
-
-
-class VirtualTime:
-    """The time module of a connection."""
-
-    monotonic = staticmethod(trio.current_time)
-
-
-@contextmanager
-def quiet_world() -> Iterator[Path]:
-    """A directory for stages. What the server logs as an error is a find, and threads do their work in place.
-
-    A thread would not be seen by the virtual clock, which jumps when nothing runs.
-    """
-    before = structlog.get_config()
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR), processors=[_errors_are_finds]
-    )
-    try:
-        with (
-            patch.object(trio.to_thread, "run_sync", _in_place),
-            patch.object(control_connection, "time", VirtualTime),
-            patch.object(data_ports, "is_half_open", lambda *_: False),  # the ports are not real
-            # trio shuffles what can run: with this door, made for hypothesis, and a seed, a script plays the same again
-            patch.object(_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
-            tempfile.TemporaryDirectory(prefix="mover-fuzz-") as name,
-        ):
-            yield Path(name)
-    finally:
-        structlog.configure(**before)
-
-
-async def play_all(directory: Path, scripts: Iterable[bytes], judge: Callable[[bytes, Exception | None], None]) -> None:
-    """Play scripts as they come, and tell how each went; for `trio.run` with a MockClock that jumps at once."""
-    stage = Stage(directory)
-    for script in scripts:
-        failure: Exception | None = None
-        _run._r.seed(zlib.crc32(script))
-        try:
-            await stage.play(script)
-        except Exception as error:  # noqa: BLE001 - whatever escapes is the find
-            failure = error
-        judge(script, failure)
+SPOKEN: Final = {Op.RAW_BODY, Op.ANY_NUMBER, Op.RAW_BYTES, Op.PIPELINE}
+"""Steps that only send: in a short script they and requests go out together, and everything else waits for answers."""

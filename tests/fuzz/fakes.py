@@ -15,8 +15,10 @@ from typing import Final, Literal, Self
 import trio
 
 from mover.control.workers import WorkerDied, WorkerHung
+from mover.ndmp.enums import MoverMode
 from mover.ring import Consumer, DataGauge, Producer, RingClosed, RingFds
 from mover.ring import Kind as RingKind
+from mover.ring.layout import W_CONSUMER, ConsumerWord
 from mover.workers.messages import (
     AttachConnection,
     ConnectionLost,
@@ -58,6 +60,8 @@ TCP_INFO_BYTES: Final = 104
 UNACKED, LAST_ACK_MS = 24, 56
 """Where struct tcp_info has them."""
 RING_FDS: Final = 3
+LINES_MAX: Final = 300
+"""That a data worker says at once."""
 SLOW_S: Final = 5.0
 SUCCESSFUL: Final = 1
 """A data worker's reason: all is well."""
@@ -72,6 +76,7 @@ class Mood(IntEnum):
     HUNG = 3
     SLOW = 4  # fine, after a while
     NO_PROCESS = 5  # there is no worker to be had
+    SILENT = 6  # no answer, until the caller's patience ends
 
 
 class Scene:
@@ -80,14 +85,27 @@ class Scene:
     Attributes:
         moods: of the next requests to workers, in order, each with a number (the error of a refusal).
         peers_answer: whether outgoing data connections succeed.
+        stirred: something has been arranged that stays.
     """
 
     def __init__(self) -> None:
         self.moods: deque[tuple[Mood, int]] = deque()
         self.peers_answer = True
+        self.stirred = False
         self.workers: list[Worker] = []
         self.listeners: list[DataSocket] = []
         self.ports = 20_000
+
+    def clear(self) -> None:
+        """As in the beginning, where nothing is at work."""
+        self.moods.clear()
+        self.peers_answer = True
+        self.workers = [worker for worker in self.workers if worker.alive]
+        self.listeners.clear()
+
+    def half_open(self, address: str, port: int) -> bool:
+        """Whether somebody's handshake with a listener has begun and not ended: for the kernel's answer."""
+        return any(each.half_open for each in self.listeners if each.getsockname() == (address, port))
 
     def mood(self) -> tuple[Mood, int]:
         return self.moods.popleft() if self.moods else (Mood.FINE, 0)
@@ -209,14 +227,19 @@ class ControlStream:
 
 
 class DataSocket(trio.socket.SocketType):
-    """A socket of a data connection, or a listener for one."""
+    """A socket of a data connection, or a listener for one.
+
+    Attributes:
+        half_open: somebody takes himself for connected who is not here yet.
+    """
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._name = ("127.0.0.1", 0)
         self._peer = ("127.0.0.1", 1)
-        self._waiting = 0
+        self._broken = False
+        self.half_open = False
 
     async def bind(self, address: object) -> None:
         await trio.lowlevel.checkpoint()
@@ -230,11 +253,18 @@ class DataSocket(trio.socket.SocketType):
         """Somebody connects."""
         if self._fd >= 0:
             self._peer = (address, 50_000)
+            self.half_open = False
             os.eventfd_write(self._fd, 1)
+
+    def fail(self) -> None:
+        """The next to connect finds no descriptor left."""
+        self._broken = True
 
     async def accept(self) -> tuple[trio.socket.SocketType, object]:
         await trio.lowlevel.wait_readable(self._fd)
         os.eventfd_read(self._fd)
+        if self._broken:
+            raise OSError(24, os.strerror(24))
         return DataSocket(self._scene), self._peer
 
     async def connect(self, address: object) -> None:
@@ -308,9 +338,12 @@ class Worker:
             await trio.sleep(SLOW_S)
         if mood is Mood.DIED:
             self.die(-9)
+        if mood is Mood.SILENT:
+            with trio.move_on_after(deadline_s):
+                await self.gone.wait()
         if self.gone.is_set():
             raise WorkerDied(self.kind, self.pid, self.exit_status)
-        if mood is Mood.HUNG:
+        if mood in {Mood.HUNG, Mood.SILENT}:
             raise WorkerHung(self.kind, self.pid, type(message).__name__, deadline_s)
         if mood is Mood.REFUSED and not isinstance(
             message, (GetDriveState, GetTapePosition, LocateTape, MoveTape, WriteRecord, ReadRecord)
@@ -369,6 +402,8 @@ class Worker:
             case AttachConnection(watch=True):
                 self._work = None
                 self._say(ConnectionLost(text.decode("utf-8", "replace")))
+            case StartRelay() if kind & 4:
+                self._say(LogLine(number % 4, text))
             case StartRelay(direction=direction):
                 self._work = None
                 if direction == "receive":
@@ -381,20 +416,22 @@ class Worker:
     def _speak_of_moving(self, kind: int, number: int, text: bytes) -> None:
         position = MoverPosition(bytes_moved=number & 0xFFFF_FFFF, record_num=kind)
         words = text.decode("utf-8", "replace")
-        match kind % 3:
+        match kind % 4:
             case 0:
                 self._say(MoverPaused(number % 7, 512, position, words))
                 self._leave()
             case 1:
                 self._say(MoverHalted(number % 7, position, words))
                 self._leave()
+            case 3 if isinstance(self._work, StartMover) and self._work.mode == MoverMode.WRITE:
+                self._fill()
             case _:
                 self._say(LogLine(number % 4, text))
 
     def _speak_of_data(
         self, work: StartBackup | StartRecover | StartRecoverFilehist, kind: int, number: int, text: bytes
     ) -> None:
-        match kind % 6:
+        match kind % 7:
             case 0:
                 if isinstance(work, StartBackup):
                     self._end_stream(RingKind.FAILED if number % 6 != SUCCESSFUL else RingKind.END)
@@ -408,8 +445,11 @@ class Worker:
                 self._tell_history((0x700 if work.history.version < 3 else 0x703) + number % 3)
             case 4:
                 self._publish(work, number)
+            case 6 if not isinstance(work, StartBackup):
+                self._want_input()
             case _:
-                self._say(LogLine(number % 4, text))
+                for _ in range(min(max(number, 1), LINES_MAX)):
+                    self._say(LogLine(number % 4, text))
 
     def _fds(self, which: int) -> RingFds:
         return RingFds(*[os.dup(fd) for fd in self._descriptors[which * RING_FDS : (which + 1) * RING_FDS]])
@@ -433,6 +473,23 @@ class Worker:
             if slot is not None:
                 slot[:4] = bytes(4)
                 producer.commit(4, code)
+        except RingClosed:
+            return
+        finally:
+            producer.detach()
+
+    def _want_input(self) -> None:
+        """Wait for more of the stream than there is."""
+        consumer = Consumer(self._fds(0))
+        consumer._words[W_CONSUMER + ConsumerWord.WAITING_SINCE_NS] = 1
+        consumer.close()
+
+    def _fill(self) -> None:
+        """Put as much into the ring as it holds."""
+        producer = Producer(self._fds(0))
+        try:
+            while producer.try_reserve() is not None:
+                producer.commit(0, RingKind.DATA)
         except RingClosed:
             return
         finally:

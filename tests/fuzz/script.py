@@ -37,6 +37,8 @@ class Op(IntEnum):
     END = 15
     RESET = 16
     HANG_UP = 17
+    HUGE = 0xFB
+    OPERATOR = 0xFC
     VANISH = 0xFD
     LOOK = 0xFE
     LOG = 0xFF
@@ -45,12 +47,16 @@ class Op(IntEnum):
 REQUEST: Final = 18
 FIRST: Final = {version: HIGHEST_VERSION - version for version in VERSIONS}
 """The first byte of a script: the version, logged in; from 192 on without a login."""
+DEBUGGED: Final = 4
+"""Added to it: every connection has a protocol log."""
+OCCUPIED: Final = 8
+"""Added to it: another session has the second drive and the library."""
 
 DATA, TAPE, RELAY = range(3)
 """Which worker speaks or dies."""
-FINISHED, WANT, RECOVERED, HISTORY, GAUGES, LINE = range(6)
+FINISHED, WANT, RECOVERED, HISTORY, GAUGES, LINE, WAITS = range(7)
 """What a data worker says."""
-PAUSED, HALTED = range(2)
+PAUSED, HALTED, TAPE_LINE, FILLS = range(4)
 """What a tape worker says."""
 ALL: Final = 2**64 - 1
 TCP: Final = m.tcp_address(0x7F00_0001, 10)

@@ -6,7 +6,12 @@ from types import ModuleType
 
 import pytest
 
-from tests.fuzz import targets
+from mover.ndmp import messages as m
+from tests.fuzz import stage, targets
+from tests.fuzz.choices import DRIVE
+from tests.fuzz.connection import Player
+from tests.fuzz.model import Broken, Dialogue
+from tests.fuzz.script import Op, ask
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 
@@ -25,8 +30,10 @@ def test_stored_inputs_pass(target: str) -> None:
     assert failed == {}
 
 
-def report() -> ModuleType:
+@pytest.fixture
+def report(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """scripts/fuzz_report.py, which is no package."""
+    monkeypatch.syspath_prepend(str(CHECKOUT / "scripts"))
     spec = importlib.util.spec_from_file_location("fuzz_report", CHECKOUT / "scripts" / "fuzz_report.py")
     assert spec is not None
     assert spec.loader is not None
@@ -35,8 +42,36 @@ def report() -> ModuleType:
     return module
 
 
-def test_the_page_tells_what_is_stored() -> None:
-    module = report()
+def test_the_page_tells_what_is_stored(report: ModuleType) -> None:
     page = (CHECKOUT / "docs" / "protocol-tests.md").read_text()
-    table = module.load(CHECKOUT / "docs").table()
-    assert f"{module.BEGIN}\n{table}\n{module.END}" in page
+    table = report.load(CHECKOUT / "docs").table()
+    assert f"{report.BEGIN}\n{table}\n{report.END}" in page
+
+
+def test_a_session_is_kept_while_it_is_as_new_and_a_failure_is_told_with_its_history() -> None:
+    question, opening = ask(4, m.DataGetStateRequest()), ask(4, m.TapeOpenRequest(DRIVE, 1))
+    broken = ask(4, m.TapeGetStateRequest())
+
+    class Watched(Player):
+        async def play(self, script: bytes) -> None:
+            await super().play(script)
+            if script == broken:
+                raise Broken("as asked for")
+
+    failures: dict[bytes, Exception | None] = {}
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(stage, "Player", Watched)
+        targets.run("session4", [question, opening, broken, question], failures.__setitem__)
+    history = bytes([Op.SETTLE]).join([question, opening, ask(4, m.TapeCloseRequest()), broken])
+    assert [script for script, failure in failures.items() if failure is not None] == [history]
+
+
+@pytest.mark.parametrize(("target", "version"), targets.SESSIONS.items())
+def test_every_session_is_opened_and_logged_in(target: str, version: int) -> None:
+    """What the bar on logged in connections counts."""
+    sent = Dialogue.requests_sent
+    outcomes: list[Exception | None] = []
+    tapeless = ask(version, m.TapeGetStateRequest())  # needs a login
+    targets.run(target, [tapeless], lambda _, failure: outcomes.append(failure))
+    assert outcomes == [None]
+    assert Dialogue.requests_sent == sent + 4  # OPEN, login, a question, this

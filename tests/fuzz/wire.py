@@ -6,7 +6,7 @@ itself, and nothing but the errors of the protocol core is raised.
 
 import functools
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Final
 
@@ -15,15 +15,20 @@ from mover.ndmp.client import ClientProtocol
 from mover.ndmp.client import Post as ServerPost
 from mover.ndmp.client import Reply as ServerReply
 from mover.ndmp.enums import ErrorCode, MessageCode, MessageType
-from mover.ndmp.errors import FramingError, NdmpError, XdrDecodeError
+from mover.ndmp.errors import FramingError, NdmpError, NotInVersionError, XdrDecodeError, XdrEncodeError
 from mover.ndmp.framing import mark
 from mover.ndmp.header import SIZE, Header
-from mover.ndmp.messages import Body, ConnectOpenRequest
+from mover.ndmp.messages import Body, ConfigSetExtListRequest, ConnectCloseRequest, ConnectOpenRequest
 from mover.ndmp.server import Answered, Discarded, Request, ServerProtocol
-from mover.ndmp.table import TABLE, Kind, Row
+from mover.ndmp.table import ROWS, TABLE, VERSIONS, Kind, Row
 from tests.fuzz.choices import Choices, build
 
 CUTS_MAX: Final = 6
+ROWS_TRIED: Final = 3
+UNBOUND: Final = 0x20
+"""In the first byte of a typed body: it need not fit."""
+OTHER_LAYOUTS: Final = {ConfigSetExtListRequest}
+"""What is behind their layout may make another one of it, or nothing."""
 STREAM, REQUEST, BODY, TYPED = range(4)
 """What the upper two bits of the first byte say of the rest."""
 
@@ -64,6 +69,10 @@ def check_server(version: int, data: bytes) -> None:
             _check_body(version, row, wire, is_reply, choices.rest())
         case _:
             row, wire, is_reply = _pick_body(version, choices)
+            if first & UNBOUND:
+                check_misuse(version, choices.word())
+                check_bounds(version, row, wire, choices)
+                return
             value = build(wire, choices)
             encoded = xdr.encode(value)
             if xdr.decode(wire, encoded + choices.take(8)) != value:
@@ -106,10 +115,20 @@ def _events(version: int, pieces: list[bytes]) -> list[Event]:
                 found.append(event)
                 if isinstance(event, Request):
                     _answer(protocol, event)
-        except FramingError:
+        except FramingError as error:
             found.append("broken framing")
+            _still_broken(protocol, str(error))
             break
     return found
+
+
+def _still_broken(protocol: ServerProtocol, text: str) -> None:
+    try:
+        protocol.next_event()
+    except FramingError as error:
+        if str(error) == text:
+            return
+    raise AssertionError(f"{text}, and then it is not")
 
 
 def _answer(protocol: ServerProtocol, request: Request) -> None:
@@ -142,7 +161,12 @@ def _check_body(version: int, row: Row, wire: type[Body], is_reply: bool, data: 
         body = edge.decode_reply(version, row.code, data)
         _try_reply(version, row, body)
     else:
-        body = edge.decode_request(version, row.code, data)
+        try:
+            body = edge.decode_request(version, row.code, data)
+        except XdrDecodeError:
+            if row.request in OTHER_LAYOUTS:
+                return
+            raise
         _try_body(version, body)
 
 
@@ -151,13 +175,48 @@ def _try_reply(version: int, row: Row, body: Body) -> None:
         edge.encode_reply(version, row.code, body)
     except NdmpError:
         return  # what the wire can carry need not be what this server says
+    for other in rows_of(version)[:ROWS_TRIED]:
+        if other.reply is not row.reply:
+            _refused(edge.encode_reply, version, other.code, body)
 
 
 def _try_body(version: int, body: Body) -> None:
+    for each in VERSIONS:
+        try:
+            edge.encode_body(each, body)
+        except NdmpError:
+            continue  # as above, and not every version has it
+
+
+def _refused(call: Callable[..., object], *arguments: object) -> None:
     try:
-        edge.encode_body(version, body)
-    except NdmpError:
-        return  # as above
+        call(*arguments)
+    except NotInVersionError:
+        return
+    raise AssertionError(f"{call.__name__}{arguments} is not refused")
+
+
+def check_misuse(version: int, number: int) -> None:
+    """What a version does not have is refused by that name, whoever asks."""
+    if (version, number) not in ROWS:
+        _refused(edge.row_of, version, number)
+        _refused(edge.decode_request, version, number, b"")
+        return
+    row = ROWS[version, number]
+    if row.reply is None:
+        _refused(edge.decode_reply, version, number, b"")
+        _refused(edge.error_reply, row, ErrorCode.NO_MEM_ERR)
+
+
+def check_bounds(version: int, row: Row, wire: type[Body], choices: Choices) -> None:
+    """Values that need not fit: they are refused, or come back."""
+    value = build(wire, choices, bound=False)
+    try:
+        encoded = xdr.encode(value)
+    except XdrEncodeError:
+        return
+    if xdr.decode(wire, encoded) != value:
+        raise AssertionError(f"{value} of {row.name} in version {version} does not come back")
 
 
 ASKED_MAX: Final = 8
@@ -177,6 +236,8 @@ def check_client(data: bytes) -> None:
     while not choices.ended:
         stream += _server_message(version, codes, choices)
     whole = _heard(version, codes, [stream])
+    closing = ClientProtocol(clock=lambda: 0.0)
+    closing.request(ConnectCloseRequest())  # has no answer
     if cut and _heard(version, codes, _cut(stream, cut)) != whole:
         raise AssertionError(f"cut every {cut} bytes it reads otherwise")
 
@@ -231,4 +292,6 @@ def _plain(version: int, row: Row) -> Body:
     """A request of a message: only its number counts."""
     if row.code == MessageCode.CONNECT_OPEN:
         return ConnectOpenRequest(version)
-    return edge.decode_request(version, row.code, bytes(512))
+    conversion = edge.CONVERSIONS.get((version, row.code, row.request))
+    nothing = Choices(b"")
+    return build(row.request, nothing) if conversion is None else conversion.inward(build(conversion.wire, nothing))
