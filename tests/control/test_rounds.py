@@ -1,18 +1,21 @@
 """What one DMA costs the others: rounds of the scheduler for a request, and turns in between."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import cast
 
 import structlog
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from mover.config import load_config
 from mover.control.connection import Connection
 from mover.control.control_stream import ControlStream
 from mover.control.drives import Devices
 from mover.control.incoming import CHUNK_BYTES, CHUNKS_AHEAD, Incoming
 from mover.control.node import Node
 from mover.control.outbox import Outbox
+from mover.control.store import Store
 from mover.control.workers import Supervisor
 from mover.ndmp.client import ClientProtocol
 from mover.ndmp.enums import MessageCode
@@ -25,9 +28,9 @@ from mover.ndmp.messages import (
 )
 from mover.ndmp.messages.common import AuthText
 from mover.ndmp.server import Request, ServerProtocol
+from tests.control.conftest import LOGIN
 from tests.fuzz import fakes
-from tests.fuzz.choices import PASSWORD, USER
-from tests.fuzz.connection import Stage, quiet_world
+from tests.support.servers import write_config
 
 DEADLINE_S = 30
 ASKED = 50
@@ -56,16 +59,18 @@ def requests(count: int, body: Body = ASK) -> bytes:
     return b"".join(protocol.request(body)[1] for _ in range(count))
 
 
-async def test_a_request_for_a_state_costs_one_step_of_one_task() -> None:
-    with trio.fail_after(DEADLINE_S), quiet_world() as directory:
-        stage = Stage(directory)
-        stream = fakes.ControlStream()
-        node = Node(stage.config, cast("Supervisor", fakes.Supervisor(stage.scene)), Devices(stage.config, stage.store))
-        connection = Connection(node, cast("ControlStream", stream))
+async def test_a_request_for_a_state_costs_one_step_of_one_task(tmp_path: Path) -> None:
+    config = load_config(str(write_config(tmp_path, LOGIN, volumes={})))
+    nobody = cast("Supervisor", None)  # no worker is needed
+    node = Node(config, nobody, Devices(config, cast("Store", None)))
+    stream = fakes.ControlStream()
+    connection = Connection(node, cast("ControlStream", stream))
+    login = ConnectClientAuthRequest(AuthText(LOGIN.user.encode(), LOGIN.password.encode()))
+    with trio.fail_after(DEADLINE_S):
         protocol = ClientProtocol()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(connection.run)
-            for body in (ConnectOpenRequest(4), ConnectClientAuthRequest(AuthText(USER, PASSWORD)), *[ASK] * 2):
+            for body in (ConnectOpenRequest(4), login, *[ASK] * 2):
                 stream.push(protocol.request(body)[1])
                 await wait_all_tasks_blocked()
             steps = Steps(trio.lowlevel.current_task())
