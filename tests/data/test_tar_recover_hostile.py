@@ -116,7 +116,7 @@ HARM: Corpus = {
         TarWriter().pax([(b"path", b"../outside/new")], b"g").file(b"x", b"harm").pax([(b"path", b"good")])
     ),
     "empty-name": lambda outside: _name(b""),
-    "root-as-file": lambda outside: _name(b"/"),
+    "root-as-file": lambda outside: _with(TarWriter().file(b"/", b"harm", mode=0o755)),
     "dot-as-file": lambda outside: _name(b"."),
     "dot-as-link": lambda outside: _with(TarWriter().symlink(b"./", outside)),
     "nul-in-path": lambda outside: _pax((b"path", b"a\0b")),
