@@ -150,6 +150,16 @@ class Stage:
         self._nursery.start_soon(player.serve)
         return player
 
+    async def finish(self, judge: Judge) -> None:
+        """No more scripts: see the last connection off; only a failure is told."""
+        player = self._player
+        try:
+            await self.close()
+        except Exception as failure:  # noqa: BLE001 - as in play
+            if player is not None:
+                await player.cut_off()
+                judge(player.history, failure)
+
     async def close(self) -> None:
         """See the connection off that there is.
 
@@ -230,7 +240,7 @@ async def play_all(directory: Path, version: int | None, scripts: Iterable[bytes
         stage = Stage(directory, version, nursery)
         for script in scripts:
             await stage.play(script, judge)
-        await stage.close()
+        await stage.finish(judge)
 
 
 class Turns:

@@ -1,6 +1,7 @@
 """Every stored input and every find of the fuzzer, once more."""
 
 import importlib.util
+import os
 from pathlib import Path
 from types import ModuleType
 
@@ -64,6 +65,17 @@ def test_a_session_is_kept_while_it_is_as_new_and_a_failure_is_told_with_its_his
         targets.run("session4", [question, opening, broken, question], failures.__setitem__)
     history = bytes([Op.SETTLE]).join([question, opening, ask(4, m.TapeCloseRequest()), broken])
     assert [script for script, failure in failures.items() if failure is not None] == [history]
+
+
+def test_what_the_last_connection_leaves_behind_is_a_find(monkeypatch: pytest.MonkeyPatch) -> None:
+    leaked: list[int] = []
+    monkeypatch.setattr(Player, "_leaves_nothing", lambda _: leaked.append(os.dup(0)))
+    question = ask(4, m.DataGetStateRequest())
+    failed: list[tuple[bytes, str]] = []
+    targets.run("session4", [question], lambda script, failure: failed.append((script, str(failure or ""))))
+    for descriptor in leaked:
+        os.close(descriptor)
+    assert failed == [(question, ""), (question, "1 descriptors more than before")]
 
 
 @pytest.mark.parametrize(("target", "version"), targets.SESSIONS.items())
