@@ -51,14 +51,11 @@ class FilePhase:
         self._report = job.report
         self._producer = job.data
         self._elements: list[bytes] = []  # history of the batch under way: nodes, or files where it is by path
-        # Number of an inode -> keys of its other names.
-        self._other_names: dict[int, list[int]] = {}
-        for other, first in plan.links.items():
-            self._other_names.setdefault(plan.inumber_of(first), []).append(other)
         self._listed: tuple[int, list[bytes]] = (-1, [])  # the directory in which another name was looked for last
         # What is said of an inode again at each of its other names, by the format or by history.
         self._names_links = objects.names_links or (history is not None and history.by_path)
         self._written: dict[int, Written] = {}
+        self._read_by_another_name: set[int] = set()
 
     def run(self) -> None:
         plan, producer = self._plan, self._producer
@@ -319,7 +316,7 @@ class FilePhase:
         if history is not None:
             path = self._prefix(ordinal) + name if history.by_path else b""
             self._elements.append(history.object_entry(path, inumber, inode, offset))
-        if self._names_links and inumber in self._other_names:
+        if self._names_links and self._plan.links and (inode.nlink > 1 or inumber in self._read_by_another_name):
             self._written[inumber] = Written(inumber, self._plan.path(ordinal, name), inode, offset)
 
     def _other_name(self, ordinal: int, name: bytes, inumber: int) -> None:
@@ -334,6 +331,14 @@ class FilePhase:
             self._elements.append(history.object_entry(path, first.inumber, first.inode, first.offset))
 
     # --- what cannot be read ---------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def _other_names(self) -> dict[int, list[int]]:
+        """Number of an inode -> keys of its other names; made only when something is lost."""
+        found: dict[int, list[int]] = {}
+        for other, first in self._plan.links.items():
+            found.setdefault(self._plan.inumber_of(first), []).append(other)
+        return found
 
     def _lose(self, ordinal: int, name: bytes, inumber: int, kind: int, error: OSError) -> None:
         """An inode that cannot be read by its first name: waited for, read by another one, or left out."""
@@ -359,6 +364,7 @@ class FilePhase:
             except OSError:
                 continue  # the next name may do; what counts is reported in the end
             fd = -1
+            self._read_by_another_name.add(inumber)
             try:
                 if kind == DT_FILE:
                     fd = os.open(other_name, _OPEN, dir_fd=directory)

@@ -33,7 +33,7 @@ def _maps(plan: Plan) -> Iterator[tuple[RecordType, bytes | bytearray]]:
     """What is in use, and what is dumped."""
     highest, selection = plan.next_inumber - 1, plan.selection
     if selection is None:  # both are the same
-        bits = full_bitmap(highest, [1, *plan.links, *plan.absent])
+        bits = full_bitmap(highest, itertools.chain([1], plan.links, plan.absent))
         yield RecordType.CLRI, bits
         yield RecordType.BITS, bits
         return

@@ -8,7 +8,7 @@ Source: dump.md sections 1 to 5.
 """
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -339,7 +339,7 @@ def _stretch(parts: list[bytes], last: int, room: int) -> None:
 # --- maps ----------------------------------------------------------------------------------------------------
 
 
-def full_bitmap(highest_inumber: int, absent: Sequence[int] = (1,)) -> bytearray:
+def full_bitmap(highest_inumber: int, absent: Iterable[int] = (1,)) -> bytearray:
     """A map in which every inode up to ``highest_inumber`` is set but ``absent``, in whole records.
 
     restore ignores names whose number does not lie below the map's bits, so it reaches one further.

@@ -36,9 +36,11 @@ def select(plan: Plan, base: InodeTable, *, moved: bool = False) -> None:
     if moved:
         _take_contents(plan, numbers, kinds)
     next_number = base.next_number
-    for place in [place for place, number in enumerate(numbers) if not number]:
-        first = links.get(place + FIRST_INUMBER)
-        if first is not None:
+    for place in range(len(numbers)):
+        if numbers[place]:
+            continue
+        first = links.first(place + FIRST_INUMBER)
+        if first != place + FIRST_INUMBER:
             numbers[place] = numbers[first - FIRST_INUMBER]
             continue
         numbers[place] = next_number

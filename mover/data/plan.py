@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from mover.data.dump_format import FIRST_INUMBER, Inode
+from mover.data.links import Links
 from mover.data.xattr_blob import Attribute
 
 OTHER_NAME: Final = 0  # in place of a type: a further name of an inode that comes before
@@ -77,7 +78,7 @@ class Plan:
         names: base name of each directory, b"." for the root.
         types: a DT byte for each entry of each directory.
         attributes: ordinal -> extended attributes, of those directories that have any.
-        links: key of an entry that is another name of an earlier one -> key of that one.
+        links: which entries are other names of earlier ones.
         absent: keys of directories that vanished during the scan.
         next_inumber: one more than the highest number given.
         selection: of an incremental backup; None = everything, and an entry's key is its inode number.
@@ -98,7 +99,7 @@ class Plan:
         self.names: list[bytes] = []
         self.types: list[bytes] = []
         self.attributes: dict[int, list[Attribute]] = {}
-        self.links: dict[int, int] = {}
+        self.links = Links()
         self.absent: set[int] = set()
         self.next_inumber = FIRST_INUMBER
         self.selection: Selection | None = None
@@ -175,14 +176,14 @@ class Plan:
         if self.links or absent:
             links = self.links
             named = zip(keys, types, names, strict=True)
-            return [(links.get(key, key), kind, name) for key, kind, name in named if key not in absent]
+            return [(links.first(key), kind, name) for key, kind, name in named if key not in absent]
         return list(zip(keys, types, names, strict=True))
 
     def inumber_of(self, key: int) -> int:
         """The inode number of an entry."""
         if self.selection is not None:
             return self.selection.numbers[key - FIRST_INUMBER]
-        return self.links.get(key, key)
+        return self.links.first(key)
 
     def directories(self) -> Iterator[int]:
         """Ordinals of the directories to dump, parents first."""
@@ -199,7 +200,7 @@ class Plan:
             if self.selection is None:
                 numbers: Sequence[int] = range(first, first + len(names))
                 if self.links:
-                    numbers = [self.links.get(key, key) for key in numbers]
+                    numbers = list(map(self.links.first, numbers))
                 yield Run(ordinal, names, types, numbers)
                 continue
             start, end = first - FIRST_INUMBER, first - FIRST_INUMBER + len(names)

@@ -213,7 +213,7 @@ class Scanner:
                 continue  # gone or hidden: it stays an inode of its own, and reading it will report that
             first = first_of.setdefault((stat.st_dev, stat.st_ino, stat.st_mode >> 12), inumber)
             if first != inumber:
-                plan.links[inumber] = first
+                plan.links.add(inumber, first)
             if of_inode.setdefault(inode, first) != first:
                 plan.ambiguous.add(inode)
 
