@@ -8,10 +8,10 @@ from mover.ndmp import messages as m
 from mover.ndmp.enums import MessageCode
 from mover.ndmp.header import decode_header
 from mover.ndmp.table import TABLE
-from tests.fuzz.choices import DRIVE, Choices
-from tests.fuzz.connection import Player, Stage, quiet_world
+from tests.fuzz.choices import DRIVE
 from tests.fuzz.fakes import Mood
 from tests.fuzz.script import FIRST, Op, ask, do
+from tests.fuzz.stage import Stage, quiet_world
 
 STATES = {1: [m.DataGetStateRequest()]} | {
     version: [m.DataGetStateRequest(), m.MoverGetStateRequest()] for version in (2, 3, 4)
@@ -25,8 +25,10 @@ def replies(version: int, *steps: bytes) -> list[str]:
 
     async def play() -> list[bytes]:
         with quiet_world() as directory:
-            player = Player(Stage(directory), Choices(bytes([FIRST[version]]) + b"".join(steps)))
-            await player.play()
+            async with trio.open_nursery() as nursery:
+                player = Stage(directory, None, nursery).make(debugged=False)
+                await player.play(bytes([FIRST[version]]) + b"".join(steps))
+                await player.see_off()
             return player.sent
 
     sent = trio.run(play, clock=MockClock(autojump_threshold=0))

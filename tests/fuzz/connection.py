@@ -119,6 +119,11 @@ class Player:
         self._untouched: list[Traits] = []
         self.history = b""
 
+    @property
+    def sent(self) -> list[bytes]:
+        """Every message of the server."""
+        return self._stream.sent
+
     async def serve(self) -> None:
         """Run the connection to its end; a task that lives from script to script."""
         try:

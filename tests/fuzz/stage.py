@@ -121,7 +121,7 @@ class Stage:
         """Play one script, and tell how it went: of a failure that took several, the script of all of them."""
         failure: Exception | None = None
         _run._r.seed(zlib.crc32(script))
-        player = self._player or self._make(
+        player = self._player or self.make(
             debugged=self._version is None and bool(script) and bool(script[0] & DEBUGGED)
         )
         try:
@@ -138,7 +138,8 @@ class Stage:
             self._player = None
         judge(script, failure)
 
-    def _make(self, *, debugged: bool) -> Player:
+    def make(self, *, debugged: bool) -> Player:
+        """A player whose connection is served; whoever does not play it here sees it off."""
         scene = Stage.scene = fakes.Scene()
         supervisor = cast("Supervisor", fakes.Supervisor(scene))
         if not self._untouched.unchanged():
