@@ -160,13 +160,11 @@ class DirectObjects:
 
     def _not_ours(self, header: Header) -> str:
         """Why a header with a good sum is none of this dump's; "" = it is one."""
-        if self._dump is None:
-            return wrong_dump(header, self._env)
-        if _identity(header) != _identity(self._dump):
-            return "a header of another dump"
         if header.type in {RecordType.INODE, RecordType.ADDR} and header.records > HEADER_RECORDS_MAX:
             return f"a header that describes {header.records} records"
-        return ""
+        if self._dump is None:
+            return wrong_dump(header, self._env)
+        return "" if _identity(header) == _identity(self._dump) else "a header of another dump"
 
     # --- objects -------------------------------------------------------------------------------------------
 

@@ -369,6 +369,18 @@ def test_an_object_of_another_dump_at_the_right_place_is_none_of_ours(tmp_path: 
     assert os.listdir(tmp_path) == []
 
 
+def test_a_header_of_too_many_records_is_none(tmp_path: Path) -> None:
+    own = Meta(REGULAR, uid=os.geteuid(), gid=os.getegid())
+    writer = DumpWriter().begin(range(1, 5)).directory(2, [(3, b"giant"), (4, b"good")])
+    at = writer.header(2, inumber=3, meta=own, size=1 << 40, addr=b"\1" * 512, count=1 << 30)
+    writer.content(4, own, b"good")
+    stream = writer.end(3)
+    names = [name(tmp_path, b"giant", at, 3), name(tmp_path, b"good", writer.offsets[4], 4)]
+    outcome = recover_direct(stream, names)
+    assert outcome.status == {b"giant": RecoveryStatus.IO_ERROR, b"good": 0}
+    assert os.listdir(tmp_path) == ["good"]
+
+
 def test_a_foreign_dump_big_endian_and_without_environment(tmp_path: Path) -> None:
     own = Meta(REGULAR, uid=os.geteuid(), gid=os.getegid())
     writer = DumpWriter(">").begin(range(1, 6)).directory(2, [(3, b"one"), (4, b"two"), (5, b"three")])
