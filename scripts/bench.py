@@ -103,6 +103,10 @@ def comparisons(bench: Bench, scale: Scale) -> list[Comparison]:
             "recover of those files to tmpfs", "`tar -xf`", 0.8, "files/s", scale.files,
             lambda: timed_recover(bench, small), lambda: tar_extract(bench, archive),
         ),
+        Comparison(
+            "type tar: recover of those files to tmpfs", "`tar -xf`", 1.2, "files/s", scale.files,
+            lambda: timed_recover(bench, small, butype="tar"), lambda: tar_extract(bench, archive),
+        ),
     ]  # fmt: skip
 
 

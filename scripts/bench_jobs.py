@@ -176,18 +176,18 @@ def timed_backup(
         return backup(bench, job, tree, history=history, butype=butype)
 
 
-def timed_recover(bench: Bench, tree: Path) -> float:
+def timed_recover(bench: Bench, tree: Path, *, butype: str = "dump") -> float:
     """Seconds of one recover, from START_RECOVER's request to DATA_HALTED."""
     with bench.servers() as (data, tape, recovered):
         with bench.job(data, tape) as job:
-            backup(bench, job, tree)
+            backup(bench, job, tree, butype=butype)
             stop(job)
         settle([data])
         with bench.job(data, tape) as job:
             job.connect_data(MoverMode.WRITE, record_size=bench.record_size)
             names = (RecoverName(b"", os.fsencode(recovered)),)
             began = time.monotonic()
-            job.data.ok(DataStartRecoverRequest(pairs(FILESYSTEM=str(tree)), names, b"dump"))
+            job.data.ok(DataStartRecoverRequest(pairs(FILESYSTEM=str(tree)), names, butype.encode()))
             halted = job.data.wait_until(
                 lambda seen: isinstance(seen.body, NotifyDataHaltedPost), "DATA_HALTED", DEADLINE_S
             )
