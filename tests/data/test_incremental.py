@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 
 from mover.dma.compare import compare_trees
+from tests.data.backup_runner import backup_here, request
 from tests.data.dump_reader import Dump, parse
 from tests.data.levels import Levels
 from tests.support import peers
@@ -126,6 +127,18 @@ def test_an_incremental_without_update_is_no_base(levels: Levels) -> None:
     (tree / "new").write_bytes(b"")
     levels.backup(1, update=False)
     assert names(parse(levels.backup(2).stream)) == {b"", b"new"}
+
+
+def test_a_table_that_cannot_be_written_is_told_and_harms_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    fd = os.open("/dev/full", os.O_WRONLY)
+    outcome = backup_here(request(tmp_path, keeps_table=True), files=[fd])
+    os.close(fd)
+    assert outcome.lines(3) == [
+        "no backup can be based on this one, its inode table is not kept: No space left on device (ENOSPC)"
+    ]
+    assert (outcome.finished.reason, outcome.finished.errors, outcome.finished.date) == (1, 0, None)
+    assert len(parse(outcome.stream).dumped) == 2
 
 
 # --- a table that is no base
