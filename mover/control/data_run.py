@@ -1,5 +1,6 @@
 """What one data operation holds while it runs: a data worker, and the history ring with its pump."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
@@ -126,7 +127,9 @@ async def begin_run(connection: "Connection", message: Start, ring: DataRing, ke
     worker: Worker | None = None
     kept: KeptFiles | None = None
     accepted = False
+    rings: list[int] = []
     try:
+        rings += ring.control.duplicate()  # the ring may be closed while this waits, and its numbers be other files'
         if keep is not None:
             kept = await trio.to_thread.run_sync(keep)
             message = kept.announce(message)
@@ -134,7 +137,7 @@ async def begin_run(connection: "Connection", message: Start, ring: DataRing, ke
             history = make_history_ring()
             pump = HistoryPump(history, connection.outbox.send_history)
         worker = await connection.node.supervisor.take("data")
-        descriptors = [*ring.control.fds, *(history.fds if history is not None else ())]
+        descriptors = [*rings, *(history.fds if history is not None else ())]
         descriptors += kept.descriptors if kept is not None else ()
         reply = await worker.request(message, descriptors, deadline_s=START_DEADLINE_S)
         if isinstance(reply, Refused):
@@ -147,6 +150,8 @@ async def begin_run(connection: "Connection", message: Start, ring: DataRing, ke
     except ValueError as error:  # its names, each beside its destination, do not fit into a worker message
         raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, str(error)) from error
     finally:
+        for fd in rings:
+            os.close(fd)
         if not accepted:
             with trio.CancelScope(shield=True):
                 if worker is not None:

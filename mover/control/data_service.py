@@ -176,7 +176,12 @@ class DataService:
         end = self.connection_end
         assert end is not None
         assert end.ring is not None
-        run = await begin_run(self._connection, message, end.ring, keep)
+        try:
+            run = await begin_run(self._connection, message, end.ring, keep)
+        except Refusal:
+            if self.connection_end is not end:
+                raise Refusal(ErrorCode.ILLEGAL_STATE_ERR) from None
+            raise
         if self.connection_end is not end:  # lost meanwhile; DATA_HALTED is on its way
             run.drop_history()
             await run.give_back(orderly=False)
