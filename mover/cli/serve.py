@@ -36,7 +36,7 @@ def serve(context: click.Context, path: str) -> None:
         raise Failure(f"{path}: {'; '.join(wrong)}")
     from mover.control.serve import run
 
-    # What was imported lives as long as the process: a full collection, during which every DMA waits, need not look at it.
+    # What was imported lives as long as the process: a full collection, while every DMA waits, need not look at it.
     gc.collect()
     gc.freeze()
     context.exit(run(config, os.path.abspath(path)))
