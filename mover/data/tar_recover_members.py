@@ -24,6 +24,7 @@ from mover.data.tar_format import (
     CONTIGUOUS,
     DIRECTORY,
     EXTENDED,
+    EXTENDED_BYTES_MAX,
     EXTENDED_GLOBAL,
     EXTENDED_PREFIX,
     FIFO,
@@ -61,7 +62,6 @@ from mover.data.tar_recover_sparse import (
 )
 from mover.data.xattr_blob import Attribute
 
-EXTENDED_BYTES_MAX: Final = 32 << 20  # of all extended headers of one member
 GLOBAL_BYTES_MAX: Final = 1 << 20
 PATH_BYTES_MAX: Final = 128 << 10
 KIND_HARD_LINK: Final = 0
