@@ -285,23 +285,12 @@ class _Job:
         plan = make_plan(catalogue, requests, report, recursive=message.recursive, table=levels.beginning)
         if not options.writes:
             return self._recover_dry(plan, options)
-        halt, text = HaltReason.SUCCESSFUL, ""
         recoverer = FileRecoverer(reader, plan, writer, report, self._channel.fileno())
         try:
             levels.begin(catalogue)
             writer.make_directories(plan.targets)
             report.enter(DataPhase.FILES)
-            self._recoverer = recoverer
-            try:
-                recoverer.run()
-            except StreamBroken as broken:
-                halt, text = HaltReason.CONNECT_ERROR, str(broken)
-            except StreamRefused as refused:
-                halt, text = HaltReason.INTERNAL_ERROR, str(refused)
-            if halt is not HaltReason.SUCCESSFUL:
-                recoverer.abandon()
-            if missing := recoverer.missing():
-                self._note_missing(missing, plan, recoverer.end)
+            halt, text = self._read_objects(recoverer, plan)
             report.enter(DataPhase.FINISH)
             self._publish()
             writer.finish_directories(plan.targets)
@@ -319,16 +308,9 @@ class _Job:
             return HaltReason.INTERNAL_ERROR, str(error)
         return halt, self._summary() if halt is HaltReason.SUCCESSFUL else text
 
-    def _recover_dry(self, plan: Plan, options: RecoverOptions) -> tuple[HaltReason, str]:
-        """LIST and NOWRITE: the same stream and the same words, and nothing is made."""
-        report = self._report
-        if options.lists:
-            list_names(plan, report)
-            objects = counted(report.directories + report.files, "object", "objects")
-            return HaltReason.SUCCESSFUL, f"{objects} listed, nothing was written (LIST)"
-        report.directories = sum(target.record is not None for target in plan.targets)
-        report.enter(DataPhase.FILES)
-        recoverer = self._recoverer = DryRecoverer(self._reader, plan, report)
+    def _read_objects(self, recoverer: FileRecoverer | DryRecoverer, plan: Plan) -> tuple[HaltReason, str]:
+        """Everything behind the directories, and what of it was not there."""
+        self._recoverer = recoverer
         halt, text = HaltReason.SUCCESSFUL, ""
         try:
             recoverer.run()
@@ -340,6 +322,18 @@ class _Job:
             recoverer.abandon()
         if missing := recoverer.missing():
             self._note_missing(missing, plan, recoverer.end)
+        return halt, text
+
+    def _recover_dry(self, plan: Plan, options: RecoverOptions) -> tuple[HaltReason, str]:
+        """LIST and NOWRITE: the same stream and the same words, and nothing is made."""
+        report = self._report
+        if options.lists:
+            list_names(plan, report)
+            objects = counted(report.directories + report.files, "object", "objects")
+            return HaltReason.SUCCESSFUL, f"{objects} listed, nothing was written (LIST)"
+        report.directories = sum(target.record is not None for target in plan.targets)
+        report.enter(DataPhase.FILES)
+        halt, text = self._read_objects(DryRecoverer(self._reader, plan, report), plan)
         return halt, text or f"{self._summary()}: nothing was written (NOWRITE)"
 
     def _summary(self) -> str:
