@@ -56,6 +56,7 @@ class FilePhase:
         self._names_links = objects.names_links or (history is not None and history.by_path)
         self._written: dict[int, Written] = {}
         self._read_by_another_name: set[int] = set()
+        self._replaced_ordinals: set[int] = set()
 
     def run(self) -> None:
         plan, producer = self._plan, self._producer
@@ -67,6 +68,8 @@ class FilePhase:
             producer.note(b"/".join(plan.components(ordinal, 256)))
             try:
                 directory = self._directories.open(ordinal)
+                if not self._directories.is_as_scanned(ordinal, directory):
+                    self._replaced(run)
             except OSError as error:
                 self._lose_all(run, error)
                 continue
@@ -75,6 +78,19 @@ class FilePhase:
                 self._batch(Run(ordinal, names[start:end], types[start:end], inumbers[start:end]), directory)
                 self._tell()
                 self._report.publish()
+
+    def _replaced(self, run: Run) -> None:
+        """A directory has got the name of another: what is read now are not the inodes that have these numbers.
+
+        Those may keep their times of change wherever they are, so only the table makes a later level take them.
+        """
+        if run.ordinal not in self._replaced_ordinals:
+            self._replaced_ordinals.add(run.ordinal)
+            text = "replaced by another directory since the scan: what that holds by the same names is in the backup"
+            self._report.warning(self._plan.path(run.ordinal), text)
+        self._plan.unsound.update(
+            inumber for kind, inumber in zip(run.types, run.inumbers, strict=True) if kind != DT_DIRECTORY
+        )
 
     def _tell(self) -> None:
         if self._history is not None and self._elements:
@@ -375,6 +391,7 @@ class FilePhase:
             finally:
                 os.close(directory)
             self._report.warning(path, f"read by another of its names: {reason(error)}")
+            self._plan.unsound.add(inumber)  # that name, too, can be another inode's by now
             if fd >= 0:
                 try:
                     self._regular(ordinal, name, inumber, fd)

@@ -130,6 +130,8 @@ class _Work:
         place = part.first - 1
         try:
             directory = directories.open(part.ordinal)
+            if not directories.is_as_scanned(part.ordinal, directory):
+                directory = -1  # the objects in it are not the ones that the plan has numbered
         except OSError:
             directory = -1  # every stat will fail; reading them will report it
         for name, kind in zip(part.names, part.types, strict=True):

@@ -48,6 +48,14 @@ class OpenDirectories:
                 os.close(opened.pop(oldest))
         return fd
 
+    def is_as_scanned(self, ordinal: int, fd: int) -> bool:
+        """Whether what was just opened is what the scan found, and not a directory that has got its name since.
+
+        Raises:
+            OSError: it cannot be asked.
+        """
+        return os.fstat(fd).st_ino == self._plan.own_inodes[ordinal]
+
     def forget(self, ordinal: int) -> None:
         """Close a directory that goes out of the plan."""
         fd = self._open.pop(ordinal, None)

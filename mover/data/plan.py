@@ -84,6 +84,7 @@ class Plan:
         selection: of an incremental backup; None = everything, and an entry's key is its inode number.
         inodes: of the entry with key FIRST_INUMBER + k, on its file system; 0 = a directory.
         directory_inodes: of each ordinal: as its parent lists it, or its own where that is the same.
+        own_inodes: of each ordinal, by its own word; 0 = it could not be looked into.
         odd: for each ordinal, 1 = it is known by its listing alone: a mount, or a subvolume of Btrfs.
         ambiguous: inodes that several different objects have; such objects are known again by nothing.
         changed: for the entry with key FIRST_INUMBER + k that is no directory, 1 = it changed since the base.
@@ -105,6 +106,7 @@ class Plan:
         self.selection: Selection | None = None
         self.inodes = array("Q")
         self.directory_inodes = array("Q")
+        self.own_inodes = array("Q")
         self.odd = bytearray()
         self.ambiguous: set[int] = set()
         self.changed = bytearray()
@@ -135,6 +137,7 @@ class Plan:
         self._listings.append(b"")
         self._metadata.append(b"")
         self.directory_inodes.append(0)
+        self.own_inodes.append(0)
         self.odd.append(0)
         self.directory_changed.append(0)
         return len(self.inumbers) - 1
@@ -143,7 +146,7 @@ class Plan:
         """Take back the directory added last: it is not there any more."""
         for column in (self.parents, self.firsts, self.names, self.types, self._listings, self._metadata):
             column.pop()
-        for more in (self.directory_inodes, self.odd, self.directory_changed):
+        for more in (self.directory_inodes, self.own_inodes, self.odd, self.directory_changed):
             more.pop()
         self.absent.add(self.inumbers.pop())
 

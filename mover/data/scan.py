@@ -111,6 +111,7 @@ class Scanner:
         """Note how a directory is known again, and whether it was changed; None: it could not be looked into."""
         plan = self.plan
         plan.directory_inodes[ordinal] = listed
+        plan.own_inodes[ordinal] = stat.st_ino if stat is not None else 0
         plan.odd[ordinal] = stat is not None and (stat.st_ino != listed or stat.st_dev != self._device)
         since = self._since_ns
         if since is not None:

@@ -1,0 +1,123 @@
+"""What changes its place while a backup runs: the levels in order make the tree all the same."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from mover.data import open_directories
+from mover.data.backup_files import FilePhase
+from mover.data.scan import Scanner
+from tests.data.chain_runner import Destination
+from tests.data.dump_reader import parse
+from tests.data.levels import Levels
+
+EXCHANGED = {"one/file": b"of one", "two/file": b"of two"}
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two directories with the same name in each; no descriptor of a directory is kept, as in a large tree."""
+    monkeypatch.setattr(open_directories, "OPEN_DIRECTORIES_MAX", 1)
+    (tmp_path / "state").mkdir()
+    for path, content in EXCHANGED.items():
+        place = tmp_path / "tree" / path
+        place.parent.mkdir(parents=True)
+        place.write_bytes(content)
+        (place.parent / "link").symlink_to(content)
+    return tmp_path / "tree"
+
+
+def exchange(tree: Path) -> None:
+    """Two directories get each other's name; nothing in them has another time of change for that."""
+    (tree / "one").rename(tree / "aside")
+    (tree / "two").rename(tree / "one")
+    (tree / "aside").rename(tree / "two")
+
+
+def before(
+    monkeypatch: pytest.MonkeyPatch, owner: type[Scanner | FilePhase], method: str, change: Callable[[], None]
+) -> None:
+    original = getattr(owner, method)
+
+    def changed(self: object) -> object:
+        change()
+        return original(self)
+
+    monkeypatch.setattr(owner, method, changed)
+
+
+def contents(tree: Path) -> dict[str, bytes]:
+    found = {}
+    for place, _, names in os.walk(tree):
+        for name in names:
+            path = Path(place) / name
+            found[str(path.relative_to(tree))] = os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
+    return found
+
+
+def check_chain(tree: Path, tmp_path: Path, streams: Sequence[bytes]) -> None:
+    (tmp_path / "volume").mkdir()
+    destination = Destination(tmp_path / "volume")
+    for stream in streams:
+        outcome = destination.recover(stream)
+        assert outcome.finished.reason == 1, outcome
+    assert contents(destination.path) == contents(tree)
+
+
+def test_directories_that_change_places_before_their_files_are_read(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels = Levels(tree, tmp_path / "state", monkeypatch)
+    with monkeypatch.context() as patched:
+        before(patched, FilePhase, "run", lambda: exchange(tree))
+        full = levels.backup(0)
+    assert sum("replaced by another directory" in line for line in full.lines()) == 2
+    first = levels.backup(1)
+    check_chain(tree, tmp_path, [full.stream, first.stream])
+    assert len(parse(levels.backup(2).stream).order) == 1
+
+
+def test_a_directory_of_another_that_took_its_name(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def switch() -> None:
+        (tree / "one").rename(tree / "one.old")
+        (tmp_path / "new").rename(tree / "one")
+
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "file").write_bytes(b"of the new one")
+    levels = Levels(tree, tmp_path / "state", monkeypatch)
+    with monkeypatch.context() as patched:
+        before(patched, FilePhase, "run", switch)
+        full = levels.backup(0)
+    assert full.finished.errors == 1  # the symbolic link, which is not in the new one
+    check_chain(tree, tmp_path, [full.stream, levels.backup(1).stream])
+
+
+def test_directories_that_change_places_before_their_files_times_are_looked_at(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels = Levels(tree, tmp_path / "state", monkeypatch)
+    full = levels.backup(0)
+    (tree / "one" / "file").write_bytes(b"changed")
+    with monkeypatch.context() as patched:
+        before(patched, Scanner, "_find_repeated_directories", lambda: exchange(tree))
+        first = levels.backup(1)
+    check_chain(tree, tmp_path, [full.stream, first.stream, levels.backup(2).stream])
+
+
+def test_a_tar_backup_takes_them_again_too(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    levels = Levels(tree, tmp_path / "state", monkeypatch, butype="tar")
+
+    def switch() -> None:
+        (tree / "one").rename(tmp_path / "one")
+        (tree / "two").rename(tree / "one")
+
+    with monkeypatch.context() as patched:
+        before(patched, FilePhase, "run", switch)
+        levels.backup(0)
+    (tree / "one").rename(tree / "two")
+    (tmp_path / "one").rename(tree / "one")
+    first = levels.backup(1)
+    assert b"of one" in first.stream
+    assert b"of two" in first.stream
