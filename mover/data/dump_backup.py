@@ -39,7 +39,7 @@ def _maps(plan: Plan) -> Iterator[tuple[RecordType, bytes | bytearray]]:
         return
     present = bytearray(highest)
     present[ROOT_INUMBER - 1] = 1
-    for number in selection.numbers:
+    for number in itertools.chain(selection.hidden, selection.numbers):
         present[number - 1] = 1
     for key in plan.absent:
         present[plan.inumber_of(key) - 1] = 0

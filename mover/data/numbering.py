@@ -53,10 +53,13 @@ def select(plan: Plan, base: InodeTable, *, moved: bool = False) -> None:
             plan.directory_changed[ordinal] = 1
         plan.inumbers[ordinal] = numbers[key - FIRST_INUMBER]
     plan.unsound = {numbers[key - FIRST_INUMBER] if key >= FIRST_INUMBER else key for key in plan.unsound}
+    hidden = _keep_closed(plan, base)
     directories = _on_the_way(plan)
     other_names = sum(changed[other - FIRST_INUMBER] for other in links)
     plan.next_inumber = next_number
-    plan.selection = Selection(numbers, directories, changed, directories.count(1) + changed.count(1) - other_names)
+    plan.selection = Selection(
+        numbers, directories, changed, directories.count(1) + changed.count(1) - other_names, hidden
+    )
 
 
 def _take_contents(plan: Plan, numbers: "array[int]", kinds: bytes) -> None:
@@ -75,6 +78,23 @@ def _join_links(plan: Plan) -> None:
         changed[first - FIRST_INUMBER] |= changed[other - FIRST_INUMBER]
     for other, first in plan.links.items():
         changed[other - FIRST_INUMBER] = changed[first - FIRST_INUMBER]
+
+
+def _keep_closed(plan: Plan, base: InodeTable) -> "array[int]":
+    """Leave out the directories that could not be opened and were in the base: they stay what they were there.
+
+    Taken as they look, they would be empty, and a recover of the chain would remove all that the base had in them.
+
+    Returns:
+        the numbers of the base, if there is such a directory: which ones are below it is not known.
+    """
+    known = [ordinal for ordinal in plan.closed if plan.inumbers[ordinal] < base.next_number]
+    for ordinal in known:
+        plan.directory_changed[ordinal] = 0
+    if not known:
+        return array("I")
+    blocks = itertools.chain(base.rows(), base.odd_rows())
+    return array("I", (code >> NUMBER_SHIFT for _, codes in blocks for code in codes))
 
 
 def _on_the_way(plan: Plan) -> bytearray:

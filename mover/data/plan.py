@@ -60,12 +60,14 @@ class Selection(NamedTuple):
         directories: for each ordinal, 1 = the directory is in the backup.
         others: for the entry with key FIRST_INUMBER + k, 1 = it is no directory and in the backup.
         inodes: how many are in the backup.
+        hidden: numbers of the base that may still be in use in directories that could not be opened.
     """
 
     numbers: "array[int]"
     directories: bytearray
     others: bytearray
     inodes: int
+    hidden: "array[int]"
 
 
 class Plan:
@@ -89,6 +91,7 @@ class Plan:
         ambiguous: inodes that several different objects have; such objects are known again by nothing.
         changed: for the entry with key FIRST_INUMBER + k that is no directory, 1 = it changed since the base.
         directory_changed: the same for each ordinal.
+        closed: ordinals of directories that could not be opened: what is in them is not known.
         excluded: ordinal -> names that were to be left out, of those directories that have any.
         unsound: inode numbers of what is not in the backup as it should be; a later one is to take them again.
     """
@@ -111,6 +114,7 @@ class Plan:
         self.ambiguous: set[int] = set()
         self.changed = bytearray()
         self.directory_changed = bytearray()
+        self.closed: set[int] = set()
         self.excluded: dict[int, list[bytes]] = {}
         self.unsound: set[int] = set()
         self._listings: list[bytes] = []  # names joined by NUL

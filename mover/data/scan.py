@@ -84,6 +84,7 @@ class Scanner:
                 if ordinal < len(plan):
                     self._identify(ordinal, listed, None)
                     plan.unsound.add(key)
+                    plan.closed.add(ordinal)
                 continue
             if ordinal == 0:
                 self._device, listed = stat.st_dev, stat.st_ino
@@ -132,7 +133,8 @@ class Scanner:
             self._report.error(path, f"left out: {reason(gone)}")
         else:
             plan.set_metadata(ordinal, stat)
-            self._report.error(path, f"backed up as an empty directory: {reason(error)}")
+            what = "backed up as an empty directory" if self._since_ns is None else "what is in it is left out"
+            self._report.error(path, f"{what}: {reason(error)}")
 
     def _list(self, ordinal: int, fd: int) -> list[tuple[int, str, int, int]]:
         """Read one directory into the plan; returns its directories as they become pending."""

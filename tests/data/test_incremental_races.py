@@ -1,5 +1,6 @@
 """What changes its place while a backup runs: the levels in order make the tree all the same."""
 
+import errno
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from mover.data.scan import Scanner
 from tests.data.chain_runner import Destination
 from tests.data.dump_reader import parse
 from tests.data.levels import Levels
+from tests.data.test_incremental import restore
 
 EXCHANGED = {"one/file": b"of one", "two/file": b"of two"}
 
@@ -121,3 +123,64 @@ def test_a_tar_backup_takes_them_again_too(tree: Path, tmp_path: Path, monkeypat
     first = levels.backup(1)
     assert b"of one" in first.stream
     assert b"of two" in first.stream
+
+
+# --- what cannot be looked into
+
+
+def shut(monkeypatch: pytest.MonkeyPatch, name: bytes) -> None:
+    """A directory that cannot be opened, by whomever."""
+    opened = os.open
+
+    def refusing(path: bytes | str, *arguments: int, **keywords: int) -> int:
+        if path in {name, os.fsdecode(name)}:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(path, *arguments, **keywords)
+
+    monkeypatch.setattr(os, "open", refusing)
+
+
+def levels_with_a_shut_directory(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Level 0 has all of it, level 1 could not look into one directory, level 2 could again."""
+    (tree / "one" / "below").mkdir()
+    (tree / "one" / "below" / "deep").write_bytes(b"deep")
+    levels = Levels(tree, tmp_path / "state", monkeypatch)
+    streams = [levels.backup(0).stream]
+    (tree / "new").write_bytes(b"new")
+    (tree / "two" / "link").unlink()
+    with monkeypatch.context() as patched:
+        shut(patched, b"one")
+        first = levels.backup(1)
+    assert first.lines(2) == ["/export/data/one: what is in it is left out: Permission denied (EACCES)"]
+    assert first.finished.errors == 1
+    streams.append(first.stream)
+    (tree / "one" / "link").unlink()
+    streams.append(levels.backup(2).stream)
+    return streams
+
+
+def test_a_chain_does_not_remove_what_a_level_could_not_see(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams = levels_with_a_shut_directory(tree, tmp_path, monkeypatch)
+    (tree / "one" / "link").symlink_to(b"of one")
+    check_chain(tree, tmp_path, streams[:2])
+    (tree / "one" / "link").unlink()
+    (tmp_path / "volume").rename(tmp_path / "after the first level")
+    check_chain(tree, tmp_path, streams)
+
+
+@pytest.mark.peer("restore")
+def test_restore_does_not_either(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = levels_with_a_shut_directory(tree, tmp_path, monkeypatch)
+    place, temporary = tmp_path / "restored", tmp_path / "temporary"
+    place.mkdir()
+    temporary.mkdir()
+    for stream in streams[:2]:
+        restore(stream, place, temporary)
+    assert (place / "one" / "below" / "deep").read_bytes() == b"deep"
+    assert (place / "new").read_bytes() == b"new"
+    assert not os.path.lexists(place / "two" / "link")
+    restore(streams[2], place, temporary)
+    (place / "restoresymtable").unlink()
+    assert contents(place) == contents(tree)
