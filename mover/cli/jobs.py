@@ -261,9 +261,22 @@ def _print_jobs(jobs: list["Job"], as_json: bool) -> None:
     if not jobs:
         click.echo("no jobs")
         return
-    columns = ["job", "started", "status", "file system", "server", "drive", "tape file", "bytes", "names"]
+    columns = [
+        "job",
+        "started",
+        "status",
+        "type",
+        "level",
+        "file system",
+        "server",
+        "drive",
+        "tape file",
+        "bytes",
+        "names",
+    ]
     rows = [
-        [each.job, _local_time(each.started), each.status, each.filesystem, each.data_server,
+        [each.job, _local_time(each.started), each.status, each.butype, each.level, each.filesystem,
+         each.data_server,
          f"{each.tape_server} {each.drive}", each.tape_file, each.bytes_processed, each.files]
         for each in jobs
     ]  # fmt: skip

@@ -180,6 +180,8 @@ class _Backup:
         report.say_what_was_not_logged()
         length = self._writer.stream.offset if self._writer.stream is not None else 0
         env = [(b"PATHNAME_SEPARATOR", b"/"), *self._writer.environment()]
+        if self._date.level != self._options.level:
+            env.append((b"LEVEL", b"%d" % self._date.level))
         if halt is HaltReason.SUCCESSFUL:
             env.append((STREAM_BYTES, b"%d" % length))
         report.finish(

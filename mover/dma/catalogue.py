@@ -12,6 +12,7 @@ The methods block; callers on trio use `trio.to_thread`. One thread at a time.
 
 import contextlib
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -55,7 +56,8 @@ CREATE TABLE file (
 """
 _JOB_COLUMNS: Final = (
     "job, started, ended, status, message, data_server, tape_server, drive, tape_file, record_size, butype, "
-    "filesystem, protocol_version, bytes, files"
+    "filesystem, protocol_version, bytes, files, "
+    "(SELECT value FROM env WHERE env.job = job.job AND name = CAST('LEVEL' AS BLOB) ORDER BY position DESC LIMIT 1)"
 )
 _ATTRIBUTES: Final = "ftype, mode, owner, grp, size, mtime, links, fh_info"
 
@@ -345,7 +347,13 @@ def _job(row: Sequence[object]) -> Job:
     filesystem = values[11]
     assert isinstance(filesystem, bytes)
     values[11] = os.fsdecode(filesystem)
+    values[-1] = _level(values[-1])
     return Job(*values)  # type: ignore[arg-type] # the columns of our own schema
+
+
+def _level(value: object) -> int | None:
+    """LEVEL as a server returned it, which may be anything."""
+    return int(value) if isinstance(value, bytes) and re.fullmatch(rb"[0-9]{1,9}", value) else None
 
 
 def _entry(path: bytes, node: int, attributes: Sequence[int | None]) -> Entry:

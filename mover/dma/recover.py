@@ -14,13 +14,14 @@ import trio
 
 from mover.dma.backup import merge_env
 from mover.dma.catalogue import Catalogue
+from mover.dma.chain import chain_text
 from mover.dma.drive import go_to_file, open_drive
 from mover.dma.errors import JobError, NdmpError
 from mover.dma.events import LogSink
 from mover.dma.jobs import ProgressSink, RunningJob, open_job, reason_name
 from mover.dma.options import DEFAULT_RECORD_SIZE, RecoverOptions
 from mover.dma.recover_list import Wanted, recover_list, wanted_names, with_positions
-from mover.dma.results import FailedName, Job, RecoverResult
+from mover.dma.results import FailedName, Job, LogLine, RecoverResult
 from mover.dma.services import CONNECT_S, join_services
 from mover.ndmp.enums import (
     UNBOUNDED,
@@ -69,6 +70,7 @@ class Image(msgspec.Struct, frozen=True):
     record_size: int
     job: Job | None = None  # the catalogue's
     env: tuple[tuple[bytes, bytes], ...] = ()
+    chain: str = ""  # what an incremental one builds on
 
 
 async def run_recover(
@@ -90,6 +92,8 @@ async def run_recover(
     async with open_job(options, progress, log) as job:
         if image.job is not None and not (options.names or options.renames):
             job.expected_bytes = image.job.bytes_processed
+            if image.chain:
+                job.events.add_log(LogLine("normal", image.chain))
         nlist = recover_list(job.data.version, wanted, _destination(options, image))
         env = recover_env(options, image, wanted)
         # What the catalogue knows is true of the tape, whatever type is usual.
@@ -149,9 +153,10 @@ def _look_up(options: RecoverOptions) -> tuple[Image, Wanted]:
         if options.direct:
             wanted = with_positions(wanted, catalogue, found.job, options)
         env = tuple(catalogue.env(found.job))
+        chain = chain_text(catalogue, found)
     finally:
         catalogue.close()
-    return Image(tape_file, options.record_size or found.record_size, found, env), wanted
+    return Image(tape_file, options.record_size or found.record_size, found, env, chain), wanted
 
 
 def _incomplete(job: Job) -> str:

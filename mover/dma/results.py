@@ -105,6 +105,8 @@ class Job(msgspec.Struct, frozen=True):
     protocol_version: int
     bytes_processed: int
     files: int
+    level: int | None = None
+    """As the server returned it; None if it did not, or the backup did not end well."""
 
 
 class Entry(msgspec.Struct, frozen=True):

@@ -44,7 +44,7 @@ RECOVER = RecoverResult(
 JOB = Job(
     job=3, started=0.0, ended=1.0, status="successful", message="", data_server="h:10000", tape_server="h:10000",
     drive="vtl0/drive0", tape_file=1, record_size=65536, butype="dump", filesystem="/srv", protocol_version=4,
-    bytes_processed=10, files=2,
+    bytes_processed=10, files=2, level=2,
 )  # fmt: skip
 ENTRIES = [
     Entry(b"/", ftype=FileType.DIR, mode=0o755, owner=0, group=0, size=4096, mtime=0),
@@ -163,7 +163,7 @@ def test_list_jobs_and_entries(mover: Run, told: Said, login: list[str]) -> None
         ),
     ]
     assert jobs.stdout.splitlines()[1].split() == [
-        "3", *epoch, "successful", "/srv", "h:10000", "h:10000", "vtl0/drive0", "1", "10", "2",
+        "3", *epoch, "successful", "dump", "2", "/srv", "h:10000", "h:10000", "vtl0/drive0", "1", "10", "2",
     ]  # fmt: skip
     assert [line.split() for line in entries.stdout.splitlines()] == [
         ["dir", "0755", "0/0", "4096", *epoch, "/"],

@@ -78,8 +78,9 @@ def test_levels_and_what_is_kept(local: Server, client: Client) -> None:
     wait_for_the_next_second()
     full, _, _ = client.back_up(local)
     (client.tree / "below/new").write_bytes(b"new")
-    first, _, warnings = client.back_up(local, "--level", "1", "--no-update")
+    first, env, warnings = client.back_up(local, "--level", "1", "--no-update")
     assert warnings == []
+    assert env["LEVEL"] == "1"
     assert first.tape[8:12] == full.tape[4:8]
     assert {first.tree()[b"below/new"], first.tree()[b"below"], 2} == first.dumped
     assert dump_dates(local) == [(0, True, "")]
@@ -87,8 +88,9 @@ def test_levels_and_what_is_kept(local: Server, client: Client) -> None:
     assert second.dumped == first.dumped
     assert dump_dates(local) == [(0, True, ""), (31, False, "")]
     assert "1 dump date" in str(local.ask("dumpdates", "delete", str(client.tree), "--level", "0")["text"])
-    again, _, warnings = client.back_up(local, "--level", "2")
+    again, env, warnings = client.back_up(local, "--level", "2")
     assert again.dumped == again.used
+    assert env["LEVEL"] == "0"
     assert warnings == ["no backup of a level below 2 is known: this is a full backup (level 0)"]
 
 
@@ -101,6 +103,7 @@ def test_tokens(local: Server, client: Client) -> None:
     first, later, _ = client.back_up(local, "--env", f"BASE_DATE={env['DUMP_DATE']}")
     assert first.dumped == {2, first.tree()[b"old"]}
     assert first.tape[692:696] == b"\1\0\0\0"
+    assert later["LEVEL"] == "1"
     assert int(later["DUMP_DATE"]) == 1 << 32 | int.from_bytes(first.tape[4:8], "little")
     assert dump_dates(local) == [(0, True, env["DUMP_DATE"]), (1, False, later["DUMP_DATE"])]
 
