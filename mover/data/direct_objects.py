@@ -155,7 +155,7 @@ class DirectObjects:
             raise _NotThere(f"inode {header.inumber} begins at fh_info {offset}, and not inode {node}")
         if self._dump is None:
             self._dump = header
-            reader.little_endian, reader.date = header.little_endian, header.date
+            reader.little_endian, reader.date, reader.label = _identity(header)
         return header
 
     def _not_ours(self, header: Header) -> str:

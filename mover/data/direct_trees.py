@@ -138,8 +138,10 @@ class DirectTrees:
                     header = parse_header(record)
                 except FormatError:
                     continue  # content of a file
-            if header.tapea != at // RECORD_BYTES & 0xFFFF_FFFF or header.date != self._first.date:
+            if header.tapea != at // RECORD_BYTES & 0xFFFF_FFFF:
                 continue  # a dump that is a file of this one
+            if (header.date, header.label) != (self._first.date, self._first.label):
+                continue  # or a file that was made to look like more of it
             if header.type in {RecordType.INODE, RecordType.ADDR}:
                 return at, header.inumber
             if header.type == RecordType.END:

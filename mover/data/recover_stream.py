@@ -38,6 +38,7 @@ class RecordReader(BlockReader):
         super().__init__(source, on_slot, RECORD_BYTES, "the dump's end")
         self.little_endian = True
         self.date = 0
+        self.label = b""
         self.skips = 0  # resynchronisations so far
         self._skipped = skipped
         # restore accepts streams whose c_tapea is not the position, so do we; but where it is, it proves a header.
@@ -59,7 +60,7 @@ class RecordReader(BlockReader):
             raise StreamRefused(f"not the beginning of a dump stream: its first record is of type {header.type}")
         refuse_foreign(header)
         self.little_endian = header.little_endian
-        self.date = header.date
+        self.date, self.label = header.date, header.label
         return header
 
     def header(self) -> Header:
@@ -115,7 +116,7 @@ class RecordReader(BlockReader):
             return f"a header of inode {header.inumber} that describes {header.records} records"
         if resynchronising:
             # A file's content may hold a dump stream: behind a lost header only what fits this one is believed.
-            if header.date != self.date:
+            if (header.date, header.label) != (self.date, self.label):
                 return "a header of another dump"
             if self._positions_hold and header.tapea != (self.offset // RECORD_BYTES) & 0xFFFF_FFFF:
                 return "a header that belongs elsewhere"

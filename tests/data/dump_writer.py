@@ -34,6 +34,7 @@ class DumpWriter:
         self.volume = volume
         self.flags = flags
         self.date = DATE
+        self.label = b""
         self.ddate = 0
         self.stream = bytearray()
         self.offsets: dict[int, int] = {}  # inode -> offset of its header
@@ -69,6 +70,7 @@ class DumpWriter:
             put(144, "II", meta.uid, meta.gid)
         put(160, "I", len(addr) if count is None else count)
         record[164 : 164 + len(addr)] = addr
+        record[676 : 676 + len(self.label)] = self.label
         put(692, "i", self.level)
         record[696:704] = b"/volume\0"
         put(888, "I", self.flags | flags)

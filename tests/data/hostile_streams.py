@@ -289,6 +289,18 @@ def _() -> bytes:
     return ended(writer.file(5, b"after"))
 
 
+@stream("a header of the same date and the right place within a lost file")
+def _() -> bytes:
+    writer = DumpWriter()
+    writer.label = b"random"
+    good(writer.begin(range(2, 12)).directory(2, [(3, b"good"), (4, b"bad"), (5, b"after")]))
+    writer.header(2, inumber=4, meta=FILE, size=2 * RECORD, addr=b"\1\1", checksum_offset=1)
+    writer.label = b""  # that is what whoever wrote the file could not know
+    writer.file(5, b"harm")
+    writer.label = b"random"
+    return ended(writer.file(5, b"after"))
+
+
 @stream("zeros and garbage between objects")
 def _() -> bytes:
     writer = good(begun([(4, b"after")]))

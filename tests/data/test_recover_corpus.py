@@ -97,3 +97,13 @@ def test_a_header_that_is_lost_is_told_of(tmp_path: Path, header: int) -> None:
     assert_ended(outcome)
     if header < len(STREAM) - 2 * RECORD:  # one END of two is enough
         assert outcome.finished.errors or outcome.finished.reason != 1
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["a header of another dump within a lost file", "a header of the same date and the right place within a lost file"],
+)
+def test_behind_a_lost_header_the_content_of_its_file_is_not_believed(tmp_path: Path, what: str) -> None:
+    outcome = recover_here(STREAMS[what](), [name(tmp_path)])
+    assert outcome.finished.errors
+    assert (tmp_path / "after").read_bytes() == b"after"
