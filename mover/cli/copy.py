@@ -58,6 +58,10 @@ class PlaceType(click.ParamType[tuple[tuple[str, int | None], str]]):
     help="How to log in at the destination.",
 )  # fmt: skip
 @click.option("-l", "level", type=click.IntRange(0, 31), default=0, show_default=True, help="Dump level.")
+@click.option(
+    "--update/--no-update", default=False, show_default=True,
+    help="Let later levels be based on this copy: those of backups to tape, too, which then lack what it has.",
+)  # fmt: skip
 @click.option("-f", "force", is_flag=True, help="Also copy over a system directory as /etc.")
 @click.option("-exclude", "exclude", multiple=True, metavar="NAME", help="Leave NAME out; may be repeated.")
 @click.option("--type", "butype", default="dump", show_default=True, metavar="TYPE", help="Backup type.")
@@ -71,7 +75,7 @@ class PlaceType(click.ParamType[tuple[tuple[str, int | None], str]]):
 @json_option
 def copy(
     source: Any, destination: Any, source_login: str | None, destination_login: str | None,
-    password_file: str | None, source_auth: Any, destination_auth: Any, level: int, force: bool,
+    password_file: str | None, source_auth: Any, destination_auth: Any, level: int, update: bool, force: bool,
     exclude: tuple[str, ...], butype: str, ndmp_version: int, env: tuple[tuple[str, str], ...], as_json: bool,
 ) -> None:  # fmt: skip
     """Copy directory SOURCE into directory DESTINATION, each as [HOST[:PORT]:]/PATH.
@@ -89,7 +93,7 @@ def copy(
     wanted = CopyOptions(
         source=Place(server=server(from_server), credentials=giver, path=from_path),
         destination=Place(server=server(to_server), credentials=taker, path=to_path),
-        butype=butype, level=level, exclude=list(exclude), env=list(env), max_version=ndmp_version,
+        butype=butype, level=level, update=update, exclude=list(exclude), env=list(env), max_version=ndmp_version,
     )  # fmt: skip
     result = run_job(run_copy, wanted, quiet=as_json)
     work_is_done()

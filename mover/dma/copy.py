@@ -282,7 +282,7 @@ def copy_env(options: CopyOptions) -> tuple[Pval, ...]:
         "TYPE": options.butype,
         "HIST": "n",
         "LEVEL": str(options.level),
-        "UPDATE": "y",
+        "UPDATE": "y" if options.update else "n",
     }
     if options.exclude:
         own["EXCLUDE"] = ",".join(options.exclude)

@@ -120,6 +120,8 @@ class CopyOptions(msgspec.Struct, frozen=True, kw_only=True):
     butype: str = "dump"
     level: int = 0
     """Above 0: what changed since the source's last backup of a lower level, laid over the destination."""
+    update: bool = False
+    """Later levels of the source are based on this copy, also those of backups, which then lack what it has taken."""
     exclude: list[str] = []
     """Items of the environment variable EXCLUDE, each as the server wants it."""
     env: list[tuple[str, str]] = []

@@ -49,14 +49,15 @@ def test_without_a_host_it_is_this_machine(mover: Run, told: list[CopyOptions], 
 def test_every_option(mover: Run, told: list[CopyOptions]) -> None:
     result = mover(
         "copy", "one:10001:/srv/a:b", "[::1]:/etc", "-sa", "u:p:q", "-da", "v:", "-st", "text", "-dt", "md5", "-l", "2",
-        "-f", "-exclude", "*.o", "-exclude", "tmp", "--type", "tar", "--ndmp-version", "3", "-E", "A=b", "--json",
+        "--update", "-f", "-exclude", "*.o", "-exclude", "tmp", "--type", "tar", "--ndmp-version", "3", "-E", "A=b",
+        "--json",
     )  # fmt: skip
     assert (result.exit_code, json.loads(result.stdout)["warnings"]) == (0, ["source: w"])
     assert told == [
         CopyOptions(
             source=Place(server=Server("one", 10001), credentials=Credentials("u", "p:q", "text"), path="/srv/a:b"),
             destination=Place(server=Server("::1"), credentials=Credentials("v", "", "md5"), path="/etc"),
-            butype="tar", level=2, exclude=["*.o", "tmp"], env=[("A", "b")], max_version=3,
+            butype="tar", level=2, update=True, exclude=["*.o", "tmp"], env=[("A", "b")], max_version=3,
         )
     ]  # fmt: skip
 

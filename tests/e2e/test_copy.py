@@ -81,6 +81,28 @@ def test_names_are_left_out(make_server: MakeServer, shm: Path, login: Login, pa
     assert os.listdir(target) == ["keep"]
 
 
+def test_a_copy_is_a_base_only_where_it_is_told_to_be(
+    make_server: MakeServer, shm: Path, login: Login, password: Path
+) -> None:
+    """A backup to tape that was based on one would lack what only the copy has."""
+    server = make_server("server", drives=0)
+    source, target = shm / "source", shm / "target"
+    source.mkdir()
+    for name in ("stays", "goes"):
+        (source / name).write_text(name)
+    command = copy(f"{server.address}:{source}", f"{server.address}:{target}", login, password)
+    assert run(command).returncode == 0
+    assert server.ask("dumpdates", "list")["dump-dates"] == []
+    assert run([*command, "--update"]).returncode == 0
+    of_copy = server.ask("dumpdates", "list")["dump-dates"]
+    assert of_copy
+    (source / "goes").unlink()
+    (source / "comes").write_text("comes")
+    assert run([*command, "-l", "1"]).returncode == 0
+    assert sorted(os.listdir(target)) == ["comes", "stays"]
+    assert server.ask("dumpdates", "list")["dump-dates"] == of_copy
+
+
 @pytest.mark.parametrize("end", ["source", "destination"])
 def test_a_refusal_names_its_reason(make_server: MakeServer, shm: Path, login: Login, password: Path, end: str) -> None:
     server = make_server("server", drives=0)
