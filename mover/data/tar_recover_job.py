@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from mover.data.backup_history import HistorySender
 from mover.data.codes import HaltReason, LogType, RecoveryStatus
+from mover.data.environment import stream_bytes
 from mover.data.file_systems import FlushFailed
 from mover.data.recover_report import RecoverReport, Request
 from mover.data.report import counted
@@ -65,6 +66,7 @@ class TarJob:
             private_fd: the control socket.
         """
         report = self._report
+        self.reader.length = stream_bytes(message.env)
         recoverer = self._recoverer = TarRecoverer(
             self.reader,
             requests,

@@ -39,6 +39,7 @@ from mover.data.tar_format import (
     LINK_PATH,
     NAMED_TYPES,
     PATH,
+    RECORD_BYTES,
     REGULAR,
     REGULAR_OLD,
     SPARSE_MAJOR,
@@ -156,6 +157,7 @@ class MemberReader(BlockReader):
         skips: resynchronisations so far.
         identity: the name of the first extended header of a stream of ours, else b"".
         times: such a header, as a block, for records that are times and nothing else; b"" = none came yet.
+        length: bytes of the stream, as the environment tells them; None = not known.
     """
 
     def __init__(
@@ -170,6 +172,7 @@ class MemberReader(BlockReader):
         self.skips = 0
         self.identity = b""
         self.times = b""
+        self.length: int | None = None
         self._skipped = skipped
         self._note = note
         self._globals: dict[bytes, bytes] = {}
@@ -246,14 +249,21 @@ class MemberReader(BlockReader):
             try:
                 block = self._block()
             except StreamEnded:
-                if zeros < 2:
+                if zeros < 2 or zeros == count:
                     raise
                 self._lost(first, why, count - zeros)
                 return None
             if block == _ZEROS:
                 if not count:
                     if self._block() == _ZEROS:
-                        return None
+                        if not self._goes_on():
+                            return None
+                        count = zeros = 2
+                        first, why = (
+                            self.offset - 2 * BLOCK_BYTES,
+                            "they begin with zeros, and the stream does not end yet",
+                        )
+                        continue
                     self._unread()
                     self._lost(self.offset - BLOCK_BYTES, "a lone block of zeros", zeros=True)
                     continue
@@ -278,6 +288,10 @@ class MemberReader(BlockReader):
                 _refuse_dump(block)
             if not self._members and count > _LOOK_BLOCKS:
                 raise StreamRefused(f"not a tar stream: no header in its first {count * BLOCK_BYTES} bytes")
+
+    def _goes_on(self) -> bool:
+        """Whether more must follow than the padding of a stream of ours; of no other stream is that known."""
+        return bool(self.identity) and self.length is not None and self.length - self.offset >= RECORD_BYTES
 
     def _wrong(self, header: Header) -> str:
         """Why a good header behind a damaged place is not believed; "" = it is."""

@@ -417,3 +417,34 @@ def test_an_archive_within_a_damaged_file_is_not_taken_for_more(places: tuple[Pa
     outcome = take(bytes(damaged), inside)
     assert outcome.finished.errors > 0
     assert names_below(inside) == {"first", "last", "older"}
+
+
+def _with_zeros_inside() -> bytes:
+    """A stream of ours whose second member's headers are zeros, as a hole in a cartridge's file would leave them."""
+    writer = TarWriter()
+    for member, size in ((b"first", 10), (b"lost", 100), (b"last", 30_000)):
+        writer.pax([(b"path", member)], name=b"PaxHeaders/mover.this").file(member, b"x" * size)
+    damaged = bytearray(writer.end())
+    damaged[4 * BLOCK : 7 * BLOCK] = bytes(3 * BLOCK)
+    return bytes(damaged)
+
+
+def test_zeros_are_no_end_where_the_stream_is_longer(places: tuple[Path, Path]) -> None:
+    inside, _ = places
+    stream = _with_zeros_inside()
+    env = [(b"MOVER_STREAM_BYTES", b"%d" % len(stream))]
+    outcome = recover_here(stream, [name(inside)], butype="tar", env=env)
+    assert (outcome.finished.reason, outcome.finished.errors) == (1, 1), outcome.text()
+    assert b"zeros, and the stream does not end yet" in outcome.text()
+    assert names_below(inside) == {"first", "last", "older"}
+    assert (inside / "last").read_bytes() == b"x" * 30_000
+
+
+def test_a_stream_that_is_zeros_to_its_end_is_broken(places: tuple[Path, Path]) -> None:
+    inside, _ = places
+    stream = _with_zeros_inside()
+    cut = stream[: 4 * BLOCK] + bytes(len(stream) - 4 * BLOCK)
+    env = [(b"MOVER_STREAM_BYTES", b"%d" % len(stream))]
+    outcome = recover_here(cut, [name(inside)], butype="tar", env=env)
+    assert outcome.finished.reason != 1
+    assert outcome.status == {b"": 5}
