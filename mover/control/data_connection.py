@@ -41,6 +41,27 @@ class PeerEnd(NamedTuple):
     in_band: bool = False
 
 
+class Delivery:
+    """What becomes of the stream of a local backup behind the end of DATA: the mover may still fail to write its rest.
+
+    Attributes:
+        told: the mover has ended.
+        whole: it has written everything.
+        settled: what was kept of the backup is taken back, or not.
+    """
+
+    def __init__(self) -> None:
+        self.told = trio.Event()
+        self.whole = False
+        self.settled = trio.Event()
+
+    def conclude(self, *, whole: bool) -> None:
+        """The mover has ended; the first word counts."""
+        if not self.told.is_set():
+            self.whole = whole
+            self.told.set()
+
+
 class RelayFailed(Exception):  # noqa: N818 - named for what happened
     """The relay cannot carry; the data connection is gone."""
 
@@ -80,6 +101,7 @@ class DataConnection:
         self.relay: Worker | None = None
         self.end: PeerEnd | None = None
         self.ended = trio.Event()
+        self.delivery: Delivery | None = None
         self._on_end = on_end
         self._direction: str | None = None  # of a relay that is in the ring, or was
         self._released = False
@@ -164,12 +186,21 @@ class DataConnection:
 
     async def conclude_end(self, end: PeerEnd) -> None:
         """The other side has ended; the first word counts."""
+        if self.note_end(end):
+            await self.tell_end()
+
+    def note_end(self, end: PeerEnd) -> bool:
+        """As ``conclude_end``, but ``tell_end`` is left to the caller, if this was the first word."""
         if self.end is not None:
-            return
+            return False
         self.end = end
         self.ended.set()
-        if not self._released:
-            await self._on_end(end)
+        return True
+
+    async def tell_end(self) -> None:
+        """Tell the machine of this end how the other one ended."""
+        if self.end is not None and not self._released:
+            await self._on_end(self.end)
 
     def break_off(self, verdict: Verdict) -> None:
         """End the ring for both its sides; the first verdict stays."""

@@ -104,12 +104,21 @@ class DataRun:
 
     async def give_back(self, *, orderly: bool) -> None:
         """Worker, history ring and files; shielded. ``orderly``: the operation has ended well."""
+        await self.stop()
+        await self.settle(orderly=orderly)
+
+    async def stop(self) -> None:
+        """Give worker and history ring back; shielded."""
         with trio.CancelScope(shield=True):
             self.break_off()
             await self.worker.stop()
             if self.history is not None:
                 self.history.close()
-            if self._kept is not None:
+
+    async def settle(self, *, orderly: bool) -> None:
+        """Let go of the files; shielded. ``orderly``: the operation has ended well, and its stream is on the tape."""
+        if self._kept is not None:
+            with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(partial(self._kept.discard, orderly=orderly))
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import trio
 
-from mover.control.data_connection import DataConnection, PeerEnd, RelayFailed
+from mover.control.data_connection import DataConnection, Delivery, PeerEnd, RelayFailed
 from mover.control.data_run import DataRun, Keep, Start, begin_run
 from mover.control.environment import merge
 from mover.control.local import tell_other_end
@@ -87,6 +87,7 @@ class DataService:
         self.ended_after_s: float | None = None
         self._finished = trio.Event()
         self._run: DataRun | None = None
+        self._delivery: Delivery | None = None  # of the operation that began last
         self._processed = 0
 
     @property
@@ -176,6 +177,9 @@ class DataService:
         end = self.connection_end
         assert end is not None
         assert end.ring is not None
+        last, self._delivery = self._delivery, end.delivery
+        if last is not None and last is not end.delivery and last.told.is_set():
+            await last.settled.wait()  # a backup that was taken back is no base of this one
         try:
             run = await begin_run(self._connection, message, end.ring, keep)
         except Refusal:
@@ -381,10 +385,20 @@ class DataService:
 
     @staticmethod
     async def _give_back(run: DataRun | None, end: DataConnection | None, orderly: bool) -> None:
-        if run is not None:
-            await run.give_back(orderly=orderly)
-        if end is not None:
-            await end.release(orderly=orderly)
+        delivery = end.delivery if end is not None else None
+        try:
+            if run is not None:
+                await run.stop()
+            if end is not None:
+                await end.release(orderly=orderly)
+            if orderly and delivery is not None:
+                # The rest of the stream is in the ring: that the mover fails with it undoes what was kept.
+                await delivery.told.wait()
+        finally:
+            if run is not None:
+                await run.settle(orderly=orderly and (delivery is None or delivery.whole))
+            if delivery is not None:
+                delivery.settled.set()
 
     # --- requests that end it
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mover.control.data_connection import DataConnection, PeerEnd
+from mover.control.data_connection import DataConnection, Delivery, PeerEnd
 from mover.control.refusal import Refusal
 from mover.ndmp.enums import ErrorCode, MoverMode
 from mover.ndmp.messages import LOCAL
@@ -32,6 +32,8 @@ async def join_local(
     data, mover = connection.data, connection.mover
     data_end = DataConnection(LOCAL, data.on_peer_end)
     mover_end = DataConnection(LOCAL, mover.on_peer_end)
+    if mode is MoverMode.READ:
+        data_end.delivery = mover_end.delivery = Delivery()
     joined = False
     try:
         ring = mover.make_ring()
@@ -59,5 +61,6 @@ async def join_local(
 def tell_other_end(connection: Connection, service: DataService | MoverService, end: PeerEnd) -> None:
     """The local data connection of the other machine has ended with ours; the first word counts."""
     other = service.connection_end
-    if other is not None and other.local:
-        connection.nursery.start_soon(other.conclude_end, end)
+    # Noted at once: a request that the DMA sends as soon as it hears of it may run before the new task.
+    if other is not None and other.local and other.note_end(end):
+        connection.nursery.start_soon(other.tell_end)

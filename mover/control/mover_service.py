@@ -319,6 +319,7 @@ class MoverService:
         end, self.connection_end = self.connection_end, None
         if end is None:
             return
+        _conclude_delivery(end, whole=orderly)
         if not orderly and not in_band:
             end.break_off(Verdict.BROKEN)
         self._connection.nursery.start_soon(partial(end.release, orderly=orderly or in_band))
@@ -350,6 +351,7 @@ class MoverService:
         self._connection.data_ports.stop_listening("mover")
         self._connection.log.info("mover halted", reason=reason.name, by=signal.value)
         end, self.connection_end = self.connection_end, None
+        _conclude_delivery(end, whole=False)
         delivers = signal is MoverInput.CLOSE and mode is MoverMode.WRITE
         if end is not None and not delivers:
             end.break_off(Verdict.CLOSED if signal is MoverInput.CLOSE else Verdict.BROKEN)
@@ -399,8 +401,14 @@ class MoverService:
     async def release(self) -> None:
         """The connection ends: nothing is told, everything is let go."""
         end, self.connection_end = self.connection_end, None
+        _conclude_delivery(end, whole=False)
         if end is not None:
             end.break_off(Verdict.BROKEN)
         await self._run.stop(MoverHaltReason.ABORTED, TELL_S)
         if end is not None:
             await end.release(orderly=False)
+
+
+def _conclude_delivery(end: DataConnection | None, *, whole: bool) -> None:
+    if end is not None and end.delivery is not None:
+        end.delivery.conclude(whole=whole)

@@ -9,10 +9,35 @@ from pathlib import Path
 
 import pytest
 
+from mover.ndmp.enums import (
+    UNBOUNDED,
+    AddressType,
+    DataHaltReason,
+    MoverHaltReason,
+    MoverMode,
+    MoverPauseReason,
+    TapeMode,
+)
+from mover.ndmp.messages import (
+    DataConnectRequest,
+    DataStartBackupRequest,
+    DataStopRequest,
+    MoverAbortRequest,
+    MoverContinueRequest,
+    MoverListenRequest,
+    MoverSetRecordSizeRequest,
+    MoverSetWindowRequest,
+    MoverStopRequest,
+    NotifyMoverPausedPost,
+    TapeOpenRequest,
+)
+from mover.ndmp.messages.common import LOCAL
 from tests.data.backup_runner import CLOCK_REALTIME_COARSE
 from tests.data.dump_reader import Dump, parse
 from tests.e2e.conftest import MakeServer
+from tests.support.ndmp_client import NdmpClient, pairs
 from tests.support.servers import Login, Server, mover_command
+from tests.support.trees import make_large_file
 
 TIME_LIMIT_S = 120
 
@@ -144,3 +169,39 @@ def test_dates_outlive_the_server(make_server: MakeServer, client: Client) -> No
     with Server(server.config) as again:
         assert dump_dates(again) == before
         assert not (tables / "left-by-a-crash.inodes").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", [2, 4])
+@pytest.mark.parametrize("end", ["abort", "leave", "go on"])
+def test_a_backup_whose_end_the_tape_never_got_is_no_base(
+    end: str, version: int, make_server: MakeServer, login: Login, shm: Path
+) -> None:
+    """DATA is SUCCESSFUL with the rest of the stream in the ring; the mover still has it, its cartridge full."""
+    server = make_server("server", cartridge_size="2MiB", early_warning="512KiB")
+    source = shm / "source"
+    source.mkdir()
+    make_large_file(source / "large", size=1700 << 10)
+    with NdmpClient(server.address, login=login, version=version) as client:
+        client.ok(TapeOpenRequest(b"vtl0/drive0", TapeMode.RDWR))
+        client.ok(MoverSetRecordSizeRequest(64 << 10))
+        client.ok(MoverSetWindowRequest(0, UNBOUNDED))
+        client.ok(MoverListenRequest(MoverMode.READ, AddressType.LOCAL))
+        if version > 2:
+            client.ok(DataConnectRequest(LOCAL))
+        address = LOCAL if version == 2 else None
+        client.ok(DataStartBackupRequest(b"dump", pairs(FILESYSTEM=str(source)), address))
+        assert client.wait_for(NotifyMoverPausedPost).reason == MoverPauseReason.EOM
+        assert client.data_halted() == DataHaltReason.SUCCESSFUL
+        if end == "go on":  # what the early warning leaves is enough
+            client.ok(MoverContinueRequest())
+            assert client.mover_halted() == MoverHaltReason.CONNECT_CLOSED
+        elif end == "abort":
+            client.ok(MoverAbortRequest())
+            client.ok(DataStopRequest())
+            client.ok(MoverStopRequest())
+    wanted = [(0, True, "")] if end == "go on" else []
+    deadline = time.monotonic() + TIME_LIMIT_S
+    while dump_dates(server) != wanted and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert dump_dates(server) == wanted
