@@ -243,7 +243,7 @@ def test_a_level_without_a_base_is_a_full_backup_and_says_so(tree: Path) -> None
     outcome = backup_here(request(tree / "deep", env=[(b"LEVEL", b"3")], level=3, warnings=["this is a full backup"]))
     assert outcome.lines(3) == ["this is a full backup"]
     variables = [variable for variable, _ in outcome.finished.env]
-    assert variables == [b"PATHNAME_SEPARATOR", b"MOVER_DUMP_ID", b"MOVER_STREAM_BYTES"]
+    assert variables == [b"PATHNAME_SEPARATOR", b"MOVER_DUMP_ID", b"LEVEL", b"MOVER_STREAM_BYTES"]
     assert parse(outcome.stream).tape[692:696] == bytes(4)
 
 
