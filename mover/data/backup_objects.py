@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from mover.data.backup_report import BackupReport
+from mover.data.dump_format import Inode
 from mover.data.report import reason
 from mover.data.xattr_blob import Attribute
 
+_ATTRIBUTE_BLOCK: Final = 4096  # ext4's, beside the content's
 _NOT_SUPPORTED: Final = frozenset({errno.ENOTSUP, errno.ENOSYS})
 
 
@@ -36,6 +38,11 @@ class AttributeReader:
             if error.errno not in _NOT_SUPPORTED:
                 self._report.error(path(), f"extended attributes left out: {reason(error)}")
         return attributes
+
+
+def may_have_holes(inode: Inode, attributes: list[Attribute]) -> bool:
+    """Whether the blocks of a file are too few for its content; one of them may hold attributes instead."""
+    return inode.blocks * 512 < inode.size + (_ATTRIBUTE_BLOCK if attributes else 0)
 
 
 def data_ranges(fd: int, size: int) -> Iterator[tuple[int, int]]:

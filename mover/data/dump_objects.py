@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from mover.data.backup_format import PackSmall, Written
-from mover.data.backup_objects import data_ranges
+from mover.data.backup_objects import data_ranges, may_have_holes
 from mover.data.backup_stream import ZEROS, BackupStream
 from mover.data.dump_format import (
     CHECKSUM,
@@ -172,7 +172,7 @@ class DumpObjects:
     def regular(
         self, fd: int, inumber: int, path: Callable[[], bytes], inode: Inode, attributes: list[Attribute]
     ) -> None:
-        self._content(fd, inumber, inode)
+        self._content(fd, inumber, inode, sparse=may_have_holes(inode, attributes))
         self.attributes(inumber, inode, attributes)
 
     def special(
@@ -187,14 +187,13 @@ class DumpObjects:
     def leave_out(self, inumber: int) -> None:
         self.left_out.add(inumber)
 
-    def _content(self, fd: int, inumber: int, inode: Inode) -> None:
+    def _content(self, fd: int, inumber: int, inode: Inode, *, sparse: bool) -> None:
         """A regular file of ``inode.size`` bytes, holes left out; the stream says what could not be read."""
         stream = self._stream
         stream.missing_bytes, stream.read_error = 0, None
         if not inode.size:
             self.header(RecordType.INODE, inumber, inode, 0)
             return
-        sparse = inode.blocks * 512 < inode.size
         record_type = RecordType.INODE
         repeated = bytearray()
         previous = b""

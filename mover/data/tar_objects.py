@@ -12,7 +12,7 @@ from typing import Final
 from zlib import adler32
 
 from mover.data.backup_format import Job, PackSmall, Written
-from mover.data.backup_objects import data_ranges
+from mover.data.backup_objects import data_ranges, may_have_holes
 from mover.data.backup_stream import ZEROS, BackupStream
 from mover.data.dump_format import DT_DIRECTORY, FIRST_INUMBER, Inode
 from mover.data.plan import Plan
@@ -177,7 +177,7 @@ class TarObjects:
         stream = self._stream
         stream.missing_bytes, stream.read_error = 0, None
         full = _full(path())
-        segments = _segments(fd, inode.size) if inode.blocks * 512 < inode.size else None
+        segments = _segments(fd, inode.size) if inode.size and may_have_holes(inode, attributes) else None
         if segments is None:
             self._member(full, REGULAR, inode, attributes, size=inode.size)
             stream.read(fd, 0, inode.size)

@@ -316,10 +316,10 @@ def test_a_sparse_file_that_shrinks_is_told_of(tree: Path, monkeypatch: pytest.M
         file.truncate(5_000_000)
     regular = DumpObjects._content
 
-    def shrinking(writer: DumpObjects, fd: int, inumber: int, inode: Inode) -> None:
+    def shrinking(writer: DumpObjects, fd: int, inumber: int, inode: Inode, *, sparse: bool) -> None:
         if inode.size == 5_000_000:
             os.truncate(tree / "sparse", 8192)
-        regular(writer, fd, inumber, inode)
+        regular(writer, fd, inumber, inode, sparse=sparse)
 
     monkeypatch.setattr(DumpObjects, "_content", shrinking)
     outcome = backup_here(request(tree))

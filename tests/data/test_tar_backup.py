@@ -416,3 +416,13 @@ def test_attributes_that_no_reader_would_take_are_left_out(small: Path, monkeypa
     (line,) = outcome.lines(ERROR)
     assert line == "/export/data/first: attribute 'user.b' left out: there are more than 1000 bytes of them"
     assert outcome.finished.errors == 1
+
+
+def test_a_block_of_attributes_is_not_taken_for_content(tmp_path: Path) -> None:
+    """On ext4 it counts as one of the file's blocks, as many as a small hole would have."""
+    place = tmp_path / "holes"
+    place.touch()
+    os.setxattr(place, "user.long", b"x" * 1000)
+    os.truncate(place, 3000)
+    outcome = backup_here(request(tmp_path, butype="tar"))
+    assert b"GNU.sparse.major=1" in outcome.stream
