@@ -1,5 +1,6 @@
 """`mover copy`: one server's directory into another's without a tape, with ndmpcopy's options."""
 
+import os
 from typing import TYPE_CHECKING, Any, Final  # Any: click's own values
 
 import click
@@ -88,6 +89,8 @@ def copy(
     (from_server, from_path), (to_server, to_path) = source, destination
     if not force and (to_path.rstrip("/") or "/") in SYSTEM_DIRECTORIES:
         raise WrongConfiguration(f"{to_path} is a system directory of the destination; -f copies over it")
+    if from_server == to_server and _lies_in(to_path, from_path):
+        raise WrongConfiguration(f"{to_path} lies in what is copied, {from_path}")
     giver = _login(source_login, source_auth, password_file, "-sa")
     taker = _login(destination_login or source_login, destination_auth, password_file, "-da")
     wanted = CopyOptions(
@@ -108,6 +111,11 @@ def copy(
         )
     if result.failed:
         click.get_current_context().exit(1)
+
+
+def _lies_in(path: str, directory: str) -> bool:
+    """Whether two absolute paths of one server say so by their names."""
+    return os.path.commonpath([os.path.normpath(path), os.path.normpath(directory)]) == os.path.normpath(directory)
 
 
 def _login(text: str | None, method: Any, password_file: str | None, option: str) -> "Credentials":

@@ -118,7 +118,7 @@ class Levels:
             order = "an earlier level is missing" if first.ddate > table.date else "it is not the next one"
             raise StreamRefused(
                 f"a dump of level {first.level} built on that of {_date(first.ddate)}, but the destination holds that"
-                f" of {_date(table.date)}: {order}; nothing was changed"
+                f" of {_date(table.date)}: {order}; nothing was changed: recover the levels in order, or {START_OVER}"
             )
 
     def begin(self, catalogue: Catalogue) -> None:

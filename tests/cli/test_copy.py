@@ -67,6 +67,8 @@ def test_every_option(mover: Run, told: list[CopyOptions]) -> None:
     [
         (["/a", "/etc/", "-sa", "u:p"], 2, "/etc/ is a system directory of the destination; -f copies over it"),
         (["/a", "/", "-sa", "u:p"], 2, "/ is a system directory of the destination; -f copies over it"),
+        (["/a", "/a/b/", "-sa", "u:p"], 2, "/a/b/ lies in what is copied, /a"),
+        (["h:/a/../b", "h:/b", "-sa", "u:p"], 2, "/b lies in what is copied, /a/../b"),
         (["a", "/b", "-sa", "u:p"], 2, "expected [HOST[:PORT]:]/PATH, got 'a'"),
         (["h:a", "/b", "-sa", "u:p"], 2, "expected [HOST[:PORT]:]/PATH, got 'h:a'"),
         (["h:0:/a", "/b", "-sa", "u:p"], 2, "expected HOST[:PORT], got 'h:0'"),
