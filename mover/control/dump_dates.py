@@ -36,6 +36,7 @@ RECORDS_MAX: Final = 1024
 SUFFIX: Final = ".inodes"
 _CLOCK_REALTIME_COARSE: Final = 5  # linux/time.h; the clock that times of change are taken from
 _WAIT_S: Final = 0.02
+_EARLIER_S: Final = 60  # how far back a full backup's date may lie
 
 log = structlog.get_logger()
 
@@ -103,7 +104,8 @@ class DumpDates:
         self.directory = directory
         self.lock = threading.RLock()
         self._records: list[Record] | None = None
-        self._given: dict[Tree, int] = {}  # the latest date that a backup of this process has got
+        self._given: dict[Tree, set[int]] = {}  # the dates that backups of this process have got lately
+        self._started = int(time.clock_gettime(_CLOCK_REALTIME_COARSE))
         self._open: set[str] = set()
 
     # --- for backups
@@ -127,7 +129,7 @@ class DumpDates:
             self._choose_base(files, records, token)
             if env.flag(b"UPDATE", default=True) or token is not None:
                 self._open_new(files)
-        files.date = self._new_date(files.tree)
+        files.date = self._new_date(files.tree, full=files.base is None)
         return files
 
     def _listed(self, files: BackupFiles) -> list[Record]:
@@ -174,15 +176,25 @@ class DumpDates:
         files.new = name
         self._open.add(name)
 
-    def _new_date(self, tree: Tree) -> int:
-        """A date that no backup of the tree has had yet, which may mean to wait for the next second."""
+    def _new_date(self, tree: Tree, *, full: bool) -> int:
+        """A date that no backup of the tree has had yet.
+
+        A full backup takes an earlier second where this one is taken, from which on the next level then saves more; an
+        incremental one must be later than its base, which may mean to wait for the next second.
+        """
         while True:
             with self.lock:
                 now = int(time.clock_gettime(_CLOCK_REALTIME_COARSE))
-                taken = {each.date for each in self._records or () if each.tree == tree} | {self._given.get(tree)}
-                if now not in taken:
-                    self._given = {each: date for each, date in self._given.items() if date >= now} | {tree: now}
-                    return now
+                oldest = max(now - _EARLIER_S, self._started + 1) if full else now
+                given = {each for each in self._given.get(tree, ()) if each >= now - _EARLIER_S}
+                taken = {each.date for each in self._records or () if each.tree == tree} | given
+                for date in range(now, min(oldest, now) - 1, -1):
+                    if date not in taken:
+                        self._given = {
+                            each: dates for each, dates in self._given.items() if max(dates) >= now - _EARLIER_S
+                        }
+                        self._given[tree] = given | {date}
+                        return date
             time.sleep(_WAIT_S)
 
     def keep(self, files: BackupFiles, date: BackupDate) -> None:

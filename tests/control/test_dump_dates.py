@@ -160,6 +160,16 @@ def test_no_two_backups_of_a_tree_have_the_same_date(tmp_path: Path, monkeypatch
     assert [node.back_up(0).date for _ in range(3)] == [1000, 1001, 900]  # the clock was set back
 
 
+def test_full_backups_of_one_second_do_not_wait_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = itertools.chain([1000.0], itertools.repeat(1010.5, 4), itertools.count(1011))
+    monkeypatch.setattr("mover.control.dump_dates.time.clock_gettime", lambda _: next(seconds))
+    node = Node(DumpDates(str(tmp_path / "dumpdates")))
+    assert [node.back_up(0).date for _ in range(3)] == [1010, 1009, 1008]
+    level = node.back_up(1)
+    assert level.base == BackupDate(0, 1008)
+    assert level.date == 1011
+
+
 def test_a_lost_table_is_told(node: Node) -> None:
     node.back_up(0)
     (table,) = node.tables()
@@ -167,7 +177,7 @@ def test_a_lost_table_is_told(node: Node) -> None:
     message = node.back_up(1)
     assert message.base is None
     (line,) = message.warnings
-    assert line.startswith("the inode table of the backup of level 0 at 1000 is lost: No such file or directory: ")
+    assert line.startswith("the inode table of the backup of level 0 at 1001 is lost: No such file or directory: ")
     assert line.endswith("this is a full backup (level 0)")
 
 
