@@ -32,7 +32,7 @@ def is_half_open(address: str, port: int) -> bool:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as netlink:
         netlink.sendto(_HEADER.pack(_HEADER.size + len(body), _SOCK_DIAG_BY_FAMILY, _DUMP, 0, 0) + body, (0, 0))
         while True:
-            answer = netlink.recv(_ANSWER_BYTES)  # does not wait: the kernel answers while it is asked
+            answer = netlink.recv(_ANSWER_BYTES, socket.MSG_DONTWAIT)  # the kernel answers while it is asked
             offset = 0
             while offset < len(answer):
                 length, kind, _, _, _ = _HEADER.unpack_from(answer, offset)
