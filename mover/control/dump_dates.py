@@ -36,7 +36,7 @@ RECORDS_MAX: Final = 1024
 SUFFIX: Final = ".inodes"
 _CLOCK_REALTIME_COARSE: Final = 5  # linux/time.h; the clock that times of change are taken from
 _WAIT_S: Final = 0.02
-_EARLIER_S: Final = 60  # how far back a full backup's date may lie
+_EARLIER_S: Final = 600  # how far back a full backup's date may lie
 
 log = structlog.get_logger()
 
@@ -105,7 +105,8 @@ class DumpDates:
         self.lock = threading.RLock()
         self._records: list[Record] | None = None
         self._given: dict[Tree, set[int]] = {}  # the dates that backups of this process have got lately
-        self._started = int(time.clock_gettime(_CLOCK_REALTIME_COARSE))
+        # Dates that a process before this one gave, perhaps to backups that are not listed, are not known.
+        self._unknown_until = int(time.clock_gettime(_CLOCK_REALTIME_COARSE)) if os.path.isdir(directory) else 0
         self._open: set[str] = set()
 
     # --- for backups
@@ -129,6 +130,7 @@ class DumpDates:
             self._choose_base(files, records, token)
             if env.flag(b"UPDATE", default=True) or token is not None:
                 self._open_new(files)
+            self._note_use(files)
         files.date = self._new_date(files.tree, full=files.base is None)
         return files
 
@@ -176,6 +178,13 @@ class DumpDates:
         files.new = name
         self._open.add(name)
 
+    def _note_use(self, files: BackupFiles) -> None:
+        """Let the next process see that dates have been given, also where none is kept."""
+        try:
+            self.make_directory()
+        except OSError as error:
+            files.warnings.append(f"{self.directory}: {error.strerror}")
+
     def _new_date(self, tree: Tree, *, full: bool) -> int:
         """A date that no backup of the tree has had yet.
 
@@ -185,7 +194,7 @@ class DumpDates:
         while True:
             with self.lock:
                 now = int(time.clock_gettime(_CLOCK_REALTIME_COARSE))
-                oldest = max(now - _EARLIER_S, self._started + 1) if full else now
+                oldest = max(now - _EARLIER_S, self._unknown_until + 1) if full else now
                 given = {each for each in self._given.get(tree, ()) if each >= now - _EARLIER_S}
                 taken = {each.date for each in self._records or () if each.tree == tree} | given
                 for date in range(now, min(oldest, now) - 1, -1):

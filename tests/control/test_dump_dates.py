@@ -156,18 +156,32 @@ def test_tokens_that_cannot_be_meant(node: Node, value: str) -> None:
 def test_no_two_backups_of_a_tree_have_the_same_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = itertools.chain([1000.2, 1000.5, 1000.9, 1001.1], itertools.repeat(900.0, 1), itertools.count(901))
     monkeypatch.setattr("mover.control.dump_dates.time.clock_gettime", lambda _: next(seconds))
+    (tmp_path / "dumpdates").mkdir()  # a process before this one gave dates, perhaps these
     node = Node(DumpDates(str(tmp_path / "dumpdates")))
     assert [node.back_up(0).date for _ in range(3)] == [1000, 1001, 900]  # the clock was set back
 
 
-def test_full_backups_of_one_second_do_not_wait_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = itertools.chain([1000.0], itertools.repeat(1010.5, 4), itertools.count(1011))
+@pytest.mark.parametrize("first", [True, False])
+def test_full_backups_of_one_second_do_not_wait_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, first: bool
+) -> None:
+    start = [] if first else [1000.0]
+    seconds = itertools.chain(start, itertools.repeat(1010.5, 4), itertools.count(1011))
     monkeypatch.setattr("mover.control.dump_dates.time.clock_gettime", lambda _: next(seconds))
+    if not first:
+        (tmp_path / "dumpdates").mkdir()
     node = Node(DumpDates(str(tmp_path / "dumpdates")))
-    assert [node.back_up(0).date for _ in range(3)] == [1010, 1009, 1008]
+    assert [node.back_up(0, UPDATE="N").date for _ in range(2)] == [1010, 1009]
+    assert node.back_up(0).date == 1008
     level = node.back_up(1)
     assert level.base == BackupDate(0, 1008)
     assert level.date == 1011
+
+
+def test_the_process_that_gives_the_first_date_is_known_to_the_next(tmp_path: Path) -> None:
+    dates = DumpDates(str(tmp_path / "dumpdates"))
+    assert Node(dates).back_up(0, UPDATE="N").warnings == []
+    assert (tmp_path / "dumpdates").is_dir()
 
 
 def test_a_lost_table_is_told(node: Node) -> None:
@@ -177,7 +191,7 @@ def test_a_lost_table_is_told(node: Node) -> None:
     message = node.back_up(1)
     assert message.base is None
     (line,) = message.warnings
-    assert line.startswith("the inode table of the backup of level 0 at 1001 is lost: No such file or directory: ")
+    assert line.startswith("the inode table of the backup of level 0 at 1000 is lost: No such file or directory: ")
     assert line.endswith("this is a full backup (level 0)")
 
 
