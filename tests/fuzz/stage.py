@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, ClassVar, Final, NoReturn, TypeVar, cast
 from unittest.mock import patch
 
@@ -247,24 +248,29 @@ async def play_all(directory: Path, version: int | None, scripts: Iterable[bytes
 class Turns:
     """A stage that plays a script when it is called with it, inside ``quiet_world``.
 
-    trio's loop is turned here, as `trio.run` turns it, so that nothing is handed from thread to thread: a fuzzer calls,
-    and cannot be called.
+    trio is the guest of a loop that turns only while a script is played: a fuzzer calls, and cannot be called.
     """
 
     def __init__(self, directory: Path, version: int | None, judge: Judge) -> None:
         self._script: bytes | None = None
         self._playing = False
         self._judge = judge
-        self._runner = _run.setup_runner(MockClock(autojump_threshold=0), [], False, True)
-        self._loop = _run.unrolled_run(self._runner, self._play, (directory, version))
-        self._timeout = next(self._loop)
+        self._soon: SimpleQueue[Callable[[], object]] = SimpleQueue()
+        trio.lowlevel.start_guest_run(
+            self._play,
+            directory,
+            version,
+            run_sync_soon_threadsafe=self._soon.put,
+            done_callback=lambda outcome: outcome.unwrap(),  # it plays for ever: this raises
+            clock=MockClock(autojump_threshold=0),
+        )
 
     def __call__(self, script: bytes) -> None:
         self._script, self._playing = script, True
         while self._playing:
-            self._timeout = self._loop.send(self._runner.io_manager.get_events(self._timeout))
+            self._soon.get()()
 
-    async def _play(self, directory: Path, version: int | None) -> NoReturn:
+    async def _play(self, directory: Path, version: int | None) -> None:
         async with trio.open_nursery() as nursery:
             stage = Stage(directory, version, nursery)
             while True:
