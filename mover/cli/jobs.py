@@ -174,6 +174,8 @@ def recover(
 
     if job is not None and tape_file is not None:
         raise click.UsageError("--job and --tape-file exclude each other")
+    if tape_file is None:
+        _refuse_without_tape_file(["butype"])  # the job's type is known
     if destination == "":
         raise click.UsageError("--destination is empty; without it everything goes to its original place")
     if destination is not None and not destination.startswith("/"):
@@ -227,7 +229,7 @@ def list_(
                 raise click.UsageError(f"--tape-file needs --{name}")
         from_tape = TapeListOptions(**session(options), tape_file=tape_file, **_given(record_size=record_size))
     else:
-        _refuse_server_options(["record_size", *options])
+        _refuse_without_tape_file(["record_size", *options])
         if pattern is not None and job is None:
             raise click.UsageError("PATTERN needs --job or --tape-file")
     wanted = ListOptions(job=job, pattern=pattern, from_tape=from_tape, **_given(catalogue=catalogue))
@@ -245,8 +247,8 @@ def list_(
             raise Failure(f"nothing in the file history of {where} matches {pattern}")
 
 
-def _refuse_server_options(names: list[str]) -> None:
-    """Without a tape to read, an option about it would do nothing."""
+def _refuse_without_tape_file(names: list[str]) -> None:
+    """Options that would do nothing where the catalogue has the answer."""
     context = click.get_current_context()
     for name in names:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
