@@ -307,8 +307,11 @@ def test_a_signal_cancels_the_job(
         (["list", "--host", "h"], "--host needs --tape-file"),
         (["list", "/x"], "PATTERN needs --job or --tape-file"),
         (["list", "--job", "1", "--tape-file", "1"], "exclude each other"),
-        (["recover", "--type", "tar"], "--type needs --tape-file"),
-        (["recover", "--job", "1", "--type", "tar"], "--type needs --tape-file"),
+        (["recover", "--host", "h", "--drive", "d", "--user", "u", "--type", "tar"], "--type needs --tape-file"),
+        (
+            ["recover", "--host", "h", "--drive", "d", "--user", "u", "--job", "1", "--type", "tar"],
+            "--type needs --tape-file",
+        ),
     ],
 )
 def test_wrong_usage(mover: Run, told: Said, arguments: list[str], text: str) -> None:
