@@ -72,6 +72,7 @@ class Limits(_Table, frozen=True, kw_only=True):
         sessions: NDMP connections at once; past it NOTIFY REFUSED.
         ring: bytes of a ring for virtual drives and relays.
         idle_timeout_s: 0 = never.
+        heartbeat_s: a job of which nothing was said for so long tells the DMA where it is; 0 = never.
         spares: warm spare workers of each kind; 0 = none.
     """
 
@@ -81,6 +82,7 @@ class Limits(_Table, frozen=True, kw_only=True):
     idle_timeout_s: Seconds = 0
     authentication_timeout_s: SomeSeconds = 60
     spares: Annotated[int, Meta(ge=0, le=16)] = 2
+    heartbeat_s: Seconds = 30
 
 
 class DataConnections(_Table, frozen=True, kw_only=True):

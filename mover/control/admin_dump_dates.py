@@ -2,7 +2,7 @@
 
 from mover.admin import messages as a
 from mover.control.dump_dates import DumpDates
-from mover.control.dump_index import Record
+from mover.control.dump_index import Record, Tree
 from mover.control.dump_transfer import TransferError, export_dates, import_dates
 from mover.control.volumes import show
 
@@ -18,7 +18,7 @@ def list_dates(dates: DumpDates) -> a.DumpDatesReply | a.Failed:
 def _status(record: Record) -> a.DumpDateStatus:
     return a.DumpDateStatus(
         butype=record.tree.butype,
-        filesystem=show(record.tree.filesystem),
+        filesystem=_shown(record.tree),
         level=record.level,
         full=record.dumped_level == 0,
         date=record.date,
@@ -32,7 +32,7 @@ def delete(dates: DumpDates, request: a.DumpDatesDelete) -> a.Done | a.Failed:
 
     def fits(record: Record) -> bool:
         return (
-            show(record.tree.filesystem) == request.filesystem
+            _shown(record.tree) == request.filesystem
             and request.butype in {None, record.tree.butype}
             and request.level in {None, record.level}
             and (request.dump_date is None or (record.by_token and str(record.dump_date) == request.dump_date))
@@ -64,12 +64,17 @@ def read_file(dates: DumpDates, request: a.DumpDatesImport) -> a.Done | a.Failed
         return a.Failed("failed", str(error))
     text = f"{_count(records)} taken from {request.path}"
     for tree in kept:
-        text += f"; {show(tree.filesystem)} ({tree.butype}) is left as it is: its latest date here is later"
+        text += f"; {_shown(tree)} ({tree.butype}) is left as it is: its latest date here is later"
     return a.Done(text, _filesystems(records))
 
 
 def _filesystems(records: list[Record]) -> list[str]:
-    return sorted({show(each.tree.filesystem) for each in records})
+    return sorted({_shown(each.tree) for each in records})
+
+
+def _shown(tree: Tree) -> str:
+    """The directory, with the name of the backup where that is of several subtrees in it."""
+    return f"{show(tree.filesystem)}:{show(tree.name)}" if tree.name else show(tree.filesystem)
 
 
 def _count(records: list[Record]) -> str:

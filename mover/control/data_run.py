@@ -1,7 +1,7 @@
 """What one data operation holds while it runs: a data worker, and the history ring with its pump."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -67,6 +67,16 @@ class DataRun:
         self.history = history
         self._pump = pump
         self._kept = kept
+        self._watching = trio.CancelScope()
+
+    def watch(self, nursery: trio.Nursery, watch: Callable[[], Awaitable[None]]) -> None:
+        """Run this beside the operation, as long as that has its worker."""
+
+        async def run() -> None:
+            with self._watching:
+                await watch()
+
+        nursery.start_soon(run)
 
     def history_statistics(self) -> RingStatistics | None:
         """The history ring's counters."""
@@ -109,6 +119,7 @@ class DataRun:
 
     async def stop(self) -> None:
         """Give worker and history ring back; shielded."""
+        self._watching.cancel()
         with trio.CancelScope(shield=True):
             self.break_off()
             await self.worker.stop()

@@ -9,6 +9,7 @@ ends it earlier moves the machine first and clears up afterwards, so that late w
 
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 import trio
@@ -16,6 +17,8 @@ import trio
 from mover.control.data_connection import DataConnection, Delivery, PeerEnd, RelayFailed
 from mover.control.data_run import DataRun, Keep, Start, begin_run
 from mover.control.environment import merge
+from mover.control.estimate import Figures, Rate, backup_bytes_remain, recover_bytes_remain, stream_length
+from mover.control.job_watch import JobWatch, Look
 from mover.control.local import tell_other_end
 from mover.control.outbox import log_post
 from mover.control.refusal import Refusal
@@ -89,6 +92,8 @@ class DataService:
         self._run: DataRun | None = None
         self._delivery: Delivery | None = None  # of the operation that began last
         self._processed = 0
+        self._rate = Rate(0.0)
+        self._stream_bytes = 0  # of the stream that a recover reads from its beginning; 0 = not known
 
     @property
     def worker(self) -> Worker | None:
@@ -127,19 +132,44 @@ class DataService:
             return 0.0
         return self.ended_after_s if self.ended_after_s is not None else time.monotonic() - self.started
 
+    def figures(self) -> Figures:
+        """How far the running worker is."""
+        gauge = self.gauge
+        return Figures(
+            phase=self.phase(),
+            processed=self.bytes_processed(),
+            total_bytes=gauge(DataGauge.TOTAL_BYTES),
+            total_entries=gauge(DataGauge.TOTAL_ENTRIES),
+            directories=gauge(DataGauge.DIRECTORIES),
+            files=gauge(DataGauge.FILES),
+            errors=gauge(DataGauge.ERRORS),
+            file_bytes=gauge(DataGauge.FILE_BYTES),
+        )
+
+    def _sample(self) -> None:
+        self._rate.sample(time.monotonic(), self.bytes_processed())
+
+    def _remain(self) -> tuple[int | None, int | None]:
+        """Bytes and seconds that are left of the running operation; None = nobody knows."""
+        figures = self.figures()
+        if self.machine.operation is DataOperation.BACKUP:
+            remain = backup_bytes_remain(self.butype, figures)
+        else:
+            remain = recover_bytes_remain(self._stream_bytes, figures)
+        self._sample()
+        seconds = self._rate.seconds_for(remain, time.monotonic(), figures.processed) if remain is not None else None
+        return remain, seconds
+
     def get_state(self) -> DataGetStateReply:
         """All variables, as DATA_GET_STATE tells them."""
         machine = self.machine
         processed = self.bytes_processed()
-        total = self.gauge(DataGauge.TOTAL_BYTES) if machine.state is DataState.ACTIVE else 0
+        remain, est_time = self._remain() if machine.state in RUNNING else (0, 0)
         unsupported = 0
-        remain = est_time = 0
-        if machine.state is DataState.ACTIVE:
-            if total:
-                remain = max(0, total - processed)
-                est_time = min(int(self.elapsed_s() * remain / processed), 0xFFFF_FFFF) if processed else 0
-            else:
-                unsupported = DataUnsupported.EST_BYTES_REMAIN | DataUnsupported.EST_TIME_REMAIN
+        if remain is None:
+            unsupported |= DataUnsupported.EST_BYTES_REMAIN
+        if est_time is None:
+            unsupported |= DataUnsupported.EST_TIME_REMAIN
         return DataGetStateReply(
             unsupported=unsupported,
             operation=machine.operation,
@@ -147,8 +177,8 @@ class DataService:
             halt_reason=machine.halt_reason,
             pause_reason=machine.pause_reason,
             bytes_processed=processed,
-            est_bytes_remain=remain,
-            est_time_remain=est_time,
+            est_bytes_remain=remain or 0,
+            est_time_remain=est_time or 0,
             data_connection_addr=self.address,
             read_offset=self.read_offset,
             read_length=self.read_length,
@@ -195,6 +225,8 @@ class DataService:
         self.butype, self.env, self.path = message.butype, env, path
         self.result, self._processed = None, 0
         self.started, self.ended_after_s = time.monotonic(), None
+        self._rate = Rate(self.started)
+        self._stream_bytes = stream_length(env)
         self._finished = trio.Event()
 
     def work(self) -> None:
@@ -202,7 +234,26 @@ class DataService:
         assert self._run is not None
         nursery = self._connection.nursery
         self._run.pass_history_on(nursery)
+        period_s = self._connection.config.limits.heartbeat_s
+        watch = JobWatch(self._connection.outbox, period_s, partial(self._look, self._run), self._sample)
+        self._run.watch(nursery, watch.run)
         nursery.start_soon(self._listen, self._run.worker)
+
+    def _look(self, run: DataRun) -> Look | None:
+        """What a watcher sees of an operation; None = it has said its last word."""
+        end = self.connection_end
+        if self._run is not run or self.result is not None or end is None or end.ring is None:
+            return None
+        operation, figures = self.machine.operation, self.figures()
+        is_backup = operation is DataOperation.BACKUP
+        ring, history = end.ring.control, run.history_statistics()
+        at = b""
+        if figures.phase in {DataPhase.SCAN, DataPhase.FILES}:
+            note = ring.note("producer" if is_backup else "consumer")
+            at = b"/".join(part for part in (self.path.rstrip(b"/"), note) if part) if is_backup else note
+        waits = ring.statistics().waiting == ("full" if is_backup else "empty")
+        waits = waits or (history is not None and history.waiting == "full")
+        return Look(operation, figures, self.gauge(DataGauge.LOOKED_AT), waits, at)
 
     async def join_relay(self, direction: Literal["send", "receive"]) -> None:
         """Let the relay carry; one that cannot is a lost connection."""

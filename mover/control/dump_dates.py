@@ -124,7 +124,8 @@ class DumpDates:
                 f"BASE_DATE {token} is of level {level - 1}: no incremental backup is based on that, levels end at 31"
             )
             raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, text)
-        files = BackupFiles(self, Tree(butype, place.volume, place.path), level, by_token=token is not None)
+        tree = Tree(butype, place.volume, place.path, env.subtree_backup)
+        files = BackupFiles(self, tree, level, by_token=token is not None)
         with self.lock:
             records = self._listed(files)
             self._choose_base(files, records, token)

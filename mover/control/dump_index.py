@@ -20,11 +20,16 @@ class IndexDamaged(Exception):  # noqa: N818 - what is found
 
 
 class Tree(Struct, frozen=True):
-    """What backups of one sequence have in common: the backup type, the volume's directory, the path below it."""
+    """What backups of one sequence have in common: the backup type, the volume's directory, the path below it.
+
+    Attributes:
+        name: of a backup of several subtrees (DMP_NAME); b"" = of everything.
+    """
 
     butype: str
     volume: bytes
     path: bytes
+    name: bytes = b""
 
     @property
     def filesystem(self) -> bytes:

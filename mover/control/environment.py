@@ -51,6 +51,11 @@ class Environment:
             return named if named.startswith(b"/") else None
         return root
 
+    @property
+    def subtree_backup(self) -> bytes:
+        """DMP_NAME of a backup of several subtrees, which has dump dates of its own; b"" = it is another backup."""
+        return (self.get(b"DMP_NAME") or b"") if self.get(b"MULTI_SUBTREE_NAMES") else b""
+
     def history_form(self, suiting: Literal["dir", "file"]) -> Literal["dir", "file"] | None:
         """HIST: which form of file history is wanted; None = none. ``y`` leaves the choice to us: ``suiting``."""
         first = (self.get(b"HIST") or b"n")[:1].lower()

@@ -40,6 +40,7 @@ class Outbox:
 
     Attributes:
         on_message: given the parts of each message as it goes out; None = nobody listens.
+        posted_at: when a post or a piece of file history went out last, by trio's clock.
 
     Args:
         lost: called when the peer no longer takes what is sent; nothing is sent after that.
@@ -53,6 +54,7 @@ class Outbox:
         lost: Callable[[], None],
     ) -> None:
         self.on_message: Callable[[Sequence[bytes | memoryview]], None] | None = None
+        self.posted_at = trio.current_time()
         self._stream = stream
         self._protocol = protocol
         self._log = log
@@ -138,6 +140,7 @@ class Outbox:
 
     async def _send_posts(self, *bodies: Body) -> None:
         await self.send(*(partial(self._encode, body) for body in bodies))
+        self.posted_at = trio.current_time()
 
     async def post(self, *bodies: Body) -> None:
         """Send posts, behind the reply of the request that is being handled; nothing comes between them."""
@@ -175,3 +178,4 @@ class Outbox:
         while self._holding:
             await self._gate.park()
         await self.send(lambda: [self._protocol.post_raw(code, body), body])
+        self.posted_at = trio.current_time()

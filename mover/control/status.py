@@ -86,7 +86,7 @@ def _bottleneck(connection: Connection) -> Bottleneck:
     running = DataState.ACTIVE is connection.machines.data.state or MoverState.ACTIVE is connection.machines.mover.state
     if ring is None or not running:
         return "idle"
-    if data.phase() is DataPhase.SCAN:
+    if data.phase() in {DataPhase.SCAN, DataPhase.CHANGES}:
         return "scan"
     history = data.history_statistics()
     if history is not None and history.waiting == "full":

@@ -16,17 +16,22 @@ from mover.data.backup_history import HistorySender
 from mover.data.backup_objects import AttributeReader
 from mover.data.backup_report import BackupReport
 from mover.data.beneath import components, open_beneath
+from mover.data.changes import changed_bytes
 from mover.data.codes import ILLEGAL_ARGS, HaltReason, LogType
 from mover.data.dump_backup import DumpBackup
 from mover.data.environment import STREAM_BYTES, BackupOptions, BadVariable, backup_options
 from mover.data.inode_table import InodeTable, Origin, TableError, tree_digest, write_table
+from mover.data.mounts import Crossing
 from mover.data.numbering import NUMBERS_HIGH, key_by_path, odd_rows, rows, select
 from mover.data.report import counted, reason
 from mover.data.scan import Plan, Scanner
+from mover.data.subtrees import check_subtrees
 from mover.data.tar_backup import TarBackup
 from mover.ring import DataGauge, DataPhase, Kind, Producer, RingClosed, RingFds
 from mover.workers.channel import Channel, ChannelBroken
 from mover.workers.messages import BackupDate, Done, Refused, StartBackup
+
+_NOTE_S: Final = 1.0  # between two words of where the scan is
 
 TYPES: Final[dict[str, type[BackupWriter]]] = {"dump": DumpBackup, "tar": TarBackup}
 """Backup type -> what writes its stream."""
@@ -51,7 +56,7 @@ def start(channel: Channel, message: StartBackup) -> None:
         try:
             try:
                 options = _options(message)
-                root = _open_root(message)
+                root = _open_root(message, options)
             except _RefusedError as refused:
                 channel.send(Refused(ILLEGAL_ARGS, str(refused)))
                 return
@@ -73,25 +78,32 @@ def _options(message: StartBackup) -> BackupOptions:
     if message.butype not in TYPES:
         raise _RefusedError(f"backup type {message.butype!r} is not known, {', '.join(map(repr, TYPES))} are")
     try:
-        return backup_options(message.env)
+        return backup_options(message.env, message.filesystem)
     except BadVariable as error:
         raise _RefusedError(str(error)) from error
 
 
-def _open_root(message: StartBackup) -> int:
-    """The directory to back up, found beneath its volume without a symbolic link on the way."""
+def _open_root(message: StartBackup, options: BackupOptions) -> int:
+    """The directory to back up, found beneath its volume without a symbolic link on the way; its subtrees are there."""
     volume, path = message.root.volume, message.root.path
     shown = os.fsdecode(message.filesystem or os.path.join(volume, path))
     try:
         at = os.open(volume, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return open_beneath(at, components(path))
+            root = open_beneath(at, components(path))
         finally:
             os.close(at)
     except OSError as error:
         raise _RefusedError(f"{shown} cannot be backed up: {reason(error)}") from error
     except ValueError as error:
         raise _RefusedError(f"{shown} cannot be backed up: {error}") from error
+    try:
+        if options.ways:
+            check_subtrees(options.ways, root, crosses=options.crossing is not Crossing.NONE)
+    except BadVariable as error:
+        os.close(root)
+        raise _RefusedError(str(error)) from error
+    return root
 
 
 class _Backup:
@@ -114,14 +126,16 @@ class _Backup:
         self._private_fd = channel.fileno()
         self._table = table
         self._table_kept = False
-        self._tree = tree_digest(message.butype, message.root)
+        self._tree = tree_digest(message.butype, message.root, options.name)
         self._report = report = BackupReport(channel, message.filesystem, data.gauges)
-        self._attributes = AttributeReader(report)
+        self._attributes = AttributeReader(report, without_acls=options.without_acls)
         self._history: HistorySender | None = None
         if history is not None:
             assert message.history is not None
             self._history = HistorySender(message.history, history, data.gauges)
-        for warning in message.warnings:
+        self._scanner: Scanner | None = None
+        self._note_at = 0.0
+        for warning in (*message.warnings, *options.warnings):
             report.say(LogType.WARNING, warning)
         self._base = self._open_base(base, message) if base is not None else None
         self._date = BackupDate(message.level if self._base is not None else 0, message.date)
@@ -200,17 +214,21 @@ class _Backup:
             return  # nobody reads any more, so nobody can take the stream for a whole one
 
     def _run(self) -> None:
-        report, gauges = self._report, self._data.gauges
+        report, gauges, options = self._report, self._data.gauges, self._options
         report.enter(DataPhase.SCAN)
         started = time.monotonic_ns()
-        scanner = Scanner(
+        gauges[DataGauge.TOTAL_BYTES] = self._bytes_in_use()
+        scanner = self._scanner = Scanner(
             self._root,
-            exclusion=self._options.exclusion,
+            exclusion=options.exclusion,
             report=report,
             attributes=self._attributes.read,
             check=self._scanned,
             since_ns=since_ns(self._job.base) if self._job.base is not None else None,
             private_fd=self._private_fd,
+            tags=options.tags,
+            ways=options.ways,
+            crossing=options.crossing,
         )
         try:
             plan = scanner.run()
@@ -243,22 +261,32 @@ class _Backup:
         """Between two directories of the scan: has the ring ended, how far are we."""
         self._data.check()
         self._data.gauges[DataGauge.TOTAL_ENTRIES] = entries
+        now = time.monotonic()
+        if self._scanner is not None and now >= self._note_at:
+            self._note_at = now + _NOTE_S
+            plan = self._scanner.plan
+            self._data.note(plan.path(len(plan) - 1) if len(plan) else b"")
 
     def _estimate(self, plan: Plan) -> int:
-        """Bytes of the stream, known only where the root is the root of its file system; else 0.
+        """Bytes of the stream, 0 = not known: of a whole file system what is in use, of an increment what has changed.
 
-        Sizes of the files would need a stat of each, which the scan spares.
+        What else there is to know takes a stat of each file, which the scan of a full backup spares.
         """
-        if self._base is not None:
+        content = self._bytes_in_use() if self._base is None else changed_bytes(plan)
+        return content + plan.entries * self._writer.object_bytes if content else 0
+
+    def _bytes_in_use(self) -> int:
+        """What is in use of the file system whose root is backed up, with all that is in it; else 0."""
+        if self._base is not None or not self._options.takes_all:
             return 0
         try:
             above = os.stat("..", dir_fd=self._root)
             usage = os.statvfs(self._root)
         except OSError:
             return 0  # an estimate is not worth a failure
-        if above.st_dev == os.fstat(self._root).st_dev or self._options.exclusion:
+        if above.st_dev == os.fstat(self._root).st_dev:
             return 0
-        return (usage.f_blocks - usage.f_bfree) * usage.f_frsize + plan.entries * self._writer.object_bytes
+        return (usage.f_blocks - usage.f_bfree) * usage.f_frsize
 
     def _finish(self) -> None:
         """The end of a stream that is whole, and what is said of it."""

@@ -14,11 +14,27 @@ _ATTRIBUTE_BLOCK: Final = 4096  # ext4's, beside the content's
 _NOT_SUPPORTED: Final = frozenset({errno.ENOTSUP, errno.ENOSYS})
 
 
+_ACLS: Final = frozenset(
+    {
+        "system.posix_acl_access",
+        "system.posix_acl_default",
+        "system.nfs4_acl",
+        "system.nfs4acl_xdr",
+        "system.richacl",
+        "system.ntfs_acl",
+        "system.cifs_acl",
+        "security.NTACL",
+    }
+)
+"""The attributes that hold access control lists, by POSIX, NFSv4, Windows."""
+
+
 class AttributeReader:
     """Reads extended attributes. A file system without them is asked for each object, which costs next to nothing."""
 
-    def __init__(self, report: BackupReport) -> None:
+    def __init__(self, report: BackupReport, *, without_acls: bool = False) -> None:
         self._report = report
+        self._left_out = _ACLS if without_acls else frozenset[str]()
 
     def read(self, target: int | bytes, path: Callable[[], bytes]) -> list[Attribute]:
         """All attributes of an open object, or of the one that a path names (a symbolic link itself).
@@ -29,6 +45,8 @@ class AttributeReader:
         attributes: list[Attribute] = []
         try:
             for name in os.listxattr(target, follow_symlinks=follow):
+                if name in self._left_out:
+                    continue
                 try:
                     attributes.append((os.fsencode(name), os.getxattr(target, name, follow_symlinks=follow)))
                 except OSError as error:

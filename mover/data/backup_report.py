@@ -2,6 +2,7 @@
 
 from mover.data.codes import LogType
 from mover.data.report import Report
+from mover.ring import DataGauge
 from mover.workers.channel import Channel
 
 
@@ -36,6 +37,14 @@ class BackupReport(Report):
     def warning(self, path: bytes, text: str) -> None:
         """Something to know about an object that is backed up as it should be: not counted."""
         self._log_path(LogType.WARNING, path, text)
+
+    def tell_looked_at(self, entries: int) -> None:
+        """Publish how many entries of the scan were looked at for changes."""
+        self._gauges[DataGauge.LOOKED_AT] = entries
+
+    def note(self, path: bytes, text: str) -> None:
+        """Something to know about an object that is as it was asked for: not counted."""
+        self._log_path(LogType.NORMAL, path, text)
 
     def _log_path(self, log_type: LogType, path: bytes, text: str) -> None:
         self.log(log_type, b"%s/%s: %s" % (self._prefix, path, text.encode()))

@@ -21,7 +21,8 @@ WORTH_ENTRIES: Final = 10_000  # below that the fork costs more than it gains
 _SLICE: Final = 2_048
 _FORWARD: Final = 0  # entries before this one are done, by the worker
 _BACKWARD: Final = 1  # entries from this one on are done, by the copy
-_PROGRESS_BYTES: Final = 16
+_CONTENT: Final = 2  # bytes of content in what has changed, as the worker has found; the word behind: as the copy has
+_PROGRESS_BYTES: Final = 32
 
 
 class _Slice(NamedTuple):
@@ -31,13 +32,21 @@ class _Slice(NamedTuple):
     types: bytes
 
 
-def find_changes(plan: Plan, root: int, since_ns: int, check: Callable[[], None], private_fd: int) -> bytearray:
+def find_changes(
+    plan: Plan,
+    root: int,
+    since_ns: int,
+    check: Callable[[], None],
+    private_fd: int,
+    tell: Callable[[int], object] = lambda _: None,
+) -> bytearray:
     """For the entry with key FIRST_INUMBER + k, 1 = it is no directory and changed then or later, or cannot be seen.
 
     Args:
         root: descriptor of the root directory.
         check: called now and then; may raise to end it.
         private_fd: what a copy of the worker must not hold, the control socket.
+        tell: called with the number of entries that were looked at.
     """
     size = len(plan.inodes)
     if not size:
@@ -49,7 +58,7 @@ def find_changes(plan: Plan, root: int, since_ns: int, check: Callable[[], None]
         whole[_PROGRESS_BYTES:] as changed,
     ):
         progress[_BACKWARD] = size
-        work = _Work(plan, root, since_ns, progress, changed)
+        work = _Work(plan, root, since_ns, progress, changed, tell)
         copy = _fork_copy(work, private_fd) if size >= WORTH_ENTRIES and len(os.sched_getaffinity(0)) > 1 else 0
         try:
             work.forward(check)
@@ -57,7 +66,19 @@ def find_changes(plan: Plan, root: int, since_ns: int, check: Callable[[], None]
             progress[_FORWARD] = size
             if copy:
                 os.waitpid(copy, 0)
-        return bytearray(changed)
+        found = bytearray(changed)
+        plan.changed_bytes, plan.changed_count = progress[_CONTENT] + progress[_CONTENT + 1], found.count(1)
+        return found
+
+
+def changed_bytes(plan: Plan) -> int:
+    """Content of what an incremental backup takes, about; 0 = not known.
+
+    What it takes although its times are old was not asked for its size, and counts as average.
+    """
+    if plan.selection is None or not plan.changed_count:
+        return 0
+    return plan.changed_bytes * plan.selection.others.count(1) // plan.changed_count
 
 
 def _fork_copy(work: "_Work", private_fd: int) -> int:
@@ -85,12 +106,21 @@ def _fork_copy(work: "_Work", private_fd: int) -> int:
 class _Work:
     """What both processes do, each with directories of its own."""
 
-    def __init__(self, plan: Plan, root: int, since_ns: int, progress: memoryview, changed: memoryview) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        root: int,
+        since_ns: int,
+        progress: memoryview,
+        changed: memoryview,
+        tell: Callable[[int], object],
+    ) -> None:
         self._plan = plan
         self._root = root
         self._since_ns = since_ns
         self._progress = progress
         self._changed = changed
+        self._tell = tell
 
     def forward(self, check: Callable[[], None]) -> None:
         """From the first entry on, to where the copy has come."""
@@ -100,8 +130,9 @@ class _Work:
                 if part.first >= self._progress[_BACKWARD]:
                     return
                 check()
-                self._look(directories, part)
+                self._look(directories, part, _CONTENT)
                 self._progress[_FORWARD] = part.first + len(part.names)
+                self._tell(self._progress[_FORWARD] + len(self._changed) - self._progress[_BACKWARD])
         finally:
             directories.close()
 
@@ -111,7 +142,7 @@ class _Work:
         for part in self._slices(range(len(self._plan) - 1, -1, -1), -1):
             if part.first + len(part.names) <= self._progress[_FORWARD] or os.getppid() != worker:
                 return
-            self._look(directories, part)
+            self._look(directories, part, _CONTENT + 1)
             self._progress[_BACKWARD] = part.first
 
     def _slices(self, ordinals: range, step: int) -> Iterator[_Slice]:
@@ -125,7 +156,8 @@ class _Work:
                 end = start + _SLICE
                 yield _Slice(ordinal, first + start, names[start:end], types[start:end])
 
-    def _look(self, directories: OpenDirectories, part: _Slice) -> None:
+    def _look(self, directories: OpenDirectories, part: _Slice, content: int) -> None:
+        """Args: content: word of the progress in which this process counts what has changed."""
         changed, since_ns, look = self._changed, self._since_ns, os.stat
         place = part.first - 1
         try:
@@ -145,3 +177,4 @@ class _Work:
             else:
                 if stat.st_ctime_ns >= since_ns or stat.st_mtime_ns >= since_ns:
                     changed[place] = 1
+                    self._progress[content] += min(stat.st_size, stat.st_blocks << 9)

@@ -1,4 +1,4 @@
-"""The environment of a backup as the dump type understands it: level, dates, and names to leave out.
+"""The environment of a backup: level, dates, what is left out and what is not.
 
 Source: backup-env.md sections 1 and 2. Variables that do not concern the data worker (FILESYSTEM, HIST, USER, ...)
 and unknown ones are not an error; control keeps them for GET_ENV.
@@ -8,7 +8,13 @@ from typing import Final
 
 from msgspec import Struct
 
+from mover.data.exclusion import Exclusion, Tags
+from mover.data.mounts import CROSS, Crossing, crossing
+from mover.data.subtrees import NAME, NAME_BYTES_MAX, SUBTREES, Way, parse_subtrees
+from mover.data.variables import BadVariable, flag, number
 from mover.workers.messages import Pairs
+
+__all__ = ["BackupOptions", "BadVariable", "Exclusion", "backup_options", "dump_date", "stream_bytes"]
 
 LEVEL_MAX: Final = 31
 STREAM_BYTES: Final = b"MOVER_STREAM_BYTES"
@@ -16,60 +22,10 @@ STREAM_BYTES: Final = b"MOVER_STREAM_BYTES"
 direct access that is given it asks for more at a time, because it knows what is there."""
 
 
-class BadVariable(ValueError):  # noqa: N818 - names what is wrong, as the reply does
-    """A known variable with a value that cannot be meant: the START is refused."""
-
-
-class _Pattern(Struct, frozen=True):
-    """One item of EXCLUDE: text with an optional star at either end."""
-
-    text: bytes
-    star_before: bool
-    star_behind: bool
-
-    def matches(self, name: bytes) -> bool:
-        if self.star_before:
-            return self.text in name if self.star_behind else name.endswith(self.text)
-        return name.startswith(self.text) if self.star_behind else name == self.text
-
-
-class Exclusion:
-    """What EXCLUDE leaves out: an item without a separator matches a last component, one with it a path."""
-
-    def __init__(self, value: bytes) -> None:
-        """Raises: BadVariable: a star inside an item."""
-        self._names: list[_Pattern] = []
-        self._paths: list[_Pattern] = []
-        for item in _split_items(value):
-            pattern = _parse_item(item)
-            (self._paths if b"/" in item else self._names).append(pattern)
-        self.by_path = bool(self._paths)
-
-    def __bool__(self) -> bool:
-        return bool(self._names or self._paths)
-
-    def leaves_out(self, name: bytes, path: bytes) -> bool:
-        """Whether an entry is not wanted; ``path`` is relative to the root and only looked at when ``by_path``."""
-        return any(pattern.matches(name) for pattern in self._names) or any(
-            pattern.matches(path) for pattern in self._paths
-        )
-
-
-def _split_items(value: bytes) -> list[bytes]:
-    """The items between commas; ``\\,`` is a comma inside a name."""
-    items = value.replace(b"\\,", b"\0").split(b",")
-    return [item.replace(b"\0", b",") for item in items if item]
-
-
-def _parse_item(item: bytes) -> _Pattern:
-    text = item
-    if b"/" in item:
-        text = item.strip(b"/")
-    star_before, star_behind = text.startswith(b"*"), len(text) > 1 and text.endswith(b"*")
-    text = text[star_before : len(text) - star_behind]
-    if b"*" in text:
-        raise BadVariable(f"EXCLUDE item {item!r}: a star is possible only as first or last character")
-    return _Pattern(text, star_before, star_behind)
+_IGNORES_CTIME: Final = (
+    "IGNORE_CTIME=Y is not followed: a new file with an old time of modification would be missing where it has got the"
+    " inode number of one that was deleted; whatever changed by either of its times is in the backup"
+)
 
 
 class BackupOptions(Struct, frozen=True):
@@ -78,37 +34,60 @@ class BackupOptions(Struct, frozen=True):
     Attributes:
         level: as requested.
         exclusion: entries to leave out.
+        tags: what says of a directory that its contents are to be left out.
+        ways: to the subtrees that are wanted; None = everything is.
+        name: of a backup of several subtrees: it has dump dates of its own; b"" of any other.
+        crossing: which other file systems are wanted, too.
+        without_acls: access control lists are left out.
+        warnings: lines for the log: what is not done as it was asked for.
         base_date: BASE_DATE when it asks for token based incrementals (present and not -1), else None.
     """
 
     level: int
     exclusion: Exclusion
     base_date: int | None
+    tags: Tags = Tags(b"")
+    ways: Way | None = None
+    name: bytes = b""
+    crossing: Crossing = Crossing.NONE
+    without_acls: bool = False
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether all of a file system is in the backup, if its root is that of the file system."""
+        return not (self.exclusion or self.tags or self.ways) and self.crossing is Crossing.NONE
 
 
-def _number(name: bytes, text: bytes, least: int, most: int) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = least - 1
-    if not least <= number <= most:
-        raise BadVariable(f"{name.decode()} is {text!r}, it must be a number from {least} to {most}")
-    return number
-
-
-def backup_options(env: Pairs) -> BackupOptions:
+def backup_options(env: Pairs, root: bytes = b"") -> BackupOptions:
     """The options of a backup; of a name that comes twice the last pair counts.
 
+    Args:
+        root: of the backup, as the DMA names it.
+
     Raises:
-        BadVariable: LEVEL, BASE_DATE or EXCLUDE cannot be understood.
+        BadVariable: one of them cannot be understood.
     """
     values = dict(env)
-    base_date = _number(b"BASE_DATE", values.get(b"BASE_DATE", b"-1"), -1, 2**64 - 1)
+    base_date = number(b"BASE_DATE", values.get(b"BASE_DATE", b"-1"), -1, 2**64 - 1)
+    subtrees = values.get(SUBTREES, b"")
     return BackupOptions(
-        _number(b"LEVEL", values.get(b"LEVEL", b"0"), 0, LEVEL_MAX),
+        number(b"LEVEL", values.get(b"LEVEL", b"0"), 0, LEVEL_MAX),
         Exclusion(values.get(b"EXCLUDE", b"")),
         None if base_date == -1 else base_date,
+        tags=Tags(values.get(b"EXCLUDE_IF_PRESENT", b"")),
+        ways=parse_subtrees(subtrees, root) if subtrees else None,
+        name=_name(values.get(NAME, b"")) if subtrees else b"",
+        crossing=crossing(values.get(CROSS, b"")),
+        without_acls=flag(values, b"NO_ACLS", default=False),
+        warnings=(_IGNORES_CTIME,) if flag(values, b"IGNORE_CTIME", default=False) else (),
     )
+
+
+def _name(value: bytes) -> bytes:
+    if not 0 < len(value) <= NAME_BYTES_MAX:
+        raise BadVariable(f"MULTI_SUBTREE_NAMES takes a DMP_NAME of 1 to {NAME_BYTES_MAX} bytes, the backup's name")
+    return value
 
 
 def stream_bytes(env: Pairs) -> int | None:
@@ -118,7 +97,7 @@ def stream_bytes(env: Pairs) -> int | None:
         BadVariable: it is no number of bytes.
     """
     value = dict(env).get(STREAM_BYTES, b"")
-    return _number(STREAM_BYTES, value, 0, 2**63 - 1) if value else None
+    return number(STREAM_BYTES, value, 0, 2**63 - 1) if value else None
 
 
 def dump_date(level: int, date: int) -> bytes:

@@ -58,9 +58,9 @@ class Origin(NamedTuple):
     level: int
 
 
-def tree_digest(butype: str, root: Place) -> bytes:
-    """Names a tree: two with the same digest are of one backup type, volume and path."""
-    names = (butype.encode(), root.volume, root.path)
+def tree_digest(butype: str, root: Place, name: bytes = b"") -> bytes:
+    """Names a tree: two with the same digest are of one backup type, volume, path, and name of a set of subtrees."""
+    names = (butype.encode(), root.volume, root.path) + ((name,) if name else ())
     return hashlib.blake2b(b"".join(b"%d:%s" % (len(name), name) for name in names), digest_size=32).digest()
 
 

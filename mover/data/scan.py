@@ -11,21 +11,30 @@ import errno
 import functools
 import itertools
 import os
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from mover.data.backup_report import BackupReport
 from mover.data.changes import find_changes
 from mover.data.dump_format import DT_DIRECTORY, DT_FILE, DT_SYMLINK, FIRST_INUMBER, ROOT_INUMBER
-from mover.data.environment import Exclusion
+from mover.data.exclusion import Exclusion, Tags
+from mover.data.mounts import Crossing, FileSystemType, Mounts
 from mover.data.open_directories import OpenDirectories
 from mover.data.plan import Plan, identity, inode_of
 from mover.data.report import reason
+from mover.data.subtrees import Way
 from mover.data.xattr_blob import Attribute
+from mover.ring import DataPhase
 
 __all__ = ["OpenDirectories", "Plan", "Scanner", "inode_of"]
 
+_LISTING_PART: Final = 1 << 16  # entries of one directory between two words of how far the scan is
 _LINK_PARTITION: Final = 1 << 20  # inodes examined for hard links at once: bounds the memory it takes
+
+
+_Pending = tuple[int, str, int, int]
+"""A directory to scan: its parent's ordinal, name, key, inode as listed."""
 
 
 class Scanner:
@@ -41,12 +50,19 @@ class Scanner:
         check: Callable[[int], None],
         since_ns: int | None = None,
         private_fd: int = -1,
+        tags: Tags | None = None,
+        ways: Way | None = None,
+        crossing: Crossing = Crossing.NONE,
     ) -> None:
         """Args:
         root: descriptor of the root directory.
+        tags: what says of a directory that nothing else in it is wanted.
+        ways: to the subtrees that are wanted; None = everything is.
+        crossing: which other file systems are wanted.
         since_ns: whatever was changed then or later is noted as changed; None = it is not looked at.
         attributes: reads the extended attributes of an open directory whose path it can ask for.
-        check: called once a directory with the number of entries found; may raise to end the scan.
+        check: called once a directory, and within large ones, with the number of entries found; may raise to end the
+            scan.
         private_fd: with since_ns: what a copy of this process must not hold.
         """
         self._exclusion = exclusion
@@ -56,7 +72,10 @@ class Scanner:
         self._root = root
         self._since_ns = since_ns
         self._private_fd = private_fd
-        self._device = 0
+        self._tags = tags
+        self._ways: dict[int, Way] = {0: ways} if ways else {}  # ordinal -> what is wanted of it, where that is a part
+        self._crosses = crossing is not Crossing.NONE
+        self._mounts = Mounts(crossing)
         self.plan = Plan()
         self.open_directories = OpenDirectories(self.plan, root)
 
@@ -67,16 +86,19 @@ class Scanner:
             OSError: the root itself cannot be read.
         """
         plan, walk = self.plan, self.open_directories
-        # Parent's ordinal, name, key, inode as listed; a stack, so that depth costs nothing.
-        pending = [(0, ".", ROOT_INUMBER, 0)]
+        # A stack, so that depth costs nothing.
+        pending: list[_Pending] = [(0, ".", ROOT_INUMBER, 0)]
         while pending:
             self._check(plan.next_inumber)
             parent, name, key, listed = pending.pop()
             ordinal = plan.add(key, parent, os.fsencode(name))
             errors = self._report.errors
+            mounted: FileSystemType | None = None
             try:
                 fd = walk.open(ordinal)
                 stat = os.fstat(fd)
+                if ordinal:
+                    mounted = self._mounts.enter(ordinal, parent, fd, stat.st_dev)
             except OSError as error:
                 if ordinal == 0:
                     raise
@@ -87,16 +109,17 @@ class Scanner:
                     plan.closed.add(ordinal)
                 continue
             if ordinal == 0:
-                self._device, listed = stat.st_dev, stat.st_ino
+                self._mounts.begin(stat.st_dev)
+                listed = stat.st_ino
             self._identify(ordinal, listed, stat)
             plan.set_metadata(ordinal, stat)
             found = self._attributes(fd, functools.partial(plan.path, ordinal))
             if found:
                 plan.attributes[ordinal] = found
-            if stat.st_dev != self._device:
-                path = plan.path(ordinal)
-                self._report.warning(path, "is on another file system: backed up as an empty directory")
+            if mounted is not None and not self._goes_into(ordinal, mounted):
                 continue
+            if self._ways and (way := self._ways.get(parent)) is not None and ordinal and (way := way[name]):
+                self._ways[ordinal] = way
             children = self._list(ordinal, fd)
             pending += reversed(children)
             if self._report.errors != errors:
@@ -104,16 +127,23 @@ class Scanner:
         self._find_links()
         self._find_repeated_directories()
         if self._since_ns is not None:
+            self._report.enter(DataPhase.CHANGES)
             check = functools.partial(self._check, plan.next_inumber)
-            plan.changed = find_changes(plan, self._root, self._since_ns, check, self._private_fd)
+            plan.changed = find_changes(
+                plan, self._root, self._since_ns, check, self._private_fd, self._report.tell_looked_at
+            )
         return plan
 
     def _identify(self, ordinal: int, listed: int, stat: os.stat_result | None) -> None:
         """Note how a directory is known again, and whether it was changed; None: it could not be looked into."""
-        plan = self.plan
+        plan, mounts, parent = self.plan, self._mounts, self.plan.parents[ordinal]
         plan.directory_inodes[ordinal] = listed
         plan.own_inodes[ordinal] = stat.st_ino if stat is not None else 0
-        plan.odd[ordinal] = stat is not None and (stat.st_ino != listed or stat.st_dev != self._device)
+        plan.odd[ordinal] = stat is not None and (stat.st_ino != listed or stat.st_dev != mounts.device(parent))
+        if self._crosses and ordinal:
+            # What another file system is mounted on is another directory than what was there before.
+            is_mount = stat is not None and stat.st_dev != mounts.device(parent)
+            plan.directory_inodes[ordinal] ^= mounts.mask(parent) ^ (mounts.mask(ordinal) if is_mount else 0)
         since = self._since_ns
         if since is not None:
             plan.directory_changed[ordinal] = stat is None or stat.st_ctime_ns >= since or stat.st_mtime_ns >= since
@@ -136,12 +166,22 @@ class Scanner:
             what = "backed up as an empty directory" if self._since_ns is None else "what is in it is left out"
             self._report.error(path, f"{what}: {reason(error)}")
 
-    def _list(self, ordinal: int, fd: int) -> list[tuple[int, str, int, int]]:
+    def _goes_into(self, ordinal: int, mounted: FileSystemType) -> bool:
+        """Whether what is mounted on a directory is backed up; either way the log says so."""
+        path = self.plan.path(ordinal)
+        if self._mounts.goes_into(mounted):
+            self._report.note(path, f"is on another file system ({mounted.name}): backed up, too")
+            return True
+        text = f"is on another file system ({mounted.name}, {mounted.kind.value}): backed up as an empty directory"
+        self._report.warning(path, text)
+        return False
+
+    def _list(self, ordinal: int, fd: int) -> list[_Pending]:
         """Read one directory into the plan; returns its directories as they become pending."""
         names: list[str] = []
         types = bytearray()
         inodes = self.plan.inodes
-        children: list[tuple[int, str, int, int]] = []
+        children: list[_Pending] = []
         first = self.plan.next_inumber
         exclusion = self._exclusion
         excluding = bool(exclusion)
@@ -150,36 +190,93 @@ class Scanner:
             prefix += b"/"
         try:
             with os.scandir(fd) as entries:
-                for entry in entries:
-                    name = entry.name
-                    if excluding:
-                        raw = os.fsencode(name)
-                        if exclusion.leaves_out(raw, prefix + raw):
-                            self.plan.excluded.setdefault(ordinal, []).append(raw)
-                            continue
-                    if entry.is_file(follow_symlinks=False):
-                        types.append(DT_FILE)
-                        inodes.append(entry.inode())
-                    elif entry.is_dir(follow_symlinks=False):
-                        children.append((ordinal, name, first + len(names), entry.inode()))
-                        types.append(DT_DIRECTORY)
-                        inodes.append(0)
-                    elif entry.is_symlink():
-                        types.append(DT_SYMLINK)
-                        inodes.append(entry.inode())
-                    else:
-                        try:
-                            types.append(entry.stat(follow_symlinks=False).st_mode >> 12)
-                        except FileNotFoundError:
-                            continue  # gone between the listing and here, as if it had never been listed
-                        inodes.append(entry.inode())
-                    names.append(name)
+                for leading in entries:
+                    for entry in itertools.chain((leading,), itertools.islice(entries, _LISTING_PART - 1)):
+                        name = entry.name
+                        if excluding:
+                            raw = os.fsencode(name)
+                            if exclusion.leaves_out(raw, prefix + raw):
+                                self.plan.excluded.setdefault(ordinal, []).append(raw)
+                                continue
+                        if entry.is_file(follow_symlinks=False):
+                            types.append(DT_FILE)
+                            inodes.append(entry.inode())
+                        elif entry.is_dir(follow_symlinks=False):
+                            children.append((ordinal, name, first + len(names), entry.inode()))
+                            types.append(DT_DIRECTORY)
+                            inodes.append(0)
+                        elif entry.is_symlink():
+                            types.append(DT_SYMLINK)
+                            inodes.append(entry.inode())
+                        else:
+                            try:
+                                types.append(entry.stat(follow_symlinks=False).st_mode >> 12)
+                            except FileNotFoundError:
+                                continue  # gone between the listing and here, as if it had never been listed
+                            inodes.append(entry.inode())
+                        names.append(name)
+                    if len(names) >= _LISTING_PART:
+                        self._check(first + len(names))
         except OSError as error:
             del inodes[first - FIRST_INUMBER + len(names) :], types[len(names) :]
             self._report.error(self.plan.path(ordinal), f"listed only in part: {reason(error)}")
             children = [child for child in children if child[2] < first + len(names)]
+        if self._ways or self._tags:
+            wanted = self._wanted(ordinal, fd, names, types, children)
+            if wanted is not None:
+                names, types, children = self._thin_out(ordinal, wanted, names, types, children)
+        if self._crosses and (mask := self._mounts.mask(ordinal)):
+            start = first - FIRST_INUMBER
+            inodes[start:] = array("Q", [inode ^ mask if inode else 0 for inode in inodes[start:]])
         self.plan.set_listing(ordinal, names, bytes(types))
         return children
+
+    def _wanted(
+        self, ordinal: int, fd: int, names: Sequence[str], types: bytearray, children: Sequence[_Pending]
+    ) -> Collection[str] | None:
+        """Which of a directory's entries are backed up, where that is a part of them: on the way to a subtree the way
+        on, in a directory that holds a tag the tag; None = all."""
+        way = self._ways.get(ordinal)
+        if way is not None:
+            wanted = way.keys() & {child[1] for child in children}
+            left_out = set(map(os.fsdecode, self.plan.excluded.get(ordinal, [])))
+            for name in way.keys() - wanted - left_out:
+                path = self.plan.path(ordinal, os.fsencode(name))
+                self._report.error(path, "left out: it is not there any more, or no directory")
+            return wanted
+        if not self._tags:
+            return None
+        try:
+            found = self._tags.found(fd, names, types)
+        except OSError as error:
+            self._report.error(
+                self.plan.path(ordinal), f"its tag cannot be read, so its contents are backed up: {reason(error)}"
+            )
+            return None
+        if found:
+            self._report.note(self.plan.path(ordinal), f"holds {min(found)}: what is in it besides is left out")
+        return found or None
+
+    def _thin_out(
+        self, ordinal: int, wanted: Collection[str], names: list[str], types: bytearray, children: list[_Pending]
+    ) -> tuple[list[str], bytearray, list[_Pending]]:
+        """The listing of a directory with nothing but what is wanted."""
+        plan = self.plan
+        start = plan.next_inumber - FIRST_INUMBER
+        inodes = plan.inodes[start:]
+        del plan.inodes[start:]
+        directories = {child[1]: child[3] for child in children}
+        kept_names, kept_types, kept_children = list[str](), bytearray(), list[_Pending]()
+        for name, kind, inode in zip(names, types, inodes, strict=True):
+            if name not in wanted:
+                plan.excluded.setdefault(ordinal, []).append(os.fsencode(name))
+                continue
+            if kind == DT_DIRECTORY:
+                kept_children.append((ordinal, name, plan.next_inumber + len(kept_names), directories[name]))
+            kept_names.append(name)
+            kept_types.append(kind)
+            plan.inodes.append(inode)
+        return kept_names, kept_types, kept_children
 
     def _find_links(self) -> None:
         """Give all names of one inode the number of the first."""

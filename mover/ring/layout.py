@@ -106,6 +106,7 @@ class DataGauge(IntEnum):
     HISTORY_ENTRIES = 8
     HISTORY_WAIT_NS = 9
     SCAN_NS = 10  # time spent scanning
+    LOOKED_AT = 11  # entries of the scan that were looked at for changes
 
 
 class DataPhase(IntEnum):
@@ -116,6 +117,7 @@ class DataPhase(IntEnum):
     DIRECTORIES = 2
     FILES = 3
     FINISH = 4
+    CHANGES = 5  # between SCAN and DIRECTORIES, of an incremental backup: which entries have changed
 
 
 class TapeGauge(IntEnum):
