@@ -49,6 +49,6 @@ class BackupType(Struct, frozen=True):
 
 BUTYPES: Final = {
     b"dump": BackupType("dump", _ATTRIBUTES, _DEFAULTS, "dir"),
-    b"tar": BackupType("tar", _ATTRIBUTES & ~ButypeAttribute.RECOVER_DIRECT, _DEFAULTS, "file"),
+    b"tar": BackupType("tar", _ATTRIBUTES, _DEFAULTS, "file"),
 }
 """By the name in requests, which is matched exactly; the first is the usual one."""

@@ -24,7 +24,7 @@ from mover.data.dump_format import (
 )
 from mover.data.dump_identity import DUMP_ID, wrong_dump
 from mover.data.object_maker import ObjectMaker, Unfinished
-from mover.data.pieces import FIRST_BYTES, Pieces
+from mover.data.pieces import FIRST_BYTES, Pieces, reaches
 from mover.data.recover_catalogue import S_IFDIR, S_IFMT, DirectoryRecord, read_attributes
 from mover.data.recover_plan import Plan, Target
 from mover.data.recover_report import RecoverReport, Request
@@ -33,7 +33,6 @@ from mover.data.stream_blocks import StreamBroken, StreamRefused
 from mover.data.tree_writer import TreeWriter
 from mover.workers.messages import Pairs
 
-NEAR_BYTES: Final = 256 * 1024  # entries that begin so close behind one another are read in one piece
 _S_IFLNK: Final = 0o120000
 _S_IFREG: Final = 0o100000
 
@@ -97,8 +96,8 @@ class DirectObjects:
         if not dict(self._env).get(DUMP_ID):
             self._check_beginning()
         groups = [(place, list(group)) for place, group in groupby(self._ordered, _place)]
-        reaches = _reaches([offset for (offset, _), _ in groups])
-        for ((offset, node), group), reach in zip(groups, reaches, strict=True):
+        ends = reaches([offset for (offset, _), _ in groups], RECORD_BYTES)
+        for ((offset, node), group), reach in zip(groups, ends, strict=True):
             try:
                 header = self._land(offset, node, reach)
             except _NotThere as wrong:
@@ -281,12 +280,3 @@ def _place(request: Request) -> tuple[int, int]:
 def _identity(header: Header) -> tuple[bool, int, bytes]:
     """What all headers of a dump have in common."""
     return header.little_endian, header.date, header.label
-
-
-def _reaches(offsets: list[int]) -> list[int]:
-    """Up to where a piece that begins at each of the offsets goes: to the last header of those that lie near."""
-    reaches: list[int] = []
-    for at in reversed(range(len(offsets))):
-        near = bool(reaches) and offsets[at + 1] - offsets[at] <= NEAR_BYTES
-        reaches.append(reaches[-1] if near else offsets[at] + RECORD_BYTES)
-    return reaches[::-1]

@@ -6,7 +6,7 @@ not known, no byte is asked for of which the reader does not know that it is the
 tape file pauses, and a DMA then looks for a further tape. Nothing here knows what the bytes mean.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from mover.data.stream_blocks import BlockReader, Source, StreamBroken
@@ -15,6 +15,7 @@ from mover.ring import Entry, Kind
 FIRST_BYTES: Final = 16 * 1024  # of a piece behind a jump, where the stream's length is known
 AHEAD_BYTES_MAX: Final = 1 << 20  # what a piece may grow to as long as all is read in order
 LIKELY_BYTES_MAX: Final = 64 << 20  # of a piece that is made long because one object is said to be
+NEAR_BYTES: Final = 256 * 1024  # what begins so close behind one another is read in one piece
 
 
 class Pieces:
@@ -24,7 +25,7 @@ class Pieces:
         source: the ring's side.
         want: asks for ``length`` bytes of the stream from ``offset`` on.
         block_bytes: the reader's unit; pieces are made of whole blocks.
-        end: length of the stream in bytes; None = not known.
+        end: length of the stream in bytes, of which the whole blocks count; None = not known.
 
     Attributes:
         until: offset behind the last byte asked for.
@@ -34,7 +35,7 @@ class Pieces:
     def __init__(
         self, source: Source, want: Callable[[int, int], None], block_bytes: int, end: int | None = None
     ) -> None:
-        self.end = end
+        self.end = None if end is None else end - end % block_bytes
         self.until = 0
         self.received = 0
         self._source = source
@@ -93,7 +94,7 @@ class Pieces:
 
     def _ask(self) -> None:
         start = self.until
-        until = max(self._certain, start + self._block_bytes)
+        until = max(min(self._certain, start + LIKELY_BYTES_MAX), start + self._block_bytes)
         if self.end is not None:
             likely = min(self._likely, start + LIKELY_BYTES_MAX)
             until = max(until, likely, start + self._ahead)
@@ -106,3 +107,17 @@ class Pieces:
         self.until = until
         self._left = until - start
         self._want(start, self._left)
+
+
+def reaches(offsets: Sequence[int], head_bytes: int) -> list[int]:
+    """Up to where a piece that begins at each of the offsets goes: to the last header of those that lie near.
+
+    Args:
+        offsets: of headers, ascending.
+        head_bytes: what lies at each of them at the least.
+    """
+    found: list[int] = []
+    for at in reversed(range(len(offsets))):
+        near = bool(found) and offsets[at + 1] - offsets[at] <= NEAR_BYTES
+        found.append(found[-1] if near else offsets[at] + head_bytes)
+    return found[::-1]

@@ -141,7 +141,7 @@ class _Job:
     def _stream_bytes(self) -> int:
         """Read so far."""
         if self._tar is not None:
-            return self._tar.reader.offset
+            return self._tar.stream_bytes
         return self._reader.offset if self._direct is None else self._direct.received_bytes
 
     def recover(self, message: StartRecover, volumes: dict[bytes, int], tables: list[int]) -> None:
@@ -219,20 +219,19 @@ class _Job:
             table_kept=self._table_kept,
         )
 
+    def _want(self, offset: int, length: int) -> None:
+        self._channel.send(WantData(offset, length))
+
     def _recover_tar(
         self, requests: list[Request], writer: TreeWriter, message: StartRecover
     ) -> tuple[HaltReason, str]:
-        self._channel.send(WantData(0, ALL_ONES))
-        if message.direct:
-            self._report.say(LogType.NORMAL, "a tar stream is read from its beginning, DIRECT=y or not")
-        options = recover_options(message.env)
         self._tar = self._recoverer = TarJob(self._consumer, self._report, self._publish)
         halt, text = self._tar.recover(
             requests,
             writer,
             message,
-            writes=options.writes,
-            lists=options.lists,
+            options=recover_options(message.env),
+            want=self._want,
             private_fd=self._channel.fileno(),
         )
         return halt, text or self._summary()

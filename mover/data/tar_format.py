@@ -50,6 +50,25 @@ TYPES: Final = {
 NAMED_TYPES: Final = frozenset({REGULAR, SYMBOLIC_LINK, FIFO})
 """Types whose devminor tells, in a stream of ours, how many names an object has; 0 = one."""
 
+_PLACE_BITS: Final = 21  # what devmajor or devminor holds: seven octal digits
+
+
+def place_numbers(offset: int) -> tuple[int, int]:
+    """devmajor and devminor of a further name in a stream of ours: where the member with the content lies, in blocks.
+
+    Zeros from 2 PiB on, which no reader takes for a place.
+    """
+    blocks = offset // BLOCK_BYTES
+    return divmod(blocks, 1 << _PLACE_BITS) if blocks < 1 << 2 * _PLACE_BITS else (0, 0)
+
+
+def first_place(major: int, minor: int) -> int:
+    """The offset that ``place_numbers`` has put there; -1 = none."""
+    if not (0 <= major < 1 << _PLACE_BITS and 0 <= minor < 1 << _PLACE_BITS) or not major | minor:
+        return -1
+    return ((major << _PLACE_BITS) + minor) * BLOCK_BYTES
+
+
 # The header: name, mode, uid, gid, size, mtime, chksum, typeflag, linkname, magic and version, uname, gname,
 # devmajor, devminor, prefix.
 HEADER: Final = struct.Struct("100s8s8s8s12s12s8s1s100s8s32s32s8s8s155s12x")

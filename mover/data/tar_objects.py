@@ -49,6 +49,7 @@ from mover.data.tar_format import (
     pack_header,
     pax_record,
     pax_time,
+    place_numbers,
     sparse_map,
     split_path,
 )
@@ -194,7 +195,8 @@ class TarObjects:
         self._member(_full(path()), TYPES[inode.mode >> 12], inode, attributes, link=target)
 
     def link(self, path: bytes, first: Written) -> None:
-        self._member(_full(path), HARD_LINK, first.inode, [], link=_full(first.path))
+        inode, place = first.inode, place_numbers(first.offset)
+        self._member(_full(path), HARD_LINK, inode, [], link=_full(first.path), numbers=place)
 
     def leave_out(self, inumber: int) -> None:
         """Nothing in the stream tells of it."""
@@ -284,6 +286,7 @@ class TarObjects:
         size: int = 0,
         link: bytes = b"",
         records: Sequence[bytes] = (),
+        numbers: tuple[int, int] | None = None,
     ) -> None:
         """Both headers of a member.
 
@@ -291,6 +294,7 @@ class TarObjects:
             path: from _ROOT on; that of a directory ends with a separator.
             size: of what follows.
             records: that belong into the extended header besides.
+            numbers: for devmajor and devminor, where they are not those of a device.
         """
         names = []
         split = split_path(path)
@@ -310,6 +314,10 @@ class TarObjects:
                 *self._kept(path, attributes),
             ]
         )
+        if numbers is None:
+            # Where the minor one means nothing else, how many names there are: who wants a later one keeps the content.
+            count = inode.nlink if type_flag in NAMED_TYPES and inode.nlink > 1 else 0
+            numbers = os.major(inode.device), os.minor(inode.device) or count
         stream = self._stream
         stream.write(self._extended[len(extended)])
         stream.write_padded(extended, BLOCK_BYTES)
@@ -325,9 +333,8 @@ class TarObjects:
                 size=size,
                 mtime=inode.mtime_ns // _BILLION,
                 link=link[:NAME_BYTES],
-                major=os.major(inode.device),
-                # Where it means nothing else, how many names there are: who wants a later one keeps the content.
-                minor=os.minor(inode.device) or (inode.nlink if type_flag in NAMED_TYPES and inode.nlink > 1 else 0),
+                major=numbers[0],
+                minor=numbers[1],
             )
         )
 

@@ -34,7 +34,7 @@ from mover.workers.messages import Pairs
 
 _SYMLINK_BYTES_MAX: Final = 4095
 _WORTH_FILES: Final = 1_000  # small files that have passed: there may be as many more
-_OWN_NAME: Final = EXTENDED_PREFIX + b"/" + IDENTITY_NAME
+OWN_NAME: Final = EXTENDED_PREFIX + b"/" + IDENTITY_NAME
 
 
 class TarRecoverer:
@@ -51,10 +51,12 @@ class TarRecoverer:
         writes: bool = True,
         tell: Callable[[bytes], None] | None = None,
         private_fd: int = -1,
+        places: Places | None = None,
     ) -> None:
         """Make ready.
 
         Args:
+            places: of the requests; None = the usual ones.
             private_fd: the control socket, which a second writer must not keep; -1 = work alone.
             recursive: directories with contents.
             writes: things are made; else the stream is read as if they were.
@@ -64,7 +66,7 @@ class TarRecoverer:
         self._requests = requests
         self._writer = writer
         self._report = report
-        self.places = Places(requests, writer, report, recursive=recursive, makes=writes)
+        self.places = places or Places(requests, writer, report, recursive=recursive, makes=writes)
         self._writes = writes
         self._tell = tell
         self._plan = Plan(requests)
@@ -108,12 +110,15 @@ class TarRecoverer:
 
     def abandon(self) -> None:
         """The stream ended too early: what was being made is incomplete, and what else would have come is not known."""
+        self._abandon_current()
+        for request in self._requests:
+            request.fail(RecoveryStatus.IO_ERROR)
+
+    def _abandon_current(self) -> None:
         current, self._current = self._current, None
         if current is not None:
             current.damaged = True
             self._objects.finish(current)
-        for request in self._requests:
-            request.fail(RecoveryStatus.IO_ERROR)
 
     def finish(self) -> None:
         """Set the attributes of the directories, and let go of what was kept for further names."""
@@ -393,7 +398,7 @@ class TarRecoverer:
             self._object(member._replace(kind=stat.S_IFREG, inode=inode), parts, spots)
             return
         self._reader.skip(member.blocks)
-        if not sources and self._writes and self._from_kept(b"/".join(first), parts, spots):
+        if not sources and self._writes and self._from_elsewhere(member, first, parts, spots):
             return
         if not sources:
             self._fail(spots, f"another name of {os.fsdecode(b'/'.join(first))!r}, which was not recovered")
@@ -405,9 +410,9 @@ class TarRecoverer:
             elif self._link(source, spot):
                 self._made.add(key_of(spot, parts))
 
-    def _from_kept(self, first: bytes, parts: Parts, spots: list[Spot]) -> bool:
+    def _from_elsewhere(self, member: Member, first: Parts, parts: Parts, spots: list[Spot]) -> bool:
         """Make names of an object whose first one nobody asked for; False where nothing is known of it."""
-        kept = self._kept.find(first)
+        kept = self._kept.find(b"/".join(first))
         if kept is None:
             return False
         for spot in spots:
@@ -438,7 +443,7 @@ class TarRecoverer:
 
 def wrong_stream(identity: bytes, env: Pairs) -> str:
     """Why this is not the backup that an environment names; "" = it is, or the environment names none."""
-    wanted, found = dict(env).get(DUMP_ID, b""), identity.removeprefix(_OWN_NAME)
+    wanted, found = dict(env).get(DUMP_ID, b""), identity.removeprefix(OWN_NAME)
     if wanted in {b"", found}:
         return ""
     held = f"the tar stream with the id {found[:64]!r}" if found else "a tar stream of another program"

@@ -1,4 +1,4 @@
-"""One recover of a tar stream from its first byte to the words about its end; and its file history, read again."""
+"""One recover of a tar stream, in order or by direct access, to the words about its end; and its history read again."""
 
 from collections.abc import Callable
 
@@ -6,9 +6,14 @@ from mover.data.backup_history import HistorySender
 from mover.data.codes import HaltReason, LogType, RecoveryStatus
 from mover.data.environment import stream_bytes
 from mover.data.file_systems import FlushFailed
+from mover.data.pieces import Pieces
+from mover.data.recover_options import RecoverOptions
 from mover.data.recover_report import RecoverReport, Request
+from mover.data.recover_stream import ALL_ONES
 from mover.data.report import counted
 from mover.data.stream_blocks import Source, StreamBroken, StreamRefused
+from mover.data.tar_direct import TarDirect
+from mover.data.tar_format import BLOCK_BYTES
 from mover.data.tar_recover import TarRecoverer
 from mover.data.tar_recover_history import TarHistory
 from mover.data.tar_recover_members import MemberReader
@@ -27,9 +32,19 @@ class TarJob:
     """
 
     def __init__(self, source: Source, report: RecoverReport, publish: Callable[[], None]) -> None:
-        self.reader = MemberReader(source, self._skipped, publish, self._note)
+        self._publish = publish
         self._report = report
         self._recoverer: TarRecoverer | None = None
+        self._pieces: Pieces | None = None
+        self.reader = self._new_reader(source)
+
+    def _new_reader(self, source: Source) -> MemberReader:
+        return MemberReader(source, self._skipped, self._publish, self._note)
+
+    @property
+    def stream_bytes(self) -> int:
+        """Of the stream, read so far."""
+        return self._pieces.received if self._pieces is not None else self.reader.offset
 
     def path_at_hand(self) -> bytes:
         """The path made last; b"" before the first."""
@@ -54,50 +69,90 @@ class TarJob:
         writer: TreeWriter,
         message: StartRecover,
         *,
-        writes: bool,
-        lists: bool,
+        options: RecoverOptions,
+        want: Callable[[int, int], None],
         private_fd: int,
     ) -> Ended:
         """Recover what the list names; the reason of the end, and a line on one that is not good.
 
         Args:
-            writes: things are made; else the stream is read as if they were.
-            lists: what is made is told, name by name.
+            want: asks for so many bytes of the stream from an offset on.
             private_fd: the control socket.
         """
         report = self._report
-        self.reader.length = stream_bytes(message.env)
-        recoverer = self._recoverer = TarRecoverer(
-            self.reader,
-            requests,
-            writer,
-            report,
-            recursive=message.recursive,
-            writes=writes,
-            tell=self._tell if lists else None,
-            private_fd=private_fd,
-        )
-        halt, text = HaltReason.SUCCESSFUL, ""
         report.enter(DataPhase.FILES)
+        left = requests
         try:
-            try:
-                recoverer.run(message.env)
-                recoverer.tell_missing()
-            except StreamBroken as broken:
-                halt, text = HaltReason.CONNECT_ERROR, str(broken)
-                recoverer.abandon()
-            except StreamRefused as refused:
-                halt, text = HaltReason.INTERNAL_ERROR, str(refused)
-                recoverer.abandon()
-            report.enter(DataPhase.FINISH)
-            recoverer.finish()
-            if halt is HaltReason.SUCCESSFUL:
-                writer.file_systems.flush()
+            if message.direct and options.writes:
+                left = self._recover_directly(requests, writer, message, want)
+            if left:
+                want(0, ALL_ONES)
+                self._recover_in_order(left, writer, message, options, private_fd)
+            writer.file_systems.flush()
+        except StreamBroken as broken:
+            return HaltReason.CONNECT_ERROR, str(broken)
+        except StreamRefused as refused:
+            return HaltReason.INTERNAL_ERROR, str(refused)
         except (DestinationLost, FlushFailed) as failed:
             for request in requests:
                 request.fail(RecoveryStatus.IO_ERROR)
             return HaltReason.INTERNAL_ERROR, str(failed)
-        return halt, text
+        return HaltReason.SUCCESSFUL, ""
+
+    def _recover_in_order(
+        self, requests: list[Request], writer: TreeWriter, message: StartRecover, options: RecoverOptions, fd: int
+    ) -> None:
+        """From the stream's beginning to its end; raises as TarRecoverer does, with all told."""
+        self.reader.length = stream_bytes(message.env)
+        recoverer = TarRecoverer(
+            self.reader,
+            requests,
+            writer,
+            self._report,
+            recursive=message.recursive,
+            writes=options.writes,
+            tell=self._tell if options.lists else None,
+            private_fd=fd,
+        )
+        self._recoverer = recoverer
+        try:
+            recoverer.run(message.env)
+            recoverer.tell_missing()
+        except (StreamBroken, StreamRefused):
+            recoverer.abandon()
+            self._finish(recoverer)
+            raise
+        self._finish(recoverer)
+
+    def _recover_directly(
+        self, requests: list[Request], writer: TreeWriter, message: StartRecover, want: Callable[[int, int], None]
+    ) -> list[Request]:
+        """By pieces; returns those entries that take the whole stream. Raises as TarDirect does, with all told."""
+        if not TarDirect.suits(requests, self._report, recursive=message.recursive):
+            return requests
+        reader, source = self.reader, self.reader.source
+        pieces = Pieces(source, want, BLOCK_BYTES, stream_bytes(message.env))
+        reader.source, reader.length = pieces, pieces.end
+        self._pieces = pieces
+        direct = TarDirect(pieces, reader, requests, writer, self._report, recursive=message.recursive)
+        self._recoverer = direct
+        try:
+            direct.run(message.env)
+        except (StreamBroken, StreamRefused):
+            direct.abandon()
+            self._finish(direct)
+            raise
+        self._finish(direct)
+        if direct.left:
+            pieces.go_to(reader, pieces.until)
+            reader.close()
+            writer.forget()
+            self.reader, self._pieces = self._new_reader(source), None
+        return direct.left
+
+    def _finish(self, recoverer: TarRecoverer) -> None:
+        self._report.enter(DataPhase.FINISH)
+        recoverer.finish()
 
     def filehist(self, sender: HistorySender, env: Pairs) -> None:
         """Send the history of the stream; raises as TarHistory does."""

@@ -23,6 +23,7 @@ from mover.data.tar_format import (
     CHARACTER_DEVICE,
     CONTIGUOUS,
     DIRECTORY,
+    DUMPDIR,
     EXTENDED,
     EXTENDED_BYTES_MAX,
     EXTENDED_GLOBAL,
@@ -48,6 +49,7 @@ from mover.data.tar_format import (
     SPARSE_SIZE,
     SYMBOLIC_LINK,
     FormatError,
+    first_place,
 )
 from mover.data.tar_headers import Header, parse_header, pax_integer, pax_records, pax_time_ns, sum_is_good
 from mover.data.tar_recover_attributes import Accounts, AttributeReader, mode_with_acl
@@ -67,6 +69,7 @@ GLOBAL_BYTES_MAX: Final = 1 << 20
 PATH_BYTES_MAX: Final = 128 << 10
 KIND_HARD_LINK: Final = 0
 """Member.kind of a further name; the others are stat's S_IF numbers."""
+KIND_DIRECTORY: Final = stat.S_IFDIR
 
 _ZEROS: Final = bytes(BLOCK_BYTES)
 _LOOK_BLOCKS: Final = 2048  # so far into a stream its first header is looked for
@@ -109,6 +112,8 @@ class Member(NamedTuple):
         offset: of its first header in the stream.
         problem: why it cannot be made at all; "" = it can.
         names: how many names it has, where a stream of ours says so; else 1.
+        first: of a further name in a stream of ours, the offset of the member with the content; -1 = not told.
+        listing: of a directory, what GNU.dumpdir says is in it; None = nothing.
     """
 
     path: bytes
@@ -122,6 +127,8 @@ class Member(NamedTuple):
     offset: int
     problem: str
     names: int
+    first: int
+    listing: bytes | None
 
     @property
     def blocks(self) -> int:
@@ -158,6 +165,7 @@ class MemberReader(BlockReader):
         identity: the name of the first extended header of a stream of ours, else b"".
         times: such a header, as a block, for records that are times and nothing else; b"" = none came yet.
         length: bytes of the stream, as the environment tells them; None = not known.
+        foresee: called with an offset as soon as it is known that the stream reaches to it, to what is wanted.
     """
 
     def __init__(
@@ -173,6 +181,8 @@ class MemberReader(BlockReader):
         self.identity = b""
         self.times = b""
         self.length: int | None = None
+        self.foresee: Callable[[int], None] = _tell_nobody
+        self._strict = False
         self._skipped = skipped
         self._note = note
         self._globals: dict[bytes, bytes] = {}
@@ -222,6 +232,26 @@ class MemberReader(BlockReader):
                 self._members += 1
                 return self._member(header, extended, first)
 
+    def next_here(self) -> Member:
+        """The member of this stream, which must be known by its ``identity``, whose first header is the next block.
+
+        Raises:
+            FormatError: there is none, or one of its headers is damaged; nothing was skipped.
+            StreamRefused, StreamBroken: as ``next``.
+        """
+        header = parse_header(self._block())
+        if header.type != EXTENDED or header.name != self.identity:
+            raise FormatError("a header of another archive")
+        self._unread()
+        self._strict = True
+        try:
+            member = self.next()
+        finally:
+            self._strict = False
+        if member is None:
+            raise FormatError("the end of the stream")
+        return member
+
     def silence(self) -> None:
         """Tell nobody what is skipped; for a second reader of the same stream."""
         self._skipped = _tell_nobody
@@ -254,6 +284,8 @@ class MemberReader(BlockReader):
                 self._lost(first, why, count - zeros)
                 return None
             if block == _ZEROS:
+                if self._strict:
+                    raise FormatError("a block of zeros")
                 if not count:
                     if self._block() == _ZEROS:
                         if not self._goes_on():
@@ -281,6 +313,8 @@ class MemberReader(BlockReader):
                 if header.type == GNU_MULTI_VOLUME:
                     raise StreamRefused("a part of a tar archive on several volumes, which is not supported")
                 return header
+            if self._strict:
+                raise FormatError(wrong)
             if not count:
                 first, why = self.offset - BLOCK_BYTES, wrong
             count, zeros = count + 1, 0
@@ -312,6 +346,7 @@ class MemberReader(BlockReader):
         return self.read(blocks)[: header.size]
 
     def _extend(self, extended: _Extended, header: Header) -> None:
+        self.foresee(self.offset + header.size + -header.size % BLOCK_BYTES + BLOCK_BYTES)
         data = self._small(header, EXTENDED_BYTES_MAX - extended.bytes)
         if data is None:
             extended.problem = f"an extended header of {header.size} bytes"
@@ -377,6 +412,7 @@ class MemberReader(BlockReader):
                 size, segments = self._old_sparse(header)
             elif kind == stat.S_IFREG:
                 begin = self.offset
+                self.foresee(begin + stored)
                 try:
                     size, stored, segments = self._sparse(values, extended.map, stored)
                 except FormatError:
@@ -416,6 +452,7 @@ class MemberReader(BlockReader):
             device,
         )
         names = header.minor if self.identity and header.type in NAMED_TYPES and header.minor > 1 else 1
+        first = first_place(header.major, header.minor) if self.identity and header.type == HARD_LINK else -1
         return Member(
             path[: PATH_BYTES_MAX + 1],
             max(kind, 0),
@@ -428,6 +465,8 @@ class MemberReader(BlockReader):
             offset,
             problem,
             names,
+            first,
+            values.get(DUMPDIR),
         )
 
     def _content_of_link(self, stored: int) -> int:

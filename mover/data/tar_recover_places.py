@@ -31,7 +31,7 @@ class Spot(NamedTuple):
     name: bytes
 
 
-class _Wanted(NamedTuple):
+class Wanted(NamedTuple):
     """One entry of the recover list that a path belongs to, and the path's components behind its own."""
 
     number: int
@@ -73,18 +73,18 @@ class Places:
         self._on_the_way: dict[tuple[int, bytes], Target] = {}
         self._made = 0
 
-    def wanted(self, parts: Parts) -> list[_Wanted]:
+    def wanted(self, parts: Parts) -> list[Wanted]:
         """The entries of the list that a path belongs to."""
-        found = [_Wanted(number, parts) for number in self._everything if self._recursive or not parts]
+        found = [Wanted(number, parts) for number in self._everything if self._recursive or not parts]
         if self._named:
             for depth in range(1, min(len(parts), self._deepest) + 1):
                 if depth == len(parts) or self._recursive:
                     numbers = self._named.get(b"/".join(parts[:depth]), ())
-                    found += [_Wanted(number, parts[depth:]) for number in numbers]
+                    found += [Wanted(number, parts[depth:]) for number in numbers]
         self.found.update(wanted.number for wanted in found)
         return found
 
-    def of(self, wanted: Iterable[_Wanted]) -> list[Spot]:
+    def of(self, wanted: Iterable[Wanted]) -> list[Spot]:
         """Where an object that is no directory goes; what cannot be is reported."""
         spots = []
         for number, rest in wanted:
@@ -108,18 +108,20 @@ class Places:
         Returns:
             the place; None = it is not wanted; False = names in it are wanted one by one, or it goes to several places.
         """
-        if len(self._named) > _NAMES_LOOKED_AT or len(parts) > DEPTH_MAX:
-            return False
-        inside = b"".join(part + b"/" for part in parts)
-        if any(name.startswith(inside) for name in self._named):
+        if len(parts) > DEPTH_MAX or self._names_in(parts):
             return False
         wanted = self.wanted(parts) if self._recursive else []
         if len(wanted) > 1:
             return False
         return self._directory(wanted[0].number, self._bases[wanted[0].number] + wanted[0].rest) if wanted else None
 
+    def _names_in(self, parts: Parts) -> bool:
+        """Whether the list may name something in a directory."""
+        inside = b"".join(part + b"/" for part in parts)
+        return len(self._named) > _NAMES_LOOKED_AT or any(name.startswith(inside) for name in self._named)
+
     def add_directory(
-        self, wanted: Iterable[_Wanted], inode: Inode, attributes: list[Attribute], offset: int
+        self, wanted: Iterable[Wanted], inode: Inode, attributes: list[Attribute], offset: int
     ) -> list[Target]:
         """A directory that the stream tells of, made where it is not there yet; its attributes are set at the end."""
         targets = []

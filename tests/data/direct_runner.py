@@ -107,6 +107,7 @@ def recover_direct(
     recursive: bool = True,
     piece_bytes: int = 64 * 1024,
     overshoots: bool = False,
+    butype: str = "dump",
 ) -> Outcome:
     """Recover ``names`` with DIRECT=y.
 
@@ -122,7 +123,7 @@ def recover_direct(
     umask = os.umask(0)
     mover.start()
     try:
-        start(channel, StartRecover(butype="dump", names=names, env=env or [], recursive=recursive, direct=True))
+        start(channel, StartRecover(butype=butype, names=names, env=env or [], recursive=recursive, direct=True))
     finally:
         os.umask(umask)
         ring.conclude(Verdict.CLOSED)

@@ -69,12 +69,14 @@ def history(client: NdmpClient) -> dict[bytes, File]:
     return {getattr(file.names[0], "path", b""): file for file in files}
 
 
-def recover(rig: Rig, segments: list[Segment], env: tuple[Pval, ...], names: tuple[RecoverName, ...]) -> list[str]:
+def recover(
+    rig: Rig, segments: list[Segment], butype: bytes, env: tuple[Pval, ...], names: tuple[RecoverName, ...]
+) -> list[str]:
     """A recover that begins with the last cartridge; returns those that were asked for."""
     clients = {rig.data, rig.tape}
     rig.changer.change(rig.tape, segments[-1].barcode, TapeMode.READ)
     address = rig.connect(MoverMode.WRITE, segments[-1][1:])
-    rig.data.ok(DataStartRecoverRequest(env, names, b"dump", address))
+    rig.data.ok(DataStartRecoverRequest(env, names, butype, address))
     asked = []
     kinds = (NotifyDataReadPost, NotifyMoverPausedPost, NotifyDataHaltedPost)
     while not isinstance(post := next_post(clients, *kinds), NotifyDataHaltedPost):
@@ -95,9 +97,14 @@ def recover(rig: Rig, segments: list[Segment], env: tuple[Pval, ...], names: tup
     return asked
 
 
-@pytest.mark.parametrize("version", [2, 3, 4])
-@pytest.mark.parametrize("way", ["local", "three-way"])
-def test_files_on_two_cartridges(version: int, way: str, make_server: MakeServer, login: Login, shm: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "way", "butype"),
+    [(version, way, b"dump") for version in (2, 3, 4) for way in ("local", "three-way")]
+    + [(2, "three-way", b"tar"), (3, "local", b"tar"), (4, "three-way", b"tar")],
+)
+def test_files_on_two_cartridges(
+    version: int, way: str, butype: bytes, make_server: MakeServer, login: Login, shm: Path
+) -> None:
     source, target = shm / "source", shm / "target"
     make_small_files(source, files=200, directories=5)
     make_large_file(source / "large", size=2_500_000)
@@ -105,7 +112,7 @@ def test_files_on_two_cartridges(version: int, way: str, make_server: MakeServer
     (source / "zz" / "last").write_bytes(b"last")
     target.mkdir()
     with rig(version, way, make_server, login) as it:
-        segments = back_up(it, source, HIST="f", DIRECT="y")
+        segments = back_up(it, source, butype, HIST="f", DIRECT="y")
         assert len(segments) == 2
         found = history(it.data)
         several = sorted(found, key=lambda path: found[path].fh_info)
@@ -123,7 +130,7 @@ def test_files_on_two_cartridges(version: int, way: str, make_server: MakeServer
             for path in chosen
         )
         env = pairs(FILESYSTEM=str(source), DIRECT="y", MOVER_STREAM_BYTES=str(segments[-1].end))
-        asked = recover(it, segments, env, names)
+        asked = recover(it, segments, butype, env, names)
         read = data_state(it.data).bytes_processed
         it.stop()
     for path in chosen:

@@ -89,12 +89,12 @@ def rig(version: int, way: str, make_server: MakeServer, login: Login) -> Iterat
             client.hang_up()
 
 
-def back_up(rig: Rig, source: Path, **env: str) -> list[Segment]:
+def back_up(rig: Rig, source: Path, butype: bytes = b"dump", **env: str) -> list[Segment]:
     """A whole backup; the last record's pad does not count."""
     segments: list[Segment] = []
     rig.changer.change(rig.tape, rig.changer.barcodes[0])
     address = rig.connect(READ, (0, ALL))
-    rig.data.ok(DataStartBackupRequest(b"dump", pairs(FILESYSTEM=str(source), **env), address))
+    rig.data.ok(DataStartBackupRequest(butype, pairs(FILESYSTEM=str(source), **env), address))
     while isinstance(end := next_end(rig.tape), NotifyMoverPausedPost):
         assert end.reason == MoverPauseReason.EOM
         moved = mover_state(rig.tape).bytes_moved

@@ -31,6 +31,7 @@ class Rig(NamedTuple):
     login: Login
     flags: str  # version and method, as 4m
     listen: bool
+    butype: str = "dump"
 
     def run(self, directory: Path, *arguments: str) -> str:
         """Run ndmjob on this rig and return everything it said."""
@@ -44,7 +45,7 @@ class Rig(NamedTuple):
             "-b",
             "128",
             "-B",
-            "dump",
+            self.butype,
             *(["-o", "swap-connect"] if self.listen else []),
             *arguments,
         ]
