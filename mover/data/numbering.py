@@ -8,12 +8,14 @@ has become free is not given again before the next full backup. Source: dump.md 
 import hashlib
 import itertools
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from mover.data.dump_format import DT_DIRECTORY, FIRST_INUMBER
 from mover.data.inode_table import NUMBER_SHIFT, STALE, TYPE_MASK, Block, InodeTable
 from mover.data.plan import Plan, Selection, identity
+from mover.data.row_matching import match_rows
 
 NUMBERS_HIGH: Final = 1 << 31
 """A dump has room for 2^32 numbers; a base that has given so many leaves enough for what a plan can hold."""
@@ -111,12 +113,11 @@ def _on_the_way(plan: Plan) -> bytearray:
 def _known_numbers(plan: Plan, base: InodeTable, kinds: bytes) -> "array[int]":
     """The number of each entry in the base, 0 = it was not there; what is stale there counts as changed."""
     numbers = array("I", bytes(4 * len(plan.inodes)))
-    for keys, codes in base.rows():
-        known = dict(zip(keys, codes, strict=True)).get
-        _find_others(plan, numbers, kinds, known)
-        _find_directories(plan, numbers, known, odd=0)
-    for keys, codes in base.odd_rows():
-        _find_directories(plan, numbers, dict(zip(keys, codes, strict=True)).get, odd=1)
+    keys, codes = _whole(base.rows())
+    _find_others(plan, numbers, kinds, keys, codes)
+    _find_directories(plan, numbers, keys, codes, odd=0)
+    del keys, codes
+    _find_directories(plan, numbers, *_whole(base.odd_rows()), odd=1)
     if plan.ambiguous:
         for place, inode in enumerate(plan.inodes):
             if inode in plan.ambiguous:
@@ -126,29 +127,36 @@ def _known_numbers(plan: Plan, base: InodeTable, kinds: bytes) -> "array[int]":
     return numbers
 
 
-def _find_others(plan: Plan, numbers: "array[int]", kinds: bytes, known: Callable[[int, int], int]) -> None:
-    """Look up everything that is no directory and was not found yet."""
-    inodes = plan.inodes
-    for start in range(0, len(inodes), _SLICE):
-        end = start + _SLICE
-        wanted, types = numbers[start:end], kinds[start:end]
-        if wanted.count(0) == types.count(DT_DIRECTORY):
-            continue
-        numbers[start:end] = array(
-            "I",
-            [
-                code >> NUMBER_SHIFT if not number and (code := known(inode, 0)) & TYPE_MASK == kind else number
-                for inode, kind, number in zip(inodes[start:end], types, wanted, strict=True)
-            ],
-        )
+def _whole(blocks: Iterator[Block]) -> Block:
+    keys, codes = array("Q"), array("Q")
+    for more_keys, more_codes in blocks:
+        keys += more_keys
+        codes += more_codes
+    return keys, codes
 
 
-def _find_directories(plan: Plan, numbers: "array[int]", known: Callable[[int, int], int], *, odd: int) -> None:
-    for ordinal in range(1, len(plan)):
-        if plan.odd[ordinal] != odd or identity(plan, ordinal) in plan.ambiguous:
-            continue
-        code = known(plan.directory_inodes[ordinal], 0)
-        if code & TYPE_MASK == DT_DIRECTORY:
+def _find_others(plan: Plan, numbers: "array[int]", kinds: bytes, keys: "array[int]", codes: "array[int]") -> None:
+    """Look up everything that is no directory; other names get the number of the first one later."""
+    is_wanted = bytearray(map(bool, plan.inodes))
+    for other in plan.links:
+        is_wanted[other - FIRST_INUMBER] = 0
+    found = match_rows(array("Q", itertools.compress(plan.inodes, is_wanted)), keys)
+    for place, row in zip(itertools.compress(range(len(kinds)), is_wanted), found, strict=True):
+        if row and (code := codes[row - 1]) & TYPE_MASK == kinds[place]:
+            numbers[place] = code >> NUMBER_SHIFT
+
+
+def _find_directories(plan: Plan, numbers: "array[int]", keys: "array[int]", codes: "array[int]", *, odd: int) -> None:
+    ordinals = [
+        ordinal
+        for ordinal in range(1, len(plan))
+        if plan.odd[ordinal] == odd and identity(plan, ordinal) not in plan.ambiguous
+    ]
+    wanted = array("Q", map(plan.directory_inodes.__getitem__, ordinals))
+    # They are the last rows of their table; were they not, it would only take longer.
+    start = bisect_left(range(len(codes)), True, key=lambda row: codes[row] & TYPE_MASK == DT_DIRECTORY)
+    for ordinal, row in zip(ordinals, match_rows(wanted, keys, start), strict=True):
+        if row and (code := codes[row - 1]) & TYPE_MASK == DT_DIRECTORY:
             numbers[plan.inumbers[ordinal] - FIRST_INUMBER] = code >> NUMBER_SHIFT
 
 

@@ -1,7 +1,6 @@
 """Phases I and II of a dump: finds every entry below the root, in a full backup without a stat per file.
 
-Hard links are regular files (and other non-directories) whose inode number occurs twice; only those are looked at with
-a stat, because a mount can show equal numbers for different files. An incremental backup has to look at every entry
+Hard links are found by their inode numbers (mover/data/hard_links.py). An incremental backup has to look at every entry
 once, for its time of change.
 
 Source: dump.md sections 5 and 10, performance.md "Recommended backup path".
@@ -19,6 +18,7 @@ from mover.data.backup_report import BackupReport
 from mover.data.changes import find_changes
 from mover.data.dump_format import DT_DIRECTORY, DT_FILE, DT_SYMLINK, FIRST_INUMBER, ROOT_INUMBER
 from mover.data.exclusion import Exclusion, Tags
+from mover.data.hard_links import find_links
 from mover.data.mounts import Crossing, FileSystemType, Mounts
 from mover.data.open_directories import OpenDirectories
 from mover.data.plan import Plan, identity, inode_of
@@ -30,7 +30,6 @@ from mover.ring import DataPhase
 __all__ = ["OpenDirectories", "Plan", "Scanner", "inode_of"]
 
 _LISTING_PART: Final = 1 << 16  # entries of one directory between two words of how far the scan is
-_LINK_PARTITION: Final = 1 << 20  # inodes examined for hard links at once: bounds the memory it takes
 
 
 _Pending = tuple[int, str, int, int]
@@ -124,11 +123,11 @@ class Scanner:
             pending += reversed(children)
             if self._report.errors != errors:
                 plan.unsound.add(key)
-        self._find_links()
+        check = functools.partial(self._check, plan.next_inumber)
+        find_links(plan, walk, check)
         self._find_repeated_directories()
         if self._since_ns is not None:
             self._report.enter(DataPhase.CHANGES)
-            check = functools.partial(self._check, plan.next_inumber)
             plan.changed = find_changes(
                 plan, self._root, self._since_ns, check, self._private_fd, self._report.tell_looked_at
             )
@@ -277,45 +276,6 @@ class Scanner:
             kept_types.append(kind)
             plan.inodes.append(inode)
         return kept_names, kept_types, kept_children
-
-    def _find_links(self) -> None:
-        """Give all names of one inode the number of the first."""
-        inodes = self.plan.inodes
-        parts = len(inodes) // _LINK_PARTITION + 1
-        for part in range(parts):
-            members = inodes if parts == 1 else [inode for inode in inodes if inode % parts == part]
-            distinct = set(members)
-            distinct.discard(0)
-            if len(members) - members.count(0) == len(distinct):
-                continue
-            ordered = sorted(members)
-            repeated = {one for one, other in itertools.pairwise(ordered) if one == other}
-            repeated.discard(0)
-            self._verify_links(repeated)
-
-    def _verify_links(self, repeated: set[int]) -> None:
-        plan = self.plan
-        first_of: dict[tuple[int, int, int], int] = {}
-        at, names = -1, list[bytes]()
-        of_inode: dict[int, int] = {}
-        for place, inode in enumerate(plan.inodes):
-            if inode not in repeated:
-                continue
-            inumber = FIRST_INUMBER + place
-            ordinal = plan.directory_of(inumber)
-            if ordinal != at:
-                at, names = ordinal, plan.entry_names(ordinal)
-            name = names[inumber - plan.firsts[ordinal]]
-            try:
-                stat = os.stat(name, dir_fd=self.open_directories.open(ordinal), follow_symlinks=False)
-            except OSError:
-                plan.ambiguous.add(inode)
-                continue  # gone or hidden: it stays an inode of its own, and reading it will report that
-            first = first_of.setdefault((stat.st_dev, stat.st_ino, stat.st_mode >> 12), inumber)
-            if first != inumber:
-                plan.links.add(inumber, first)
-            if of_inode.setdefault(inode, first) != first:
-                plan.ambiguous.add(inode)
 
     def _find_repeated_directories(self) -> None:
         """A directory that is mounted at two places is two directories, and neither is known again."""
