@@ -143,7 +143,7 @@ class _Backup:
         self._job = Job(
             root, message.filesystem, host, message.date, self._date.level,
             message.base if self._base is not None else None,
-            options, data, self._history, report, self._attributes,
+            options, data, self._history, report, self._attributes, self._private_fd,
         )  # fmt: skip
         self._writer = TYPES[message.butype](self._job)
 

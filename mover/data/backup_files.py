@@ -10,24 +10,33 @@ Source: performance.md "Recommended backup path".
 import errno
 import functools
 import os
+from collections.abc import Iterator
 from typing import Final
 
 from mover.data.backup_format import Job, ObjectWriter, Written
 from mover.data.backup_history import FILE_TYPES
 from mover.data.backup_stream import BackupStream
 from mover.data.beneath import open_beneath
+from mover.data.codes import LogType
 from mover.data.dump_format import DT_DIRECTORY, DT_FILE, DT_SYMLINK, Inode
 from mover.data.plan import OTHER_NAME, Plan, Run, inode_of
 from mover.data.report import reason
 from mover.data.scan import OpenDirectories
+from mover.data.second_reader import (
+    OPEN,
+    OPEN_QUIET,
+    PADDING,
+    RECORD,
+    Ready,
+    SecondReader,
+    batches,
+    count_batches,
+    has_files,
+    is_worth_it,
+)
 
-_BATCH: Final = 256  # names between two looks at gauges and history
 _LARGE_BYTES: Final = 4 << 20  # from here on a file is named in the ring's note
-# O_NONBLOCK: what turned into a fifo since the scan must not hang us.
-_OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_OPEN_QUIET: Final = _OPEN | os.O_NOATIME  # needs the owner or CAP_FOWNER
 _REGULAR: Final = FILE_TYPES[0o100000]
-_PADDING: Final = tuple(bytes(length) for length in range(1024))  # the largest unit of a format
 
 
 class FilePhase:
@@ -50,6 +59,7 @@ class FilePhase:
         self._history = history = job.history
         self._report = job.report
         self._producer = job.data
+        self._private_fd = job.private_fd
         self._elements: list[bytes] = []  # history of the batch under way: nodes, or files where it is by path
         self._listed: tuple[int, list[bytes]] = (-1, [])  # the directory in which another name was looked for last
         # What is said of an inode again at each of its other names, by the format or by history.
@@ -59,11 +69,31 @@ class FilePhase:
         self._replaced_ordinals: set[int] = set()
 
     def run(self) -> None:
+        runs = self._plan.ascending_runs() if self._objects.ascending else self._plan.runs()
+        second = self._second_reader(runs)
+        try:
+            self._run(runs, second)
+        finally:
+            if second is not None:
+                second.close()
+
+    def _second_reader(self, runs: Iterator[Run]) -> SecondReader | None:
+        if not is_worth_it(self._plan):
+            return None
+        try:
+            check, private_fd = self._producer.check, self._private_fd
+            return SecondReader(self._plan, runs, self._root, self._objects, check, private_fd)
+        except OSError as error:
+            self._report.say(LogType.WARNING, f"without a second reader: {reason(error)}")
+            return None
+
+    def _run(self, runs: Iterator[Run], second: SecondReader | None) -> None:
         plan, producer = self._plan, self._producer
-        for run in plan.ascending_runs() if self._objects.ascending else plan.runs():
-            ordinal, names, types, inumbers = run
+        number = 0  # of the next batch
+        for run in runs:
+            ordinal = run.ordinal
             self._objects.directory(ordinal)
-            if types.count(DT_DIRECTORY) == len(types):
+            if not has_files(run):
                 continue
             producer.note(b"/".join(plan.components(ordinal, 256)))
             try:
@@ -72,10 +102,15 @@ class FilePhase:
                     self._replaced(run)
             except OSError as error:
                 self._lose_all(run, error)
+                number += count_batches(run)
                 continue
-            for start in range(0, len(names), _BATCH):
-                end = start + _BATCH
-                self._batch(Run(ordinal, names[start:end], types[start:end], inumbers[start:end]), directory)
+            for batch in batches(run):
+                ready = second.take(number) if second is not None else None
+                number += 1
+                if ready is not None:
+                    self._ready_batch(batch, directory, ready)
+                else:
+                    self._batch(batch, directory)
                 self._tell()
                 self._report.publish()
 
@@ -107,7 +142,7 @@ class FilePhase:
         file_entry = history.encoder.file_entry if history is not None and by_path else None
         prefix = self._prefix(ordinal) if by_path else b""
         open_file, fstat, listxattr, readv, close = os.open, os.fstat, os.listxattr, os.readv, os.close
-        padding, flags = _PADDING, _OPEN_QUIET
+        padding, flags = PADDING, OPEN_QUIET
         pack, name_max = objects.packer(ordinal)
         head, below, small_max = objects.head_bytes, objects.unit_bytes - 1, objects.small_bytes_max
 
@@ -149,7 +184,8 @@ class FilePhase:
                             offset = slot_start + position
                             pack(
                                 slot, position, offset, inumber, name,
-                                mode, uid, gid, size, blocks, atime, mtime, ctime, stat,
+                                mode, uid, gid, size, blocks, atime, mtime, ctime,
+                                stat.st_atime_ns, stat.st_mtime_ns, stat.st_ctime_ns,
                             )  # fmt: skip
                             close(fd)
                             fd = -1
@@ -169,8 +205,8 @@ class FilePhase:
                                 )
                             continue
                     except OSError as error:
-                        if fd < 0 and error.errno == errno.EPERM and flags != _OPEN:
-                            flags = _OPEN  # not the owner: the access time changes, as tar's would
+                        if fd < 0 and error.errno == errno.EPERM and flags != OPEN:
+                            flags = OPEN  # not the owner: the access time changes, as tar's would
                         elif fd < 0 or error.errno == errno.EIO:
                             if fd >= 0:
                                 close(fd)
@@ -202,6 +238,59 @@ class FilePhase:
             stream.position = position
             report.files += files
             report.file_bytes += content
+
+    def _ready_batch(self, run: Run, directory: int, ready: Ready) -> None:
+        """As _batch, of entries of which the second reader has read some."""
+        ordinal, names, _, inumbers = run
+        stream, report, objects = self._stream, self._report, self._objects
+        history, tell = self._history, self._elements.append
+        by_path = history is not None and history.by_path
+        node_entry = history.encoder.node_entry if history is not None and not by_path else None
+        file_entry = history.encoder.file_entry if history is not None and by_path else None
+        prefix = self._prefix(ordinal) if by_path else b""
+        pack, _ = objects.packer(ordinal)
+        head, below, area = objects.head_bytes, objects.unit_bytes - 1, ready.area
+        slot, position, slot_start = stream.slot, stream.position, stream.slot_start
+        slot_end = len(slot)
+        sizes: list[int] = []
+        done = 0  # entries before this one
+        try:
+            for (
+                index, place, mode, uid, gid, size, atime, mtime, ctime, blocks, atime_ns, mtime_ns, ctime_ns,
+            ) in RECORD.iter_unpack(ready.records):  # fmt: skip
+                if done != index:
+                    stream.position = position
+                    self._batch(_part(run, done, index), directory)
+                    slot, position, slot_start = stream.slot, stream.position, stream.slot_start
+                done = index + 1
+                start = position + head
+                padded = size + below & ~below
+                end = start + padded
+                if end >= slot_end:  # read again, into two slots
+                    stream.position = position
+                    self._batch(_part(run, index, done), directory)
+                    slot, position, slot_start = stream.slot, stream.position, stream.slot_start
+                    continue
+                slot[start:end] = area[place : place + padded]
+                offset = slot_start + position
+                inumber = inumbers[index]
+                pack(
+                    slot, position, offset, inumber, names[index],
+                    mode, uid, gid, size, blocks, atime, mtime, ctime, atime_ns, mtime_ns, ctime_ns,
+                )  # fmt: skip
+                position = end
+                sizes.append(size)
+                if node_entry is not None:
+                    tell(node_entry(inumber, _REGULAR, mtime, atime, ctime, uid, gid, mode, size, 1, offset))
+                elif file_entry is not None:
+                    path = prefix + names[index]
+                    tell(file_entry(path, inumber, _REGULAR, mtime, atime, ctime, uid, gid, mode, size, 1, offset))
+        finally:
+            report.files += len(sizes)
+            report.file_bytes += sum(sizes)
+        stream.position = position
+        if done < len(names):
+            self._batch(_part(run, done, len(names)), directory)
 
     def _not_as_expected(self, fd: int, ordinal: int, name: bytes, content: memoryview, got: int) -> None:
         """A file that did not give the bytes that its size promised: fill with zeros and say so.
@@ -383,7 +472,7 @@ class FilePhase:
             self._read_by_another_name.add(inumber)
             try:
                 if kind == DT_FILE:
-                    fd = os.open(other_name, _OPEN, dir_fd=directory)
+                    fd = os.open(other_name, OPEN, dir_fd=directory)
                 elif not self._special_by_name(ordinal, name, inumber, kind, directory, other_name):
                     continue
             except OSError:
@@ -412,6 +501,11 @@ class FilePhase:
                 self._lose(run.ordinal, name, inumber, kind, error)
         self._tell()
         self._report.publish()
+
+
+def _part(run: Run, start: int, end: int) -> Run:
+    """Some of the entries of a run."""
+    return Run(run.ordinal, run.names[start:end], run.types[start:end], run.inumbers[start:end])
 
 
 def _open_leased(name: bytes, directory: int) -> int:

@@ -1,6 +1,5 @@
 """The door between a backup and the format of its stream: what the one asks for, what the other writes."""
 
-import os
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -28,6 +27,7 @@ class Job(NamedTuple):
         base: what it is based on; None = it is full.
         data: the ring of the stream.
         history: where file history goes, None where none is wanted.
+        private_fd: what a copy of this process must not hold, the control socket.
     """
 
     root: int
@@ -41,6 +41,7 @@ class Job(NamedTuple):
     history: HistorySender | None
     report: BackupReport
     attributes: AttributeReader
+    private_fd: int
 
 
 class BackupWriter(Protocol):
@@ -78,12 +79,12 @@ class Written(NamedTuple):
 class PackSmall(Protocol):
     """Puts the headers of a small file into a slot, at ``position``; its content already lies behind them.
 
-    ``offset`` is that of the stream, ``inumber`` of the plan; the times are in seconds, what is below is in ``stat``.
+    ``offset`` is that of the stream, ``inumber`` of the plan; the times are in seconds, and again in nanoseconds.
     """
 
     def __call__(
         self, slot: memoryview, position: int, offset: int, inumber: int, name: bytes, mode: int, uid: int, gid: int,
-        size: int, blocks: int, atime: int, mtime: int, ctime: int, stat: os.stat_result, /,
+        size: int, blocks: int, atime: int, mtime: int, ctime: int, atime_ns: int, mtime_ns: int, ctime_ns: int, /,
     ) -> None: ...  # fmt: skip
 
 

@@ -4,7 +4,6 @@ The header of a usual small file is a copy of a template with one ``pack_into``,
 varying words; all other objects go the general way. Source: dump.md sections 2 to 4.
 """
 
-import os
 import struct
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -61,14 +60,14 @@ def _small_packer(templates: _Templates) -> PackSmall:
 
     def pack(
         slot: memoryview, position: int, offset: int, inumber: int, name: bytes, mode: int, uid: int, gid: int,
-        size: int, blocks: int, atime: int, mtime: int, ctime: int, stat: os.stat_result,
+        size: int, blocks: int, atime: int, mtime: int, ctime: int, atime_ns: int, mtime_ns: int, ctime_ns: int,
     ) -> None:  # fmt: skip
         template, total = templates[(size + RECORD_BYTES - 1) // RECORD_BYTES]
         slot[position : position + RECORD_BYTES] = template
         # The part of each time below a second: microseconds, and what is left below them.
-        a_low = stat.st_atime_ns - atime * _BILLION
-        m_low = stat.st_mtime_ns - mtime * _BILLION
-        c_low = stat.st_ctime_ns - ctime * _BILLION
+        a_low = atime_ns - atime * _BILLION
+        m_low = mtime_ns - mtime * _BILLION
+        c_low = ctime_ns - ctime * _BILLION
         a_us, m_us, c_us = a_low // 1000, m_low // 1000, c_low // 1000
         low = a_low - a_us * 1000 | m_low - m_us * 1000 << 10 | c_low - c_us * 1000 << 20
         tapea = offset >> 10 & 0xFFFFFFFF

@@ -223,10 +223,13 @@ class Plan:
     def ascending_runs(self) -> Iterator[Run]:
         """All entries to dump that are no directories, in ascending inode number."""
         if self.selection is None:
-            yield from self.runs()
-            return
+            return self.runs()
         numbers, others = self.selection.numbers, self.selection.others
-        places = sorted(itertools.compress(range(len(others)), others), key=numbers.__getitem__)
+        # An array, so that a copy of this process that goes through it shares its memory.
+        places = array("Q", sorted(itertools.compress(range(len(others)), others), key=numbers.__getitem__))
+        return self._runs_in_order(self.selection.numbers, places)
+
+    def _runs_in_order(self, numbers: Sequence[int], places: Sequence[int]) -> Iterator[Run]:
         listing = functools.lru_cache(_LISTINGS_KEPT)(self.entry_names)
         for ordinal, keys in itertools.groupby((place + FIRST_INUMBER for place in places), self.directory_of):
             first, names, types = self.firsts[ordinal], listing(ordinal), self.types[ordinal]

@@ -106,18 +106,18 @@ def _small_packer(extended: _Extended, prefix: bytes) -> PackSmall:
 
     def pack(
         slot: memoryview, position: int, offset: int, inumber: int, name: bytes, mode: int, uid: int, gid: int,
-        size: int, blocks: int, atime: int, mtime: int, ctime: int, stat: os.stat_result,
+        size: int, blocks: int, atime: int, mtime: int, ctime: int, atime_ns: int, mtime_ns: int, ctime_ns: int,
     ) -> None:  # fmt: skip
         numbers = _NUMBERS % (mode & 0o7777, uid, gid, size, mtime)
         if mtime >= _TEN_DIGITS and atime >= _TEN_DIGITS and ctime >= _TEN_DIGITS and len(numbers) == 48:
             records = _TIMES % (
-                mtime, stat.st_mtime_ns % _BILLION,
-                atime, stat.st_atime_ns % _BILLION,
-                ctime, stat.st_ctime_ns % _BILLION,
+                mtime, mtime_ns % _BILLION,
+                atime, atime_ns % _BILLION,
+                ctime, ctime_ns % _BILLION,
             )  # fmt: skip
             header, after = times_header, times_padding
         else:
-            inode = Inode(mode, 1, uid, gid, size, stat.st_atime_ns, stat.st_mtime_ns, stat.st_ctime_ns)
+            inode = Inode(mode, 1, uid, gid, size, atime_ns, mtime_ns, ctime_ns)
             records = join(_large_numbers(uid, gid, size) + _time_records(inode))
             header, after = extended[len(records)], padding[BLOCK_BYTES - len(records)]
             shown = (mode & 0o7777, min(uid, SMALL_NUMBER_MAX), min(gid, SMALL_NUMBER_MAX), size, mtime)

@@ -356,11 +356,8 @@ def test_what_lies_behind_too_many_segments_counts_as_data(small: Path, monkeypa
 def packed(pack: PackSmall, name: bytes, uid: int, gid: int, size: int, seconds: int, below: int) -> tarfile.TarInfo:
     """The headers of a small file, read by tarfile."""
     slot = bytearray(3 * BLOCK_BYTES)
-    status = os.stat_result(
-        (0o104755, 1, 1, 1, uid, gid, size, seconds, seconds, seconds),
-        {f"st_{letter}time_ns": seconds * 10**9 + below for letter in "amc"},
-    )
-    arguments = (0o104755, uid, gid, size, 8, seconds, seconds, seconds, status)
+    time_ns = seconds * 10**9 + below
+    arguments = (0o104755, uid, gid, size, 8, seconds, seconds, seconds, time_ns, time_ns, time_ns)
     pack(memoryview(slot), 0, 0, 7, name, *arguments)
     (member,) = read(bytes(slot) + bytes(-(-size // 512) * 512 + 1024))
     return member
