@@ -1,6 +1,7 @@
 """The head of a dump stream: its maps and its directories, kept as they lie in the stream until they are wanted."""
 
 import struct
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from mover.data.beneath import is_plain_name
@@ -56,21 +57,27 @@ class Catalogue:
         self.first = first
         self.directories: dict[int, DirectoryRecord] = {}
         self.contained = bytearray()  # BITS; empty = not known
+        self.used = bytearray()  # CLRI of an incremental dump; empty = not known
         self._entry = struct.Struct("<IHBB" if first.little_endian else ">IHBB")
 
     def contains(self, inumber: int) -> bool:
         """Whether this inode should be in the stream; yes when that is not known."""
         return not self.contained or bit_is_set(self.contained, inumber)
 
+    def uses_all(self, inumbers: Sequence[int]) -> bool:
+        """Whether all of these are in use; yes when that is not known, and where the maps contradict each other."""
+        used = self.used
+        if not used or not inumbers or _are_set(used, inumbers):
+            return True
+        return all(bit_is_set(used, inumber) or self.contains(inumber) for inumber in inumbers)
+
+    def uses(self, inumber: int) -> bool:
+        """As :meth:`uses_all`, for one."""
+        return self.uses_all([inumber])
+
     def contains_all(self, inumbers: list[int]) -> bool:
         """Whether certainly all of these should be in the stream; quick, and False where only a closer look tells."""
-        if not self.contained:
-            return True
-        low, high = min(inumbers), max(inumbers)
-        if high - low > 16 * len(inumbers):
-            return False
-        first, last = (low - 1) >> 3, (high - 1) >> 3
-        return last < len(self.contained) and self.contained.count(0xFF, first, last + 1) == last + 1 - first
+        return not self.contained or _are_set(self.contained, inumbers)
 
     def names(self, inumber: int) -> "Names":
         """The entries of a directory without "." and ".."."""
@@ -129,6 +136,15 @@ class Names(NamedTuple):
     damaged: int
 
 
+def _are_set(bitmap: bytearray, inumbers: Sequence[int]) -> bool:
+    """Whether a map certainly names all of these, by a look at the bytes between the lowest and the highest."""
+    low, high = min(inumbers), max(inumbers)
+    if high - low > 16 * len(inumbers):
+        return False
+    first, last = (low - 1) >> 3, (high - 1) >> 3
+    return last < len(bitmap) and bitmap.count(0xFF, first, last + 1) == last + 1 - first
+
+
 def read_attributes(reader: RecordReader, header: Header, held: list[Attribute]) -> list[str]:
     """Add the extended attributes in an extension header's records to those that its object has already.
 
@@ -172,8 +188,13 @@ def read_catalogue(reader: RecordReader, report: RecoverReport, env: Pairs) -> C
             current = None
         if is_map(header):
             current = None
-            if header.type == RecordType.BITS and header.records * RECORD_BYTES <= MAP_BYTES_MAX:
-                map_open = catalogue.contained = bytearray(reader.read(header.records))
+            is_wanted = header.type == RecordType.BITS or first.ddate
+            if is_wanted and header.records * RECORD_BYTES <= MAP_BYTES_MAX:
+                map_open = bytearray(reader.read(header.records))
+                if header.type == RecordType.BITS:
+                    catalogue.contained = map_open
+                else:
+                    catalogue.used = map_open
             else:
                 map_open = None
                 reader.skip(header.records)

@@ -6,6 +6,7 @@ or nothing is concluded from it. Source: dump.md section 5.
 """
 
 from array import array
+from itertools import compress
 from typing import Final, NamedTuple
 
 from mover.data.dump_format import DT_DIRECTORY, ROOT_INUMBER
@@ -93,10 +94,7 @@ class _Comparison:
                 self._compare(number, listing)
                 children = [child for child, kind in zip(listing.inumbers, listing.kinds, strict=True) if kind]
             else:
-                ordinal = self._old.ordinals[number]
-                self._old.copy(ordinal, self.changes.table)
-                inumbers = self._old.table.inumbers
-                children = [inumbers[entry] for entry in self._old.directories_in(ordinal)]
+                children = self._unchanged(number)
             for child in children:
                 if child in self._seen:
                     raise NoTree(f"the directory with inode {child} is in it twice")
@@ -104,6 +102,25 @@ class _Comparison:
             pending += children
         if unreachable := self._catalogue.directories.keys() - self._seen:
             raise NoTree(f"nothing names the directory with inode {min(unreachable)}")
+
+    def _unchanged(self, number: int) -> list[int]:
+        """A directory that the stream does not bring is as it was, but for what is nowhere any more: left out since.
+
+        Returns:
+            its directories.
+        """
+        old, catalogue = self._old, self._catalogue
+        ordinal = old.ordinals[number]
+        first, end = old.firsts[ordinal], old.firsts[ordinal + 1]
+        inumbers, kinds = old.table.inumbers[first:end], old.table.kinds[first:end]
+        if catalogue.uses_all(inumbers):
+            old.copy(ordinal, self.changes.table)
+            return [inumbers[entry - first] for entry in old.directories_in(ordinal)]
+        kept = bytes(map(catalogue.uses, inumbers))
+        self._remove([first + at for at in range(end - first) if not kept[at] and not kinds[at]])
+        rest = list(compress(inumbers, kept))
+        self.changes.table.add(number, rest, bytes(compress(kinds, kept)), list(compress(old.names(ordinal), kept)))
+        return list(compress(rest, compress(kinds, kept)))
 
     def _listing(self, number: int) -> _Listing:
         """What the stream says of a directory, with the names of unknown inodes left out."""

@@ -81,17 +81,23 @@ class DumpWriter:
         self.stream += record
         return at
 
-    def begin(self, inodes: Iterable[int]) -> "DumpWriter":
-        """TAPE, CLRI and BITS."""
+    def begin(self, inodes: Iterable[int], *, used: bytes | None = None) -> "DumpWriter":
+        """TAPE, CLRI and BITS.
+
+        Args:
+            used: CLRI; None = of a full dump what is in BITS, of an incremental one that every inode is in use.
+        """
         self.header(1, flags=1)
         numbers = list(inodes)
         bitmap = bytearray(max(numbers) // 8 + 1)
         for number in numbers:
             bitmap[(number - 1) // 8] |= 1 << (number - 1) % 8
         records = padded(bytes(bitmap))
-        for kind in (6, 3):
-            self.header(kind, count=len(records) // RECORD)
-            self.stream += records
+        if used is None:
+            used = b"\xff" * len(records) if self.ddate else records
+        for kind, written in ((6, padded(used)), (3, records)):
+            self.header(kind, count=len(written) // RECORD)
+            self.stream += written
         return self
 
     def directory(

@@ -28,13 +28,18 @@ BEFORE: dict[int, Listing] = {
 
 
 def dump(
-    directories: dict[int, Listing], files: Sequence[int], *, level: int, kinds: dict[int, int] | None = None
+    directories: dict[int, Listing],
+    files: Sequence[int],
+    *,
+    level: int,
+    kinds: dict[int, int] | None = None,
+    used: bytes | None = None,
 ) -> bytes:
     """A dump of a level; all of it is in its maps."""
     writer = DumpWriter(level=level)
     writer.date = DATE + level
     writer.ddate = DATE + level - 1 if level else 0
-    writer.begin([2, *directories, *files])
+    writer.begin([2, *directories, *files], used=used)
     for number, entries in directories.items():
         writer.directory(number, entries, kinds=kinds)
     for number in sorted(files):
@@ -120,6 +125,24 @@ def test_a_lie(tmp_path: Path, lie: str) -> None:
     elif lie not in {"a name of nothing", "the stash itself"}:
         assert not outcome.finished.table_kept
         assert {b"a/b/c", b"a/b/deep", b"a/file", b"top"} <= on_disk(destination.path)
+
+
+@pytest.mark.parametrize(
+    ("used", "left"),
+    [
+        (b"", {b"a", b"a/b", b"a/b/c", b"a/b/deep", b"a/file", b"top"}),  # no map, nothing is concluded
+        (b"\0", {b"a", b"top"}),  # what the stream itself brings is there whatever the map says
+        (b"\x3f", {b"a", b"a/b", b"a/b/c", b"top"}),  # up to 6
+    ],
+)
+def test_a_map_of_what_is_in_use(tmp_path: Path, used: bytes, left: set[bytes]) -> None:
+    """What a directory that is not in the dump held, and what is not in use any more, is gone: it was left out."""
+    destination = prepared(tmp_path)
+    assert destination.recover(dump(BEFORE, [6, 7, 8], level=0)).finished.table_kept
+    outcome = destination.recover(dump({2: BEFORE[2]}, [6], level=1, used=used))
+    assert_untouched(tmp_path)
+    assert outcome.finished.table_kept
+    assert on_disk(destination.path) == in_table(destination.table) == left
 
 
 GRAPHS = st.dictionaries(
