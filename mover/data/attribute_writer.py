@@ -87,9 +87,14 @@ class AttributeWriter:
     def set_named(
         self, directory: int, name: bytes, inode: Inode, attributes: Sequence[Attribute], path: Path, request: Request
     ) -> None:
-        """Set everything of a symbolic link, device, fifo or socket, which cannot be opened."""
+        """Set everything of a symbolic link, device, fifo or socket, which cannot be opened.
+
+        All but the link may have inherited an ACL, which goes if the dump does not name one.
+        """
         owned = self._chown(name, inode, path, directory=directory)
         through = b"/proc/self/fd/%d/%s" % (directory, name)
+        if not stat.S_ISLNK(inode.mode) and all(attribute != ACL_ACCESS for attribute, _ in attributes):
+            self._remove(through, ACL_ACCESS, path, request)
         for attribute, value in attributes:
             try:
                 os.setxattr(through, attribute, value, follow_symlinks=False)
@@ -133,9 +138,9 @@ class AttributeWriter:
             return False
         return True
 
-    def _remove(self, fd: int, name: bytes, path: Path, request: Request) -> None:
+    def _remove(self, what: int | bytes, name: bytes, path: Path, request: Request) -> None:
         try:
-            os.removexattr(fd, name)
+            os.removexattr(what, name, follow_symlinks=isinstance(what, int))
         except OSError as error:
             # No ACL, none possible here, or no directory: then there is nothing to remove.
             if error.errno not in {errno.ENODATA, errno.EOPNOTSUPP, errno.EINVAL, errno.EACCES}:

@@ -12,7 +12,7 @@ from mover.data import file_systems
 from mover.data.codes import HaltReason, RecoveryStatus
 from mover.data.file_systems import FileSystems, FlushFailed, syncfs
 from tests.data.recover_runner import name, recover_here
-from tests.data.test_recover import listing, small_stream
+from tests.data.small_stream import listing, small_stream
 
 
 @pytest.fixture
