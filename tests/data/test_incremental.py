@@ -1,23 +1,13 @@
-"""Incremental dumps: what is in them, and that Debian's restore makes every state of a tree from their chains."""
+"""Incremental dumps: what is in them; that their chains make every state of a tree is in test_chain_histories.py."""
 
 import os
-import subprocess
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
 
-from mover.dma.compare import Difference, compare_trees
 from tests.data.backup_runner import backup_here, request
 from tests.data.dump_reader import Dump, parse
 from tests.data.levels import Levels
-from tests.support import peers
-from tests.support.histories import History, Life, Round, Step, chain, histories
-
-EXAMPLES = int(os.environ.get("MOVER_HISTORIES", "25"))
-"""How many histories the property test lives through."""
 
 
 def names(dump: Dump) -> set[bytes]:
@@ -27,15 +17,8 @@ def names(dump: Dump) -> set[bytes]:
 
 
 @pytest.fixture
-def levels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Levels:
-    tree, state = tmp_path / "tree", tmp_path / "state"
-    state.mkdir()
-    for place in (tree, tree / "one", tree / "one/below", tree / "two", tmp_path / "outside"):
-        place.mkdir()
-    for name in ("top", "one/a", "one/b", "one/below/c", "two/d"):
-        (tree / name).write_bytes(name.encode() * 600)
-    os.link(tree / "one/a", tree / "two/a-too")
-    return Levels(tree, state, monkeypatch)
+def levels(small_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Levels:
+    return Levels(small_tree, tmp_path / "state", monkeypatch)
 
 
 def test_a_level_holds_what_changed_and_the_way_there(levels: Levels) -> None:
@@ -188,57 +171,3 @@ def test_the_table_of_another_tree_is_refused(levels: Levels, tmp_path: Path) ->
     assert "the directory was another one then" in levels.backup(1).lines(3)[0]
     levels.tree = os.fsencode(tmp_path / "away")
     assert "it belongs to another tree" in levels.backup(2).lines(3)[0]
-
-
-# --- chains
-
-
-def restore(stream: bytes, place: Path, temporary: Path) -> None:
-    """Apply one level to ``place``; a complaint is an error."""
-    command = [str(peers.require("restore")), "-r", "-f", "-", "-T", str(temporary)]
-    done = subprocess.run(command, input=stream, cwd=place, capture_output=True, timeout=100, check=False)
-    complaints = [line for line in done.stderr.splitlines() if b"/dev/tty" not in line]
-    assert (done.returncode, complaints) == (0, [])
-
-
-def _is_restores_own(life: Life, one: Difference) -> bool:
-    """What `restore -r` itself does not bring back."""
-    if one.what == "mtime":
-        # It removes and makes entries in the root after it has set its times, and has 32 bits for the seconds.
-        return one.path == b"." or os.lstat(os.path.join(life.tree, one.path)).st_mtime >= 1 << 32
-    # It sets the attributes that an object has and removes none that the object had at an earlier level.
-    return one.what.startswith("xattr user.") and one.left == "absent"
-
-
-def check_chain(life: Life, streams: Sequence[bytes], scratch: Path) -> None:
-    """The streams in order, restored into an empty directory, make the tree as it is now."""
-    place, temporary = scratch / "place", scratch / "temporary"
-    place.mkdir(parents=True)
-    temporary.mkdir()
-    for stream in streams:
-        restore(stream, place, temporary)
-    (place / "restoresymtable").unlink()
-    differences = [str(one) for one in compare_trees(life.tree, place).differences if not _is_restores_own(life, one)]
-    assert differences == []
-
-
-@pytest.mark.slow
-@pytest.mark.peer("restore")
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
-@given(history=histories())
-@example(history=[Round(0, [Step("create", 0, 0, 4), Step("mkdir", 0, 1, 0)]), Round(1, [Step("swap", 0, 1, 0)])])
-@example(history=[Round(0, [Step("create", 0, 0, 0)]), Round(0, [Step("touch", 0, 0, 5)])])
-def test_any_chain_makes_the_tree(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
-    with tempfile.TemporaryDirectory() as directory, monkeypatch.context() as patched:
-        scratch = Path(directory)
-        (scratch / "state").mkdir()
-        life = Life(directory)
-        levels = Levels(life.tree, scratch / "state", patched)
-        streams: list[bytes] = []
-        for number, each in enumerate(history):
-            life.live(each.steps)
-            outcome = levels.backup(each.level)
-            assert outcome.lines(2, 3) == []
-            parse(outcome.stream)
-            streams.append(outcome.stream)
-            check_chain(life, [streams[place] for place in chain(history, number)], scratch / f"chain-{number}")

@@ -10,10 +10,10 @@ import pytest
 from mover.data import open_directories
 from mover.data.backup_files import FilePhase
 from mover.data.scan import Scanner
+from tests.data.chain_peers import restore
 from tests.data.chain_runner import Destination
 from tests.data.dump_reader import parse
 from tests.data.levels import Levels
-from tests.data.test_incremental import restore
 
 EXCHANGED = {"one/file": b"of one", "two/file": b"of two"}
 

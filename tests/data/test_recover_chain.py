@@ -7,27 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
 
 from mover.dma.compare import compare_trees
 from tests.data.chain_dumper import ChainDumper
+from tests.data.chain_histories import tiny_hole
 from tests.data.chain_runner import Destination
-from tests.data.levels import Levels
 from tests.data.recover_runner import Outcome
-from tests.support.histories import History, Life, chain, histories
 from tests.support.trees import posix_acl
-
-EXAMPLES = int(os.environ.get("MOVER_HISTORIES", "25"))
 
 
 def assert_equal(source: Path | bytes, destination: Path) -> None:
     comparison = compare_trees(os.fsencode(source), destination, exempt=tiny_hole)
     assert list(map(str, comparison.differences)) == []
-
-
-def tiny_hole(path: bytes, status: os.stat_result, what: str) -> bool:
-    """A hole that a backup does not see, since attributes take the blocks that it leaves."""
-    return what == "holes" and status.st_size <= 8192
 
 
 def assert_well(outcome: Outcome) -> None:
@@ -339,52 +330,6 @@ def test_a_symbolic_link_in_the_way_is_not_followed(pair: Pair, tmp_path: Path) 
     assert outcome.finished.errors
     assert (outside / "file").read_text() == "kept"
     assert [path.name for path in outside.iterdir()] == ["file"]
-
-
-Dump = Callable[[int], bytes]
-Dumper = Callable[[Life, Path, pytest.MonkeyPatch], Dump]
-
-
-def made_by_the_tests(life: Life, state: Path, monkeypatch: pytest.MonkeyPatch) -> Dump:
-    """A dumper that does not go by times."""
-    return ChainDumper(life.tree).dump
-
-
-def our_own(life: Life, state: Path, monkeypatch: pytest.MonkeyPatch) -> Dump:
-    levels = Levels(life.tree, state, monkeypatch)
-    return lambda level: levels.backup(level).stream
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(max(600, 5 * EXAMPLES))
-@pytest.mark.parametrize("dumper", [made_by_the_tests, our_own])
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(history=histories())
-def test_histories(tmp_path_factory: pytest.TempPathFactory, dumper: Dumper, history: History) -> None:
-    """Every state of a tree comes back from its chain; the variable MOVER_HISTORIES says how many are lived through."""
-    directory = tmp_path_factory.mktemp("history")
-    try:
-        with pytest.MonkeyPatch.context() as monkeypatch:
-            live_and_recover(directory, history, dumper, monkeypatch)
-    finally:
-        shutil.rmtree(directory)
-
-
-def live_and_recover(directory: Path, history: History, dumper: Dumper, monkeypatch: pytest.MonkeyPatch) -> None:
-    life = Life(directory)
-    state = directory / "state"
-    state.mkdir()
-    dump = dumper(life, state, monkeypatch)
-    streams = []
-    for turn, (level, steps) in enumerate(history):
-        life.live(steps)
-        streams.append(dump(level))
-        volume = directory / f"volume-{turn}"
-        volume.mkdir()
-        destination = Destination(volume)
-        for place in chain(history, turn):
-            assert_well(destination.recover(streams[place]))
-        assert_equal(life.tree, destination.path)
 
 
 def change_much(source: Path) -> None:

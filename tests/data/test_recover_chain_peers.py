@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,27 +11,7 @@ import pytest
 from mover.dma.compare import compare_trees
 from tests.data.chain_runner import Destination
 
-IMAGE_BYTES = 64 << 20
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.peer,
-    pytest.mark.root,
-    pytest.mark.skipif(not shutil.which("dump") or not shutil.which("mkfs.ext4"), reason="needs dump and mkfs.ext4"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount"),
-]
-
-
-@pytest.fixture
-def ext4(tmp_path: Path) -> Iterator[Path]:
-    image, mount = tmp_path / "image", tmp_path / "mount"
-    with image.open("wb") as file:
-        file.truncate(IMAGE_BYTES)
-    subprocess.run(["mkfs.ext4", "-q", "-b", "4096", "-I", "256", image], check=True, timeout=60)
-    mount.mkdir()
-    if subprocess.run(["mount", "-o", "loop", image, mount], check=False, timeout=60).returncode:
-        pytest.skip("no loop mount here")
-    yield mount
-    subprocess.run(["umount", mount], check=True, timeout=60)
+pytestmark = [pytest.mark.slow, pytest.mark.peer("dump"), pytest.mark.root]
 
 
 def populate(mount: Path) -> None:

@@ -1,9 +1,7 @@
 """Whole trees with every kind of entry: through our own backup, through Debian's dump, and their file history again."""
 
 import os
-import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +13,6 @@ from tests.data.backup_runner import backup_here, request
 from tests.data.dump_writer import DumpWriter
 from tests.data.recover_runner import name, recover
 from tests.support.trees import make_tree
-
-IMAGE_BYTES = 200 << 20
 
 
 @pytest.fixture(scope="module")
@@ -88,26 +84,9 @@ def test_filehist_of_a_broken_stream_is_what_was_read() -> None:
     assert recover(b"x" * 5000, [], filehist=plan).finished.reason == 3
 
 
-@pytest.fixture
-def ext4(tmp_path: Path) -> Iterator[Path]:
-    """A mounted ext4 file system."""
-    if os.geteuid() != 0 or not shutil.which("mkfs.ext4"):
-        pytest.skip("needs root and mkfs.ext4")
-    image, mount = tmp_path / "image", tmp_path / "mount"
-    with image.open("wb") as file:
-        file.truncate(IMAGE_BYTES)
-    subprocess.run(["mkfs.ext4", "-q", "-b", "4096", "-I", "256", image], check=True, timeout=60)
-    mount.mkdir()
-    if subprocess.run(["mount", "-o", "loop", image, mount], check=False, timeout=60).returncode:
-        pytest.skip("no loop mount here")
-    yield mount
-    subprocess.run(["umount", mount], check=True, timeout=60)
-
-
 @pytest.mark.slow
-@pytest.mark.peer
+@pytest.mark.peer("dump")
 @pytest.mark.root
-@pytest.mark.skipif(not shutil.which("dump"), reason="needs Debian's dump")
 def test_what_debians_dump_writes(ext4: Path, tmp_path: Path) -> None:
     make_tree(ext4 / "tree", wide=1000, huge_sparse=False)
     # A second attribute block beside the attributes in the inode: two records for one inode.

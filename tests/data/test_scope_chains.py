@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.data.backup_runner import backup_here, request
+from tests.data.chain_peers import restore
 from tests.data.chain_runner import Destination
 from tests.data.dump_reader import parse
 from tests.data.levels import Levels
-from tests.data.test_incremental import restore
 
 Env = list[tuple[bytes, bytes]]
 Change = Callable[[Path], object]

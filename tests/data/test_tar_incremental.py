@@ -1,38 +1,21 @@
-"""Incremental backups of type tar: what is in them, and that GNU tar makes every state of a tree from their chains."""
+"""Incremental backups of type tar: what is in them. test_chain_histories.py has GNU tar apply their chains."""
 
 import os
-import subprocess
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, example, given, settings
 
 from mover.data import tar_objects
-from mover.dma.compare import compare_trees
 from mover.workers.messages import HistoryPlan
 from tests.data import fh_reader
 from tests.data.backup_runner import Outcome
 from tests.data.levels import Levels
 from tests.data.test_tar_backup import members
-from tests.support import peers
-from tests.support.histories import History, Life, Round, Step, chain, histories
-
-EXAMPLES = int(os.environ.get("MOVER_HISTORIES", "12"))
-"""How many histories the property test lives through."""
 
 
 @pytest.fixture
-def levels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Levels:
-    tree, state = tmp_path / "tree", tmp_path / "state"
-    state.mkdir()
-    for place in (tree, tree / "one", tree / "one/below", tree / "two", tmp_path / "outside"):
-        place.mkdir()
-    for name in ("top", "one/a", "one/b", "one/below/c", "two/d"):
-        (tree / name).write_bytes(name.encode() * 600)
-    os.link(tree / "one/a", tree / "two/a-too")
-    return Levels(tree, state, monkeypatch, "tar")
+def levels(small_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Levels:
+    return Levels(small_tree, tmp_path / "state", monkeypatch, "tar")
 
 
 def tree_of(levels: Levels) -> Path:
@@ -163,55 +146,3 @@ def test_history_tells_of_what_is_in_it(levels: Levels) -> None:
     }
     assert told == {path: member.offset for path, member in by_path.items()}
     assert told.keys() == {b"", b"one", b"one/b"}
-
-
-# --- chains --------------------------------------------------------------------------------------------------
-
-
-def lay(streams: Sequence[bytes], place: Path) -> None:
-    """Extract the streams of a chain over each other."""
-    place.mkdir()
-    command = [
-        str(peers.require("tar")), "--acls", "--xattrs", "--xattrs-include=*", "--warning=no-timestamp",
-        "--warning=no-unknown-keyword",  # hdrcharset, of a sparse file whose name is not UTF-8
-        "-xpGf", "-",
-    ]  # fmt: skip
-    for stream in streams:
-        done = subprocess.run(command, input=stream, cwd=place, capture_output=True, check=False, timeout=100)
-        assert (done.returncode, done.stderr) == (0, b"")
-
-
-def check_chain(life: Life, streams: Sequence[bytes], place: Path) -> None:
-    lay(streams, place)
-
-    def unknown_to_tar(path: bytes, status: os.stat_result, what: str) -> bool:
-        # It takes no attribute from a directory that is there.
-        return what.startswith("xattr") and os.path.isdir(os.path.join(os.fsencode(place), path))
-
-    compared = compare_trees(life.tree, place, exempt=unknown_to_tar, time_granularity_ns=1)
-    assert [str(one) for one in compared.differences] == []
-
-
-@pytest.mark.slow
-@pytest.mark.peer("tar")
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
-@given(history=histories())
-@example(history=[Round(0, [Step("create", 0, 0, 4), Step("mkdir", 0, 1, 0)]), Round(1, [Step("swap", 0, 1, 0)])])
-def test_any_chain_makes_the_tree(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
-    with tempfile.TemporaryDirectory() as directory, monkeypatch.context() as patched:
-        scratch = Path(directory)
-        (scratch / "state").mkdir()
-        life = Life(directory)
-        levels = Levels(life.tree, scratch / "state", patched, "tar")
-        streams: list[bytes] = []
-        for number, each in enumerate(history):
-            life.live(each.steps)
-            outcome = levels.backup(each.level)
-            assert outcome.lines(2, 3) == []
-            streams.append(outcome.stream)
-            check_chain(life, [streams[place] for place in chain(history, number)], scratch / f"chain-{number}")

@@ -149,6 +149,16 @@ class Life:
         if source is not None and not os.path.lexists(path):
             os.link(source, path, follow_symlinks=False)
 
+    def _link_across(self, step: Step) -> None:
+        """A name more in each of some directories."""
+        source = self._chosen(step.one, lambda mode: not stat.S_ISDIR(mode))
+        if source is None:
+            return
+        for number in range(1 + step.value % 3):
+            path = self._place(step.other + number, step.value + number)
+            if not os.path.lexists(path):
+                os.link(source, path, follow_symlinks=False)
+
     def _remove(self, step: Step) -> None:
         path = self._chosen(step.one)
         if path is not None:
@@ -173,6 +183,23 @@ class Life:
             if kinds[0] != kinds[1] or (kinds[1] and os.listdir(target)):
                 return
         os.rename(path, target)
+
+    def _move_directory(self, step: Step) -> None:
+        """Into another one, by a name of which there is none there yet."""
+        path = self._chosen(step.one, stat.S_ISDIR)
+        if path is not None:
+            target = self._place(step.other, step.value)
+            if not os.path.lexists(target):
+                self._move_to(path, target)
+
+    def _rename_over(self, step: Step) -> None:
+        """Over another entry of its kind, which is gone then."""
+        path = self._chosen(step.one)
+        if path is not None:
+            is_directory = stat.S_ISDIR(os.lstat(path).st_mode)
+            other = self._chosen(step.other, lambda mode: stat.S_ISDIR(mode) == is_directory)
+            assert other is not None
+            self._move_to(path, other)
 
     def _swap(self, step: Step) -> None:
         one, other = self._chosen(step.one), self._chosen(step.other)
@@ -205,6 +232,21 @@ class Life:
         else:
             self._write(path, 700)
 
+    def _reuse(self, step: Step) -> None:
+        """Something goes, and something else gets its inode at another place, where the file system does that."""
+        path = self._chosen(step.one)
+        target = self._place(step.other, step.value)
+        if path is None or os.path.lexists(target) or target.startswith(path + b"/"):
+            return
+        _remove(path)
+        made = step.value % 3
+        if made == 0:
+            self._write(target, 800)
+        elif made == 1:
+            os.mkdir(target)
+        else:
+            os.symlink(b"elsewhere too", target)
+
     def _chmod(self, step: Step) -> None:
         path = self._chosen(step.one, lambda mode: not stat.S_ISLNK(mode))
         if path is not None:
@@ -221,6 +263,20 @@ class Life:
         if path is not None:
             acl = posix_acl(1000 + step.value, 5, 100, owner=7)
             _attempt(lambda: os.setxattr(path, "system.posix_acl_access", acl))
+
+    def _set_default_acl(self, step: Step) -> None:
+        """What is made in the directory from now on inherits it."""
+        path = self._chosen(step.one, stat.S_ISDIR)
+        if path is not None:
+            acl = posix_acl(1000 + step.value, 5, 100, owner=7)
+            _attempt(lambda: os.setxattr(path, "system.posix_acl_default", acl))
+
+    def _remove_acls(self, step: Step) -> None:
+        path = self._chosen(step.one, lambda mode: stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+        if path is not None:
+            for name in os.listxattr(path):
+                if name.startswith("system.posix_acl_"):
+                    os.removexattr(path, name)
 
     def _set_attribute(self, step: Step) -> None:
         path = self._chosen(step.one, lambda mode: stat.S_ISREG(mode) or stat.S_ISDIR(mode))
@@ -277,14 +333,20 @@ _ACTIONS: dict[str, Callable[[Life, Step], None]] = {
     "change": Life._change,
     "cut": Life._cut,
     "link": Life._link,
+    "link-across": Life._link_across,
     "remove": Life._remove,
     "rename": Life._rename,
     "move": Life._move,
+    "move-directory": Life._move_directory,
+    "rename-over": Life._rename_over,
     "swap": Life._swap,
     "replace": Life._replace,
+    "reuse": Life._reuse,
     "chmod": Life._chmod,
     "chown": Life._chown,
     "acl": Life._set_acl,
+    "default-acl": Life._set_default_acl,
+    "remove-acls": Life._remove_acls,
     "attribute": Life._set_attribute,
     "remove-attribute": Life._remove_attribute,
     "touch": Life._touch,
@@ -292,7 +354,7 @@ _ACTIONS: dict[str, Callable[[Life, Step], None]] = {
     "move-out": Life._move_out,
 }
 ACTIONS = list(_ACTIONS)
-_MAKING = ["create", "create", "mkdir", "mkdir", "symlink", "link", "create-sparse", "fifo"]
+_MAKING = ["create", "create", "mkdir", "mkdir", "symlink", "link", "link-across", "create-sparse", "fifo"]
 
 
 def _steps(actions: list[str], least: int, most: int) -> st.SearchStrategy[list[Step]]:
@@ -300,7 +362,7 @@ def _steps(actions: list[str], least: int, most: int) -> st.SearchStrategy[list[
     return st.lists(st.builds(Step, st.sampled_from(actions), number, number, number), min_size=least, max_size=most)
 
 
-def histories(*, rounds: int = 4, steps: int = 12) -> st.SearchStrategy[History]:
+def histories(*, rounds: int = 5, steps: int = 12) -> st.SearchStrategy[History]:
     """Histories that begin with a level 0 of a tree with something in it.
 
     Args:

@@ -59,6 +59,8 @@ SPARSE = {
 }
 HUGE_SPARSE = (GIB + 512 * MIB + 7, [(0, 5), (GIB + 3, 10), (GIB + 512 * MIB, 7)])
 
+_FAR_TIMES_S = [2**31 - 1, 2**31, 2**32 - 1, 2**32 + 5]
+_REFUSALS = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.ENOSPC, errno.E2BIG, errno.ENAMETOOLONG}
 _ACL_ACCESS = "system.posix_acl_access"
 _ACL_DEFAULT = "system.posix_acl_default"
 _ANY = 0xFFFF_FFFF  # the id of an ACL entry that has none
@@ -95,6 +97,7 @@ def make_tree(
     large_xattrs: bool = False,
     newlines: bool = True,
     sub_microsecond: bool = False,
+    extremes: bool = False,
 ) -> Tree:
     """Makes `root` (which must not exist) and below it every kind of entry.
 
@@ -107,6 +110,8 @@ def make_tree(
         large_xattrs: also a file with over 4 KiB of attributes, which Debian's restore cannot read.
         newlines: also names that line-based tools cannot tell apart.
         sub_microsecond: mtimes of full nanoseconds, which a dump stream cannot hold.
+        extremes: also names of 255 bytes, the longest target of a symbolic link, and times beyond 2038 and 2106; some
+            of it Debian's dump and restore do not bring back.
     """
     maker = _Maker(os.fsencode(root), seed, os.geteuid() == 0 if as_root is None else as_root)
     maker.directory(b".")
@@ -118,6 +123,8 @@ def make_tree(
     maker.names(newlines)
     maker.permissions()
     maker.attributes(large_xattrs)
+    if extremes:
+        maker.extremes()
     maker.times(1 if sub_microsecond else 1000)
     return Tree(len(maker.made), maker.left_out)
 
@@ -179,7 +186,7 @@ class _Maker:
         try:
             action()
         except OSError as error:
-            if error.errno not in {errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.ENOSPC, errno.E2BIG}:
+            if error.errno not in _REFUSALS:
                 raise
             self.left_out.append(f"{what}: {error.strerror}")
 
@@ -221,12 +228,16 @@ class _Maker:
             b"long": b"t" * 1500,
             b"record-long": b"t" * KIB,
         }.items():
-            os.symlink(target, self._path(b"links/" + name))
+            self.attempt(f"target of {len(target)} bytes", functools.partial(self._symlink, b"links/" + name, target))
         first = self.file(b"links/hard-1", self._random.randbytes(5000))
         os.link(first, self._path(b"links/hard-2"))
         os.link(first, self._path(b"links/elsewhere/hard-3"))
         os.link(first, self._path(b"zz-hard-4"))
         self.attempt("hard link to a symbolic link", self._link_to_link)
+
+    def _symlink(self, name: bytes, target: bytes) -> None:
+        os.symlink(target, self._root + b"/" + name)
+        self.made.append(name)
 
     def _link_to_link(self) -> None:
         target = self._root + b"/links/dangling"
@@ -333,10 +344,24 @@ class _Maker:
         for number in range(3):
             os.setxattr(path, f"user.large{number}", self._random.randbytes(2000))
 
+    def extremes(self) -> None:
+        self.directory(b"extremes")
+        longest = b"N" * 255
+        self.directory(b"extremes/" + longest)
+        self.file(b"extremes/%s/%s" % (longest, longest), b"names of 255 bytes")
+        os.link(self._root + b"/extremes/%s/%s" % (longest, longest), self._path(b"extremes/" + longest[:-1] + b"h"))
+        link = b"extremes/longest-target"
+        self.attempt("target of 4095 bytes", lambda: self._symlink(link, b"t" * 4095))
+        for seconds in _FAR_TIMES_S:
+            self.file(b"extremes/time-%d" % seconds, b"")
+
     def times(self, unit_ns: int) -> None:
         """Sets every mtime last, children before parents; some before 1980, all with a fraction."""
         special_s = [0, 1, 86_400, 315_532_799, 315_532_800, 946_684_800, 2_147_483_647]
         for number, name in enumerate(reversed(self.made)):
             seconds = special_s[number % 50] if number % 50 < len(special_s) else self._random.randrange(1, 1 << 30)
             mtime = seconds * 10**9 + self._random.randrange(0, 10**9) // unit_ns * unit_ns
+            far = name.removeprefix(b"extremes/time-")
+            if far != name:
+                mtime = int(far) * 10**9 + 123_456_000
             os.utime(self._root + b"/" + name, ns=(mtime, mtime), follow_symlinks=False)
