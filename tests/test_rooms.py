@@ -23,6 +23,7 @@ DOORS: dict[str, tuple[set[str], set[str]]] = {
     "data": ({"ring", "workers", "ndmp.history"}, {"msgspec"}),
     "tape": ({"ring", "workers"}, {"msgspec"}),
     "relay": ({"ring", "workers"}, set()),
+    "snapshot": ({"workers"}, set()),
     "scsi": (set(), {"msgspec"}),
     "config": (set(), {"msgspec"}),
     "admin": (set(), {"msgspec"}),
@@ -39,7 +40,7 @@ EXTRA: dict[str, set[str]] = {
     "cli/serve.py": {"control"},
     "cli/tape_offline.py": {"tape"},
 }
-WORKER_ROOMS = {"ring", "workers", "data", "tape", "relay"}
+WORKER_ROOMS = {"ring", "workers", "data", "tape", "relay", "snapshot"}
 
 
 def imports(path: Path) -> list[tuple[int, str]]:

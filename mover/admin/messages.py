@@ -236,6 +236,7 @@ class SessionStatus(_Row, frozen=True, kw_only=True):
     elapsed_seconds: float = 0.0
     bottleneck: Bottleneck = "idle"
     ring_fill_percent: float = 0.0
+    snapshot: str = ""
     workers: list[WorkerStatus] = field(default_factory=list)
 
 

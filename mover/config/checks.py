@@ -5,11 +5,18 @@ from collections.abc import Iterable
 from typing import Final
 
 from mover.config.errors import ConfigError
-from mover.config.model import VIRTUAL, Config
+from mover.config.model import VIRTUAL, Config, Snapshot
 
 RECORD_BYTES_MAX: Final = 16 << 20  # a longer record fits no NDMP message, nor do drives write any
 RING_BYTES_MAX: Final = 32 << 30  # 65,536 slots of at least half a MiB
 NODE_ROLES: Final = ("admin", "backup")
+_OF_SNAPSHOTS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    "btrfs": ((), ("directory",)),
+    "lvm": (("logical_volume",), ("size", "mount_options")),
+    "zfs": (("dataset",), ()),
+    "none": ((), ()),
+}
+"""Kind of snapshot -> keys that it needs, keys that it may have; no other kind takes them."""
 DRIVE_KINDS: Final = f"this version drives {VIRTUAL}/path/to/file.tap and the drives of a [[library]]"
 
 
@@ -37,6 +44,38 @@ def check_consistency(path: str, config: Config) -> None:
         if not authtype:
             raise ConfigError(f"{path}: {table}.authtype: expected at least one, got []")
     _check_sizes(path, config)
+    _check_snapshots(path, config)
+
+
+def _check_snapshots(path: str, config: Config) -> None:
+    seen: dict[str, int] = {}
+    for index, snapshot in enumerate(config.snapshot):
+        key = f"{path}: snapshot[{index}]"
+        if snapshot.volume not in config.node.volumes:
+            raise ConfigError(f'{key}.volume: expected one of node.volumes, got "{snapshot.volume}"')
+        if snapshot.volume in seen:
+            other = seen[snapshot.volume]
+            raise ConfigError(
+                f'{key}.volume: expected a volume of its own, got "{snapshot.volume}" as snapshot[{other}]'
+            )
+        seen[snapshot.volume] = index
+        _check_kind(key, snapshot)
+
+
+def _check_kind(key: str, snapshot: Snapshot) -> None:
+    needed, possible = _OF_SNAPSHOTS[snapshot.kind]
+    for name in needed:
+        if not getattr(snapshot, name):
+            raise ConfigError(f'{key}.{name}: a value is needed where kind is "{snapshot.kind}"')
+    for kind, (others, more) in _OF_SNAPSHOTS.items():
+        for name in (*others, *more):
+            value = getattr(snapshot, name)
+            if value and name not in (*needed, *possible):
+                raise ConfigError(
+                    f'{key}.{name}: expected kind = "{kind}" with it, got kind = "{snapshot.kind}" and {value!r}'
+                )
+    if snapshot.kind == "none" and not snapshot.pre and not snapshot.post:
+        raise ConfigError(f'{key}.kind: expected pre or post with "none", which does nothing by itself')
 
 
 def _unique(path: str, table: str, names: Iterable[str]) -> None:

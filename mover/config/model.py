@@ -28,6 +28,11 @@ SocketPath = Annotated[str, Meta(extra={"parse": values.parse_socket_path})]
 DebugFilter = Annotated[str, Meta(extra={"parse": parse_debug_filter})]
 Volumes = Annotated[dict[str, str], Meta(extra={"parse": values.parse_volumes})]
 Password = Annotated[values.Secret, Meta(extra={"parse": values.parse_secret})]
+LogicalVolume = Annotated[str, Meta(extra={"parse": values.parse_logical_volume})]
+MountOptions = Annotated[str, Meta(extra={"parse": values.parse_mount_options})]
+Dataset = Annotated[str, Meta(extra={"parse": values.parse_dataset})]
+Command = Annotated[list[str], Meta(extra={"parse": values.parse_command})]
+CommandSeconds = Annotated[int, Meta(ge=1, le=86_400)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[int, Meta(ge=0)]
@@ -206,6 +211,34 @@ class Drive(_Table, frozen=True, kw_only=True):
         return self.device.removeprefix(VIRTUAL) if self.device.startswith(VIRTUAL) else None
 
 
+class Snapshot(_Table, frozen=True, kw_only=True):
+    """``[[snapshot]]``: what backups of a volume read in its place, and what is run before and after.
+
+    Attributes:
+        volume: by its name in node.volumes.
+        directory: btrfs: where snapshots go; "" = a hidden directory in the root of the subvolume.
+        logical_volume: lvm: group/volume that the file system lies on.
+        size: lvm: room for what changes meanwhile, in bytes; None = a thin volume, whose pool has it.
+        mount_options: lvm: beside those that the file system needs.
+        dataset: zfs.
+        pre, post: a program and its arguments; empty = none.
+        timeout_s: of each command.
+        on_failure: whether the backup fails, or goes on with the live files.
+    """
+
+    volume: Name
+    kind: Literal["btrfs", "lvm", "zfs", "none"]
+    directory: Path = ""
+    logical_volume: LogicalVolume = ""
+    size: Size | None = None
+    mount_options: MountOptions = ""
+    dataset: Dataset = ""
+    pre: Command = field(default_factory=list)
+    post: Command = field(default_factory=list)
+    timeout_s: CommandSeconds = 300
+    on_failure: Literal["fail", "go-on"] = "fail"
+
+
 class Changer(_Table, frozen=True, kw_only=True):
     """``[[changer]]``: a media changer of its own."""
 
@@ -226,3 +259,4 @@ class Config(_Table, frozen=True, kw_only=True):
     library: list[Library] = field(default_factory=list)
     drive: list[Drive] = field(default_factory=list)
     changer: list[Changer] = field(default_factory=list)
+    snapshot: list[Snapshot] = field(default_factory=list)

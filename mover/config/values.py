@@ -19,6 +19,11 @@ SUN_PATH_MAX: Final = 107  # bytes of a unix socket's path, without the closing 
 _SIZE = re.compile(r"([0-9]{1,15}) ?([A-Za-z]+)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _PORTS = re.compile(r"([0-9]{1,5})-([0-9]{1,5})")
+_LOGICAL_VOLUME = re.compile(r"[A-Za-z0-9_+.][A-Za-z0-9_+.-]{0,126}/[A-Za-z0-9_+.][A-Za-z0-9_+.-]{0,126}")
+_MOUNT_OPTIONS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_=,.:-]{0,254}")
+_DATASET = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]*(?:/[A-Za-z0-9][A-Za-z0-9_.:-]*)*")
+DATASET_MAX: Final = 200  # ZFS takes 255 with the name of a snapshot
+COMMAND_BYTES_MAX: Final = 64 << 10
 
 
 class Secret:
@@ -147,6 +152,37 @@ def parse_volumes(value: Any) -> dict[str, str]:
         except ValueError as error:
             raise ValueError(f"names and absolute paths, and {name!r} is not {error}") from None
     return volumes
+
+
+def parse_logical_volume(value: Any) -> str:
+    """``"group/volume"``, as lvs(8) names them."""
+    if not isinstance(value, str) or not _LOGICAL_VOLUME.fullmatch(value):
+        raise ValueError('a volume group and a logical volume, such as "vg0/srv"')
+    return value
+
+
+def parse_mount_options(value: Any) -> str:
+    """Options for mount -o, without any that would let somebody write."""
+    if not isinstance(value, str) or not _MOUNT_OPTIONS.fullmatch(value) or "rw" in value.split(","):
+        raise ValueError("options of mount(8) with commas between them, and not rw")
+    return value
+
+
+def parse_dataset(value: Any) -> str:
+    """A ZFS file system, such as ``"tank/srv"``."""
+    if not isinstance(value, str) or not _DATASET.fullmatch(value) or len(value) > DATASET_MAX:
+        raise ValueError('the name of a ZFS file system, such as "tank/srv"')
+    return value
+
+
+def parse_command(value: Any) -> list[str]:
+    """A program by its absolute path, and its arguments; no shell looks at them."""
+    words = value if isinstance(value, list) and all(isinstance(word, str) for word in value) else None
+    if not words or not words[0].startswith("/") or any("\0" in word for word in words):
+        raise ValueError('a program and its arguments, such as ["/usr/local/sbin/quiesce", "srv"]')
+    if sum(len(word.encode("utf-8", "surrogateescape")) + 1 for word in words) > COMMAND_BYTES_MAX:
+        raise ValueError(f"a command of at most {COMMAND_BYTES_MAX} bytes")
+    return list(words)
 
 
 def parse_secret(value: Any) -> Secret:

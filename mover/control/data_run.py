@@ -13,13 +13,23 @@ from mover.control.rings import HistoryPump, make_history_ring
 from mover.control.workers import Worker, WorkerDied, WorkerHung
 from mover.ndmp.enums import ErrorCode
 from mover.ring import RingControl, RingStatistics, Verdict
-from mover.workers.messages import DataFinished, Done, Refused, StartBackup, StartRecover, StartRecoverFilehist
+from mover.workers.messages import (
+    DataFinished,
+    Done,
+    LogLine,
+    Refused,
+    StartBackup,
+    StartRecover,
+    StartRecoverFilehist,
+)
 
 if TYPE_CHECKING:
     from mover.control.connection import Connection
 
 START_DEADLINE_S: Final = 60.0
 Start = StartBackup | StartRecover | StartRecoverFilehist
+Say = Callable[[LogLine], Awaitable[None]]
+"""Takes a line for the DMA and the log."""
 
 
 class KeptFiles(Protocol):
@@ -33,6 +43,10 @@ class KeptFiles(Protocol):
 
     def announce(self, message: Start) -> Start:
         """The request as the worker is to get it with these descriptors."""
+        ...
+
+    def begin_now(self) -> None:
+        """Nothing has been looked at before this moment. Blocks."""
         ...
 
     def commit(self, finished: DataFinished) -> None:
@@ -56,14 +70,21 @@ class DataRun:
     """One operation of a data worker.
 
     Attributes:
-        worker: who does it.
+        worker: who does it; None = a snapshot is waited for, see :meth:`make_ready`.
         history: the file history's ring; None = no history is wanted.
+        message: the request as the worker has accepted it.
     """
 
     def __init__(
-        self, worker: Worker, history: RingControl | None, pump: HistoryPump | None, kept: KeptFiles | None
+        self,
+        worker: Worker | None,
+        message: Start,
+        history: RingControl | None,
+        pump: HistoryPump | None,
+        kept: KeptFiles | None,
     ) -> None:
         self.worker = worker
+        self.message = message
         self.history = history
         self._pump = pump
         self._kept = kept
@@ -77,6 +98,14 @@ class DataRun:
                 await watch()
 
         nursery.start_soon(run)
+
+    @property
+    def snapshot(self) -> str:
+        """The name of the snapshot that is made or read; "" = none."""
+        return ""
+
+    async def make_ready(self, say: Say) -> None:
+        """Wait until there is a worker. Raises Refusal: there will be none."""
 
     def history_statistics(self) -> RingStatistics | None:
         """The history ring's counters."""
@@ -122,7 +151,8 @@ class DataRun:
         self._watching.cancel()
         with trio.CancelScope(shield=True):
             self.break_off()
-            await self.worker.stop()
+            if self.worker is not None:
+                await self.worker.stop()
             if self.history is not None:
                 self.history.close()
 
@@ -164,7 +194,7 @@ async def begin_run(connection: "Connection", message: Start, ring: DataRing, ke
             raise Refusal(reply.error, reply.text)
         assert isinstance(reply, Done), reply
         accepted = True
-        return DataRun(worker, history, pump, kept)
+        return DataRun(worker, message, history, pump, kept)
     except (OSError, WorkerDied, WorkerHung) as error:
         raise Refusal(ErrorCode.UNDEFINED_ERR, str(error)) from error
     except ValueError as error:  # its names, each beside its destination, do not fit into a worker message

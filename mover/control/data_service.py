@@ -22,6 +22,7 @@ from mover.control.job_watch import JobWatch, Look
 from mover.control.local import tell_other_end
 from mover.control.outbox import log_post
 from mover.control.refusal import Refusal
+from mover.control.snapshot_run import begin_snapshot_run, snapshot_plan
 from mover.control.workers import Worker, describe_exit
 from mover.ndmp.enums import (
     DataHaltReason,
@@ -99,6 +100,11 @@ class DataService:
     def worker(self) -> Worker | None:
         """The data worker at work."""
         return self._run.worker if self._run is not None else None
+
+    @property
+    def snapshot(self) -> str:
+        """The name of the snapshot that is made or read; "" = none."""
+        return self._run.snapshot if self._run is not None else ""
 
     # --- what GET_STATE and status show
 
@@ -211,7 +217,11 @@ class DataService:
         if last is not None and last is not end.delivery and last.told.is_set():
             await last.settled.wait()  # a backup that was taken back is no base of this one
         try:
-            run = await begin_run(self._connection, message, end.ring, keep)
+            plan = snapshot_plan(self._connection, message)
+            if plan is None:
+                run = await begin_run(self._connection, message, end.ring, keep)
+            else:
+                run = await begin_snapshot_run(self._connection, message, end.ring, keep, plan)
         except Refusal:
             if self.connection_end is not end:
                 raise Refusal(ErrorCode.ILLEGAL_STATE_ERR) from None
@@ -233,11 +243,28 @@ class DataService:
         """The machine is ACTIVE: listen to the worker and pass its history on."""
         assert self._run is not None
         nursery = self._connection.nursery
+        if self._run.worker is None:
+            nursery.start_soon(self._work_when_ready, self._run)
+            return
         self._run.pass_history_on(nursery)
         period_s = self._connection.config.limits.heartbeat_s
         watch = JobWatch(self._connection.outbox, period_s, partial(self._look, self._run), self._sample)
         self._run.watch(nursery, watch.run)
         nursery.start_soon(self._listen, self._run.worker)
+
+    async def _work_when_ready(self, run: DataRun) -> None:
+        """Wait for the snapshot that the operation reads."""
+        try:
+            await run.make_ready(self._say)
+        except Refusal as refusal:
+            if run is self._run:
+                await self._break(DataInput.FAILED, str(refusal))
+            return
+        if run is self._run and run.worker is not None:  # else it was ended meanwhile
+            DataService.work(self)
+
+    async def _say(self, line: LogLine) -> None:
+        await self._connection.outbox.log_line(line)
 
     def _look(self, run: DataRun) -> Look | None:
         """What a watcher sees of an operation; None = it has said its last word."""
@@ -277,7 +304,7 @@ class DataService:
                     return  # ended meanwhile: nothing of it may follow DATA_HALTED
                 match event:
                     case LogLine():
-                        await self._connection.outbox.log_line(event)
+                        await self._say(event)
                     case FileRecovered():
                         await self._report(event)
                     case WantData():

@@ -75,6 +75,10 @@ class BackupFiles:
             warnings=self.warnings,
         )
 
+    def begin_now(self) -> None:
+        """Nothing of the tree has been looked at before this moment: the date is of now. Blocks."""
+        self.date = self._dates.renew(self)
+
     def commit(self, finished: DataFinished) -> None:
         """The backup has ended well: its date counts. Blocks. Raises OSError."""
         if finished.date is not None:
@@ -206,6 +210,14 @@ class DumpDates:
                         self._given[tree] = given | {date}
                         return date
             time.sleep(_WAIT_S)
+
+    def renew(self, files: BackupFiles) -> int:
+        """A later date for a backup that has not looked at anything yet; the one it has is free again."""
+        with self.lock:
+            given = self._given.pop(files.tree, set()) - {files.date}
+            if given:
+                self._given[files.tree] = given
+        return self._new_date(files.tree, full=files.base is None)
 
     def keep(self, files: BackupFiles, date: BackupDate) -> None:
         """A backup has ended well, its table is whole. Raises OSError."""

@@ -11,6 +11,7 @@ from mover.control import dump_dates
 from mover.control.drives import Devices
 from mover.control.recover_tables import DIRECTORY, RecoverTables
 from mover.control.scsi_bus import ScsiBus
+from mover.control.snapshots import Snapshots
 from mover.control.volumes import Volumes
 from mover.control.workers import Supervisor
 
@@ -24,14 +25,18 @@ class Node:
     Attributes:
         config: as read last; a connection keeps the one it began with.
         volumes: of the configuration.
+        snapshots: of backups; None = a node that makes none, for tests.
         connections: the NDMP connections by session id.
         stopping: no new connections.
     """
 
-    def __init__(self, config: Config, supervisor: Supervisor, devices: Devices) -> None:
+    def __init__(
+        self, config: Config, supervisor: Supervisor, devices: Devices, snapshots: Snapshots | None = None
+    ) -> None:
         self.configure(config)
         self.supervisor = supervisor
         self.devices = devices
+        self.snapshots = snapshots
         self.connections: dict[int, Connection] = {}
         self.stopping = False
         self.started = time.time()

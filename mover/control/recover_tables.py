@@ -47,6 +47,9 @@ class TableFiles:
         assert isinstance(message, StartRecover)
         return replace(message, tables=len(self.descriptors))
 
+    def begin_now(self) -> None:
+        """A recover has no date."""
+
     def commit(self, finished: DataFinished) -> None:
         """The recover has ended well: the new table counts, if there is one. Blocks. Raises OSError."""
         if finished.table_kept and self.descriptors:

@@ -24,6 +24,7 @@ from mover.control.drives import Devices
 from mover.control.holding import HeldError, hold
 from mover.control.logs import configure_logs
 from mover.control.node import Node
+from mover.control.snapshots import open_snapshots
 from mover.control.store import Store, StoreError, open_store
 from mover.control.workers import open_supervisor
 from mover.ndmp.server import ServerProtocol
@@ -112,7 +113,8 @@ async def _serve(config: Config, path: str | None) -> int:
                 raise StartError(str(error)) from error
             admin_socket = await stack.enter_async_context(_open_admin_socket(config.node.admin_socket))
             supervisor = await stack.enter_async_context(open_supervisor(config.limits.spares))
-            node = Node(config, supervisor, devices)
+            snapshots = await stack.enter_async_context(open_snapshots(config))
+            node = Node(config, supervisor, devices, snapshots)
             async with trio.open_nursery() as nursery:
                 admin = AdminServer(node)
                 nursery.start_soon(admin.serve, admin_socket)

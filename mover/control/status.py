@@ -164,5 +164,6 @@ def session_status(connection: Connection, figures: dict[int, WorkerStatus]) -> 
         elapsed_seconds=round(connection.data.elapsed_s() or time.monotonic() - connection.started, 3),
         bottleneck=_bottleneck(connection),
         ring_fill_percent=round(100 * ring.fill_ratio, 1) if ring is not None else 0.0,
+        snapshot=connection.data.snapshot,
         **common,
     )

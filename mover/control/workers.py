@@ -43,6 +43,7 @@ from mover.workers.messages import (
 )
 
 WorkerKind = Literal["data", "tape", "relay"]
+ProcessKind = Literal["data", "tape", "relay", "snapshot"]
 KINDS: Final[tuple[WorkerKind, ...]] = ("data", "tape", "relay")
 EVENTS_BUFFERED: Final = 1024  # past it the worker waits in its send; its replies come behind its events
 KILLED_S: Final = 5.0  # after SIGKILL: past it the process sits in a system call that cannot be interrupted
@@ -96,8 +97,8 @@ class Worker:
         exit_status: None while it runs; negative = killed by that signal.
     """
 
-    def __init__(self, kind: WorkerKind, process: ForkedProcess, connection: trio.socket.SocketType) -> None:
-        self.kind: WorkerKind = kind
+    def __init__(self, kind: ProcessKind, process: ForkedProcess, connection: trio.socket.SocketType) -> None:
+        self.kind: ProcessKind = kind
         self.pid = process.pid
         self.started = time.monotonic()
         self.exit_status: int | None = None
@@ -299,16 +300,16 @@ class Supervisor:
                 raise
         worker = Worker(kind, process, trio.socket.from_stdlib_socket(ours))
         self.workers[worker.pid] = worker
-        self._nursery.start_soon(self._own, worker)
+        self._nursery.start_soon(self._own, kind, worker)
         return worker
 
-    async def _own(self, worker: Worker) -> None:
+    async def _own(self, kind: WorkerKind, worker: Worker) -> None:
         try:
             await worker.serve()
         finally:
             self.workers.pop(worker.pid, None)
-            if worker in self._spares[worker.kind]:
-                self._spares[worker.kind].remove(worker)
+            if worker in self._spares[kind]:
+                self._spares[kind].remove(worker)
                 self._wanted.set()
                 if worker.exit_status != 0:  # 0 = its socket was closed, which only the supervisor does
                     log.warning("spare worker ended", kind=worker.kind, pid=worker.pid, exit=worker.exit_status)

@@ -6,7 +6,7 @@ from mover.data import backup, recover
 from mover.data.rights import MOST, need
 from mover.workers.channel import Channel, ChannelBroken
 from mover.workers.frame import run
-from mover.workers.messages import StartBackup, StartRecover, StartRecoverFilehist, ToWorker
+from mover.workers.messages import CheckBackup, StartBackup, StartRecover, StartRecoverFilehist, ToWorker
 
 
 def handle(channel: Channel, message: ToWorker) -> None:
@@ -14,6 +14,8 @@ def handle(channel: Channel, message: ToWorker) -> None:
     match message:
         case StartBackup():
             backup.start(channel, message)
+        case CheckBackup():
+            backup.check(channel, message)
         case StartRecover() | StartRecoverFilehist():
             recover.start(channel, message)
         case _:

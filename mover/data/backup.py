@@ -29,9 +29,12 @@ from mover.data.subtrees import check_subtrees
 from mover.data.tar_backup import TarBackup
 from mover.ring import DataGauge, DataPhase, Kind, Producer, RingClosed, RingFds
 from mover.workers.channel import Channel, ChannelBroken
-from mover.workers.messages import BackupDate, Done, Refused, StartBackup
+from mover.workers.messages import BackupDate, CheckBackup, Done, Refused, StartBackup
 
 _NOTE_S: Final = 1.0  # between two words of where the scan is
+
+_NO_SUBVOLUME_INODE: Final = 2  # of the empty directory that a snapshot of Btrfs has in the place of a subvolume
+SUBVOLUMES_NAMED: Final = 10
 
 TYPES: Final[dict[str, type[BackupWriter]]] = {"dump": DumpBackup, "tar": TarBackup}
 """Backup type -> what writes its stream."""
@@ -40,6 +43,16 @@ TYPES: Final[dict[str, type[BackupWriter]]] = {"dump": DumpBackup, "tar": TarBac
 def since_ns(base: BackupDate) -> int:
     """From when on a change is not in the base: its date has whole seconds, so some changes are taken twice."""
     return base.date * 1_000_000_000
+
+
+def check(channel: Channel, message: CheckBackup) -> None:
+    """Serve one CheckBackup: the reply that a StartBackup would have."""
+    try:
+        os.close(_open_root(message, _options(message)))
+    except _RefusedError as refused:
+        channel.send(Refused(ILLEGAL_ARGS, str(refused)))
+    else:
+        channel.send(Done())
 
 
 def start(channel: Channel, message: StartBackup) -> None:
@@ -74,7 +87,7 @@ class _RefusedError(Exception):
     """The request cannot be done as it is; one line says why."""
 
 
-def _options(message: StartBackup) -> BackupOptions:
+def _options(message: StartBackup | CheckBackup) -> BackupOptions:
     if message.butype not in TYPES:
         raise _RefusedError(f"backup type {message.butype!r} is not known, {', '.join(map(repr, TYPES))} are")
     try:
@@ -83,7 +96,7 @@ def _options(message: StartBackup) -> BackupOptions:
         raise _RefusedError(str(error)) from error
 
 
-def _open_root(message: StartBackup, options: BackupOptions) -> int:
+def _open_root(message: StartBackup | CheckBackup, options: BackupOptions) -> int:
     """The directory to back up, found beneath its volume without a symbolic link on the way; its subtrees are there."""
     volume, path = message.root.volume, message.root.path
     shown = os.fsdecode(message.filesystem or os.path.join(volume, path))
@@ -97,6 +110,9 @@ def _open_root(message: StartBackup, options: BackupOptions) -> int:
         raise _RefusedError(f"{shown} cannot be backed up: {reason(error)}") from error
     except ValueError as error:
         raise _RefusedError(f"{shown} cannot be backed up: {error}") from error
+    if isinstance(message, StartBackup) and _is_btrfs(message) and os.fstat(root).st_ino == _NO_SUBVOLUME_INODE:
+        os.close(root)
+        raise _RefusedError(f"{shown} is a subvolume of its own, which a snapshot of what is above it does not have")
     try:
         if options.ways:
             check_subtrees(options.ways, root, crosses=options.crossing is not Crossing.NONE)
@@ -104,6 +120,11 @@ def _open_root(message: StartBackup, options: BackupOptions) -> int:
         os.close(root)
         raise _RefusedError(str(error)) from error
     return root
+
+
+def _is_btrfs(message: StartBackup) -> bool:
+    """Whether the root is in a snapshot of Btrfs."""
+    return message.snapshot is not None and message.snapshot.kind == "btrfs"
 
 
 class _Backup:
@@ -126,7 +147,10 @@ class _Backup:
         self._private_fd = channel.fileno()
         self._table = table
         self._table_kept = False
-        self._tree = tree_digest(message.butype, message.root, options.name)
+        self._without_subvolumes = _is_btrfs(message)
+        self._hidden = message.snapshot.hidden if message.snapshot is not None else b""
+        place = message.snapshot.of if message.snapshot is not None else message.root
+        self._tree = tree_digest(message.butype, place, options.name)
         self._report = report = BackupReport(channel, message.filesystem, data.gauges)
         self._attributes = AttributeReader(report, without_acls=options.without_acls)
         self._history: HistorySender | None = None
@@ -220,7 +244,7 @@ class _Backup:
         gauges[DataGauge.TOTAL_BYTES] = self._bytes_in_use()
         scanner = self._scanner = Scanner(
             self._root,
-            exclusion=options.exclusion,
+            exclusion=options.exclusion.without(self._hidden) if self._hidden else options.exclusion,
             report=report,
             attributes=self._attributes.read,
             check=self._scanned,
@@ -232,6 +256,8 @@ class _Backup:
         )
         try:
             plan = scanner.run()
+            if self._without_subvolumes:
+                self._say_subvolumes(plan)
             if self._writer.names_paths:
                 key_by_path(plan)
             if self._base is not None:
@@ -244,6 +270,15 @@ class _Backup:
             scanner.open_directories.close()
         self._keep_table(plan)
         self._finish()
+
+    def _say_subvolumes(self, plan: Plan) -> None:
+        """A snapshot of Btrfs has an empty directory in the place of each subvolume below it."""
+        found = [ordinal for ordinal in range(1, len(plan)) if plan.own_inodes[ordinal] == _NO_SUBVOLUME_INODE]
+        if found:
+            named = ", ".join(os.fsdecode(plan.path(ordinal)) for ordinal in found[:SUBVOLUMES_NAMED])
+            more = f" and {len(found) - SUBVOLUMES_NAMED} more" if len(found) > SUBVOLUMES_NAMED else ""
+            text = f"subvolumes are not in the snapshot and backed up as empty directories: {named}{more}"
+            self._report.say(LogType.WARNING, text)
 
     def _keep_table(self, plan: Plan) -> None:
         """Write down what later backups are based on; without it this one is as good as ever."""

@@ -19,7 +19,7 @@ from mover.workers.confine import (
     READ_FILE,
     Grant,
 )
-from mover.workers.messages import Pairs, StartBackup, StartRecover, ToWorker
+from mover.workers.messages import CheckBackup, Pairs, StartBackup, StartRecover, ToWorker
 
 TRUSTED_XATTRS: Final = b"TRUSTED_XATTRS"
 """Variable of our own, types backup and recover, Y/N, default N: keep the right (CAP_SYS_ADMIN) that it takes to see
@@ -37,7 +37,7 @@ def need(message: ToWorker) -> Grant:
     ACLs in a tar stream may hold names of users and groups, which become numbers by the local files.
     """
     match message:
-        case StartBackup():
+        case StartBackup() | CheckBackup():
             return Grant(BACKUP | _asked_for(message.env), ((message.root.volume, READ),))
         case StartRecover() if not recover_options(message.env).writes:
             return Grant()

@@ -181,13 +181,37 @@ class BackupDate(Struct, frozen=True):
     date: int
 
 
+class CheckBackup(Message, frozen=True):
+    """Data: whether StartBackup with these would be refused; nothing follows. Reply: Done or Refused."""
+
+    butype: str
+    root: Place
+    filesystem: bytes
+    env: Pairs
+
+
+class ReadSnapshot(Struct, frozen=True):
+    """What a backup reads in the place of the live tree.
+
+    Attributes:
+        kind: as in the configuration.
+        of: the place that the dump dates go by.
+        hidden: where snapshots lie, relative to the root: left out. b"" = not below it.
+    """
+
+    kind: str
+    of: Place
+    hidden: bytes
+
+
 class StartBackup(Message, frozen=True):
     """Data: back up. Descriptors: the data ring, then (history is not None) the history ring, then (base is not None)
     the base's inode table, then (keeps_table) an empty file for that of this backup. Reply: Done or Refused.
 
     root is opened and checked before the reply; the work comes after it. filesystem is the DMA's own name of it.
     date, in whole seconds, is the backup's: nothing of the tree is looked at before. level is that of an incremental
-    backup; whatever it is, a backup without a base is full, and of level 0. warnings are lines for the log.
+    backup; whatever it is, a backup without a base is full, and of level 0. warnings are lines for the log. snapshot:
+    root is a place in one.
     """
 
     butype: str
@@ -201,6 +225,7 @@ class StartBackup(Message, frozen=True):
     base: BackupDate | None = None
     keeps_table: bool = False
     warnings: list[str] = []
+    snapshot: ReadSnapshot | None = None
 
 
 class RecoverName(Struct, frozen=True, gc=False):
@@ -270,6 +295,58 @@ class StartRelay(Message, frozen=True):
     direction: Literal["send", "receive"]
 
 
+# --- to a snapshot helper ------------------------------------------------------------------------------------
+
+
+class SnapshotSource(Struct, frozen=True):
+    """What snapshots of a volume are made of, as the configuration has it.
+
+    Attributes:
+        volume: its directory.
+        directory: Btrfs: where snapshots go, b"" = a hidden directory in the subvolume. LVM: where they are mounted.
+        origin: LVM: group/volume. ZFS: the dataset.
+        size_bytes: LVM: room for what changes meanwhile; 0 = a thin volume, whose pool has it.
+        mount_options: LVM: beside those that the file system needs.
+    """
+
+    kind: Literal["btrfs", "lvm", "zfs"]
+    volume: bytes
+    directory: bytes = b""
+    origin: str = ""
+    size_bytes: int = 0
+    mount_options: str = ""
+
+
+class RunCommand(Message, frozen=True):
+    """Snapshot: run a command of the configuration, without a shell. Reply: CommandEnded."""
+
+    arguments: list[str]
+    timeout_s: int
+
+
+class MakeSnapshot(Message, frozen=True):
+    """Snapshot: make one. Reply: SnapshotMade or Refused: ILLEGAL_STATE_ERR = there is none, else it may be there."""
+
+    source: SnapshotSource
+    name: str
+    timeout_s: int
+
+
+class RemoveSnapshot(Message, frozen=True):
+    """Snapshot: remove it, if it is there. Reply: Done or Refused."""
+
+    source: SnapshotSource
+    name: str
+    timeout_s: int
+
+
+class FindSnapshots(Message, frozen=True):
+    """Snapshot: which ones with names of ours are there? Reply: SnapshotsFound or Refused."""
+
+    source: SnapshotSource
+    timeout_s: int
+
+
 ToWorker = (
     OpenDrive
     | CloseDrive
@@ -287,6 +364,11 @@ ToWorker = (
     | StartRecoverFilehist
     | AttachConnection
     | StartRelay
+    | CheckBackup
+    | RunCommand
+    | MakeSnapshot
+    | RemoveSnapshot
+    | FindSnapshots
 )
 
 # --- replies --------------------------------------------------------------------------------------------------
@@ -342,6 +424,38 @@ class RecordDone(Message, frozen=True):
     error: int
     count: int
     text: str
+
+
+class CommandEnded(Message, frozen=True):
+    """A command is over.
+
+    Attributes:
+        status: its exit status, negative = it was killed by that signal, None = its deadline came.
+        text: what went wrong; "" = nothing.
+    """
+
+    status: int | None
+    text: str
+
+
+class SnapshotMade(Message, frozen=True):
+    """A snapshot stands.
+
+    Attributes:
+        path: the volume in it.
+        hidden: where snapshots lie in the volume; b"" = nowhere.
+        mounted: what is mounted in the volume, relative to it: not in the snapshot.
+    """
+
+    path: bytes
+    hidden: bytes
+    mounted: list[bytes]
+
+
+class SnapshotsFound(Message, frozen=True):
+    """The names of the snapshots of ours."""
+
+    names: list[str]
 
 
 # --- events ---------------------------------------------------------------------------------------------------
@@ -436,6 +550,9 @@ FromWorker = (
     | MotionDone
     | TapePosition
     | RecordDone
+    | CommandEnded
+    | SnapshotMade
+    | SnapshotsFound
     | LogLine
     | MoverPaused
     | MoverHalted
@@ -446,7 +563,18 @@ FromWorker = (
     | RelayFinished
 )
 Event = LogLine | MoverPaused | MoverHalted | WantData | FileRecovered | DataFinished | ConnectionLost | RelayFinished
-Reply = Done | Refused | DriveOpened | DriveState | MotionDone | TapePosition | RecordDone
+Reply = (
+    Done
+    | Refused
+    | DriveOpened
+    | DriveState
+    | MotionDone
+    | TapePosition
+    | RecordDone
+    | CommandEnded
+    | SnapshotMade
+    | SnapshotsFound
+)
 
 to_worker_decoder: Final = msgspec.msgpack.Decoder(ToWorker)
 from_worker_decoder: Final = msgspec.msgpack.Decoder(FromWorker)

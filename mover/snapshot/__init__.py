@@ -1,0 +1,1 @@
+"""The snapshot helper: runs the commands that make and remove snapshots, and those before and after them."""

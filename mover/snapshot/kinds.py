@@ -1,0 +1,234 @@
+"""The kinds of snapshots as tables of command lines, and the one interface over them: make, remove, find.
+
+Words in braces are filled in, each argument by itself; no shell sees them. Only what has a name of ours is ever
+removed.
+
+Source: btrfs-subvolume(8), lvcreate(8), lvremove(8), lvs(8), mount(8), zfs-snapshot(8), zfs-destroy(8), zfs-list(8).
+"""
+
+import os
+import re
+import shlex
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+from mover.snapshot.commands import KEPT_BYTES, Ended
+from mover.snapshot.places import (
+    NoPlace,
+    below,
+    is_below,
+    mount_of,
+    mounted_below,
+    read_mounts,
+    subvolume_of,
+    zfs_root_of,
+)
+from mover.workers.messages import SnapshotMade, SnapshotSource
+
+NAME: Final = re.compile(r"mover-[0-9a-f]{16}")
+DIRECTORY: Final = b".mover-snapshots"
+"""Where snapshots of Btrfs go: in the root of the subvolume, unless the configuration says otherwise."""
+MOUNT_OPTIONS: Final = {"xfs": "ro,nouuid"}
+"""File system -> options of mounting a snapshot of it: XFS else refuses a second file system with the same UUID."""
+OTHER_MOUNT_OPTIONS: Final = "ro"
+DIES_OF: Final = signal.SIGTERM
+"""What a snapshot command gets where the helper is killed under it; LVM must not be killed in its midst."""
+
+Command = tuple[str, ...]
+Run = Callable[[list[str], int], Ended]
+"""Runs one command and keeps so many bytes of what it says; raises OSError and what else ends the helper."""
+FOUND_BYTES_MAX: Final = 4 << 20  # what a list of snapshots may be long
+
+
+class Commands(NamedTuple):
+    """The command lines of one kind.
+
+    Attributes:
+        make: in this order; the first makes the snapshot.
+        remove: in this order; the last removes it.
+        find: says the names of snapshots, one a line; None = they are the names in a directory.
+    """
+
+    make: tuple[Command, ...]
+    remove: tuple[Command, ...]
+    find: Command | None
+
+
+_MOUNT: Final = ("mount", "-o", "{options}", "/dev/{group}/{name}", "{mount}")
+_LVM_REMOVE: Final = (("umount", "{mount}"), ("lvremove", "--yes", "{group}/{name}"))
+_LVM_FIND: Final = ("lvs", "--noheadings", "--options", "lv_name", "{group}")
+
+COMMANDS: Final[dict[str, Commands]] = {
+    "btrfs": Commands(
+        make=(("btrfs", "subvolume", "snapshot", "-r", "{subvolume}", "{directory}/{name}"),),
+        # Without the option it would be there again after a crash of the host.
+        remove=(("btrfs", "subvolume", "delete", "--commit-after", "{directory}/{name}"),),
+        find=None,
+    ),
+    "lvm": Commands(
+        make=(("lvcreate", "--yes", "--snapshot", "--size", "{size}b", "--name", "{name}", "{origin}"), _MOUNT),
+        remove=_LVM_REMOVE,
+        find=_LVM_FIND,
+    ),
+    "lvm-thin": Commands(  # takes its space from the pool, and is not activated unless that is said
+        make=(("lvcreate", "--yes", "--snapshot", "--setactivationskip", "n", "--name", "{name}", "{origin}"), _MOUNT),
+        remove=_LVM_REMOVE,
+        find=_LVM_FIND,
+    ),
+    "zfs": Commands(
+        make=(("zfs", "snapshot", "{origin}@{name}"),),
+        remove=(("zfs", "destroy", "{origin}@{name}"),),
+        find=("zfs", "list", "-H", "-t", "snapshot", "-d", "1", "-o", "name", "{origin}"),
+    ),
+}
+
+
+class SnapshotError(Exception):
+    """A snapshot was not made, or is still there; one line.
+
+    Attributes:
+        absent: there is none, as far as its own command says.
+    """
+
+    def __init__(self, text: str, *, absent: bool = False) -> None:
+        super().__init__(text)
+        self.absent = absent
+
+
+class Source:
+    """What snapshots are made of, found on this host.
+
+    Args:
+        run: runs one command.
+
+    Raises:
+        SnapshotError: the volume is not there, or not what the kind needs.
+    """
+
+    def __init__(self, source: SnapshotSource, run: Run, timeout_s: float) -> None:
+        self._run = run
+        self._timeout_s = timeout_s
+        self._kind = source.kind
+        self._commands = COMMANDS["lvm-thin" if source.kind == "lvm" and not source.size_bytes else source.kind]
+        self.volume = os.path.realpath(source.volume)
+        self._root = b""  # of the file system or subvolume that the volume lies in
+        self._own_directory = False
+        try:
+            mounts = read_mounts()
+            self._mount = mount_of(self.volume, mounts)
+            self.mounted = mounted_below(self.volume, mounts)
+            os.stat(self.volume)
+            directory = source.directory
+            if source.kind == "btrfs":
+                self._root = subvolume_of(self.volume, self._mount)
+                self._own_directory = not directory
+                directory = directory or os.path.join(self._root, DIRECTORY)
+            elif source.kind == "zfs":
+                self._root = zfs_root_of(self.volume)
+                directory = os.path.join(self._root, b".zfs/snapshot")
+            else:
+                self._root = self._mount.point
+        except (NoPlace, OSError) as error:
+            raise SnapshotError(_reason(error), absent=True) from error
+        self.directory = directory
+        options = MOUNT_OPTIONS.get(self._mount.kind, OTHER_MOUNT_OPTIONS)
+        self._words = {
+            "subvolume": os.fsdecode(self._root),
+            "directory": os.fsdecode(directory),
+            "origin": source.origin,
+            "group": source.origin.partition("/")[0],
+            "size": str(source.size_bytes),
+            "options": ",".join(filter(None, (options, source.mount_options))),
+        }
+
+    def make(self, name: str) -> SnapshotMade:
+        """Make the snapshot. Raises SnapshotError: it may be there all the same."""
+        where = self._path(name)
+        try:
+            if self._own_directory:
+                with suppress(FileExistsError):
+                    os.mkdir(self.directory, 0o700)
+            elif self._kind == "lvm":
+                os.makedirs(where, 0o700)
+            first, *others = self._fill(self._commands.make, name)
+            ended = self._run(first, KEPT_BYTES)
+            if failure := ended.failure(first, self._timeout_s):
+                raise SnapshotError(failure, absent=not ended.late and ended.status is not None and ended.status > 0)
+            for command in others:
+                self._do(command)
+            path = os.path.join(where, below(self.volume, self._root)) if self.volume != self._root else where
+            with os.scandir(path):
+                pass  # there is something to read; ZFS mounts it now
+        except OSError as error:
+            raise SnapshotError(f"{os.fsdecode(error.filename or b'')}: {error.strerror}") from error
+        hidden = below(self.directory, self.volume) if is_below(self.directory, self.volume) else b""
+        return SnapshotMade(path, hidden if self._kind == "btrfs" else b"", self.mounted)
+
+    def remove(self, name: str) -> None:
+        """Remove the snapshot, if it is there.
+
+        Raises:
+            SnapshotError: it is still there, or that cannot be known; the text says how it is removed by hand.
+        """
+        try:
+            if NAME.fullmatch(name) is None:
+                raise SnapshotError(f"{name} is not the name of a snapshot of ours")
+            where = self._path(name)
+            commands = self._fill(self._commands.remove, name)
+            if self._kind == "lvm" and os.path.isdir(where):
+                self._unmount(commands[0], where)
+            if name in self.find():
+                self._do(commands[-1])
+        except (SnapshotError, OSError) as error:
+            by_hand = " && ".join(map(shlex.join, self._fill(self._commands.remove, name)))
+            raise SnapshotError(f"{_reason(error)}; by hand: {by_hand}") from error
+
+    def _unmount(self, command: list[str], where: bytes) -> None:
+        ended = self._run(command, KEPT_BYTES)
+        if os.path.ismount(where):
+            raise SnapshotError(ended.failure(command, self._timeout_s) or f"{os.fsdecode(where)} is still mounted")
+        os.rmdir(where)
+
+    def find(self) -> list[str]:
+        """The names of the snapshots of ours that there are.
+
+        Raises:
+            SnapshotError, OSError: that cannot be known.
+        """
+        if self._commands.find is None:
+            try:
+                names = os.listdir(os.fsdecode(self.directory))
+            except FileNotFoundError:
+                if not self._own_directory:
+                    raise  # it may lie on a file system that is not mounted
+                names = []
+        else:
+            (command,) = self._fill((self._commands.find,), "")
+            ended = self._run(command, FOUND_BYTES_MAX)
+            if failure := ended.failure(command, self._timeout_s):
+                raise SnapshotError(failure)
+            if not ended.whole:
+                raise SnapshotError(f"{command[0]} lists more than {FOUND_BYTES_MAX} bytes")
+            names = [line.strip().rpartition("@")[2] for line in ended.lines]
+        return sorted(name for name in names if NAME.fullmatch(name))
+
+    def _path(self, name: str) -> bytes:
+        return os.path.join(self.directory, name.encode())
+
+    def _fill(self, commands: tuple[Command, ...], name: str) -> list[list[str]]:
+        words = self._words | {"name": name, "mount": os.fsdecode(self._path(name))}
+        return [[argument.format_map(words) for argument in command] for command in commands]
+
+    def _do(self, command: list[str]) -> None:
+        if failure := self._run(command, KEPT_BYTES).failure(command, self._timeout_s):
+            raise SnapshotError(failure)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        name = error.filename
+        shown = f"{os.fsdecode(name)}: " if name is not None else ""
+        return f"{shown}{error.strerror}"
+    return str(error)
