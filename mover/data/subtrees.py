@@ -5,6 +5,7 @@ backup with what leads on and nothing else. Source: backup-env.md section 2.2.
 """
 
 import os
+from collections.abc import Iterator
 from typing import Final
 
 from mover.data.beneath import components, open_beneath
@@ -14,6 +15,7 @@ from mover.data.variables import BadVariable
 SUBTREES: Final = b"MULTI_SUBTREE_NAMES"
 NAME: Final = b"DMP_NAME"
 NAME_BYTES_MAX: Final = 255
+LIST_BYTES_MAX: Final = 1 << 18
 SUBTREES_MAX: Final = 1024
 
 Way = dict[str, "Way"]
@@ -29,6 +31,8 @@ def parse_subtrees(value: bytes, root: bytes) -> Way:
     Raises:
         BadVariable: a line that cannot be a path below the root, or names what another one names too; none; too many.
     """
+    if len(value) > LIST_BYTES_MAX:
+        raise BadVariable(f"MULTI_SUBTREE_NAMES has {len(value)} bytes, at most {LIST_BYTES_MAX} are possible")
     lines = [line for line in value.rstrip(b"\0").split(b"\n") if line]
     if lines and lines[-1].startswith(b"/") and _components(lines[-1]) == _components(root):
         lines.pop()
@@ -82,16 +86,23 @@ def check_subtrees(ways: Way, root: int, *, crosses: bool) -> None:
             os.close(fd)
 
 
-def _paths(ways: Way) -> list[list[str]]:
-    """The components of each subtree's path."""
-    found: list[list[str]] = []
-    pending: list[tuple[list[str], Way]] = [([], ways)]
+def _paths(ways: Way) -> Iterator[list[str]]:
+    """The components of each subtree's path, good until the next one."""
+    path: list[str] = []
+    pending = [iter(ways.items())]
     while pending:
-        path, way = pending.pop()
-        if not way:
-            found.append(path)
-        pending += [([*path, name], below) for name, below in reversed(way.items())]
-    return found
+        entry = next(pending[-1], None)
+        if entry is None:
+            pending.pop()
+            del path[-1:]
+            continue
+        name, below = entry
+        path.append(name)
+        if below:
+            pending.append(iter(below.items()))
+        else:
+            yield path
+            path.pop()
 
 
 def _components(path: bytes) -> list[bytes]:

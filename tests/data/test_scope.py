@@ -385,6 +385,8 @@ def test_a_subtree_that_goes_before_it_is_scanned(tree: Path, monkeypatch: pytes
         (b"a\na/below", "a/below lies in another of its subtrees"),
         (b"a/below\na", "another of its subtrees lies in a"),
         (b"\n".join(b"%d" % number for number in range(SUBTREES_MAX + 1)), "at most 1024 are possible"),
+        (b"a/" * (1 << 17) + b"a", "MULTI_SUBTREE_NAMES has 262145 bytes, at most 262144 are possible"),
+        (b"x/" * (1 << 14), "No such file or directory (ENOENT)"),
         (b"a\nnot there", "MULTI_SUBTREE_NAMES: not there: No such file or directory (ENOENT)"),
         (b"a/one", "MULTI_SUBTREE_NAMES: a/one: Not a directory (ENOTDIR)"),
         (b"link/below", "MULTI_SUBTREE_NAMES: link/below: "),
