@@ -234,7 +234,7 @@ class _Job:
             want=self._want,
             private_fd=self._channel.fileno(),
         )
-        return halt, text or self._summary()
+        return halt, text or self._summary() + self._tar.summary
 
     def _recover_by_either_way(
         self, requests: list[Request], writer: TreeWriter, message: StartRecover

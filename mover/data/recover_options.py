@@ -18,11 +18,13 @@ class RecoverOptions(Struct, frozen=True):
         lists: LIST: the names that would be recovered are told, from the head of the stream; nothing is written.
         writes: not NOWRITE and not LIST.
         overwrites: objects that exist are replaced.
+        removes: EXTRACT=N, and said so: what a stream says is gone is removed.
     """
 
     lists: bool
     writes: bool
     overwrites: bool
+    removes: bool
 
 
 def recover_options(env: Pairs) -> RecoverOptions:
@@ -33,6 +35,7 @@ def recover_options(env: Pairs) -> RecoverOptions:
         lists=lists,
         writes=not (lists or _flag(values, b"NOWRITE", default=False)),
         overwrites=_flag(values, OVERWRITE, default=True),
+        removes=not _flag(values, b"EXTRACT", default=True),
     )
 
 

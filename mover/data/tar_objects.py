@@ -53,6 +53,7 @@ from mover.data.tar_format import (
     sparse_map,
     split_path,
 )
+from mover.data.tar_listing import listing_mark
 from mover.data.xattr_blob import Attribute
 
 _BILLION: Final = 1_000_000_000
@@ -226,7 +227,8 @@ class TarObjects:
             text = "has too many entries to name them all: what is gone from it stays in a recover of this backup"
             self._job.report.warning(plan.path(ordinal), text)
             return []
-        return [pax_record(DUMPDIR, value)]
+        path = _full(plan.path(ordinal)) + b"/"
+        return [pax_record(DUMPDIR, value), pax_record(COMMENT, listing_mark(path, value))]
 
     def _kept(self, path: bytes, attributes: list[Attribute]) -> list[bytes]:
         """The records of an object's attributes, as many of them as a reader takes."""

@@ -23,11 +23,13 @@ from mover.data.recover_report import RecoverReport, Request
 from mover.data.second_writer import SHARE, Left, Shared
 from mover.data.stream_blocks import StreamRefused
 from mover.data.tar_format import BLOCK_BYTES, EXTENDED_PREFIX, IDENTITY_NAME
+from mover.data.tar_listing import LISTING_BYTES_MAX
 from mover.data.tar_recover_kept import KeptObjects
 from mover.data.tar_recover_members import KIND_HARD_LINK, Member, MemberReader
 from mover.data.tar_recover_places import DEPTH_MAX, Parts, Places, Spot, directory_of, key_of
 from mover.data.tar_recover_second import make_share
 from mover.data.tar_recover_small import HEAD_BYTES, SmallHeads
+from mover.data.tar_remover import Remover
 from mover.data.tree_writer import TreeWriter, remove
 from mover.ring import Consumer
 from mover.workers.messages import Pairs
@@ -52,11 +54,13 @@ class TarRecoverer:
         tell: Callable[[bytes], None] | None = None,
         private_fd: int = -1,
         places: Places | None = None,
+        remover: Remover | None = None,
     ) -> None:
         """Make ready.
 
         Args:
             places: of the requests; None = the usual ones.
+            remover: removes what directories do not list; then there must be no second writer, which runs ahead.
             private_fd: the control socket, which a second writer must not keep; -1 = work alone.
             recursive: directories with contents.
             writes: things are made; else the stream is read as if they were.
@@ -67,6 +71,8 @@ class TarRecoverer:
         self._writer = writer
         self._report = report
         self.places = places or Places(requests, writer, report, recursive=recursive, makes=writes)
+        self.lists_contents = False  # the stream does, and nothing was made of it
+        self._remover = remover
         self._writes = writes
         self._tell = tell
         self._plan = Plan(requests)
@@ -268,8 +274,11 @@ class TarRecoverer:
                 self._reader.skip(member.blocks)
             return
         if stat.S_ISDIR(member.inode.mode) and not member.problem:
-            self._reader.skip(member.blocks)
+            listing = self._listing(member)
             for target in self.places.add_directory(wanted, member.inode, member.attributes, member.offset):
+                if listing is not None and self._remover is not None:
+                    is_first = len(self.places.targets) == 1 and not self._report.files
+                    self._remover.apply(target, listing, is_first=is_first)
                 if self._tell is not None:
                     self._tell(target.path())
                 for what in member.lost:
@@ -282,6 +291,15 @@ class TarRecoverer:
             self._further_name(member, parts, spots)
         else:
             self._object(member, parts, spots)
+
+    def _listing(self, member: Member) -> bytes | None:
+        """What a directory's member says of its contents; in GNU's own format that follows in the stream."""
+        listing, blocks = member.listing, member.blocks
+        if listing is None and self._remover is not None and 0 < member.stored <= LISTING_BYTES_MAX:
+            return self._reader.read(blocks)[: member.stored]
+        self._reader.skip(blocks)
+        self.lists_contents |= self._remover is None and (listing is not None or blocks > 0)
+        return listing
 
     def _parts(self, path: bytes, member: bytes) -> Parts | None:
         """The components of a path in the stream; None, and reported, for one that cannot be used."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from mover.data.backup_history import HistorySender
+from mover.data.beneath import components
 from mover.data.codes import HaltReason, LogType, RecoveryStatus
 from mover.data.environment import stream_bytes
 from mover.data.file_systems import FlushFailed
@@ -17,6 +18,7 @@ from mover.data.tar_format import BLOCK_BYTES
 from mover.data.tar_recover import TarRecoverer
 from mover.data.tar_recover_history import TarHistory
 from mover.data.tar_recover_members import MemberReader
+from mover.data.tar_remover import Remover
 from mover.data.tree_writer import DestinationLost, TreeWriter
 from mover.ring import DataPhase
 from mover.workers.messages import Pairs, StartRecover
@@ -36,6 +38,7 @@ class TarJob:
         self._report = report
         self._recoverer: TarRecoverer | None = None
         self._pieces: Pieces | None = None
+        self._remover: Remover | None = None
         self.reader = self._new_reader(source)
 
     def _new_reader(self, source: Source) -> MemberReader:
@@ -45,6 +48,11 @@ class TarJob:
     def stream_bytes(self) -> int:
         """Of the stream, read so far."""
         return self._pieces.received if self._pieces is not None else self.reader.offset
+
+    @property
+    def summary(self) -> str:
+        """For the last line of the recover."""
+        return self._remover.summary if self._remover is not None else ""
 
     def path_at_hand(self) -> bytes:
         """The path made last; b"" before the first."""
@@ -104,6 +112,10 @@ class TarJob:
     ) -> None:
         """From the stream's beginning to its end; raises as TarRecoverer does, with all told."""
         self.reader.length = stream_bytes(message.env)
+        everything = message.recursive and len(requests) == 1 and not components(requests[0].name.original)
+        remover = None
+        if options.removes and options.overwrites and options.writes and everything:
+            remover = self._remover = Remover(writer, self._report, requests[0])
         recoverer = TarRecoverer(
             self.reader,
             requests,
@@ -112,7 +124,8 @@ class TarJob:
             recursive=message.recursive,
             writes=options.writes,
             tell=self._tell if options.lists else None,
-            private_fd=fd,
+            private_fd=fd if remover is None else -1,
+            remover=remover,
         )
         self._recoverer = recoverer
         try:
@@ -123,6 +136,9 @@ class TarJob:
             self._finish(recoverer)
             raise
         self._finish(recoverer)
+        if recoverer.lists_contents and everything and options.writes:
+            text = "the stream lists what its directories held; nothing was removed, which takes EXTRACT=N"
+            self._report.say(LogType.WARNING, text)
 
     def _recover_directly(
         self, requests: list[Request], writer: TreeWriter, message: StartRecover, want: Callable[[int, int], None]

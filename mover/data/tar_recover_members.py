@@ -21,6 +21,7 @@ from mover.data.tar_format import (
     BLOCK_BYTES,
     BLOCK_DEVICE,
     CHARACTER_DEVICE,
+    COMMENT,
     CONTIGUOUS,
     DIRECTORY,
     DUMPDIR,
@@ -52,6 +53,7 @@ from mover.data.tar_format import (
     first_place,
 )
 from mover.data.tar_headers import Header, parse_header, pax_integer, pax_records, pax_time_ns, sum_is_good
+from mover.data.tar_listing import listing_mark
 from mover.data.tar_recover_attributes import Accounts, AttributeReader, mode_with_acl
 from mover.data.tar_recover_small import TIMES_BYTES
 from mover.data.tar_recover_sparse import (
@@ -451,6 +453,10 @@ class MemberReader(BlockReader):
             told(b"ctime", mtime_ns if header.ctime_ns is None else header.ctime_ns, pax_time_ns),
             device,
         )
+        listing = values.get(DUMPDIR)
+        if listing is not None and self.identity and values.get(COMMENT) != listing_mark(path, listing):
+            lost.append("the list of what was in it, which is damaged")
+            listing = None
         names = header.minor if self.identity and header.type in NAMED_TYPES and header.minor > 1 else 1
         first = first_place(header.major, header.minor) if self.identity and header.type == HARD_LINK else -1
         return Member(
@@ -466,7 +472,7 @@ class MemberReader(BlockReader):
             problem,
             names,
             first,
-            values.get(DUMPDIR),
+            listing,
         )
 
     def _content_of_link(self, stored: int) -> int:
