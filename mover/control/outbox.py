@@ -6,6 +6,7 @@ without a round of the scheduler. A post that a request causes goes out behind i
 nothing piles up here.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
@@ -40,7 +41,7 @@ class Outbox:
 
     Attributes:
         on_message: given the parts of each message as it goes out; None = nobody listens.
-        posted_at: when a post or a piece of file history went out last, by trio's clock.
+        posted_at: when a post or a piece of file history went out last, by trio's clock; minus infinity = never.
 
     Args:
         lost: called when the peer no longer takes what is sent; nothing is sent after that.
@@ -54,7 +55,7 @@ class Outbox:
         lost: Callable[[], None],
     ) -> None:
         self.on_message: Callable[[Sequence[bytes | memoryview]], None] | None = None
-        self.posted_at = trio.current_time()
+        self.posted_at = -math.inf
         self._stream = stream
         self._protocol = protocol
         self._log = log
