@@ -164,7 +164,7 @@ class SnapshotRun(DataRun):
 
 
 def _line(log_type: LogType, text: str) -> LogLine:
-    return LogLine(log_type, text.encode("utf-8", "surrogateescape"))
+    return LogLine(int(log_type), text.encode("utf-8", "surrogateescape"))
 
 
 def _outside(path: bytes, mounted: list[bytes]) -> str:

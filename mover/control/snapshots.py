@@ -282,7 +282,7 @@ class Snapshots:
         if ended.text:
             text = f"volume {lease.volume}: post: {ended.text}"
             log.error("post failed", volume=lease.volume, why=ended.text)
-            say(LogLine(LogType.ERROR, text.encode("utf-8", "backslashreplace")))
+            say(LogLine(int(LogType.ERROR), text.encode("utf-8", "backslashreplace")))
         lease = replace(lease, post=[])
         if lease.source is not None:
             try:
