@@ -189,7 +189,12 @@ class WorkerStatus(_Row, frozen=True, kw_only=True):
 
 
 class SessionStatus(_Row, frozen=True, kw_only=True):
-    """One NDMP connection: ONTAP's fields in ONTAP's order, then mover's own. "" and None = does not apply."""
+    """One NDMP connection: ONTAP's fields in ONTAP's order, then mover's own. "" and None = does not apply.
+
+    Attributes:
+        data_phase: of a running operation: SCAN, CHANGES, DIRECTORIES, FILES or FINISH.
+        data_entries: found by the scan of a backup so far.
+    """
 
     vserver: str = ""
     session_id: int
@@ -236,6 +241,8 @@ class SessionStatus(_Row, frozen=True, kw_only=True):
     elapsed_seconds: float = 0.0
     bottleneck: Bottleneck = "idle"
     ring_fill_percent: float = 0.0
+    data_phase: str = ""
+    data_entries: int = 0
     snapshot: str = ""
     workers: list[WorkerStatus] = field(default_factory=list)
 

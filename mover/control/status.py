@@ -15,13 +15,14 @@ from mover.control.sockets import ip_text
 from mover.control.volumes import show
 from mover.ndmp.enums import DataOperation, DataState, MoverMode, MoverState, TapeMode
 from mover.ndmp.messages import LocalAddress, TcpAddress
-from mover.ring import DataPhase
+from mover.ring import DataGauge, DataPhase
 
 if TYPE_CHECKING:
     from mover.control.connection import Connection
     from mover.control.workers import Worker
 
 HALF_FULL: Final = 0.5
+_RUNNING: Final = (DataState.ACTIVE, DataState.PAUSED)
 FIRST_LOOK_S: Final = 0.1
 _MODES: Final = {TapeMode.READ: "read", TapeMode.RDWR: "read-write", TapeMode.RAW: "raw"}
 
@@ -164,6 +165,8 @@ def session_status(connection: Connection, figures: dict[int, WorkerStatus]) -> 
         elapsed_seconds=round(connection.data.elapsed_s() or time.monotonic() - connection.started, 3),
         bottleneck=_bottleneck(connection),
         ring_fill_percent=round(100 * ring.fill_ratio, 1) if ring is not None else 0.0,
+        data_phase=connection.data.phase().name if machines.data.state in _RUNNING else "",
+        data_entries=connection.data.gauge(DataGauge.TOTAL_ENTRIES),
         snapshot=connection.data.snapshot,
         **common,
     )
