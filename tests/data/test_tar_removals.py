@@ -18,10 +18,10 @@ from mover.data.tar_format import FormatError
 from mover.data.tar_listing import Listing, Move, listing_mark, parse_listing
 from mover.dma.compare import compare_trees
 from mover.workers.messages import Pairs
+from tests.data.chain_peers import lay
 from tests.data.levels import Levels
 from tests.data.recover_runner import Outcome, name, recover, recover_here
 from tests.data.tar_writer import TarWriter
-from tests.data.test_tar_incremental import lay
 from tests.support import peers
 from tests.support.histories import History, Life, Round, Step, chain, histories
 
