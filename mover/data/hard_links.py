@@ -1,6 +1,6 @@
-"""Which entries of a plan are names of one inode: those that share an inode number and, looked at, are the same.
+"""Which entries of a plan are names of one inode, and which directories are there twice: by equal inode numbers.
 
-Only what shares its number is looked at with a stat, because a mount can show equal numbers for different files.
+Of files only those that share their number are looked at with a stat: a mount can show equal ones for different files.
 Source: dump.md section 10, performance.md "Memory per inode".
 """
 
@@ -11,7 +11,7 @@ from typing import Final
 
 from mover.data.dump_format import FIRST_INUMBER
 from mover.data.open_directories import OpenDirectories
-from mover.data.plan import Plan
+from mover.data.plan import Plan, identity
 
 _PART: Final = 1 << 17  # inodes examined at once, about: bounds the sets and dictionaries
 _SLICE: Final = 1 << 16  # entries between two looks whether to end
@@ -23,18 +23,40 @@ def find_links(plan: Plan, directories: OpenDirectories, check: Callable[[], Non
     Args:
         check: called now and then; may raise to end it.
     """
-    repeated: set[int] = set()
-    for members in _parts(plan.inodes, check):
-        repeated |= _twice(members)
-        if len(repeated) >= _PART:
-            _verify(plan, directories, repeated, check)
-            repeated = set()
-    if repeated:
+    for repeated in _repeated(plan.inodes, check):
         _verify(plan, directories, repeated, check)
 
 
+def find_repeated_directories(plan: Plan, check: Callable[[], None]) -> None:
+    """A directory that is mounted at two places is two directories, and neither is known again.
+
+    Args:
+        check: as above.
+    """
+    for repeated in _repeated(plan.directory_inodes, check):
+        seen: set[int] = set()
+        for ordinal in range(1, len(plan)):
+            if plan.directory_inodes[ordinal] in repeated:
+                name = identity(plan, ordinal)
+                if name in seen:
+                    plan.ambiguous.add(name)
+                seen.add(name)
+
+
+def _repeated(inodes: "array[int]", check: Callable[[], None]) -> Iterator[set[int]]:
+    """What is there more than once, 0 left out, some of it at a time."""
+    found: set[int] = set()
+    for members in _parts(inodes, check):
+        found |= _twice(members)
+        if len(found) >= _PART:
+            yield found
+            found = set()
+    if found:
+        yield found
+
+
 def _parts(inodes: "array[int]", check: Callable[[], None]) -> Iterator["array[int]"]:
-    """All inodes but 0 in parts, so that equal ones are in one part."""
+    """All of them in parts, so that equal ones are in one part."""
     count = len(inodes) // _PART | 1
     if count == 1:
         yield inodes

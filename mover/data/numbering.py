@@ -32,7 +32,7 @@ def select(plan: Plan, base: InodeTable, *, moved: bool = False) -> None:
     Raises:
         TableError: the table was cut off since it was opened.
     """
-    kinds = b"".join(plan.types)
+    kinds = bytes(plan.types.joined)
     numbers = _known_numbers(plan, base, kinds)
     changed, links = plan.changed, plan.links
     if moved:
@@ -69,7 +69,7 @@ def _take_contents(plan: Plan, numbers: "array[int]", kinds: bytes) -> None:
     for ordinal in range(1, len(plan)):
         if not numbers[plan.inumbers[ordinal] - FIRST_INUMBER]:
             start = plan.firsts[ordinal] - FIRST_INUMBER
-            end = start + len(plan.types[ordinal])
+            end = start + plan.types.length(ordinal)
             plan.changed[start:end] = kinds[start:end].translate(_NO_DIRECTORY)
 
 
@@ -105,7 +105,7 @@ def _on_the_way(plan: Plan) -> bytearray:
     found[0] = 1
     for ordinal in range(len(plan) - 1, 0, -1):
         start = plan.firsts[ordinal] - FIRST_INUMBER
-        if found[ordinal] or plan.changed.find(1, start, start + len(plan.types[ordinal])) >= 0:
+        if found[ordinal] or plan.changed.find(1, start, start + plan.types.length(ordinal)) >= 0:
             found[ordinal] = found[plan.parents[ordinal]] = 1
     return found
 
@@ -147,11 +147,11 @@ def _find_others(plan: Plan, numbers: "array[int]", kinds: bytes, keys: "array[i
 
 
 def _find_directories(plan: Plan, numbers: "array[int]", keys: "array[int]", codes: "array[int]", *, odd: int) -> None:
-    ordinals = [
-        ordinal
-        for ordinal in range(1, len(plan))
-        if plan.odd[ordinal] == odd and identity(plan, ordinal) not in plan.ambiguous
-    ]
+    ambiguous = plan.ambiguous
+    ordinals = array("I")
+    for ordinal in range(1, len(plan)):
+        if plan.odd[ordinal] == odd and not (ambiguous and identity(plan, ordinal) in ambiguous):
+            ordinals.append(ordinal)
     wanted = array("Q", map(plan.directory_inodes.__getitem__, ordinals))
     # They are the last rows of their table; were they not, it would only take longer.
     start = bisect_left(range(len(codes)), True, key=lambda row: codes[row] & TYPE_MASK == DT_DIRECTORY)
@@ -200,7 +200,7 @@ def key_by_path(plan: Plan) -> None:
 
 def rows(plan: Plan) -> Iterator[Block]:
     """What this backup's table says of everything that is known again by its inode number alone."""
-    kinds = b"".join(plan.types)
+    kinds = plan.types.joined
     unsound, links, ambiguous = plan.unsound, plan.links, plan.ambiguous
     for start in range(0, len(plan.inodes), _SLICE):
         inodes = plan.inodes[start : start + _SLICE]

@@ -1,8 +1,9 @@
 """The plan of a backup: every entry that the scan has found, numbered, and which of them are backed up.
 
 A directory's entries have consecutive keys in the order of the listing, directories come parents first; so a key is
-found by its directory and its place there, and an entry costs its name, a type byte and eight bytes of inode. In a full
-backup the key is the dump's inode number too; in an incremental one mover.data.numbering gives the inode numbers.
+found by its directory and its place there. An entry costs its name and ten bytes, a directory its name once more and
+120 bytes. In a full backup the key is the dump's inode number too; in an incremental one mover.data.numbering gives the
+inode numbers.
 
 Source: dump.md section 10.
 """
@@ -16,6 +17,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
+from mover.data.byte_strings import ByteStrings
 from mover.data.dump_format import FIRST_INUMBER, Inode
 from mover.data.links import Links
 from mover.data.xattr_blob import Attribute
@@ -102,8 +104,8 @@ class Plan:
         self.inumbers = array("I")
         self.parents = array("I")
         self.firsts = array("I")
-        self.names: list[bytes] = []
-        self.types: list[bytes] = []
+        self.names = ByteStrings()
+        self.types = ByteStrings("I")
         self.attributes: dict[int, list[Attribute]] = {}
         self.links = Links()
         self.absent: set[int] = set()
@@ -120,8 +122,8 @@ class Plan:
         self.closed: set[int] = set()
         self.excluded: dict[int, list[bytes]] = {}
         self.unsound: set[int] = set()
-        self._listings: list[bytes] = []  # names joined by NUL
-        self._metadata: list[bytes] = []
+        self._listings = ByteStrings()  # names joined by NUL
+        self._metadata = bytearray()  # of _METADATA
 
     def __len__(self) -> int:
         """Directories."""
@@ -142,7 +144,7 @@ class Plan:
         self.names.append(name)
         self.types.append(b"")
         self._listings.append(b"")
-        self._metadata.append(b"")
+        self._metadata += bytes(_METADATA.size)
         self.directory_inodes.append(0)
         self.own_inodes.append(0)
         self.odd.append(0)
@@ -151,8 +153,9 @@ class Plan:
 
     def drop_last(self) -> None:
         """Take back the directory added last: it is not there any more."""
-        for column in (self.parents, self.firsts, self.names, self.types, self._listings, self._metadata):
+        for column in (self.parents, self.firsts, self.names, self.types, self._listings):
             column.pop()
+        del self._metadata[-_METADATA.size :]
         for more in (self.directory_inodes, self.own_inodes, self.odd, self.directory_changed):
             more.pop()
         self.absent.add(self.inumbers.pop())
@@ -162,16 +165,18 @@ class Plan:
         m_s, m_ns = divmod(stat.st_mtime_ns, _BILLION)
         c_s, c_ns = divmod(stat.st_ctime_ns, _BILLION)
         owner = (stat.st_nlink & 0xFFFF_FFFF, stat.st_uid, stat.st_gid)
-        self._metadata[ordinal] = _METADATA.pack(stat.st_mode, *owner, stat.st_blocks, a_s, a_ns, m_s, m_ns, c_s, c_ns)
+        fields = (stat.st_mode, *owner, stat.st_blocks, a_s, a_ns, m_s, m_ns, c_s, c_ns)
+        _METADATA.pack_into(self._metadata, ordinal * _METADATA.size, *fields)
 
-    def set_listing(self, ordinal: int, names: Sequence[str], types: bytes) -> None:
-        self._listings[ordinal] = os.fsencode("\0".join(names))
-        self.types[ordinal] = types
+    def set_listing(self, names: Sequence[str], types: bytes | bytearray) -> None:
+        """What is in the directory added last."""
+        self._listings.put_last(os.fsencode("\0".join(names)))
+        self.types.put_last(types)
         self.next_inumber += len(types)
 
     def entry_names(self, ordinal: int) -> list[bytes]:
         """Base names of a directory's entries, in the order of their numbers."""
-        return self._listings[ordinal].split(b"\0") if self.types[ordinal] else []
+        return self._listings[ordinal].split(b"\0") if self.types.length(ordinal) else []
 
     def numbered_entries(self, ordinal: int) -> list[tuple[int, int, bytes]]:
         """A directory's entries with number and type; another name of an earlier inode has the number of that."""
@@ -243,7 +248,9 @@ class Plan:
 
     def inode(self, ordinal: int, size: int) -> Inode:
         """A directory's inode; ``size`` is that of its data in the stream."""
-        mode, nlink, uid, gid, blocks, a_s, a_ns, m_s, m_ns, c_s, c_ns = _METADATA.unpack(self._metadata[ordinal])
+        mode, nlink, uid, gid, blocks, a_s, a_ns, m_s, m_ns, c_s, c_ns = _METADATA.unpack_from(
+            self._metadata, ordinal * _METADATA.size
+        )
         times = (a_s * _BILLION + a_ns, m_s * _BILLION + m_ns, c_s * _BILLION + c_ns)
         return Inode(mode, nlink, uid, gid, size, *times, 0, 0, blocks)
 

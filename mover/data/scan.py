@@ -18,10 +18,10 @@ from mover.data.backup_report import BackupReport
 from mover.data.changes import find_changes
 from mover.data.dump_format import DT_DIRECTORY, DT_FILE, DT_SYMLINK, FIRST_INUMBER, ROOT_INUMBER
 from mover.data.exclusion import Exclusion, Tags
-from mover.data.hard_links import find_links
+from mover.data.hard_links import find_links, find_repeated_directories
 from mover.data.mounts import Crossing, FileSystemType, Mounts
 from mover.data.open_directories import OpenDirectories
-from mover.data.plan import Plan, identity, inode_of
+from mover.data.plan import Plan, inode_of
 from mover.data.report import reason
 from mover.data.subtrees import Way
 from mover.data.xattr_blob import Attribute
@@ -125,7 +125,7 @@ class Scanner:
                 plan.unsound.add(key)
         check = functools.partial(self._check, plan.next_inumber)
         find_links(plan, walk, check)
-        self._find_repeated_directories()
+        find_repeated_directories(plan, check)
         if self._since_ns is not None:
             self._report.enter(DataPhase.CHANGES)
             plan.changed = find_changes(
@@ -227,7 +227,7 @@ class Scanner:
         if self._crosses and (mask := self._mounts.mask(ordinal)):
             start = first - FIRST_INUMBER
             inodes[start:] = array("Q", [inode ^ mask if inode else 0 for inode in inodes[start:]])
-        self.plan.set_listing(ordinal, names, bytes(types))
+        self.plan.set_listing(names, types)
         return children
 
     def _wanted(
@@ -276,13 +276,3 @@ class Scanner:
             kept_types.append(kind)
             plan.inodes.append(inode)
         return kept_names, kept_types, kept_children
-
-    def _find_repeated_directories(self) -> None:
-        """A directory that is mounted at two places is two directories, and neither is known again."""
-        plan = self.plan
-        seen: set[int] = set()
-        for ordinal in range(1, len(plan)):
-            name = identity(plan, ordinal)
-            if name in seen:
-                plan.ambiguous.add(name)
-            seen.add(name)

@@ -31,7 +31,7 @@ def plan_of(*entries: tuple[int, int, bool]) -> Plan:
     """A plan of one directory with entries (inode, type, changed); directories are empty."""
     plan = Plan()
     plan.add(2, 0, b".")
-    plan.set_listing(0, [f"entry-{at}" for at in range(len(entries))], bytes(kind for _, kind, _ in entries))
+    plan.set_listing([f"entry-{at}" for at in range(len(entries))], bytes(kind for _, kind, _ in entries))
     for at, (inode, kind, changed) in enumerate(entries):
         plan.inodes.append(0 if kind == DT_DIRECTORY else inode)
         plan.changed.append(changed)

@@ -4,12 +4,12 @@ import errno
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from mover.data import open_directories
+from mover.data import open_directories, scan
 from mover.data.backup_files import FilePhase
-from mover.data.scan import Scanner
 from tests.data.chain_peers import restore
 from tests.data.chain_runner import Destination
 from tests.data.dump_reader import parse
@@ -39,15 +39,15 @@ def exchange(tree: Path) -> None:
 
 
 def before(
-    monkeypatch: pytest.MonkeyPatch, owner: type[Scanner | FilePhase], method: str, change: Callable[[], None]
+    monkeypatch: pytest.MonkeyPatch, owner: type[FilePhase] | ModuleType, function: str, change: Callable[[], None]
 ) -> None:
-    original = getattr(owner, method)
+    original = getattr(owner, function)
 
-    def changed(self: object) -> object:
+    def changed(*arguments: object) -> object:
         change()
-        return original(self)
+        return original(*arguments)
 
-    monkeypatch.setattr(owner, method, changed)
+    monkeypatch.setattr(owner, function, changed)
 
 
 def contents(tree: Path) -> dict[str, bytes]:
@@ -103,7 +103,7 @@ def test_directories_that_change_places_before_their_files_times_are_looked_at(
     full = levels.backup(0)
     (tree / "one" / "file").write_bytes(b"changed")
     with monkeypatch.context() as patched:
-        before(patched, Scanner, "_find_repeated_directories", lambda: exchange(tree))
+        before(patched, scan, "find_repeated_directories", lambda: exchange(tree))
         first = levels.backup(1)
     check_chain(tree, tmp_path, [full.stream, first.stream, levels.backup(2).stream])
 
