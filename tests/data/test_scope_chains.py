@@ -10,7 +10,6 @@ import pytest
 
 from tests.data.backup_runner import backup_here, request
 from tests.data.chain_peers import restore
-from tests.data.chain_peers import restore
 from tests.data.chain_runner import Destination
 from tests.data.dump_reader import parse
 from tests.data.levels import Levels
