@@ -29,7 +29,7 @@ CHECKOUT: Final = Path(__file__).resolve().parent.parent
 DOCS: Final = CHECKOUT / "docs"
 FINDS: Final = CHECKOUT / "tests" / "corpus" / "histories"
 KINDS: Final = [HOST, *MAKERS]
-WEIGHTS: Final = {"dump": 6, "restore": 2, "plain": 1, "tar": 1}
+WEIGHTS: Final = {"dump": 5, "restore": 2, "plain": 1, "tar": 1, "tar-recover": 1}
 """Way -> how many pieces of ten."""
 PIECE: Final = 100
 

@@ -20,6 +20,7 @@ from tests.data.chain_peers import RestoreChain, TarChain
 from tests.data.chain_runner import Destination
 from tests.data.dump_reader import parse
 from tests.data.levels import Levels
+from tests.data.recover_runner import name, recover_here
 from tests.support.histories import History, Life, chain, histories
 from tests.support.mounts import Ground
 
@@ -55,6 +56,25 @@ class OurChain:
     def differences(self, tree: bytes) -> list[Difference]:
         """What is not as in the tree."""
         return compare_trees(tree, self._destination.path, exempt=tiny_hole).differences
+
+
+class OurTarChain:
+    """A directory that our own recover lays levels of type tar into, and removes what they do not list."""
+
+    def __init__(self, directory: Path) -> None:
+        """Args: directory: an empty one."""
+        self._volume = directory
+
+    def lay(self, stream: bytes) -> None:
+        """One level."""
+        names = [name(self._volume, below=b"recovered")]
+        outcome = recover_here(stream, names, butype="tar", env=[(b"EXTRACT", b"N")])
+        assert (outcome.finished.reason, outcome.finished.errors) == (1, 0), (outcome.finished.text, outcome.text())
+        assert outcome.status == {b"": 0}
+
+    def differences(self, tree: bytes) -> list[Difference]:
+        """What is not as in the tree."""
+        return compare_trees(tree, self._volume / "recovered", exempt=tiny_hole).differences
 
 
 def tiny_hole(path: bytes, status: os.stat_result, what: str) -> bool:
@@ -106,6 +126,7 @@ WAYS = {
     "restore": Way("our dump, Debian's restore -r", our_dumps, RestoreChain, ("restore",)),
     "plain": Way("a dumper that does not go by times, our recover", plain_dumps, OurChain),
     "tar": Way("our tar, GNU tar -xG", our_tars, TarChain, ("tar",)),
+    "tar-recover": Way("our tar, our recover", our_tars, OurTarChain),
 }
 
 

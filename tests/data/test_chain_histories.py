@@ -18,13 +18,14 @@ EXAMPLES = int(os.environ.get("MOVER_HISTORIES", "500"))
 SEED = int(os.environ.get("MOVER_HISTORIES_SEED", "1"))
 # Way, file system, how many of a hundred.
 SHARES = [
-    ("dump", HOST, 20),
+    ("dump", HOST, 12),
     ("dump", "ext4", 26),
     ("dump", "xfs", 10),
     ("dump", "btrfs", 10),
     ("restore", "ext4", 14),
     ("plain", HOST, 10),
     ("tar", HOST, 10),
+    ("tar-recover", HOST, 8),
 ]
 # One of each error that was found, and what is known to be hard.
 FINDS = Path(__file__).resolve().parents[1] / "corpus" / "histories"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from mover.data import file_systems, tar_remover
@@ -18,15 +18,13 @@ from mover.data.tar_format import FormatError
 from mover.data.tar_listing import Listing, Move, listing_mark, parse_listing
 from mover.dma.compare import compare_trees
 from mover.workers.messages import Pairs
-from tests.data.chain_peers import lay
+from tests.data.chain_peers import TarChain
 from tests.data.levels import Levels
 from tests.data.recover_runner import Outcome, name, recover, recover_here
 from tests.data.tar_writer import TarWriter
 from tests.support import peers
-from tests.support.histories import History, Life, Round, Step, chain, histories
+from tests.support.histories import History, Life, chain, histories
 
-EXAMPLES = int(os.environ.get("MOVER_HISTORIES", "12"))
-"""How many histories the property tests live through."""
 REMOVES: Pairs = [(b"EXTRACT", b"N")]
 SUCCESSFUL = 1
 WARNING = 3
@@ -264,33 +262,7 @@ def test_moves_in_the_midst_of_a_stream_are_refused(tmp_path: Path) -> None:
     assert (tmp_path / "again/a/file").read_bytes() == b"content"
 
 
-# --- chains of any history -------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
-@given(history=histories())
-@example(history=[Round(0, [Step("create", 0, 0, 4), Step("mkdir", 0, 1, 0)]), Round(1, [Step("swap", 0, 1, 0)])])
-def test_any_chain_makes_the_tree(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
-    with tempfile.TemporaryDirectory() as directory, monkeypatch.context() as patched:
-        scratch = Path(directory)
-        (scratch / "state").mkdir()
-        life = Life(directory)
-        levels = Levels(life.tree, scratch / "state", patched, "tar")
-        streams: list[bytes] = []
-        for number, each in enumerate(history):
-            life.live(each.steps)
-            streams.append(levels.backup(each.level).stream)
-            volume = scratch / f"chain-{number}"
-            volume.mkdir()
-            for place in chain(history, number):
-                take_well(streams[place], volume)
-            assert differences(life.tree, volume / "again") == []
+# --- chains of GNU tar, of any history ------------------------------------------------------------------------------
 
 
 def listed_incremental(tree: bytes, snapshot: Path, form: str) -> bytes:
@@ -335,17 +307,19 @@ def test_a_chain_of_gnu_tar(tmp_path: Path, form: str) -> None:
     for stream in streams:
         outcome = take_well(stream, tmp_path)
     # tar says again in the third stream that b and c change places, and makes something else of it than the tree.
-    lay(streams, tmp_path / "theirs")
-    assert paths(tmp_path / "again") == paths(tmp_path / "theirs") == paths(tree)
+    theirs = TarChain(tmp_path)
+    for stream in streams:
+        theirs.lay(stream)
+    assert paths(tmp_path / "again") == paths(theirs.path) == paths(tree)
     for path in ("x/file", "b/file", "c/file"):
-        assert (tmp_path / "again" / path).read_bytes() == (tmp_path / "theirs" / path).read_bytes()
+        assert (tmp_path / "again" / path).read_bytes() == (theirs.path / path).read_bytes()
     assert b"removed" in outcome.text()
 
 
 @pytest.mark.slow
 @pytest.mark.peer("tar")
 @settings(
-    max_examples=EXAMPLES,
+    max_examples=12,
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=list(HealthCheck),
@@ -375,8 +349,11 @@ def test_any_chain_of_gnu_tar_is_laid_as_tar_does(history: History) -> None:
 
 def made_by_tar(streams: Sequence[bytes], place: Path, life: Life) -> bool:
     """Whether tar itself makes the tree of its streams: not all of them tell all."""
+    place.mkdir()
+    theirs = TarChain(place)
     try:
-        lay(streams, place)
+        for stream in streams:
+            theirs.lay(stream)
     except AssertionError:
         return False
-    return differences(life.tree, place) == []
+    return theirs.differences(life.tree) == []
