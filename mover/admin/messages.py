@@ -14,6 +14,8 @@ from msgspec import Meta, Struct, field
 REQUEST_BYTES_MAX: Final = 64 * 1024  # one line with its newline
 REPLY_BYTES_MAX: Final = 16 * 1024 * 1024  # holds the cartridges of a full library of 65,000 slots
 
+Operation = Literal["backup", "recover", "recover-filehist"]
+JobState = Literal["running", "successful", "failed", "aborted", "interrupted"]
 Bottleneck = Literal["scan", "read", "ring-full", "ring-empty", "tape", "network", "file-history", "idle"]
 
 
@@ -53,6 +55,12 @@ class Kill(_Message, frozen=True):
     """End one connection and its jobs. Reply: Done when it is gone, or Failed."""
 
     session_id: int
+
+
+class Jobs(_Message, frozen=True):
+    """The jobs, without sizes and causes of errors, or the one with this number. Reply: JobsReply; Failed for none."""
+
+    number: int | None = None
 
 
 class TapeShow(_Message, frozen=True):
@@ -149,6 +157,7 @@ class DumpDatesImport(_Message, frozen=True):
 
 Request = (
     Version
+    | Jobs
     | DumpDatesList
     | DumpDatesDelete
     | DumpDatesExport
@@ -341,10 +350,87 @@ class VersionReply(_Message, frozen=True):
     ndmp_versions: list[int]
 
 
+class ErrorCause(_Row, frozen=True, kw_only=True):
+    """Errors of one cause.
+
+    Attributes:
+        cause: the symbol of an error number (EACCES), or changed, stream, other.
+        paths: of the first ten.
+    """
+
+    cause: str
+    count: int
+    paths: list[str] = field(default_factory=list)
+
+
+class SizeClass(_Row, frozen=True, kw_only=True):
+    """Regular files of so many bytes, both ends included."""
+
+    from_bytes: int
+    to_bytes: int
+    files: int
+
+
+class JobStatus(_Row, frozen=True, kw_only=True):
+    """One backup or recover, running or over.
+
+    Attributes:
+        number: of the job; never given again.
+        level: of a backup; None = a recover.
+        state: interrupted = the server ended before it did.
+        halt_reason: as NOTIFY_DATA_HALTED told it; "" = not told.
+        text: why it ended so.
+        started, ended: seconds since 1970; ended None = running, or not known.
+        phase: scan, directories, files or finish: where it is, or was at its end.
+        entries: kind -> how many are in the stream, or were recovered; "unknown" = their kind was not looked at.
+        file_bytes: of the content of regular files.
+        sizes: of regular files.
+        left_out: reason -> objects, or attributes of objects, that were left out without an error.
+        history_wait_seconds: waited for the DMA to take file history.
+        ring_full_seconds: the data ring's producer waited: in a backup for tape or network, in a recover for the disk.
+        ring_empty_seconds: its consumer waited, for the other of the two.
+        whole: the worker's last word is in it; else what it had published before.
+    """
+
+    number: int
+    session_id: int
+    operation: Operation
+    backup_type: str
+    path: str
+    level: int | None = None
+    client_addr: str = ""
+    state: JobState = "running"
+    halt_reason: str = ""
+    text: str = ""
+    started: float
+    ended: float | None = None
+    elapsed_seconds: float = 0.0
+    phase: str = ""
+    entries: dict[str, int] = field(default_factory=dict)
+    file_bytes: int = 0
+    stream_bytes: int = 0
+    history_entries: int = 0
+    sizes: list[SizeClass] = field(default_factory=list)
+    errors: int = 0
+    error_causes: list[ErrorCause] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+    phase_seconds: dict[str, float] = field(default_factory=dict)
+    history_wait_seconds: float = 0.0
+    ring_full_seconds: float = 0.0
+    ring_empty_seconds: float = 0.0
+    whole: bool = False
+
+
 class StatusReply(_Message, frozen=True):
     """The connections, by session id."""
 
     sessions: list[SessionStatus]
+
+
+class JobsReply(_Message, frozen=True):
+    """The jobs, the oldest first."""
+
+    jobs: list[JobStatus]
 
 
 class TapeShowReply(_Message, frozen=True):
@@ -397,7 +483,17 @@ class Failed(_Message, frozen=True):
     text: str
 
 
-Reply = VersionReply | DumpDatesReply | StatusReply | TapeShowReply | LibraryShowReply | LogReply | Done | Failed
+Reply = (
+    VersionReply
+    | DumpDatesReply
+    | JobsReply
+    | StatusReply
+    | TapeShowReply
+    | LibraryShowReply
+    | LogReply
+    | Done
+    | Failed
+)
 
 SESSION_FIELDS: Final = SessionStatus.__struct_encode_fields__
 

@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "status": "mover.cli.status:status",
     "probe": "mover.cli.status:probe",
     "kill": "mover.cli.status:kill",
+    "jobs": "mover.cli.job_summaries:jobs",
     "log": "mover.cli.protocol_log:log",
     "tape": "mover.cli.tape:tape",
     "library": "mover.cli.library:library",

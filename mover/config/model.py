@@ -55,6 +55,8 @@ class Node(_Table, frozen=True, kw_only=True):
         metrics: "" = off. Nothing serves metrics in this version, so that is the default and the only value.
         volumes: volume name -> directory.
         grace_s: how long jobs may go on after SIGTERM.
+        backup_log_enable: an entry in the backup log for what happens to each job.
+        backup_log_size, backup_log_old: bytes from which on a new file is begun, and how many old ones are kept.
         debug_enable: a protocol log of every connection from its first byte, of what debug_filter lets through.
     """
 
@@ -66,6 +68,9 @@ class Node(_Table, frozen=True, kw_only=True):
     volumes: Volumes = field(default_factory=dict)
     authtype: list[AuthType] = field(default_factory=lambda: ["challenge"])
     grace_s: Seconds = 30
+    backup_log_enable: bool = True
+    backup_log_size: Size = 16 * MIB
+    backup_log_old: Annotated[int, Meta(ge=0, le=99)] = 5
     debug_enable: bool = False
     debug_filter: DebugFilter = "all"
 

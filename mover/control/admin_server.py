@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import Final, Literal, assert_never
 
+import msgspec
 import structlog
 import trio
 
@@ -90,6 +91,8 @@ class AdminServer:
                     return a.VersionReply(mover.__version__, self._node.config.node.name, os.getpid(), list(VERSIONS))
                 case a.Status():
                     return await self._status(request)
+                case a.Jobs():
+                    return await self._jobs(request)
                 case a.Kill():
                     return await self._kill(request)
                 case a.LogStart():
@@ -150,6 +153,14 @@ class AdminServer:
             self._figures.read, [worker for each in connections for worker in each.workers()]
         )
         return a.StatusReply([session_status(each, figures) for each in connections])
+
+    async def _jobs(self, request: a.Jobs) -> a.Reply:
+        book = self._node.jobs
+        running = {number: status() for number, status in book.running.items()}
+        jobs = await trio.to_thread.run_sync(book.jobs, running, request.number)
+        if request.number is not None:
+            return a.JobsReply(jobs) if jobs else a.Failed("not-found", f"there is no record of a job {request.number}")
+        return a.JobsReply([msgspec.structs.replace(job, sizes=[], error_causes=[]) for job in jobs])
 
     async def _kill(self, request: a.Kill) -> a.Reply:
         connection = self._node.connections.get(request.session_id)

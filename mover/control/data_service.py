@@ -18,6 +18,7 @@ from mover.control.data_connection import DataConnection, Delivery, PeerEnd, Rel
 from mover.control.data_run import DataRun, Keep, Start, begin_run
 from mover.control.environment import merge
 from mover.control.estimate import Figures, Rate, backup_bytes_remain, recover_bytes_remain, stream_length
+from mover.control.job_summary import RunningJob, begin_job, summary_lines
 from mover.control.job_watch import JobWatch, Look
 from mover.control.local import tell_other_end
 from mover.control.outbox import log_post
@@ -37,17 +38,19 @@ from mover.ndmp.messages import (
     DataGetStateReply,
     LocalAddress,
     LogFilePost,
+    LogMessagePost,
     NotifyDataHaltedPost,
     NotifyDataReadPost,
     TcpAddress,
 )
 from mover.ndmp.states import DataInput
-from mover.ring import DataGauge, DataPhase, RingStatistics, Verdict
+from mover.ring import DataGauge, DataPhase, RingControl, RingStatistics, Verdict
 from mover.workers.messages import (
     DataFinished,
     FileRecovered,
     LogLine,
     Pairs,
+    PhaseEntered,
     WantData,
 )
 
@@ -72,6 +75,7 @@ class DataService:
         env: of the operation, as GET_ENV tells it.
         path: what is backed up or recovered, for status.
         result: the worker's last word; None before.
+        job: the operation as operators know it, while it runs.
         report_names: LOG_FILE is sent; not where the recover list was empty, since each entry gets one post.
     """
 
@@ -86,6 +90,7 @@ class DataService:
         self.read_offset = 0
         self.read_length = 0
         self.result: DataFinished | None = None
+        self.job: RunningJob | None = None
         self.report_names = True
         self.started = 0.0
         self.ended_after_s: float | None = None
@@ -95,6 +100,7 @@ class DataService:
         self._processed = 0
         self._rate = Rate(0.0)
         self._stream_bytes = 0  # of the stream that a recover reads from its beginning; 0 = not known
+        self._accepted: tuple[Start, RingControl] | None = None  # by the worker, of the operation that began last
 
     @property
     def worker(self) -> Worker | None:
@@ -230,7 +236,7 @@ class DataService:
             run.drop_history()
             await run.give_back(orderly=False)
             raise Refusal(ErrorCode.ILLEGAL_STATE_ERR)
-        self._run = run
+        self._run, self._accepted = run, (run.message, end.ring.control)
         self.machine.operation = operation
         self.butype, self.env, self.path = message.butype, env, path
         self.result, self._processed = None, 0
@@ -242,7 +248,10 @@ class DataService:
     def work(self) -> None:
         """The machine is ACTIVE: listen to the worker and pass its history on."""
         assert self._run is not None
+        assert self._accepted is not None
         nursery = self._connection.nursery
+        if self.job is None:
+            self.job = begin_job(self._connection, *self._accepted)
         if self._run.worker is None:
             nursery.start_soon(self._work_when_ready, self._run)
             return
@@ -261,9 +270,13 @@ class DataService:
                 await self._break(DataInput.FAILED, str(refusal))
             return
         if run is self._run and run.worker is not None:  # else it was ended meanwhile
+            if self.job is not None and run.snapshot:
+                self.job.snapshot(run.snapshot, time.time())
             DataService.work(self)
 
     async def _say(self, line: LogLine) -> None:
+        if self.job is not None:
+            self.job.line(line)
         await self._connection.outbox.log_line(line)
 
     def _look(self, run: DataRun) -> Look | None:
@@ -305,6 +318,9 @@ class DataService:
                 match event:
                     case LogLine():
                         await self._say(event)
+                    case PhaseEntered():
+                        if self.job is not None:
+                            self.job.enter(event.phase)
                     case FileRecovered():
                         await self._report(event)
                     case WantData():
@@ -424,10 +440,22 @@ class DataService:
             bytes=self._processed,
             text=text,
         )
+        summary = self._end_job(reason, text)
         await self._let_go(orderly=successful, text=text)
         why = [log_post(LogType.ERROR, f"data: {text}")] if text and not successful else []
         # In one go: a STOP that comes right now is answered behind both.
-        await self._connection.outbox.post(*why, NotifyDataHaltedPost(reason, text.encode()))
+        await self._connection.outbox.post(*summary, *why, NotifyDataHaltedPost(reason, text.encode()))
+
+    def _end_job(self, reason: DataHaltReason | None, text: str) -> list[LogMessagePost]:
+        """Note how the operation ended, if one ran; what the DMA is told of it. None: nobody is told."""
+        job, self.job = self.job, None
+        if job is None:
+            return []
+        ended = job.end(reason, text, self.result)
+        if reason is not None:
+            sync = partial(trio.to_thread.run_sync, self._connection.node.jobs.log.sync, abandon_on_cancel=True)
+            self._connection.nursery.start_soon(sync)
+        return [log_post(LogType.NORMAL, line) for line in summary_lines(ended)]
 
     async def _let_go(self, *, orderly: bool, text: str) -> None:
         """Give worker, history ring and data connection back; a local mover learns how it ended."""
@@ -514,6 +542,7 @@ class DataService:
 
     async def release(self) -> None:
         """Let everything go and tell nobody: the connection ends, or a START was refused half way."""
+        self._end_job(None, "")
         end, self.connection_end = self.connection_end, None
         run, self._run = self._run, None
         if run is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mover.config import Config
 from mover.control import dump_dates
 from mover.control.drives import Devices
+from mover.control.job_book import JobBook
 from mover.control.recover_tables import DIRECTORY, RecoverTables
 from mover.control.scsi_bus import ScsiBus
 from mover.control.snapshots import Snapshots
@@ -27,12 +28,14 @@ class Node:
         volumes: of the configuration.
         snapshots: of backups; None = a node that makes none, for tests.
         connections: the NDMP connections by session id.
+        jobs: what was backed up and recovered lately.
         stopping: no new connections.
     """
 
     def __init__(
         self, config: Config, supervisor: Supervisor, devices: Devices, snapshots: Snapshots | None = None
     ) -> None:
+        self.jobs = JobBook(config.node)
         self.configure(config)
         self.supervisor = supervisor
         self.devices = devices
@@ -49,6 +52,7 @@ class Node:
         """
         self.volumes = Volumes(config.node.volumes)
         self.config = config
+        self.jobs.configure(config.node)
 
     @cached_property
     def recover_tables(self) -> RecoverTables:

@@ -115,6 +115,7 @@ async def _serve(config: Config, path: str | None) -> int:
             supervisor = await stack.enter_async_context(open_supervisor(config.limits.spares))
             snapshots = await stack.enter_async_context(open_snapshots(config))
             node = Node(config, supervisor, devices, snapshots)
+            await trio.to_thread.run_sync(node.jobs.open)
             async with trio.open_nursery() as nursery:
                 admin = AdminServer(node)
                 nursery.start_soon(admin.serve, admin_socket)

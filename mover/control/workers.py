@@ -35,6 +35,7 @@ from mover.workers.messages import (
     LogLine,
     MoverHalted,
     MoverPaused,
+    PhaseEntered,
     RelayFinished,
     Reply,
     ToWorker,
@@ -50,6 +51,7 @@ KILLED_S: Final = 5.0  # after SIGKILL: past it the process sits in a system cal
 _CHUNK: Final = 65_536
 _EVENTS: Final = (
     LogLine,
+    PhaseEntered,
     MoverPaused,
     MoverHalted,
     WantData,

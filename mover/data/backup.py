@@ -26,6 +26,7 @@ from mover.data.numbering import NUMBERS_HIGH, key_by_path, odd_rows, rows, sele
 from mover.data.report import counted, reason
 from mover.data.scan import Plan, Scanner
 from mover.data.subtrees import check_subtrees
+from mover.data.tally import EXCLUDED
 from mover.data.tar_backup import TarBackup
 from mover.ring import DataGauge, DataPhase, Kind, Producer, RingClosed, RingFds
 from mover.workers.channel import Channel, ChannelBroken
@@ -34,7 +35,6 @@ from mover.workers.messages import BackupDate, CheckBackup, Done, Refused, Start
 _NOTE_S: Final = 1.0  # between two words of where the scan is
 
 _NO_SUBVOLUME_INODE: Final = 2  # of the empty directory that a snapshot of Btrfs has in the place of a subvolume
-SUBVOLUMES_NAMED: Final = 10
 
 TYPES: Final[dict[str, type[BackupWriter]]] = {"dump": DumpBackup, "tar": TarBackup}
 """Backup type -> what writes its stream."""
@@ -147,7 +147,6 @@ class _Backup:
         self._private_fd = channel.fileno()
         self._table = table
         self._table_kept = False
-        self._without_subvolumes = _is_btrfs(message)
         self._hidden = message.snapshot.hidden if message.snapshot is not None else b""
         place = message.snapshot.of if message.snapshot is not None else message.root
         self._tree = tree_digest(message.butype, place, options.name)
@@ -256,8 +255,8 @@ class _Backup:
         )
         try:
             plan = scanner.run()
-            if self._without_subvolumes:
-                self._say_subvolumes(plan)
+            if excluded := sum(map(len, plan.excluded.values())):
+                report.tally.left_out[EXCLUDED] += excluded
             if self._writer.names_paths:
                 key_by_path(plan)
             if self._base is not None:
@@ -270,15 +269,6 @@ class _Backup:
             scanner.open_directories.close()
         self._keep_table(plan)
         self._finish()
-
-    def _say_subvolumes(self, plan: Plan) -> None:
-        """A snapshot of Btrfs has an empty directory in the place of each subvolume below it."""
-        found = [ordinal for ordinal in range(1, len(plan)) if plan.own_inodes[ordinal] == _NO_SUBVOLUME_INODE]
-        if found:
-            named = ", ".join(os.fsdecode(plan.path(ordinal)) for ordinal in found[:SUBVOLUMES_NAMED])
-            more = f" and {len(found) - SUBVOLUMES_NAMED} more" if len(found) > SUBVOLUMES_NAMED else ""
-            text = f"subvolumes are not in the snapshot and backed up as empty directories: {named}{more}"
-            self._report.say(LogType.WARNING, text)
 
     def _keep_table(self, plan: Plan) -> None:
         """Write down what later backups are based on; without it this one is as good as ever."""

@@ -66,6 +66,7 @@ class FilePhase:
         self._names_links = objects.names_links or (history is not None and history.by_path)
         self._written: dict[int, Written] = {}
         self._read_by_another_name: set[int] = set()
+        self._lost: set[int] = set()  # inodes that have further names, perhaps, and are not in the stream
         self._replaced_ordinals: set[int] = set()
 
     def run(self) -> None:
@@ -148,7 +149,9 @@ class FilePhase:
 
         slot, position, slot_start = stream.slot, stream.position, stream.slot_start
         slot_end = len(slot)
-        files = content = atime = mtime = ctime = 0
+        atime = mtime = ctime = 0
+        sizes: list[int] = []  # of the files that were packed here
+        count = sizes.append
         fd = -1
         try:
             for name, kind, inumber in zip(names, types, inumbers, strict=True):
@@ -190,8 +193,7 @@ class FilePhase:
                             close(fd)
                             fd = -1
                             position = end
-                            files += 1
-                            content += size
+                            count(size)
                             if node_entry is not None:
                                 tell(
                                     node_entry(inumber, _REGULAR, mtime, atime, ctime, uid, gid, mode, size, 1, offset)
@@ -236,8 +238,7 @@ class FilePhase:
             if fd >= 0:
                 close(fd)
             stream.position = position
-            report.files += files
-            report.file_bytes += content
+            report.add_files(sizes)
 
     def _ready_batch(self, run: Run, directory: int, ready: Ready) -> None:
         """As _batch, of entries of which the second reader has read some."""
@@ -286,8 +287,7 @@ class FilePhase:
                     path = prefix + names[index]
                     tell(file_entry(path, inumber, _REGULAR, mtime, atime, ctime, uid, gid, mode, size, 1, offset))
         finally:
-            report.files += len(sizes)
-            report.file_bytes += sum(sizes)
+            report.add_files(sizes)
         stream.position = position
         if done < len(names):
             self._batch(_part(run, done, len(names)), directory)
@@ -337,7 +337,7 @@ class FilePhase:
         try:
             stat = os.fstat(fd)
         except OSError as error:
-            self._leave_out(path(), inumber, reason(error))
+            self._leave_out(path(), inumber, reason(error), error)
             return
         if stat.st_mode >> 12 != DT_FILE:
             self._leave_out(path(), inumber, "it is not the regular file any more that it was at the scan")
@@ -351,7 +351,7 @@ class FilePhase:
         self._objects.regular(fd, inumber, path, inode, attributes)
         if stream.read_error is not None:
             text = f"could not be read: {stream.missing_bytes} bytes are zeros: {reason(stream.read_error)}"
-            report.error(path(), text)
+            report.error(path(), text, stream.read_error)
         elif stream.missing_bytes:
             self._shrank(ordinal, name, stream.missing_bytes)
         else:
@@ -416,7 +416,7 @@ class FilePhase:
 
     def _done(self, ordinal: int, name: bytes, inumber: int, inode: Inode, offset: int) -> None:
         """Count an inode that is in the stream, and tell of it."""
-        self._report.files += 1
+        self._report.add_entry(inode.mode, inode.size)
         history = self._history
         if history is not None:
             path = self._prefix(ordinal) + name if history.by_path else b""
@@ -427,6 +427,8 @@ class FilePhase:
     def _other_name(self, ordinal: int, name: bytes, inumber: int) -> None:
         """A further name of an inode that is in the stream already, or could not be read under any name."""
         first = self._written.get(inumber)
+        if first is not None if self._objects.names_links else inumber not in self._lost:
+            self._report.tally.links()
         if first is None:
             return
         self._objects.link(self._plan.path(ordinal, name), first)
@@ -487,10 +489,12 @@ class FilePhase:
                 finally:
                     os.close(fd)
             return
-        self._leave_out(path, inumber, reason(error))
+        self._leave_out(path, inumber, reason(error), error)
 
-    def _leave_out(self, path: bytes, inumber: int, why: str) -> None:
-        self._report.error(path, f"left out: {why}")
+    def _leave_out(self, path: bytes, inumber: int, why: str, error: OSError | None = None) -> None:
+        self._report.error(path, f"left out: {why}", error)
+        if self._plan.links:
+            self._lost.add(inumber)
         self._objects.leave_out(inumber)
         self._plan.unsound.add(inumber)
 

@@ -51,10 +51,10 @@ class AttributeReader:
                     attributes.append((os.fsencode(name), os.getxattr(target, name, follow_symlinks=follow)))
                 except OSError as error:
                     if error.errno != errno.ENODATA:  # removed between the two calls
-                        self._report.error(path(), f"attribute {name!r} left out: {reason(error)}")
+                        self._report.error(path(), f"attribute {name!r} left out: {reason(error)}", error)
         except OSError as error:
             if error.errno not in _NOT_SUPPORTED:
-                self._report.error(path(), f"extended attributes left out: {reason(error)}")
+                self._report.error(path(), f"extended attributes left out: {reason(error)}", error)
         return attributes
 
 

@@ -242,7 +242,7 @@ class ObjectMaker:
                     self._fail(entry, "a part of it is lost in the stream: what has its name stays")
                 return False
             self._writer.place(directory, current.made, current.name)
-            self._report.files += 1
+            self._report.add_entry(current.inode.mode, current.inode.size)
             if current.damaged:
                 self._report.error(current.path(), "a part of it is lost in the stream", current.target.request)
         except OSError as error:
@@ -284,9 +284,10 @@ class ObjectMaker:
             if current.inode.nlink == 1 or os.fstat(source).st_dev != os.fstat(directory).st_dev:
                 if not self._copy(current, other, source):
                     return
+                self._report.add_entry(current.inode.mode, current.inode.size)
             else:
                 self._writer.link(source, current.name, directory, other.name)
-            self._report.files += 1
+                self._report.add_links()
             if current.damaged:
                 other.target.request.fail(current.target.request.status)
         except KeptExisting:

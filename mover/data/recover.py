@@ -30,6 +30,7 @@ from mover.data.recover_report import NOT_IN_BACKUP, RecoverReport, Request
 from mover.data.recover_stream import ALL_ONES, RecordReader
 from mover.data.report import counted, reason
 from mover.data.stream_blocks import StreamBroken, StreamRefused
+from mover.data.tally import STREAM
 from mover.data.tar_recover_job import TarJob
 from mover.data.tree_writer import DestinationLost, TreeWriter
 from mover.ring import Consumer, DataGauge, DataPhase, Producer, RingClosed, RingFds
@@ -357,7 +358,7 @@ class _Job:
         report = self._report
         if end is None:
             for entry in entries:
-                report.errors += 1
+                report.count_error(STREAM)
                 plan.targets[plan.places[entry]].request.fail(RecoveryStatus.IO_ERROR)
             report.log(LogType.ERROR, f"not reached: {counted(len(entries), 'entry', 'entries')}".encode())
             return

@@ -94,7 +94,10 @@ class DryRecoverer:
         if at > first:
             self._at, self._inumber = first, header.inumber
             self._left = header.inode.size if stat.S_ISREG(header.inode.mode) else 0
-            self._report.files += at - first
+            copies = 1 if header.inode.nlink > 1 else at - first  # of an inode with one name each place gets its own
+            for _ in range(copies):
+                self._report.add_entry(header.inode.mode, header.inode.size)
+            self._report.add_links(at - first - copies)
 
     def _lost(self, what: str) -> None:
         if self._at >= 0:

@@ -215,10 +215,10 @@ class FileRecoverer:
     def _settle(self, slot: memoryview, left: list[Left], made: mmap) -> None:
         """Count what the second writer has made of a slot, and make the rest."""
         report, reader = self._report, self._reader
+        sizes: list[int] = []
         for at, entry, size in left:
             if made[entry]:
-                report.files += 1
-                report.file_bytes += size
+                sizes.append(size)
                 continue
             with slot[at : at + RECORD_BYTES + -(-size // RECORD_BYTES) * RECORD_BYTES] as records:
                 before = reader.revisit(records)
@@ -230,6 +230,7 @@ class FileRecoverer:
                         self._objects.finish(current)
                 finally:
                     reader.resume(before)
+        report.add_files(sizes)
 
     # --- the fast path -------------------------------------------------------------------------------------
 
@@ -244,6 +245,7 @@ class FileRecoverer:
         size = words[10] | words[11] << 32
         inode = Inode(words[8] & 0xFFFF, words[8] >> 16, words[36], words[37], size, *times)
         self._report.files -= 1  # counted again when it is finished
+        self._report.tally.take_back(size)
         return self._objects.adopt(words[5], inode, at, fd)
 
     def _run_little_endian(self) -> None:
@@ -258,7 +260,8 @@ class FileRecoverer:
         tail, tail_sum, present, plain, marked = b"", 0, 0, False, False
         fd, fd_marked = -1, False  # the file made last; its attributes may follow
         fd_words: tuple[int, ...] = ()
-        made = made_bytes = 0
+        made: list[int] = []  # sizes of the files made here
+        count = made.append
         shared = self._shared
         left: list[Left] = shared.left if shared is not None else []
         view_at = reader.view_at
@@ -266,9 +269,7 @@ class FileRecoverer:
             while True:
                 if pos == end:
                     reader.pos = pos
-                    report.files += made
-                    report.file_bytes += made_bytes
-                    made = made_bytes = 0
+                    report.add_files(made)
                     self._last = cursor - 1
                     reader.more()
                     place = -1  # what was left to the second writer and made late has opened other directories
@@ -353,8 +354,7 @@ class FileRecoverer:
                                         done[cursor] = 1
                                         self.remaining -= 1
                                         cursor += 1
-                                        made += 1
-                                        made_bytes += size
+                                        count(size)
                                         fd_words, fd_marked = words, marked
                                         pos = after
                                         continue
@@ -382,14 +382,13 @@ class FileRecoverer:
                         continue
                 elif fd >= 0:
                     if good and not plain and words[5] == fd_words[5]:
+                        report.add_files(made)
                         self._current = self._adopt(cursor - 1, fd_words, fd_marked, fd)
                     else:
                         close(fd)
                     fd = -1
                 reader.pos = pos
-                report.files += made
-                report.file_bytes += made_bytes
-                made = made_bytes = 0
+                report.add_files(made)
                 self._cursor = cursor
                 if not self.step():
                     return
@@ -402,5 +401,4 @@ class FileRecoverer:
         finally:
             if fd >= 0:
                 close(fd)
-            report.files += made
-            report.file_bytes += made_bytes
+            report.add_files(made)

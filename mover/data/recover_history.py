@@ -82,7 +82,10 @@ class HistoryRecoverer:
                 while inumbers[cursor] == header.inumber:
                     path = plan.targets[plan.places[cursor]].path(plan.names[cursor])
                     elements.append(self._sender.object_entry(path, header.inumber, header.inode, offset))
-                    self._report.files += 1
+                    if elements[1:]:
+                        self._report.add_links()
+                    else:
+                        self._report.add_entry(header.inode.mode, header.inode.size)
                     cursor += 1
                 # One node, and one path for each of its names.
                 if elements:

@@ -6,6 +6,8 @@ from typing import Final
 
 from mover.data.codes import LogType, RecoveryStatus
 from mover.data.report import Report, counted, reason
+from mover.data.tally import KEPT, STREAM, cause_of
+from mover.data.tally import NOT_IN_BACKUP as LEFT_OUT_BY_BACKUP
 from mover.workers.channel import Channel
 from mover.workers.messages import FileRecovered, RecoverName
 
@@ -67,25 +69,32 @@ class RecoverReport(Report):
 
     def error(self, path: bytes, why: Exception | str, request: Request | None = None) -> None:
         """An object could not be recovered, or not whole: log it, count it, fail its entry of the list."""
-        self.errors += 1
-        text = why if isinstance(why, str) else reason(why)
-        self.log(LogType.ERROR, path + b": " + text.encode("utf-8", "surrogateescape"))
+        text, cause = (why, STREAM) if isinstance(why, str) else (reason(why), cause_of(why))
+        self.count_error(cause, path)
+        self.log(LogType.ERROR, path + b": " + text.encode("utf-8", "surrogateescape"), cause, len(path))
         if request is not None:
             request.fail(RecoveryStatus.IO_ERROR if isinstance(why, str) else status_of(why))
 
+    def count_error(self, cause: str, path: bytes = b"", count: int = 1) -> None:
+        """Count what is told elsewhere."""
+        self.errors += count
+        self.tally.fail(cause, path, count)
+
     def damage(self, text: str) -> None:
         """A part of the stream cannot be read."""
-        self.errors += 1
-        self.log(LogType.ERROR, text.encode("utf-8", "surrogateescape"))
+        self.count_error(STREAM)
+        self.log(LogType.ERROR, text.encode("utf-8", "surrogateescape"), STREAM)
 
     def not_in_backup(self, path: bytes) -> None:
         """An object that the backup could not read, and says so."""
         self.absent += 1
+        self.tally.left_out[LEFT_OUT_BY_BACKUP] += 1
         self.log(LogType.WARNING, path + b": " + NOT_IN_BACKUP.encode())
 
     def kept_existing(self, path: bytes, request: Request, *, named: bool) -> None:
         """What was there stays, as was asked for: no error, but what the list names itself is not recovered then."""
         self.kept += 1
+        self.tally.left_out[KEPT] += 1
         self.log(LogType.NORMAL, path + b": it exists and was kept")
         if named:
             request.fail(RecoveryStatus.PATH_EXISTS)
@@ -94,6 +103,7 @@ class RecoverReport(Report):
         """What this user or this file system does not allow: named once a kind, counted always, no error."""
         count = self._left_out.get(what, 0)
         self._left_out[what] = count + 1
+        self.tally.left_out[what] += 1
         if not count:
             line = f": {what} left out: {reason(why)}; further ones are only counted"
             self.log(LogType.WARNING, path() + line.encode())

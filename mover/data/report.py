@@ -4,9 +4,10 @@ import errno
 from typing import Final
 
 from mover.data.codes import HaltReason, LogType
+from mover.data.tally import Tally
 from mover.ring import DataGauge, DataPhase
 from mover.workers.channel import Channel
-from mover.workers.messages import BackupDate, DataFinished, LogLine, Pairs
+from mover.workers.messages import BackupDate, DataFinished, LogLine, Pairs, PhaseEntered
 
 LOG_LINES_MAX: Final = 1_000  # beyond them objects are only counted: a broken disk must not become a million posts
 
@@ -30,6 +31,7 @@ class Report:
         directories, files: done; files are all that is not a directory.
         errors: objects left out or not whole, and damaged parts of a stream.
         file_bytes: of file content.
+        tally: the same by kind, size and cause.
     """
 
     def __init__(self, channel: Channel, gauges: memoryview) -> None:
@@ -38,14 +40,35 @@ class Report:
         self.files = 0
         self.errors = 0
         self.file_bytes = 0
+        self.tally = Tally(gauges)
         self._channel = channel
         self._gauges = gauges
         self._lines = 0
         self._not_logged = 0
 
     def enter(self, phase: DataPhase) -> None:
-        """Publish where the operation is."""
+        """Publish where the operation is, and tell of it."""
         self._gauges[DataGauge.PHASE] = phase
+        self.tally.enter(phase)
+        self._channel.send(PhaseEntered(phase))
+
+    def add_files(self, sizes: list[int]) -> None:
+        """Count regular files, by the bytes of their content, and empty the list."""
+        if sizes:
+            self.files += len(sizes)
+            self.file_bytes += sum(sizes)
+            self.tally.regulars(sizes)
+            sizes.clear()
+
+    def add_links(self, count: int = 1) -> None:
+        """Count further names, which are files of a recover."""
+        self.files += count
+        self.tally.links(count)
+
+    def add_entry(self, mode: int, size: int) -> None:
+        """Count one object that is no directory; its content is counted as it is read or written."""
+        self.files += 1
+        self.tally.entry(mode, size)
 
     def publish(self) -> None:
         """Put the counters into the gauges."""
@@ -55,13 +78,18 @@ class Report:
         gauges[DataGauge.ERRORS] = self.errors
         gauges[DataGauge.FILE_BYTES] = self.file_bytes
 
-    def log(self, log_type: LogType, text: bytes) -> None:
-        """One line about a single object, as long as there were not too many."""
+    def log(self, log_type: LogType, text: bytes, cause: str = "", path_bytes: int = 0) -> None:
+        """One line about a single object, as long as there were not too many.
+
+        Args:
+            cause: of an error that is counted.
+            path_bytes: with so many the text begins.
+        """
         if self._lines >= LOG_LINES_MAX:
             self._not_logged += 1
             return
         self._lines += 1
-        self._channel.send(LogLine(log_type, text))
+        self._channel.send(LogLine(log_type, text, cause, path_bytes))
 
     def say(self, log_type: LogType, text: str) -> None:
         """A line about the operation as a whole; these are never too many."""
@@ -93,6 +121,7 @@ class Report:
             date: of a backup whose inode table is kept.
         """
         self.publish()
+        self.tally.enter(DataPhase.IDLE)
         self._channel.send(
             DataFinished(
                 reason=halt,
@@ -106,5 +135,7 @@ class Report:
                 env=env or [],
                 table_kept=table_kept,
                 date=date,
+                causes=self.tally.causes(),
+                left_out=dict(self.tally.left_out),
             )
         )

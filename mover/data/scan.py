@@ -24,6 +24,7 @@ from mover.data.open_directories import OpenDirectories
 from mover.data.plan import Plan, inode_of
 from mover.data.report import reason
 from mover.data.subtrees import Way
+from mover.data.tally import OTHER_FILE_SYSTEM
 from mover.data.xattr_blob import Attribute
 from mover.ring import DataPhase
 
@@ -159,11 +160,11 @@ class Scanner:
         except OSError as gone:
             walk.forget(ordinal)
             plan.drop_last()
-            self._report.error(path, f"left out: {reason(gone)}")
+            self._report.error(path, f"left out: {reason(gone)}", gone)
         else:
             plan.set_metadata(ordinal, stat)
             what = "backed up as an empty directory" if self._since_ns is None else "what is in it is left out"
-            self._report.error(path, f"{what}: {reason(error)}")
+            self._report.error(path, f"{what}: {reason(error)}", error)
 
     def _goes_into(self, ordinal: int, mounted: FileSystemType) -> bool:
         """Whether what is mounted on a directory is backed up; either way the log says so."""
@@ -173,6 +174,7 @@ class Scanner:
             return True
         text = f"is on another file system ({mounted.name}, {mounted.kind.value}): backed up as an empty directory"
         self._report.warning(path, text)
+        self._report.tally.left_out[OTHER_FILE_SYSTEM] += 1
         return False
 
     def _list(self, ordinal: int, fd: int) -> list[_Pending]:
@@ -218,7 +220,7 @@ class Scanner:
                         self._check(first + len(names))
         except OSError as error:
             del inodes[first - FIRST_INUMBER + len(names) :], types[len(names) :]
-            self._report.error(self.plan.path(ordinal), f"listed only in part: {reason(error)}")
+            self._report.error(self.plan.path(ordinal), f"listed only in part: {reason(error)}", error)
             children = [child for child in children if child[2] < first + len(names)]
         if self._ways or self._tags:
             wanted = self._wanted(ordinal, fd, names, types, children)

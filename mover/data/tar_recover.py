@@ -16,6 +16,7 @@ from typing import Final
 
 from mover.data.beneath import components
 from mover.data.codes import LogType, RecoveryStatus
+from mover.data.dump_format import Inode
 from mover.data.dump_identity import DUMP_ID
 from mover.data.object_maker import FILE_FLAGS, ObjectMaker, Unfinished
 from mover.data.recover_plan import Plan
@@ -153,7 +154,8 @@ class TarRecoverer:
         open_file, write, set_times, close = os.open, os.write, os.utime, os.close
         uid, gid = self._writer.attributes.uid, self._writer.attributes.gid
         prefix, place, directory, key, view_at = b"", None, -1, 0, reader.view_at
-        files = file_bytes = 0
+        sizes: list[int] = []  # of the files made here
+        count = sizes.append
         pending, serial, share = self._pending, self._serial, SHARE if shared is not None else 0
         while end - pos >= HEAD_BYTES and (size := size_of(view, pos, extended)) >= 0:
             body = pos + HEAD_BYTES
@@ -208,14 +210,13 @@ class TarRecoverer:
                     remove(directory, name)
                     break
                 made.add(file_key)
-                files += 1
-                file_bytes += size
+                count(size)
             pos = after
         reader.pos = pos
         self._serial = serial
-        report.files += files
-        report.file_bytes += file_bytes
-        if files and place is not None:
+        any_made = bool(sizes)
+        report.add_files(sizes)
+        if any_made and place is not None:
             self._last = Spot(place, name)
 
     def _start_second_writer(self) -> None:
@@ -244,14 +245,14 @@ class TarRecoverer:
     def _settle(self, slot: memoryview, left: list[Left], marks: mmap) -> None:
         """Count what the second writer has made of a slot, and make the rest."""
         report, reader, made, mask = self._report, self._reader, self._made, len(marks) - 1
+        sizes: list[int] = []
         for at, serial, size in left:
             key = self._left.pop(serial)
             self._pending.discard(key)
             if marks[serial & mask]:
                 marks[serial & mask] = 0
                 made.add(key)
-                report.files += 1
-                report.file_bytes += size
+                sizes.append(size)
                 continue
             with slot[at : at + HEAD_BYTES + (size + BLOCK_BYTES - 1 & -BLOCK_BYTES)] as blocks:
                 before = reader.revisit(blocks)
@@ -261,6 +262,7 @@ class TarRecoverer:
                         self._take(member)
                 finally:
                     reader.resume(before)
+        report.add_files(sizes)
 
     # --- one member ----------------------------------------------------------------------------------------
 
@@ -339,7 +341,7 @@ class TarRecoverer:
         if problem:
             self._fail(spots, problem)
         elif not self._writes:
-            self._count(spots, parts)
+            self._count(spots, parts, member.inode)
         elif spots:
             plan = self._plan
             plan.targets = [spot.target for spot in spots]
@@ -367,9 +369,13 @@ class TarRecoverer:
             for spot in good:
                 self._tell(spot.target.path(spot.name))
 
-    def _count(self, spots: list[Spot], parts: Parts) -> None:
-        """What would have been made."""
-        self._report.files += len(spots)
+    def _count(self, spots: list[Spot], parts: Parts, inode: Inode | None) -> None:
+        """What would have been made; without an inode it is a further name."""
+        for _ in spots:
+            if inode is None:
+                self._report.add_links()
+            else:
+                self._report.add_entry(inode.mode, inode.size)
         self._made.update(key_of(spot, parts) for spot in spots)
         if self._tell is not None:
             for spot in spots:
@@ -424,7 +430,7 @@ class TarRecoverer:
         for spot in spots if first != parts else ():
             source = next((each for each in sources if each.target.request is spot.target.request), sources[0])
             if not self._writes:
-                self._count([spot], parts)
+                self._count([spot], parts, None)
             elif self._link(source, spot):
                 self._made.add(key_of(spot, parts))
 
@@ -452,7 +458,7 @@ class TarRecoverer:
             report.error(spot.target.path(spot.name), error, spot.target.request)
             writer.check_volume(spot.target)
             return False
-        report.files += 1
+        report.add_links()
         self._last = spot
         if self._tell is not None:
             self._tell(spot.target.path(spot.name))

@@ -90,7 +90,10 @@ class TarHistory:
             report.directories += 1
             node = self._directory(parts)
         else:
-            report.files += 1
+            if member.kind == KIND_HARD_LINK:
+                report.add_links()
+            else:
+                report.add_entry(member.inode.mode, member.inode.size)
             self._last += 1
             node = self._last
         inode, offset, further = member.inode, member.offset, False

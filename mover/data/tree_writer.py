@@ -17,6 +17,7 @@ from mover.data.beneath import components, make_beneath, open_beneath, open_dire
 from mover.data.file_systems import FileSystems
 from mover.data.recover_plan import Target
 from mover.data.recover_report import RecoverReport
+from mover.data.tally import PARENT
 from mover.data.xattr_blob import ACL_ACCESS, ACL_DEFAULT
 from mover.workers.messages import Place
 
@@ -166,7 +167,7 @@ class TreeWriter:
                 elif target.parent.failed:
                     # Reported where it began; here it only counts.
                     target.failed = True
-                    self._report.errors += 1
+                    self._report.count_error(PARENT, target.path())
                     continue
                 else:
                     self._make_in(target, self.descriptor(target.parent), target.name)

@@ -12,10 +12,10 @@ offset                size     type    field
 32                    8        u64     verdict: see :class:`Verdict`; written by control only
 256                   256      u64[]   producer's words: see :class:`ProducerWord`
 512                   256      u64[]   consumer's words: see :class:`ConsumerWord`
-768                   256      u64[]   producer's gauges (:class:`DataGauge`, :class:`TapeGauge`, ...)
-1024                  256      u64[]   consumer's gauges
 1536                  512      bytes   producer's note: u16 length, then the path being read
 2048                  512      bytes   consumer's note
+2560                  768      u64[]   producer's gauges (:class:`DataGauge`, :class:`TapeGauge`, ...)
+3328                  768      u64[]   consumer's gauges
 4096                  16 each  u32[4]  queue: slot, length, kind, 0; one entry a slot
 after the queue       4 each   u32     free queue: numbers of the slots given back
 page aligned          -        bytes   slots
@@ -46,9 +46,9 @@ W_DATA_OFFSET: Final = 3
 W_VERDICT: Final = 4
 W_PRODUCER: Final = 32
 W_CONSUMER: Final = 64
-W_PRODUCER_GAUGES: Final = 96
-W_CONSUMER_GAUGES: Final = 128
-GAUGES: Final = 32
+W_PRODUCER_GAUGES: Final = 320
+W_CONSUMER_GAUGES: Final = 416
+GAUGES: Final = 96
 
 
 class Verdict(IntEnum):
@@ -107,6 +107,10 @@ class DataGauge(IntEnum):
     HISTORY_WAIT_NS = 9
     SCAN_NS = 10  # time spent scanning
     LOOKED_AT = 11  # entries of the scan that were looked at for changes
+    PHASE_SINCE_NS = 12  # CLOCK_MONOTONIC of the beginning of the phase under way, 0 = none
+    PHASE_NS = 13  # the first of 6: time spent in each DataPhase, but for the one under way
+    KINDS = 19  # the first of 13: entries by DT_ number (bits 12 to 15 of a mode); 0 = further names
+    SIZES = 32  # the first of 64: regular files of less than 2^n bytes, and not of less than half of that
 
 
 class DataPhase(IntEnum):

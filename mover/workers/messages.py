@@ -462,10 +462,29 @@ class SnapshotsFound(Message, frozen=True):
 
 
 class LogLine(Message, frozen=True):
-    """One line for the DMA (LOG_MESSAGE) and the log; log_type: NORMAL 0, DEBUG 1, ERROR 2, WARNING 3."""
+    """One line for the DMA (LOG_MESSAGE) and the log; log_type: NORMAL 0, DEBUG 1, ERROR 2, WARNING 3.
+
+    cause: of a line that tells of a counted error, as in Cause; else "". path_bytes: with so many the text begins.
+    """
 
     log_type: int
     text: bytes
+    cause: str = ""
+    path_bytes: int = 0
+
+
+class PhaseEntered(Message, frozen=True):
+    """The data operation has come to this DataPhase."""
+
+    phase: int
+
+
+class Cause(Struct, frozen=True, gc=False):
+    """Errors of one cause: the symbol of an error number, or a word; ``paths`` are the first of them."""
+
+    name: str
+    count: int
+    paths: list[bytes]
 
 
 class MoverPaused(Message, frozen=True):
@@ -506,7 +525,8 @@ class DataFinished(Message, frozen=True):
     """The data operation ended: DataHaltReason, a line saying why, and figures.
 
     stream_bytes: of the stream made or read. env: pairs that GET_ENV adds or replaces. table_kept: the file that
-    control gave for the new table holds a whole one. date: of a backup whose inode table is kept.
+    control gave for the new table holds a whole one. date: of a backup whose inode table is kept. causes: the errors.
+    left_out: reason -> what was left out for it without an error. The counts by kind and size are gauges of the ring.
     """
 
     reason: int
@@ -520,6 +540,8 @@ class DataFinished(Message, frozen=True):
     env: Pairs
     table_kept: bool = False
     date: BackupDate | None = None
+    causes: list[Cause] = []
+    left_out: dict[str, int] = {}
 
 
 class ConnectionLost(Message, frozen=True):
@@ -554,6 +576,7 @@ FromWorker = (
     | SnapshotMade
     | SnapshotsFound
     | LogLine
+    | PhaseEntered
     | MoverPaused
     | MoverHalted
     | WantData
@@ -562,7 +585,17 @@ FromWorker = (
     | ConnectionLost
     | RelayFinished
 )
-Event = LogLine | MoverPaused | MoverHalted | WantData | FileRecovered | DataFinished | ConnectionLost | RelayFinished
+Event = (
+    LogLine
+    | PhaseEntered
+    | MoverPaused
+    | MoverHalted
+    | WantData
+    | FileRecovered
+    | DataFinished
+    | ConnectionLost
+    | RelayFinished
+)
 Reply = (
     Done
     | Refused

@@ -28,6 +28,7 @@ ASKING = {
     "status": [],
     "probe": [],
     "kill": ["--session-id", "1"],
+    "jobs": [],
     "log start": ["--session-id", "1", "--advanced"],
     "log stop": ["--session-id", "1", "--advanced"],
     "tape show": [],

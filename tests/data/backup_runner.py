@@ -12,6 +12,7 @@ from typing import NamedTuple, cast
 
 from mover.data import backup
 from mover.ring import Consumer, DataGauge, Kind, RingClosed, RingControl, Verdict
+from mover.ring.layout import GAUGES
 from mover.workers.channel import Channel, Unpacker, pack, rights
 from mover.workers.messages import (
     BackupDate,
@@ -39,6 +40,7 @@ class Outcome(NamedTuple):
     end: int | None  # Kind of the in-band end
     posts: list[tuple[int, bytes]]
     gauges: dict[DataGauge, int]
+    all_gauges: list[int]
 
     @property
     def finished(self) -> DataFinished:
@@ -99,6 +101,7 @@ class _Rings:
             self.readers[0].join(DEADLINE_S)
             assert self.readers[0].end == (Kind.END if messages[-1].reason == 1 else Kind.FAILED)
         gauges = {gauge: self.data.gauge("producer", gauge) for gauge in DataGauge}
+        everything = [self.data.gauge("producer", index) for index in range(GAUGES)]
         if self.history is not None:
             statistics = self.history.statistics()
             while statistics.entries_in != statistics.entries_out:  # the reader is on its way
@@ -113,7 +116,7 @@ class _Rings:
             ring.close()
         stream = b"".join(entry for _, entry in self.readers[0].entries)
         posts = self.readers[1].entries if self.history is not None else []
-        return Outcome(messages, stream, self.readers[0].end, posts, gauges)
+        return Outcome(messages, stream, self.readers[0].end, posts, gauges, everything)
 
 
 class _Channel:

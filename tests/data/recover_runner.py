@@ -11,6 +11,7 @@ from typing import NamedTuple
 from mover.data.recover import start
 from mover.data.tree_writer import DESCRIPTORS_MAX
 from mover.ring import Consumer, Kind, Producer, RingClosed, RingControl, Verdict
+from mover.ring.layout import GAUGES
 from mover.workers.channel import Channel, Unpacker, pack, rights
 from mover.workers.messages import (
     DataFinished,
@@ -19,6 +20,7 @@ from mover.workers.messages import (
     HistoryPlan,
     LogLine,
     Pairs,
+    PhaseEntered,
     Place,
     RecoverName,
     Refused,
@@ -55,6 +57,7 @@ class Outcome(NamedTuple):
     wanted: list[WantData]
     stderr: bytes
     posts: list[tuple[int, bytes]]  # of the history ring
+    gauges: Sequence[int] = ()  # of the worker, at its end
 
     def text(self) -> bytes:
         return b"\n".join(line for _, line in self.lines)
@@ -218,6 +221,8 @@ def recover(
                     wanted.append(message)
                 case DataFinished() as message:
                     finished = message
+                case PhaseEntered():
+                    continue
                 case other:
                     raise AssertionError(other)
     finally:
@@ -238,7 +243,11 @@ def recover(
         ring.close()
         if history is not None:
             history.close()
-    return Outcome(finished, status, lines, wanted, stderr, posts)
+    return Outcome(finished, status, lines, wanted, stderr, posts, _gauges(ring))
+
+
+def _gauges(ring: RingControl) -> list[int]:
+    return [ring.gauge("consumer", index) for index in range(GAUGES)]
 
 
 class _Here(Channel):
@@ -293,6 +302,7 @@ def recover_here(
         [message for message in messages if isinstance(message, WantData)],
         b"",
         [],
+        _gauges(ring),
     )
 
 
