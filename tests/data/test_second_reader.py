@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Never
 
 import psutil
 import pytest
@@ -20,7 +20,7 @@ from mover.data.scan import Scanner
 from mover.data.second_reader import Ready, SecondReader
 from mover.ring import DataGauge, Kind, RingControl, Verdict
 from mover.workers.messages import BackupDate, Done, FromWorker, HistoryPlan
-from tests.data.backup_runner import DEADLINE_S, Outcome, backup_here, backup_in_worker, request, worker
+from tests.data.backup_runner import DEADLINE_S, Outcome, Worker, backup_here, backup_in_worker, request, worker
 from tests.support.trees import make_small_files
 
 FILES = 1_000
@@ -501,6 +501,12 @@ def wait_until(happened: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def listen(data_worker: Worker) -> Never:
+    """What a worker has said before, to the end of its socket."""
+    while True:
+        data_worker.receive()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two processors")
 def test_one_leaves_with_its_worker(many: Path) -> None:
@@ -515,8 +521,7 @@ def test_one_leaves_with_its_worker(many: Path) -> None:
             (second,) = process.children()
             data_worker.process.kill()
             with pytest.raises(AssertionError, match="the worker is gone"):
-                while True:
-                    data_worker.receive()  # what it had said before
+                listen(data_worker)
             wait_until(lambda: not second.is_running() or second.status() == psutil.STATUS_ZOMBIE)
     finally:
         ring.close()
