@@ -16,27 +16,38 @@ _TAR = (
 )  # fmt: skip
 
 
-def restore(stream: bytes, place: Path, temporary: Path) -> None:
-    """Apply one level to ``place``; a complaint is an error."""
+def restore(stream: bytes, place: Path, temporary: Path, *, moving: bytes | None = None) -> None:
+    """Apply one level to ``place``; a complaint is an error.
+
+    Args:
+        moving: the beginning of paths that it may complain of: what was gone before the backup read it.
+    """
     command = [str(peers.require("restore")), "-r", "-f", "-", "-T", str(temporary)]
     done = subprocess.run(command, input=stream, cwd=place, capture_output=True, timeout=DEADLINE_S, check=False)
     complaints = [line for line in done.stderr.splitlines() if b"/dev/tty" not in line]
+    if moving is not None:
+        complaints = [line for line in complaints if moving not in line]
     assert (done.returncode, complaints) == (0, [])
 
 
 class RestoreChain:
-    """A directory that `restore -r` lays levels of type dump into."""
+    """A directory that `restore -r` lays levels of type dump into.
+
+    Attributes:
+        moving: as in :func:`restore`.
+    """
 
     def __init__(self, directory: Path) -> None:
         """Args: directory: an empty one."""
         self.path = directory / "restored"
+        self.moving: bytes | None = None
         self._temporary = directory / "temporary"
         self.path.mkdir()
         self._temporary.mkdir()
 
     def lay(self, stream: bytes) -> None:
         """One level."""
-        restore(stream, self.path, self._temporary)
+        restore(stream, self.path, self._temporary, moving=self.moving)
 
     def differences(self, tree: bytes) -> list[Difference]:
         """What is not as in the tree, and is not restore's own doing."""
