@@ -25,7 +25,7 @@ from mover.data.stream_blocks import StreamRefused
 from mover.data.tar_format import BLOCK_BYTES, EXTENDED, FormatError
 from mover.data.tar_headers import parse_header
 from mover.data.tar_recover import OWN_NAME, TarRecoverer, wrong_stream
-from mover.data.tar_recover_members import KIND_DIRECTORY, Member, MemberReader
+from mover.data.tar_recover_members import KIND_DIRECTORY, KIND_HARD_LINK, Member, MemberReader
 from mover.data.tar_recover_places import Parts, Places, Spot, Wanted, key_of
 from mover.data.tree_writer import TreeWriter
 from mover.workers.messages import Pairs
@@ -209,8 +209,10 @@ class TarDirect(TarRecoverer):
         except ValueError as error:
             raise _NotThere(f"at fh_info {member.offset} lies {error}") from error
         path = b"/".join(parts)
-        fitting = [number for number in group if member.names > 1 or self._paths[number] == path]
-        others = [number for number in group if number not in fitting]
+        fitting: list[int] = []
+        others: list[int] = []
+        for number in group:
+            (fitting if member.names > 1 or self._paths[number] == path else others).append(number)
         if others:
             self._not_there(others, f"at fh_info {member.offset} lies {os.fsdecode(path[:255])!r}")
         if not fitting:
@@ -220,7 +222,7 @@ class TarDirect(TarRecoverer):
             self._directory(member, parts, fitting)
             return
         spots = self.places.of([Wanted(number, []) for number in fitting])
-        if member.kind:
+        if member.kind != KIND_HARD_LINK:
             # Different names become links of one; see ObjectMaker.
             self._object(member._replace(inode=member.inode._replace(nlink=member.names)), parts, spots)
         else:
@@ -278,20 +280,17 @@ class TarDirect(TarRecoverer):
 
     def _make_links(self) -> None:
         for place in sorted(self._links):
-            links = self._links[place]
             made = self._firsts.get(place)
-            far: list[_Link] = []
-            for link in links:
-                near = [spot for spot in link.spots if made is not None and self._can_link(made, spot)]
-                for spot in near:
-                    assert made is not None
-                    self._link(made, spot)
-                rest = [spot for spot in link.spots if spot not in near]
-                if rest:
-                    far.append(_Link(link.first, link.parts, rest))
-            self._links[place] = far
-            if far:
-                self._make_far(place, far)
+            far: dict[int, list[_Link]] = {}  # by entry of the list: each has an object of its own
+            for link in self._links[place]:
+                for spot in link.spots:
+                    if made is not None and self._can_link(made, spot):
+                        self._link(made, spot)
+                    else:
+                        far.setdefault(id(spot.target.request), []).append(_Link(link.first, link.parts, [spot]))
+            while far:
+                self._links[place] = [link for links in far.values() for link in links]
+                self._make_far(place, far.pop(next(iter(far))))
             del self._links[place]
 
     def _can_link(self, made: Spot, spot: Spot) -> bool:
@@ -310,12 +309,13 @@ class TarDirect(TarRecoverer):
             for link in links:
                 self._fail(link.spots, f"its content was not found: {error}")
             return
-        fitting = [link for link in links if link.first == parts and member.kind not in {0, KIND_DIRECTORY}]
+        spots: list[Spot] = []
         for link in links:
-            if link not in fitting:
+            if link.first == parts and member.kind not in {KIND_HARD_LINK, KIND_DIRECTORY}:
+                spots += link.spots
+            else:
                 text = f"its content was not found: at offset {place} lies {os.fsdecode(member.path[:255])!r}"
                 self._fail(link.spots, text)
-        spots = [spot for link in fitting for spot in link.spots]
         if spots:
             self._object(member._replace(inode=member.inode._replace(nlink=max(2, member.names))), parts, spots)
 

@@ -211,6 +211,8 @@ def test_a_directory_at_two_places(backup: Backup, tmp_path: Path) -> None:
     assert good(recover_direct(backup.stream, names, env=backup.env, butype="tar"))
     for place in ("one", "x/two"):
         assert same(backup.root / "later", tmp_path / place) == []
+    for path in ("hard", "deep/hard"):
+        assert not (tmp_path / "one" / path).samefile(tmp_path / "x/two" / path)
 
 
 def test_every_entry_of_a_tree_one_by_one(tmp_path: Path) -> None:
