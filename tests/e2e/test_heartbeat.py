@@ -83,7 +83,9 @@ def test_a_worker_that_hangs_in_its_scan_is_told_of(server: Server, login: Login
                 assert times[2] - times[0] > 1
                 assert str(deep).encode() in first.body.entry
             assert state(job.data).state == DataState.ACTIVE
-            (session,) = server.ask("status")["sessions"]
+            sessions = server.ask("status")["sessions"]
+            assert isinstance(sessions, list)
+            session = sessions[0]
             assert session["data-entries"] > 0
             assert session["data-phase"] in {"SCAN", "DIRECTORIES", "FILES"}
         finally:
