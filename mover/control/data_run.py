@@ -104,6 +104,11 @@ class DataRun:
         """The name of the snapshot that is made or read; "" = none."""
         return ""
 
+    @property
+    def taken(self) -> float:
+        """When the snapshot was begun, in seconds since 1970."""
+        return 0.0
+
     async def make_ready(self, say: Say) -> None:
         """Wait until there is a worker. Raises Refusal: there will be none."""
 

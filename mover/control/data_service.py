@@ -271,7 +271,7 @@ class DataService:
             return
         if run is self._run and run.worker is not None:  # else it was ended meanwhile
             if self.job is not None and run.snapshot:
-                self.job.snapshot(run.snapshot, time.time())
+                self.job.snapshot(run.snapshot, run.taken)
             DataService.work(self)
 
     async def _say(self, line: LogLine) -> None:

@@ -74,11 +74,17 @@ class SnapshotRun(DataRun):
         self._readying = trio.CancelScope()
         self._left: trio.Event | None = None
         self._stopped = False
+        self._reads_live = False
 
     @property
     def snapshot(self) -> str:
         """The name of the snapshot that is made or read."""
-        return self._held.name if self._held is not None and self._plan.kind != "none" else ""
+        return self._held.name if self._held is not None and self._plan.kind != "none" and not self._reads_live else ""
+
+    @property
+    def taken(self) -> float:
+        """When it was begun, in seconds since 1970."""
+        return self._held.taken if self._held is not None else 0.0
 
     async def make_ready(self, say: Say) -> None:
         """Wait for the snapshot, then begin. Raises Refusal."""
@@ -116,6 +122,7 @@ class SnapshotRun(DataRun):
         text = f"volume {plan.volume}: {what}: {failure}"
         if plan.on_failure == "fail":
             raise Refusal(ErrorCode.UNDEFINED_ERR, text)
+        self._reads_live = True
         held.release()
         await say(_line(LogType.WARNING, f"{text}: the backup goes on with the live files"))
         await trio.to_thread.run_sync(self._files.begin_now)

@@ -11,6 +11,7 @@ What a crash leaves is in the lease, and undone at the next start. ``post`` may 
 """
 
 import os
+import time
 import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -64,6 +65,7 @@ class VolumeSnapshot:
         failure: why there is none; "" = all is well.
         lines: what its commands said, for the DMA's log; ends when ``told`` is set.
         doing: what is being waited for, in words.
+        taken: when it was begun, in seconds since 1970.
         absent: there is none, as far as its own command says.
     """
 
@@ -75,6 +77,7 @@ class VolumeSnapshot:
         self.made: SnapshotMade | None = None
         self.failure = ""
         self.doing = ""
+        self.taken = 0.0
         self.absent = False
         self.over = trio.Event()
         self._interruptible: trio.CancelScope | None = None
@@ -266,7 +269,7 @@ class Snapshots:
         source, name = held.lease.source, held.name
         if source is None:
             return ""
-        held.doing = "the snapshot"
+        held.doing, held.taken = "the snapshot", time.time()
         reply = await self._ask(MakeSnapshot(source, name, held.plan.timeout_s), held.plan.timeout_s, held.say)
         if isinstance(reply, SnapshotMade):
             held.made = reply
