@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import pytest
 
+from mover.admin.messages import Done, DumpDatesDelete, DumpDatesReply
+from mover.control.admin_dump_dates import delete, list_dates
 from mover.control.dump_dates import RECORDS_MAX, TOKENS_MAX, BackupFiles, DumpDates
 from mover.control.dump_index import INDEX
 from mover.control.dump_transfer import TransferError, export_dates, import_dates
@@ -98,6 +100,25 @@ def test_trees_and_types_do_not_mix(node: Node) -> None:
     for files in (other, tar):
         files.discard(orderly=False)
     assert len(node.tables()) == 1
+
+
+def test_sets_of_subtrees_have_dates_of_their_own(node: Node) -> None:
+    everything = node.back_up(0)
+    assert node.back_up(1, MULTI_SUBTREE_NAMES="a\nb", DMP_NAME="set").base is None
+    first = node.back_up(0, MULTI_SUBTREE_NAMES="a\nb", DMP_NAME="set")
+    assert node.back_up(0, MULTI_SUBTREE_NAMES="a\nb", DMP_NAME="other").base is None
+    # The list may change from level to level, the name is what counts; without a list it means nothing.
+    assert node.back_up(1, MULTI_SUBTREE_NAMES="b", DMP_NAME="set").base == BackupDate(0, first.date)
+    assert node.back_up(1, DMP_NAME="set").base == BackupDate(0, everything.date)
+    listed = list_dates(node.dates)
+    assert isinstance(listed, DumpDatesReply)
+    assert [each.filesystem for each in listed.dump_dates] == [
+        "/vol/a/home", "/vol/a/home:set", "/vol/a/home:other", "/vol/a/home:set", "/vol/a/home",
+    ]  # fmt: skip
+    assert isinstance(delete(node.dates, DumpDatesDelete("/vol/a/home:set")), Done)
+    # What is left is read again from the file.
+    again = DumpDates(node.dates.directory).records()
+    assert [each.tree.name for each in again] == [b"", b"other", b""]
 
 
 def test_update_no_stores_nothing_and_is_still_incremental(node: Node) -> None:

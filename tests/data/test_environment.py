@@ -3,6 +3,7 @@
 import pytest
 
 from mover.data.environment import BadVariable, Exclusion, backup_options, dump_date
+from mover.data.exclusion import Tags
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,52 @@ from mover.data.environment import BadVariable, Exclusion, backup_options, dump_
 )
 def test_exclusion(value: bytes, path: bytes, expected: bool) -> None:
     assert Exclusion(value).leaves_out(path.rpartition(b"/")[2], path) is expected
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "expected"),
+    [
+        (b"./home//x/", b"home/x", True),
+        (b"x/", b"x", True),
+        (b"x/", b"a/x", False),
+        (b"**", b"anything", True),
+        (b"a\\,*,b", b"a,c", True),
+        (b"a\\,*,b", b"b", True),
+        (b"a\\,*,b", b"a", False),
+        (b"\xff*", b"\xffx", True),
+        (b"CORE", b"core", False),
+        (b" core", b"core", False),
+        (b"a?c", b"abc", False),
+    ],
+)
+def test_exclusion_by_paths_and_by_odd_names(value: bytes, path: bytes, expected: bool) -> None:
+    assert Exclusion(value).leaves_out(path.rpartition(b"/")[2], path) is expected
+
+
+def test_as_many_items_as_ontap_takes() -> None:
+    assert Exclusion(b",".join(b"%d" % number for number in range(32)) + b",").leaves_out(b"31", b"31")
+    with pytest.raises(BadVariable, match="EXCLUDE has 33 items, at most 32"):
+        Exclusion(b",".join(b"%d" % number for number in range(33)))
+    with pytest.raises(BadVariable, match="EXCLUDE_IF_PRESENT has 33 items, at most 32"):
+        Tags(b",".join(b"%d" % number for number in range(33)))
+
+
+@pytest.mark.parametrize("item", [b"/", b"./", b"a/..", b"../a", b"a/../b", b"a*/b", b"***"])
+def test_items_that_can_name_nothing(item: bytes) -> None:
+    with pytest.raises(BadVariable, match="EXCLUDE item"):
+        Exclusion(b"fine," + item)
+
+
+@pytest.mark.parametrize("item", [b"a/b", b"*.tag", b"..", b"."])
+def test_tags_that_no_file_can_be(item: bytes) -> None:
+    with pytest.raises(BadVariable, match="EXCLUDE_IF_PRESENT item"):
+        Tags(b"fine," + item)
+
+
+def test_a_comma_in_the_name_of_a_tag() -> None:
+    tags = Tags(b"a\\,b")
+    assert tags.found(-1, ["x", "a,b", "a"], [8, 8, 8]) == {"a,b"}
+    assert tags.found(-1, ["x", "a,b", "a"], [8, 4, 8]) == set()
 
 
 def test_a_star_inside_an_item_is_refused() -> None:
