@@ -2,22 +2,19 @@
 
 Theory of operation: one loop (:meth:`FileRecoverer.run`) handles what nearly every stream consists of, a small regular
 file of our own user, whole in one slot, with one open, write, utime and close; and it steps over what is not wanted.
-Everything else goes header by header through :meth:`FileRecoverer.step`, which is complete by itself.
+Everything else goes header by header through :meth:`FileRecoverer.step`, which is complete by itself. Of many small
+files the loop hands a part over to a second writer (:mod:`mover.data.second_writer`).
 """
 
 import os
 import stat
+from array import array
 from bisect import bisect_left
-from functools import partial
-from mmap import mmap
 from typing import Final
 
 from mover.data.codes import LogType
 from mover.data.dump_format import (
-    CHECKSUM,
     HEADER_RECORDS_MAX,
-    MAGIC,
-    OFFSET_ADDR,
     RECORD_BYTES,
     Header,
     Inode,
@@ -26,15 +23,16 @@ from mover.data.dump_format import (
 )
 from mover.data.object_maker import FILE_FLAGS, ObjectMaker, Unfinished
 from mover.data.recover_catalogue import read_attributes
-from mover.data.recover_headers import EXTENSION_BYTE, HEAD, read_tail
+from mover.data.recover_headers import EXTENSION_BYTE, REPEATED, VARYING, Repeated, read_repeated
 from mover.data.recover_plan import BEYOND, Plan
 from mover.data.recover_report import RecoverReport
+from mover.data.recover_second import SmallFiles
 from mover.data.recover_stream import RecordReader, is_map
-from mover.data.second_writer import SHARE, WORTH_ENTRIES, Left, Shared, make_share
+from mover.data.second_writer import FULL, RUN, Shared, share
 from mover.data.stream_blocks import StreamBroken
 from mover.data.tree_writer import TreeWriter, remove
-from mover.ring import Consumer
 
+WORTH_ENTRIES: Final = 2_000  # below that a second writer costs more than it gains
 _INODE: Final = int(RecordType.INODE)
 _ADDR: Final = int(RecordType.ADDR)
 _U32: Final = 0xFFFF_FFFF
@@ -96,11 +94,14 @@ class FileRecoverer:
             while self.step():
                 pass
             return
-        self._start_second_writer()
+        if self.remaining >= WORTH_ENTRIES:
+            small_files = SmallFiles(self._plan, self._writer)
+            self._shared = share(self._reader, self._private_fd, small_files.make, self, self._report)
         try:
             self._run_little_endian()
         finally:
-            self._stop_second_writer()
+            if self._shared is not None:
+                self._shared.finish()
 
     def abandon(self) -> None:
         """The stream ended too early: what was being made is incomplete."""
@@ -182,89 +183,65 @@ class FileRecoverer:
         if not stat.S_ISLNK(header.inode.mode):
             self._objects.add_data(self._current, header)
 
-    # --- the second writer ---------------------------------------------------------------------------------
+    # --- what was handed over to the second writer -----------------------------------------------------------
 
-    def _start_second_writer(self) -> None:
-        """Share the work with a second process where there is much of it and a second processor."""
-        if self._private_fd < 0 or self.remaining < WORTH_ENTRIES or len(os.sched_getaffinity(0)) < 2:
-            return
-        reader, source = self._reader, self._reader.source
-        assert isinstance(source, Consumer)
-        try:
-            shared = Shared(
-                reader,
-                source,
-                len(self._plan.names),
-                self._private_fd,
-                partial(make_share, reader, self._plan, self._writer),
-                self._settle,
-            )
-        except OSError as error:
-            self._report.log(LogType.WARNING, f"without a second writer: {error.strerror}".encode())
-            return
-        self._shared = reader.source = shared
+    def count_made(self, files: "array[int]") -> None:
+        """It has made these."""
+        self._report.add_files(list(files[2::3]))
 
-    def _stop_second_writer(self) -> None:
-        shared, self._shared = self._shared, None
-        if shared is not None:
+    def make_late(self, slot: memoryview, at: int, number: int, size: int) -> None:
+        """It has not made this one."""
+        reader = self._reader
+        with slot[at : at + RECORD_BYTES + -(-size // RECORD_BYTES) * RECORD_BYTES] as records:
+            before = reader.revisit(records)
             try:
-                shared.finish()
+                header = parse_header(reader.take(1))
+                current = self._objects.begin(header, range(number, number + 1))
+                self._objects.add_data(current, header)
+                if current is not None:
+                    self._objects.finish(current)
             finally:
-                self._reader.source = shared.consumer
-
-    def _settle(self, slot: memoryview, left: list[Left], made: mmap) -> None:
-        """Count what the second writer has made of a slot, and make the rest."""
-        report, reader = self._report, self._reader
-        sizes: list[int] = []
-        for at, entry, size in left:
-            if made[entry]:
-                sizes.append(size)
-                continue
-            with slot[at : at + RECORD_BYTES + -(-size // RECORD_BYTES) * RECORD_BYTES] as records:
-                before = reader.revisit(records)
-                try:
-                    header = parse_header(reader.take(1))
-                    current = self._objects.begin(header, range(entry, entry + 1))
-                    self._objects.add_data(current, header)
-                    if current is not None:
-                        self._objects.finish(current)
-                finally:
-                    reader.resume(before)
-        report.add_files(sizes)
+                reader.resume(before)
 
     # --- the fast path -------------------------------------------------------------------------------------
 
     def _adopt(self, at: int, words: tuple[int, ...], marked: bool, fd: int) -> Unfinished:
-        """A file of the fast path whose attributes follow: from here on one of the general path."""
-        low, high = (words[38], words[39]) if marked else (0, 0)
+        """A file of the fast path whose attributes follow: from here on one of the general path.
+
+        Args:
+            words: the varying ones of its header.
+        """
+        low, high = (words[13], words[14]) if marked else (0, 0)
         times = [
             words[word] * _BILLION + words[word + 1] * 1000 + (low >> shift & 0x3FF)
-            for word, shift in ((12, 0), (14, 10), (16, 20))
+            for word, shift in ((7, 0), (9, 10), (11, 20))
         ]
         assert not high, "left to the general path"
-        size = words[10] | words[11] << 32
-        inode = Inode(words[8] & 0xFFFF, words[8] >> 16, words[36], words[37], size, *times)
+        size = words[5] | words[6] << 32
+        owner = self._writer.attributes
+        inode = Inode(words[3] & 0xFFFF, words[3] >> 16, owner.uid, owner.gid, size, *times)
         self._report.files -= 1  # counted again when it is finished
         self._report.tally.take_back(size)
-        return self._objects.adopt(words[5], inode, at, fd)
+        return self._objects.adopt(words[1], inode, at, fd)
 
     def _run_little_endian(self) -> None:
         reader, plan, report, writer = self._reader, self._plan, self._report, self._writer
         inumbers, places, names, targets, done = plan.inumbers, plan.places, plan.names, plan.targets, self._done
-        unpack = HEAD.unpack_from
+        read_varying, read_same = VARYING.unpack_from, REPEATED.unpack_from
         open_file, write, set_times, close = os.open, os.write, os.utime, os.close
         uid, gid = writer.attributes.uid, writer.attributes.gid
         view, pos, end = reader.view, reader.pos, reader.end
         cursor, last_wanted = self._cursor, self._last_wanted
         place, directory, direct = -1, -1, False
-        tail, tail_sum, present, plain, marked = b"", 0, 0, False, False
+        same: tuple[bytes, ...] = ()
+        expected, record_type, present, plain, marked, owned, addr = -1, 0, 0, False, False, False, b""
         fd, fd_marked = -1, False  # the file made last; its attributes may follow
         fd_words: tuple[int, ...] = ()
         made: list[int] = []  # sizes of the files made here
         count = made.append
-        shared = self._shared
-        left: list[Left] = shared.left if shared is not None else []
-        view_at = reader.view_at
+        shared, view_at, own = self._shared, reader.view_at, 0
+        gives = shared is not None and shared.wants_more()  # whether the next files are for the second writer
+        batch: array[int] = shared.batch if shared is not None else array("q")
         try:
             while True:
                 if pos == end:
@@ -275,28 +252,24 @@ class FileRecoverer:
                     place = -1  # what was left to the second writer and made late has opened other directories
                     view, pos, end = reader.view, 0, reader.end
                     view_at = reader.view_at
-                    if shared is not None:
-                        left = shared.left
-                        if not shared.alive:
-                            shared = None
-                words = unpack(view, pos)
-                new_tail = bytes(view[pos + OFFSET_ADDR : pos + RECORD_BYTES])
-                if new_tail != tail:
-                    tail = new_tail
-                    tail_sum, present, plain, marked = read_tail(tail)
-                good = (sum(words) + tail_sum) & _U32 == CHECKSUM and words[6] == MAGIC
-                record_type = words[0]
+                if (parts := read_same(view, pos)) != same:
+                    same = parts
+                    repeated: Repeated = read_repeated(*parts)
+                    expected, record_type, owner, group, addr, present, plain, marked = repeated
+                    owned = owner == uid and group == gid
+                words = read_varying(view, pos)
+                good = sum(words) & _U32 == expected
                 if good and plain and (record_type == _INODE or (record_type == _ADDR and self._current is None)):
                     if fd >= 0:
                         close(fd)
                         fd = -1
-                    records = words[40]
+                    records = words[15]
                     body = pos + RECORD_BYTES
                     if record_type == _INODE:
                         if self._current is not None:
                             self._finish_current()
                             place = -1
-                        inumber = words[5]
+                        inumber = words[1]
                         if not self.remaining or inumber > last_wanted:
                             reader.pos = pos
                             return
@@ -304,32 +277,33 @@ class FileRecoverer:
                             cursor = bisect_left(inumbers, inumber, cursor)
                         wanted = inumber == inumbers[cursor]
                         after = body + (records << 10)
-                        size = words[10] | words[11] << 32
+                        size = words[5] | words[6] << 32
                         if (
                             wanted
                             # A regular file without set-id bits, of this user, with one name, whole and in one piece.
-                            and words[8] & 0o177000 == 0o100000
-                            and words[36] == uid
-                            and words[37] == gid
+                            and words[3] & 0o177000 == 0o100000
+                            and owned
                             and inumbers[cursor + 1] != inumber
                             and records <= present
                             and 0 <= (records << 10) - size < RECORD_BYTES
                             and after <= end
-                            and not (marked and words[39])
+                            and not (marked and words[14])
                             and not done[cursor]
                         ):
                             if (
-                                shared is not None
-                                and cursor & SHARE
+                                gives
                                 and after < end
                                 and not view[after + EXTENSION_BYTE] & 0x80
                                 and not targets[places[cursor]].inherits
                             ):
-                                left.append((view_at + pos, cursor, size))
+                                batch.extend((view_at + pos, cursor, size))
                                 done[cursor] = 1
                                 self.remaining -= 1
                                 cursor += 1
                                 pos = after
+                                if len(batch) >= FULL:
+                                    assert shared is not None
+                                    gives = shared.hand_over()
                                 continue
                             if places[cursor] != place:
                                 place = places[cursor]
@@ -340,15 +314,15 @@ class FileRecoverer:
                                 except OSError:
                                     direct = False  # the general path meets it again, and reports it
                             if direct:
-                                low = words[38] if marked else 0
+                                low = words[13] if marked else 0
                                 try:
-                                    fd = open_file(names[cursor], FILE_FLAGS, words[8] & 0o777, dir_fd=directory)
+                                    fd = open_file(names[cursor], FILE_FLAGS, words[3] & 0o777, dir_fd=directory)
                                     if not size or write(fd, view[body : body + size]) == size:
                                         set_times(
                                             fd,
                                             ns=(
-                                                words[12] * _BILLION + words[13] * 1000 + (low & 0x3FF),
-                                                words[14] * _BILLION + words[15] * 1000 + (low >> 10 & 0x3FF),
+                                                words[7] * _BILLION + words[8] * 1000 + (low & 0x3FF),
+                                                words[9] * _BILLION + words[10] * 1000 + (low >> 10 & 0x3FF),
                                             ),
                                         )
                                         done[cursor] = 1
@@ -357,6 +331,9 @@ class FileRecoverer:
                                         count(size)
                                         fd_words, fd_marked = words, marked
                                         pos = after
+                                        own += 1
+                                        if own == RUN and shared is not None:
+                                            own, gives = 0, shared.wants_more()
                                         continue
                                 except OSError:
                                     direct = False
@@ -367,9 +344,9 @@ class FileRecoverer:
                                     remove(directory, names[cursor])
                     else:
                         wanted = False
-                    if not wanted and records <= HEADER_RECORDS_MAX and (not cursor or words[5] > inumbers[cursor - 1]):
+                    if not wanted and records <= HEADER_RECORDS_MAX and (not cursor or words[1] > inumbers[cursor - 1]):
                         if records > present:
-                            records -= tail.count(0, 0, records)
+                            records -= addr.count(0, 0, records)
                         pos = body + (records << 10)
                         if pos > end:
                             reader.pos = body
@@ -377,11 +354,9 @@ class FileRecoverer:
                             place = -1  # as above
                             view, pos, end = reader.view, reader.pos, reader.end
                             view_at = reader.view_at
-                            if shared is not None:
-                                left = shared.left
                         continue
                 elif fd >= 0:
-                    if good and not plain and words[5] == fd_words[5]:
+                    if good and not plain and words[1] == fd_words[1]:
                         report.add_files(made)
                         self._current = self._adopt(cursor - 1, fd_words, fd_marked, fd)
                     else:
@@ -395,8 +370,6 @@ class FileRecoverer:
                 cursor = self._cursor
                 view, pos, end = reader.view, reader.pos, reader.end
                 view_at = reader.view_at
-                if shared is not None:
-                    left = shared.left
                 place = -1  # its descriptor may be closed by now
         finally:
             if fd >= 0:

@@ -1,113 +1,102 @@
-"""A second writer for small files: a forked copy of the worker that reads the same slots and makes its share of them.
+"""A second writer for small files: a forked copy of the worker that makes the files which the worker hands over to it.
 
-Theory of operation: both processes step over every header of every slot, which is cheap, and decide by the same rule
-(:data:`SHARE`, see the loop here and the one in :mod:`mover.data.recover_files`; for tar streams those in
-:mod:`mover.data.tar_recover_second` and :mod:`mover.data.tar_recover`) whose a file is. The second writer
-only makes what is simple, marks what it has made in shared memory, and says nothing else. Over a socket pair the
-worker tells it of each slot it has taken, and it tells when it is through with one; only then the worker looks at the
-marks, makes what is missing by itself, with all its reporting, and gives the slot back. So a second writer that
-fails, stops at the first thing it does not like, or dies, costs time and nothing else. It leaves when the worker's
-end of the socket pair closes, however the worker ended.
+Theory of operation: the worker alone reads the stream and decides. A small file that is simple it either makes itself
+or notes in a batch: its place in the slot, a number, its size. A full batch goes over a socket pair; the second writer
+looks at the same slot in the ring's memory, makes each file with an open, a write, a utime and a close, and answers
+with a byte a file. As long as it has less than :data:`_AHEAD` batches to do, the next files are for it; else the worker
+makes a few itself and looks again: so both are busy, however much of a processor each of them gets. The worker gives a
+slot back only when all batches of it are answered, and makes what was not made then, with all its reporting. So a
+second writer that fails, meets what it does not like, or dies, costs time and nothing else. It leaves when the
+worker's end of the socket pair closes, however the worker ended.
+
+What was rejected: two processes that read all headers and share by a fixed rule. Both then pay for every header, and
+the slower one decides.
 """
 
-import mmap
 import os
 import socket
 import sys
 import traceback
-from bisect import bisect_left
+from array import array
 from collections import deque
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, Protocol
 
-from mover.data.dump_format import (
-    CHECKSUM,
-    HEADER_RECORDS_MAX,
-    MAGIC,
-    OFFSET_ADDR,
-    RECORD_BYTES,
-    RecordType,
-)
-from mover.data.object_maker import FILE_FLAGS
-from mover.data.recover_headers import EXTENSION_BYTE, HEAD, read_tail
-from mover.data.recover_plan import Plan
-from mover.data.recover_stream import RecordReader
-from mover.data.stream_blocks import BlockReader, StreamBroken
-from mover.data.tree_writer import TreeWriter, remove
+from mover.data.codes import LogType
+from mover.data.report import Report
+from mover.data.stream_blocks import BlockReader
 from mover.ring import Consumer, Entry
 
-SHARE: Final = 64  # the second writer has every second run of so many entries: those with this bit in their index
-WORTH_ENTRIES: Final = 2_000  # below that the fork costs more than it gains
-_HELD_SLOTS_MAX: Final = 3
-_TAKEN: Final = b"+"
-_THROUGH: Final = b"-"
-_U32: Final = 0xFFFF_FFFF
-_BILLION: Final = 1_000_000_000
+RUN: Final = 32  # files in a batch, and how many the worker makes before it looks at the second writer again
+_AHEAD: Final = 2  # batches
+_HELD_SLOTS_MAX: Final = 2
+_NUMBERS: Final = 3  # of a file in a batch: its offset in the slot, a number, its size
+FULL: Final = RUN * _NUMBERS
+_MESSAGE_BYTES: Final = 8 * (1 + FULL)
+
+Make = Callable[[memoryview, "array[int]"], bytes]
+"""What the second writer does with the files of a batch, which lie in a slot: a byte each, 1 = made."""
 
 
-class _Following:
-    """The second writer's source: the slots that the worker has told of."""
+class FirstWriter(Protocol):
+    """What the worker does with files that it has handed over."""
 
-    def __init__(self, consumer: Consumer, sock: socket.socket) -> None:
-        self._consumer = consumer
-        self._socket = sock
+    def count_made(self, files: "array[int]") -> None:
+        """These were made: numbers as in a batch."""
 
-    def peek(self) -> Entry:
-        if self._socket.recv(1) != _TAKEN:
-            os._exit(0)  # the worker has all it wants, or is gone
-        return self._consumer.follow()
-
-    def release(self) -> None:
-        self._socket.sendall(_THROUGH)
+    def make_late(self, slot: memoryview, at: int, number: int, size: int) -> None:
+        """This one was not; may raise as the making of objects does."""
 
 
-Left = tuple[int, int, int]  # a file left to it: offset of its header in the slot, entry of the plan, size
+class _Batch:
+    """Files handed over, and the answer once it has come; b"" = there is none."""
+
+    __slots__ = ("answer", "files")
+
+    def __init__(self, files: "array[int]") -> None:
+        self.files = files
+        self.answer: bytes | None = None
 
 
-class _Held(NamedTuple):
-    """A slot that the worker is through with and the second writer perhaps not."""
+class _Held:
+    """A slot that the worker has read to its end."""
 
-    slot: memoryview
-    left: list[Left]
+    __slots__ = ("batches", "slot")
+
+    def __init__(self, slot: memoryview, batches: list[_Batch]) -> None:
+        self.slot = slot
+        self.batches = batches
 
 
 class Shared:
-    """The worker's side of the pair: a source that gives a slot back only when both are through with it.
+    """The worker's side of the pair: a source that gives a slot back only when all that was handed over is made.
 
     Attributes:
-        alive: whether files may be left to the second writer.
-        left: those of the slot at hand.
+        batch: where the worker notes files, three numbers each; at :data:`FULL` it is to be handed over.
     """
 
     def __init__(
-        self,
-        reader: BlockReader,
-        consumer: Consumer,
-        marks: int,
-        private_fd: int,
-        work: Callable[[mmap.mmap], None],
-        settle: Callable[[memoryview, list[Left], mmap.mmap], None],
+        self, reader: BlockReader, consumer: Consumer, private_fd: int, make: Make, writer: FirstWriter
     ) -> None:
-        """Fork the second writer.
+        """Fork the second writer, and become the reader's source.
 
         Args:
-            marks: bytes in which it marks what it has made.
-            private_fd: what it must not hold, the control socket.
-            work: what it does, with the reader and those marks.
-            settle: called with a slot, the files left in it and the marks of those made, when both are through.
+            private_fd: what the copy must not hold, the control socket.
 
         Raises:
             OSError: no memory, no process; nothing has happened then.
         """
-        self.consumer = consumer
-        self.alive = True
-        self.left: list[Left] = []
-        self._made = mmap.mmap(-1, marks)
-        self._settle_slot = settle
+        self.batch: array[int] = array("q")
+        self._reader = reader
+        self._consumer = consumer
+        self._writer = writer
         self._slot = reader.slot_at_hand()
+        self._batches: list[_Batch] = []  # of the slot at hand
         self._held: deque[_Held] = deque()
         self._held_max = min(_HELD_SLOTS_MAX, consumer.slots // 4)
-        self._socket, theirs = socket.socketpair()
+        self._unanswered: deque[_Batch] = deque()
+        self._steps = 0  # entries taken since the last batch
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         sys.stderr.flush()
         try:
             self._process = os.fork()
@@ -117,31 +106,113 @@ class Shared:
             raise
         if not self._process:
             self._socket.close()
-            _be_the_second_writer(reader, consumer, private_fd, theirs, work, self._made)
+            _be_the_second_writer(self._slot, consumer, private_fd, theirs, make)
         theirs.close()
+        reader.source = self
+
+    # --- what to hand over ---------------------------------------------------------------------------------
+
+    def wants_more(self) -> bool:
+        """Whether the next files are for the second writer."""
+        while self._unanswered and self._receive(socket.MSG_DONTWAIT):
+            pass
+        return self._process != 0 and len(self._unanswered) < _AHEAD
+
+    def hand_over(self) -> bool:
+        """Send what is in the batch; returns as ``wants_more``."""
+        if self.batch:
+            batch = _Batch(self.batch[:])
+            del self.batch[:]
+            self._batches.append(batch)
+            self._unanswered.append(batch)
+            try:
+                self._socket.send(self._steps.to_bytes(8, sys.byteorder) + batch.files.tobytes())
+            except OSError:
+                self._lose()
+            self._steps = 0
+        return self.wants_more()
+
+    def settle(self) -> None:
+        """Wait until all that was noted is made, by either process.
+
+        Raises:
+            DestinationLost: as the making of objects does.
+        """
+        self.hand_over()
+        for held in self._held:
+            self._settle(held)
+        if self._slot is not None:
+            held = _Held(self._slot, self._batches)
+            self._batches = []
+            self._settle(held)
+
+    def _receive(self, flags: int) -> bool:
+        """Take an answer; False where none has come, and none will where waiting was allowed."""
+        try:
+            answer = self._socket.recv(RUN, flags)
+        except BlockingIOError:
+            return False
+        except OSError:
+            answer = b""
+        if not answer:
+            self._lose()
+            return False
+        self._unanswered.popleft().answer = answer
+        return True
+
+    def _lose(self) -> None:
+        """The second writer has failed: go on without it."""
+        for batch in self._unanswered:
+            batch.answer = b""
+        self._unanswered.clear()
+        self._leave()
+
+    def _leave(self) -> None:
+        self._socket.close()
+        process, self._process = self._process, 0
+        if process:
+            os.waitpid(process, 0)
+
+    def _settle(self, held: _Held) -> None:
+        batches, held.batches = held.batches, []
+        for batch in batches:
+            while batch.answer is None:
+                self._receive(0)
+            files, answer = batch.files, batch.answer
+            count = len(files) // _NUMBERS
+            if answer == b"\1" * count:
+                self._writer.count_made(files)
+                continue
+            late = []
+            made: array[int] = array("q")
+            for at, flag in enumerate(answer[:count].ljust(count, b"\0")):
+                file = files[at * _NUMBERS : (at + 1) * _NUMBERS]
+                if flag:
+                    made += file
+                else:
+                    late.append(file)
+            self._writer.count_made(made)
+            for offset, number, size in late:
+                self._writer.make_late(held.slot, offset, number, size)
+
+    # --- the reader's source -------------------------------------------------------------------------------
 
     def peek(self) -> Entry:
         """The next entry. While none is there every slot is given back: a mover that pauses or fails waits for that."""
-        while (entry := self.consumer.try_peek()) is None:
+        while (entry := self._consumer.try_peek()) is None:
             if not self._held:
-                entry = self.consumer.peek()
+                entry = self._consumer.peek()
                 break
-            self._settle()
-            self.consumer.release()
+            self._give_back()
         self._slot = entry.view[:]
-        if self.alive:
-            try:
-                self._socket.sendall(_TAKEN)
-            except OSError:
-                self.alive = False
+        self._steps += 1
         return entry
 
     def release(self) -> None:
-        """Hold the slot at hand, so that neither process waits for the other at every slot; give the oldest back."""
+        """Hold the slot at hand, so that neither process waits for the other at its end; give the oldest back."""
         self._hold()
         while len(self._held) > self._held_max:
-            self._settle()
-            self.consumer.release()
+            self._give_back()
 
     def finish(self) -> None:
         """Settle everything, give all slots back but the one at hand, and let the second writer go.
@@ -150,143 +221,72 @@ class Shared:
             DestinationLost: as the making of objects does.
         """
         at_hand = self._slot is not None
-        self._hold()
         try:
-            while self._held:
-                self._settle()
-                if self._held or not at_hand:
-                    self.consumer.release()
+            self._hold()
+            while len(self._held) > at_hand:
+                self._give_back()
+            for held in self._held:
+                self._settle(held)
         finally:
-            self._socket.close()
-            os.waitpid(self._process, 0)
-            self._made.close()
+            for held in self._held:
+                held.slot.release()
+            self._held.clear()
+            self._leave()
+            self._reader.source = self._consumer
 
     def _hold(self) -> None:
+        self.hand_over()
         slot, self._slot = self._slot, None
         if slot is not None:
-            self._held.append(_Held(slot, self.left))
-            self.left = []
+            self._held.append(_Held(slot, self._batches))
+            self._batches = []
 
-    def _settle(self) -> None:
-        """Wait until the second writer is through with the oldest slot."""
-        slot, left = self._held.popleft()
-        if self.alive:
-            try:
-                self.alive = self._socket.recv(1) == _THROUGH
-            except OSError:
-                self.alive = False
-        with slot:
-            self._settle_slot(slot, left, self._made)
+    def _give_back(self) -> None:
+        """The oldest slot, when all of it is made."""
+        held = self._held[0]
+        self._settle(held)
+        self._held.popleft()
+        held.slot.release()
+        self._consumer.release()
+
+
+def share(reader: BlockReader, private_fd: int, make: Make, writer: FirstWriter, report: Report) -> Shared | None:
+    """Have a second writer where there is a second processor; None, which may have been told, where there is not.
+
+    Args:
+        private_fd: the control socket; -1 = work alone.
+    """
+    source = reader.source
+    if private_fd < 0 or len(os.sched_getaffinity(0)) < 2:
+        return None
+    assert isinstance(source, Consumer)
+    try:
+        return Shared(reader, source, private_fd, make, writer)
+    except OSError as error:
+        report.log(LogType.WARNING, f"without a second writer: {error.strerror}".encode())
+        return None
 
 
 def _be_the_second_writer(
-    reader: BlockReader,
-    consumer: Consumer,
-    private_fd: int,
-    sock: socket.socket,
-    work: Callable[[mmap.mmap], None],
-    made: mmap.mmap,
+    slot: memoryview | None, consumer: Consumer, private_fd: int, sock: socket.socket, make: Make
 ) -> None:
     """Never returns."""
     status = 1
     try:
         # With the control socket open here, control would not see at once that the worker died.
         os.close(private_fd)
-        reader.source = _Following(consumer, sock)
-        reader.on_slot = _nothing
-        work(made)
-        status = 0
-    except (StreamBroken, ConnectionError):
-        status = 0  # the worker meets the same and reports it, or is gone
+        while message := sock.recv(_MESSAGE_BYTES):
+            steps, *_ = numbers = array("q", message)
+            del numbers[0]
+            if steps:
+                slot = consumer.follow(steps).view
+            assert slot is not None
+            sock.send(make(slot, numbers))
+        status = 0  # the worker has all it wants, or is gone
+    except ConnectionError:
+        status = 0  # the worker is gone
     except Exception:  # noqa: BLE001 - nothing of the copied worker may run on
         traceback.print_exc()
         sys.stderr.flush()
     finally:
         os._exit(status)
-
-
-def _nothing() -> None:
-    """The worker publishes the gauges."""
-
-
-def make_share(reader: RecordReader, plan: Plan, writer: TreeWriter, made: mmap.mmap) -> None:
-    """Make this process's share of the simple files; returns at the first header that is not in order, or the END."""
-    inumbers, places, names, targets = plan.inumbers, plan.places, plan.names, plan.targets
-    unpack = HEAD.unpack_from
-    open_file, write, set_times, close = os.open, os.write, os.utime, os.close
-    uid, gid = writer.attributes.uid, writer.attributes.gid
-    cursor = 0
-    place, directory = -1, -1
-    tail, tail_sum, present, plain, marked = b"", 0, 0, False, False
-    while True:
-        if reader.pos == reader.end:
-            reader.more()
-        view, pos, end = reader.view, reader.pos, reader.end
-        words = unpack(view, pos)
-        new_tail = bytes(view[pos + OFFSET_ADDR : pos + RECORD_BYTES])
-        if new_tail != tail:
-            tail = new_tail
-            tail_sum, present, plain, marked = read_tail(tail)
-        if (sum(words) + tail_sum) & _U32 != CHECKSUM or words[6] != MAGIC:
-            return  # what follows is the worker's to judge
-        record_type, inumber, records = words[0], words[5], words[40]
-        body = pos + RECORD_BYTES
-        if record_type in {RecordType.INODE, RecordType.ADDR}:
-            if records > HEADER_RECORDS_MAX:
-                return
-            after = body + (records << 10)
-            size = words[10] | words[11] << 32
-            if record_type == RecordType.INODE and plain:
-                if inumber > inumbers[cursor]:
-                    cursor = bisect_left(inumbers, inumber, cursor)
-                # The same conditions as in the worker's loop: what it leaves here and is not made is made there late.
-                if (
-                    inumber == inumbers[cursor]
-                    and cursor & SHARE
-                    and words[8] & 0o177000 == 0o100000
-                    and words[36] == uid
-                    and words[37] == gid
-                    and inumbers[cursor + 1] != inumber
-                    and records <= present
-                    and 0 <= (records << 10) - size < RECORD_BYTES
-                    and after < end
-                    and not view[after + EXTENSION_BYTE] & 0x80
-                    and not (marked and words[39])
-                    and not targets[places[cursor]].inherits
-                ):
-                    low = words[38] if marked else 0
-                    try:
-                        if places[cursor] != place:
-                            place = -1
-                            directory = writer.descriptor(targets[places[cursor]])
-                            place = places[cursor]
-                        fd = open_file(names[cursor], FILE_FLAGS, words[8] & 0o777, dir_fd=directory)
-                    except OSError:
-                        fd = -1  # the worker meets it again, and reports it
-                    if fd >= 0:
-                        whole = False
-                        try:
-                            whole = not size or write(fd, view[body : body + size]) == size
-                            set_times(
-                                fd,
-                                ns=(
-                                    words[12] * _BILLION + words[13] * 1000 + (low & 0x3FF),
-                                    words[14] * _BILLION + words[15] * 1000 + (low >> 10 & 0x3FF),
-                                ),
-                            )
-                        except OSError:
-                            whole = False
-                        close(fd)
-                        if whole:
-                            made[cursor] = 1
-                        else:
-                            remove(directory, names[cursor])
-                    cursor += 1
-                    reader.pos = after
-                    continue
-            if records > present and plain:
-                records -= tail.count(0, 0, records)
-        elif record_type not in {RecordType.BITS, RecordType.CLRI}:
-            return
-        reader.pos = body
-        reader.skip(records)

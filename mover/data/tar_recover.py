@@ -10,33 +10,27 @@ import os
 import stat
 from array import array
 from collections.abc import Callable, Iterator
-from functools import partial
-from mmap import mmap
 from typing import Final
 
 from mover.data.beneath import components
-from mover.data.codes import LogType, RecoveryStatus
+from mover.data.codes import RecoveryStatus
 from mover.data.dump_format import Inode
 from mover.data.dump_identity import DUMP_ID
-from mover.data.object_maker import FILE_FLAGS, ObjectMaker, Unfinished
+from mover.data.object_maker import ObjectMaker, Unfinished
 from mover.data.recover_plan import Plan
 from mover.data.recover_report import RecoverReport, Request
-from mover.data.second_writer import SHARE, Left, Shared
 from mover.data.stream_blocks import StreamRefused
 from mover.data.tar_format import BLOCK_BYTES, EXTENDED_PREFIX, IDENTITY_NAME
 from mover.data.tar_listing import LISTING_BYTES_MAX
 from mover.data.tar_recover_kept import KeptObjects
 from mover.data.tar_recover_members import KIND_HARD_LINK, Member, MemberReader
-from mover.data.tar_recover_places import DEPTH_MAX, Parts, Places, Spot, directory_of, key_of
-from mover.data.tar_recover_second import make_share
-from mover.data.tar_recover_small import HEAD_BYTES, SmallHeads
+from mover.data.tar_recover_places import DEPTH_MAX, Parts, Places, Spot, key_of
+from mover.data.tar_recover_second import SmallFiles
 from mover.data.tar_remover import Remover
-from mover.data.tree_writer import TreeWriter, remove
-from mover.ring import Consumer
+from mover.data.tree_writer import TreeWriter
 from mover.workers.messages import Pairs
 
 _SYMLINK_BYTES_MAX: Final = 4095
-_WORTH_FILES: Final = 1_000  # small files that have passed: there may be as many more
 OWN_NAME: Final = EXTENDED_PREFIX + b"/" + IDENTITY_NAME
 
 
@@ -61,7 +55,7 @@ class TarRecoverer:
 
         Args:
             places: of the requests; None = the usual ones.
-            remover: removes what directories do not list; then there must be no second writer, which runs ahead.
+            remover: removes what directories do not list; then there must be no second writer, which lags behind.
             private_fd: the control socket, which a second writer must not keep; -1 = work alone.
             recursive: directories with contents.
             writes: things are made; else the stream is read as if they were.
@@ -79,12 +73,7 @@ class TarRecoverer:
         self._plan = Plan(requests)
         self._objects = ObjectMaker(reader, self._plan, writer, report)
         self._made: set[int] = set()  # see _key
-        self._heads = SmallHeads()
-        self._serial = 0  # small files that were met
-        self._private_fd = private_fd
-        self._shared: Shared | None = None
-        self._left: dict[int, int] = {}  # number -> key of those left to the second writer
-        self._pending: set[int] = set()  # those keys
+        self._small = SmallFiles(reader, self.places, writer, report, self._made, self._take, private_fd)
         self._kept = KeptObjects(writer, report, requests[0].name.target.volume)
         self._current: Unfinished | None = None
         self._last: Spot | None = None
@@ -113,7 +102,7 @@ class TarRecoverer:
                     self._make_small_files()
                 member = self._reader.next()
         finally:
-            self._stop_second_writer()
+            self._small.stop()
 
     def abandon(self) -> None:
         """The stream ended too early: what was being made is incomplete, and what else would have come is not known."""
@@ -139,130 +128,10 @@ class TarRecoverer:
             self._report.error(request.name.original, "not in the backup", request)
             request.status = RecoveryStatus.NOT_FOUND
 
-    # --- small files ---------------------------------------------------------------------------------------
-
     def _make_small_files(self) -> None:
-        """Make files of our own user as long as one follows the other, whole and in one piece; step over unwanted ones.
-
-        Whatever is different in any way is left where it is, to be taken as a member.
-        """
-        self._start_second_writer()
-        shared = self._shared if self._shared is not None and self._shared.alive else None
-        reader, heads, report, made = self._reader, self._heads, self._report, self._made
-        size_of, name_of, times_of, extended = heads.size, heads.name, heads.times_ns, reader.times
-        view, pos, end = reader.view, reader.pos, reader.end
-        open_file, write, set_times, close = os.open, os.write, os.utime, os.close
-        uid, gid = self._writer.attributes.uid, self._writer.attributes.gid
-        prefix, place, directory, key, view_at = b"", None, -1, 0, reader.view_at
-        sizes: list[int] = []  # of the files made here
-        count = sizes.append
-        pending, serial, share = self._pending, self._serial, SHARE if shared is not None else 0
-        while end - pos >= HEAD_BYTES and (size := size_of(view, pos, extended)) >= 0:
-            body = pos + HEAD_BYTES
-            after = body + (size + BLOCK_BYTES - 1 & -BLOCK_BYTES)
-            if after > end:
-                break
-            serial += 1
-            if heads.prefix != prefix:
-                prefix = heads.prefix
-                target, key = directory_of(self.places, prefix)
-                if target is None:
-                    place = None
-                elif target is False or target is True or target.inherits:
-                    break
-                else:
-                    try:
-                        place, directory = target, self._writer.descriptor(target)
-                    except OSError:
-                        break  # the general way meets it again, and reports it
-            if place is not None:
-                name = name_of()
-                if not name or heads.uid != uid or heads.gid != gid or heads.mode & ~0o777:
-                    break
-                file_key = hash((key, name))
-                if file_key in pending:
-                    break  # the same name again
-                if (serial - 1) & share:
-                    assert shared is not None
-                    shared.left.append((view_at + pos, serial - 1, size))
-                    self._left[serial - 1] = file_key
-                    pending.add(file_key)
-                    pos = after
-                    continue
-                times_ns = times_of(view, pos)
-                if times_ns is None:
-                    break
-                try:
-                    fd = open_file(name, FILE_FLAGS, heads.mode, dir_fd=directory)
-                except OSError:
-                    # It exists, perhaps as made ahead of this process from what comes later: from here on alone.
-                    self._stop_second_writer()
-                    break
-                whole = False
-                try:
-                    if not size or write(fd, view[body : body + size]) == size:
-                        set_times(fd, ns=times_ns)
-                        whole = True
-                except OSError:
-                    whole = False  # the general way meets it again
-                close(fd)
-                if not whole:
-                    remove(directory, name)
-                    break
-                made.add(file_key)
-                count(size)
-            pos = after
-        reader.pos = pos
-        self._serial = serial
-        any_made = bool(sizes)
-        report.add_files(sizes)
-        if any_made and place is not None:
-            self._last = Spot(place, name)
-
-    def _start_second_writer(self) -> None:
-        """Share the work with a second process where there is much of it and a second processor."""
-        if self._private_fd < 0 or self._serial < _WORTH_FILES or len(os.sched_getaffinity(0)) < 2:
-            return
-        reader, source, private_fd = self._reader, self._reader.source, self._private_fd
-        self._private_fd = -1  # once in a recover
-        assert isinstance(source, Consumer)
-        marks = 1 << (source.slots * (source.slot_bytes // HEAD_BYTES + 1)).bit_length()
-        work = partial(make_share, reader, self.places, self._writer, self._serial)
-        try:
-            self._shared = reader.source = Shared(reader, source, marks, private_fd, work, self._settle)
-        except OSError as error:
-            self._report.log(LogType.WARNING, f"without a second writer: {error.strerror}".encode())
-
-    def _stop_second_writer(self) -> None:
-        """Go on alone, with all made that was left to it."""
-        shared, self._shared = self._shared, None
-        if shared is not None:
-            try:
-                shared.finish()
-            finally:
-                self._reader.source = shared.consumer
-
-    def _settle(self, slot: memoryview, left: list[Left], marks: mmap) -> None:
-        """Count what the second writer has made of a slot, and make the rest."""
-        report, reader, made, mask = self._report, self._reader, self._made, len(marks) - 1
-        sizes: list[int] = []
-        for at, serial, size in left:
-            key = self._left.pop(serial)
-            self._pending.discard(key)
-            if marks[serial & mask]:
-                marks[serial & mask] = 0
-                made.add(key)
-                sizes.append(size)
-                continue
-            with slot[at : at + HEAD_BYTES + (size + BLOCK_BYTES - 1 & -BLOCK_BYTES)] as blocks:
-                before = reader.revisit(blocks)
-                try:
-                    member = reader.next()
-                    if member is not None:
-                        self._take(member)
-                finally:
-                    reader.resume(before)
-        report.add_files(sizes)
+        """Make those that are next, if any are."""
+        self._small.run()
+        self._last = self._small.last or self._last
 
     # --- one member ----------------------------------------------------------------------------------------
 
@@ -287,8 +156,9 @@ class TarRecoverer:
                     self._report.error(target.path(), f"lost: {what}", target.request)
             return
         spots = self.places.of(wanted)
-        if self._pending and any(key_of(spot, parts) in self._pending for spot in spots):
-            self._stop_second_writer()  # the same name again: in the order of the stream
+        pending = self._small.pending
+        if pending and any(key_of(spot, parts) in pending for spot in spots):
+            self._small.settle()  # the same name again: in the order of the stream
         if member.kind == KIND_HARD_LINK and not member.problem:
             self._further_name(member, parts, spots)
         else:
@@ -414,8 +284,8 @@ class TarRecoverer:
             self._fail(spots, f"another name of {os.fsdecode(member.link[:255])!r}, which cannot be used")
             return
         firsts = self.places.of(self.places.wanted(first))
-        if any(key_of(spot, first) in self._pending for spot in firsts):
-            self._stop_second_writer()  # what is linked to must be there
+        if any(key_of(spot, first) in self._small.pending for spot in firsts):
+            self._small.settle()  # what is linked to must be there
         sources = [spot for spot in firsts if key_of(spot, first) in self._made]
         if not sources and member.stored:  # its content comes with it
             inode = member.inode._replace(mode=stat.S_IFREG | member.inode.mode)

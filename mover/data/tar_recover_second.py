@@ -1,99 +1,237 @@
-"""What the second writer does with a tar stream: the same small files as the worker's loop, every second run of them.
+"""Small files of a tar stream of ours: as long as one follows the other they are made at a glance, by two processes.
 
-See :mod:`mover.data.second_writer`. Both processes number the small files alike, because both see the same slots. A
-file whose directory is not there yet is left to the worker, as everything is that is not simple.
+The worker reads the heads, and makes a part of the files itself; those handed over to the second writer
+(:mod:`mover.data.second_writer`) are :class:`_Maker`'s. Whatever is different in any way is left where it is, to be
+taken as a member.
 """
 
 import os
-import stat
-from mmap import mmap
+from array import array
+from collections.abc import Callable
+from typing import Final
 
 from mover.data.object_maker import FILE_FLAGS
 from mover.data.recover_plan import Target
-from mover.data.second_writer import SHARE
+from mover.data.recover_report import RecoverReport
+from mover.data.second_writer import FULL, RUN, Shared, share
 from mover.data.tar_format import BLOCK_BYTES
-from mover.data.tar_recover_members import MemberReader
-from mover.data.tar_recover_places import Places, directory_of
+from mover.data.tar_recover_members import Member, MemberReader
+from mover.data.tar_recover_places import Places, Spot, directory_of
 from mover.data.tar_recover_small import HEAD_BYTES, SmallHeads
-from mover.data.tree_writer import TreeWriter, hands_down, remove
+from mover.data.tree_writer import TreeWriter, remove
+
+_WORTH_FILES: Final = 1_000  # small files that have passed: there may be as many more
 
 
-def make_share(reader: MemberReader, places: Places, writer: TreeWriter, serial: int, marks: mmap) -> None:
-    """Make this process's share of the small files; returns at the stream's end.
+class SmallFiles:
+    """Makes them; see ``key_of`` for the numbers that stand for files here.
 
-    Args:
-        serial: number of the next small file.
-        marks: one for each of the last small files, by their number modulo its length.
+    Attributes:
+        pending: those handed over and perhaps not made yet.
+        last: the one that ``run`` met last; None = it met none.
     """
-    reader.silence()
-    places.only_find()
-    heads = SmallHeads()
-    share = _Share(places, writer)
-    mask = len(marks) - 1
-    while True:
-        view, pos, end, extended = reader.view, reader.pos, reader.end, reader.times
-        while end - pos >= HEAD_BYTES and (size := heads.size(view, pos, extended)) >= 0:
-            after = pos + HEAD_BYTES + (size + BLOCK_BYTES - 1 & -BLOCK_BYTES)
+
+    def __init__(
+        self,
+        reader: MemberReader,
+        places: Places,
+        writer: TreeWriter,
+        report: RecoverReport,
+        made: set[int],
+        take: Callable[[Member], None],
+        private_fd: int,
+    ) -> None:
+        """Make ready.
+
+        Args:
+            made: filled with those made.
+            take: makes a member, whatever it is.
+            private_fd: the control socket, which a second writer must not keep; -1 = work alone.
+        """
+        self.pending: set[int] = set()
+        self.last: Spot | None = None
+        self._reader = reader
+        self._places = places
+        self._writer = writer
+        self._report = report
+        self._made = made
+        self._take = take
+        self._private_fd = private_fd
+        self._heads = SmallHeads()
+        self._met = 0
+        self._shared: Shared | None = None
+
+    def run(self) -> None:
+        """Make files of our own user as long as one follows the other, whole and in one piece; step over unwanted ones.
+
+        Raises:
+            DestinationLost: as the making of objects does.
+        """
+        if self._met >= _WORTH_FILES and self._shared is None:
+            maker = _Maker(self._places, self._writer)
+            self._shared = share(self._reader, self._private_fd, maker.make, self, self._report)
+            self._private_fd = -1  # once in a recover
+        shared = self._shared
+        gives = shared is not None and shared.wants_more()
+        batch = shared.batch if shared is not None else array("q")
+        reader, heads, report, made, pending = self._reader, self._heads, self._report, self._made, self.pending
+        size_of, name_of, times_of, extended = heads.size, heads.name, heads.times_ns, reader.times
+        view, pos, end, view_at = reader.view, reader.pos, reader.end, reader.view_at
+        open_file, write, set_times, close = os.open, os.write, os.utime, os.close
+        uid, gid = self._writer.attributes.uid, self._writer.attributes.gid
+        prefix, place, directory, key, name = b"", None, -1, 0, b""
+        sizes: list[int] = []  # of the files made here
+        count = sizes.append
+        met = own = 0
+        while end - pos >= HEAD_BYTES and (size := size_of(view, pos, extended)) >= 0:
+            body = pos + HEAD_BYTES
+            after = body + (size + BLOCK_BYTES - 1 & -BLOCK_BYTES)
             if after > end:
                 break
-            if serial & SHARE and share.make(heads, view, pos, size):
-                marks[serial & mask] = 1
-            serial += 1
+            met += 1
+            if heads.prefix != prefix:
+                prefix = heads.prefix
+                target, key = directory_of(self._places, prefix)
+                if target is None:
+                    place = None
+                elif target is False or target is True or target.inherits:
+                    break
+                else:
+                    try:
+                        place, directory = target, self._writer.descriptor(target)
+                    except OSError:
+                        break  # the general way meets it again, and reports it
+            if place is not None:
+                name = name_of()
+                if not name or heads.uid != uid or heads.gid != gid or heads.mode & ~0o777:
+                    break
+                file_key = hash((key, name))
+                if file_key in pending:
+                    break  # the same name again
+                if gives:
+                    batch.extend((view_at + pos, file_key, size))
+                    pending.add(file_key)
+                    pos = after
+                    if len(batch) >= FULL:
+                        assert shared is not None
+                        gives = shared.hand_over()
+                    continue
+                times_ns = times_of(view, pos)
+                if times_ns is None:
+                    break
+                try:
+                    fd = open_file(name, FILE_FLAGS, heads.mode, dir_fd=directory)
+                except OSError:
+                    self.stop()  # it exists, perhaps as one of those handed over: from here on alone
+                    break
+                whole = False
+                try:
+                    if not size or write(fd, view[body : body + size]) == size:
+                        set_times(fd, ns=times_ns)
+                        whole = True
+                except OSError:
+                    whole = False  # the general way meets it again
+                close(fd)
+                if not whole:
+                    remove(directory, name)
+                    break
+                made.add(file_key)
+                count(size)
+                own += 1
+                if own == RUN and shared is not None:
+                    own, gives = 0, shared.wants_more()
             pos = after
         reader.pos = pos
-        member = reader.next()
-        if member is None:
-            return
-        reader.skip(member.blocks)
+        self._met += met
+        self.last = Spot(place, name) if place is not None and name else None
+        report.add_files(sizes)
+
+    def settle(self) -> None:
+        """Wait until all that was handed over is made.
+
+        Raises:
+            DestinationLost: as the making of objects does.
+        """
+        if self._shared is not None:
+            self._shared.settle()
+
+    def stop(self) -> None:
+        """Go on alone, with all made that was handed over."""
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            shared.finish()
+
+    # --- what was handed over to the second writer -----------------------------------------------------------
+
+    def count_made(self, files: "array[int]") -> None:
+        """It has made these."""
+        keys = files[1::3]
+        self.pending.difference_update(keys)
+        self._made.update(keys)
+        self._report.add_files(list(files[2::3]))
+
+    def make_late(self, slot: memoryview, at: int, number: int, size: int) -> None:
+        """It has not made this one."""
+        self.pending.discard(number)
+        reader = self._reader
+        with slot[at : at + HEAD_BYTES + (size + BLOCK_BYTES - 1 & -BLOCK_BYTES)] as blocks:
+            before = reader.revisit(blocks)
+            try:
+                member = reader.next()
+                if member is not None:
+                    self._take(member)
+            finally:
+                reader.resume(before)
 
 
-class _Share:
-    """Makes single files; the directory of the last one is kept."""
+class _Maker:
+    """What the second writer does with files whose heads the worker has looked at."""
 
     def __init__(self, places: Places, writer: TreeWriter) -> None:
         self._places = places
         self._writer = writer
+        self._heads = SmallHeads()
         self._prefix = b""
         self._directory = -1
 
-    def make(self, heads: SmallHeads, view: memoryview, at: int, size: int) -> bool:
-        """Make the file met last; False where it is not simple or cannot be made: the worker reports it."""
-        writer, name, times_ns = self._writer, heads.name(), heads.times_ns(view, at)
-        if not name or times_ns is None:
-            return False
-        if heads.uid != writer.attributes.uid or heads.gid != writer.attributes.gid or heads.mode & ~0o777:
-            return False
-        if heads.prefix != self._prefix:
-            self._directory = self._open(heads.prefix)
-            self._prefix = heads.prefix if self._directory >= 0 else b""
-        directory = self._directory
-        if directory < 0:
-            return False
-        try:
-            fd = os.open(name, FILE_FLAGS, heads.mode, dir_fd=directory)
-        except OSError:
-            return False
-        try:
-            whole = not size or os.write(fd, view[at + HEAD_BYTES : at + HEAD_BYTES + size]) == size
-            os.utime(fd, ns=times_ns)
-        except OSError:
+    def make(self, slot: memoryview, files: "array[int]") -> bytes:
+        """Make files, each given by where its head is in the slot, a number and its size; 1 = made."""
+        self._places.only_find()  # here, and not in the worker
+        made = bytearray(len(files) // 3)
+        heads = self._heads
+        open_file, write, set_times, close = os.open, os.write, os.utime, os.close
+        numbers = iter(files)
+        for number, (at, _, size) in enumerate(zip(numbers, numbers, numbers, strict=True)):
+            heads.look(slot, at)
+            times_ns = heads.times_ns(slot, at)
+            name = heads.name()
+            if times_ns is None or not name:
+                continue
+            try:
+                if heads.prefix != self._prefix:
+                    self._open(heads.prefix)
+                directory = self._directory
+                fd = open_file(name, FILE_FLAGS, heads.mode, dir_fd=directory)
+            except OSError:
+                continue  # the worker meets it again, and reports it
             whole = False
-        finally:
-            os.close(fd)
-        if not whole:
-            remove(directory, name)
-        return whole
+            try:
+                body = at + HEAD_BYTES
+                whole = not size or write(fd, slot[body : body + size]) == size
+                set_times(fd, ns=times_ns)
+            except OSError:
+                whole = False
+            close(fd)
+            if whole:
+                made[number] = 1
+            else:
+                remove(directory, name)
+        return bytes(made)
 
-    def _open(self, prefix: bytes) -> int:
-        """The directory of small files, if it hands nothing down to them; else -1."""
+    def _open(self, prefix: bytes) -> None:
+        """Go to a directory, which is there and is one place: the worker has looked."""
+        self._prefix = b""
         target, _ = directory_of(self._places, prefix)
-        if not isinstance(target, Target):
-            return -1
-        try:
-            fd = self._writer.descriptor(target)
-            status = os.fstat(fd)
-            if status.st_gid != self._writer.attributes.gid or status.st_mode & stat.S_ISGID or hands_down(fd):
-                return -1
-        except OSError:
-            return -1
-        return fd
+        assert isinstance(target, Target)
+        self._directory = self._writer.descriptor(target)
+        self._prefix = prefix

@@ -23,7 +23,11 @@ from mover.data.tar_format import (
 
 HEAD_BYTES: Final = 3 * BLOCK_BYTES
 TIMES_BYTES: Final = 90  # of records: "30 mtime=SSSSSSSSSS.NNNNNNNNN\n", the same with atime and ctime
-_unpack = Struct("512s512x148s6s2x356s").unpack_from  # the extended header; up to the checksum, it, what is behind it
+_unpack: Final = Struct("512s512x148s6s2x356s").unpack_from  # the extended header; to the checksum, it, what follows it
+_unpack_again: Final = Struct("1024x148s8x356s").unpack_from  # of the last two
+# The records: what each begins with, its seconds, its nanoseconds.
+_unpack_times: Final = Struct("512x9s10sx9sx9s10sx9sx9s10sx9sx").unpack_from
+_KEYWORDS: Final = (b"30 mtime=", b"30 atime=", b"30 ctime=")
 _OWNER: Final = slice(100, 124)  # mode, uid, gid
 _SIZE: Final = slice(124, 135)
 _LINK: Final = slice(OFFSET_LINK - OFFSET_TYPE, OFFSET_MAGIC - OFFSET_TYPE)
@@ -74,6 +78,12 @@ class SmallHeads:
         except ValueError:
             return -1
 
+    def look(self, view: memoryview, at: int) -> None:
+        """Meet the small file whose head is at a place and was seen to be good."""
+        self._front, tail = _unpack_again(view, at)
+        if tail != self._tail:
+            self._look_at(tail)
+
     def name(self) -> bytes:
         """The name of the file met last, one component; b"" = it has none that is usual, or other fields have not."""
         front = self._front
@@ -92,11 +102,11 @@ class SmallHeads:
     @staticmethod
     def times_ns(view: memoryview, at: int) -> tuple[int, int] | None:
         """Access and modification time in the head at a place; None where the records are others."""
-        records = bytes(view[at + BLOCK_BYTES : at + BLOCK_BYTES + TIMES_BYTES])
-        if records[:9] != b"30 mtime=" or records[30:39] != b"30 atime=" or records[60:69] != b"30 ctime=":
+        modified, seconds, nanoseconds, accessed, since, and_ns, changed, _, _ = _unpack_times(view, at)
+        if (modified, accessed, changed) != _KEYWORDS:
             return None
         try:
-            return int(records[39:49] + records[50:59]), int(records[9:19] + records[20:29])
+            return int(since + and_ns), int(seconds + nanoseconds)
         except ValueError:
             return None
 

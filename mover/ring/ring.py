@@ -340,8 +340,9 @@ class Consumer(_Side):
         self._next += 1
         return Entry(self._ring.slot_views[slot][:length], kind)
 
-    def follow(self) -> Entry:
-        """In a forked copy of this side, which owns nothing: the next entry that the original has peeked and holds."""
+    def follow(self, entries: int) -> Entry:
+        """In a forked copy of this side, which owns nothing: so many entries on, one that the original holds."""
+        self._next += entries - 1
         return self._entry()
 
     def release(self) -> None:
