@@ -58,6 +58,19 @@ def test_every_check_of_a_version(version: int, shared: Server, login: Login, sh
     assert document["counts"]["pass"] >= PASSES_AT_LEAST[version]
 
 
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
+def test_what_depends_on_the_type_of_the_backup(version: int, shared: Server, login: Login, shared_shm: Path) -> None:
+    target = shared_shm / "target"
+    target.mkdir(exist_ok=True)
+    paths = ["--filesystem", str(shared_shm / "source"), "--recover-to", str(target)]
+    kind = ["--type", "tar", "--groups", "config,data,job,three-way"]
+    status, document = run(shared, login, shared_shm, "--versions", str(version), "--write", *kind, *paths)
+    assert failed(document) == []
+    assert status == 0
+    assert {row["detail"] for row in document["rows"] if row["result"] == "skipped"} <= EXPECTED_SKIPPED
+    assert {"config", "data", "job"} <= {row["group"] for row in document["rows"] if row["result"] == "pass"}
+
+
 def test_without_write_the_tape_stays_as_it_is(shared: Server, login: Login, shared_shm: Path) -> None:
     (cartridge,) = (shared_shm / "server" / "tapes").glob("*.tap")
     before = cartridge.read_bytes()
