@@ -20,6 +20,7 @@ from bench_jobs import (
     cp,
     latencies,
     memory,
+    restore_all,
     socket_pair,
     tar_create,
     tar_extract,
@@ -29,6 +30,7 @@ from bench_jobs import (
 from bench_measure import ATTEMPTS, MEMORY, Comparison, commit, conduct, measure, now, percentile, say
 from bench_report import Limit, Report, machine
 
+from tests.data.backup_runner import backup_here, request
 from tests.support.trees import make_large_file, make_small_files
 
 MIB = 1 << 20
@@ -60,6 +62,8 @@ def comparisons(bench: Bench, scale: Scale) -> list[Comparison]:
     make_small_files(small, files=scale.files, directories=scale.directories)
     archive = bench.place / "small.tar"
     subprocess.run([*TAR, "-C", small, "-cf", archive, "."], check=True)
+    dump = bench.place / "small.dump"
+    dump.write_bytes(backup_here(request(small)).stream)
 
     def backup_with_history(butype: str = "dump") -> float:
         times = timed_backup(bench, small, history=True, butype=butype)
@@ -100,12 +104,20 @@ def comparisons(bench: Bench, scale: Scale) -> list[Comparison]:
             lambda: backup_with_history("tar"), lambda: tar_create(small),
         ),
         Comparison(
-            "recover of those files to tmpfs", "`tar -xf`", 0.8, "files/s", scale.files,
+            "recover of those files to tmpfs", "`tar -xf`", 1.2, "files/s", scale.files,
             lambda: timed_recover(bench, small), lambda: tar_extract(bench, archive),
+        ),
+        Comparison(
+            "the same recover", "`restore -rf` of the same dump", 1.0, "files/s", scale.files,
+            lambda: timed_recover(bench, small), lambda: restore_all(bench, dump),
         ),
         Comparison(
             "type tar: recover of those files to tmpfs", "`tar -xf`", 1.2, "files/s", scale.files,
             lambda: timed_recover(bench, small, butype="tar"), lambda: tar_extract(bench, archive),
+        ),
+        Comparison(
+            "type tar: the same recover", "`restore -rf` of the dump", 1.0, "files/s", scale.files,
+            lambda: timed_recover(bench, small, butype="tar"), lambda: restore_all(bench, dump),
         ),
     ]  # fmt: skip
 

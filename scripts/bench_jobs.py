@@ -200,10 +200,10 @@ def timed_recover(bench: Bench, tree: Path, *, butype: str = "dump") -> float:
 # ---- peers
 
 
-def timed_command(*command: str | Path) -> float:
-    """Seconds that a command takes."""
+def timed_command(*command: str | Path, place: Path | None = None) -> float:
+    """Seconds that a command takes, in a directory."""
     began = time.monotonic()
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, cwd=place)
     return time.monotonic() - began
 
 
@@ -277,6 +277,15 @@ def tar_extract(bench: Bench, archive: Path) -> float:
     place = bench.new_directory("tar")
     try:
         return timed_command("tar", "-C", place, "-xf", archive)
+    finally:
+        shutil.rmtree(place)
+
+
+def restore_all(bench: Bench, dump: Path) -> float:
+    """Seconds of restore making all of a dump."""
+    place = bench.new_directory("restore")
+    try:
+        return timed_command("restore", "-r", "-f", dump, place=place)
     finally:
         shutil.rmtree(place)
 
