@@ -187,9 +187,8 @@ def _in_snapshot(message: StartBackup, kind: str, made: SnapshotMade) -> StartBa
     path, hidden = message.root.path, made.hidden
     if path:
         hidden = hidden[len(path) + 1 :] if hidden.startswith(path + b"/") else b""
-    return replace(
-        message, root=Place(made.path, path), snapshot=ReadSnapshot(kind=kind, of=message.root, hidden=hidden)
-    )
+    snapshot = ReadSnapshot(kind=kind, of=message.root, device=made.device, hidden=hidden)
+    return replace(message, root=Place(made.path, path), snapshot=snapshot)
 
 
 def snapshot_plan(connection: "Connection", message: Start) -> config.Snapshot | None:

@@ -110,9 +110,9 @@ def _open_root(message: StartBackup | CheckBackup, options: BackupOptions) -> in
         raise _RefusedError(f"{shown} cannot be backed up: {reason(error)}") from error
     except ValueError as error:
         raise _RefusedError(f"{shown} cannot be backed up: {error}") from error
-    if isinstance(message, StartBackup) and _is_btrfs(message) and os.fstat(root).st_ino == _NO_SUBVOLUME_INODE:
+    if isinstance(message, StartBackup) and (why := _not_in_snapshot(message, os.fstat(root))):
         os.close(root)
-        raise _RefusedError(f"{shown} is a subvolume of its own, which a snapshot of what is above it does not have")
+        raise _RefusedError(f"{shown} {why}")
     try:
         if options.ways:
             check_subtrees(options.ways, root, crosses=options.crossing is not Crossing.NONE)
@@ -122,9 +122,16 @@ def _open_root(message: StartBackup | CheckBackup, options: BackupOptions) -> in
     return root
 
 
-def _is_btrfs(message: StartBackup) -> bool:
-    """Whether the root is in a snapshot of Btrfs."""
-    return message.snapshot is not None and message.snapshot.kind == "btrfs"
+def _not_in_snapshot(message: StartBackup, root: os.stat_result) -> str:
+    """Why the root is not what it should be of the snapshot that is to be read; "" = it is, or there is none."""
+    snapshot = message.snapshot
+    if snapshot is None:
+        return ""
+    if snapshot.kind == "btrfs" and root.st_ino == _NO_SUBVOLUME_INODE:
+        return "is a subvolume of its own, which a snapshot of what is above it does not have"
+    if root.st_dev != snapshot.device:
+        return "is not in the snapshot that was made: something else is in its place"
+    return ""
 
 
 class _Backup:

@@ -146,12 +146,15 @@ class Source:
     def make(self, name: str) -> SnapshotMade:
         """Make the snapshot. Raises SnapshotError: it may be there all the same."""
         where = self._path(name)
+        directory = -1
         try:
             if self._own_directory:
                 with suppress(FileExistsError):
                     os.mkdir(self.directory, 0o700)
             elif self._kind == "lvm":
                 os.makedirs(where, 0o700)
+            if self._kind == "btrfs":
+                directory = self._open_directory()
             first, *others = self._fill(self._commands.make, name)
             ended = self._run(first, KEPT_BYTES)
             if failure := ended.failure(first, self._timeout_s):
@@ -161,10 +164,15 @@ class Source:
             path = os.path.join(where, below(self.volume, self._root)) if self.volume != self._root else where
             with os.scandir(path):
                 pass  # there is something to read; ZFS mounts it now
+            # By the descriptor, so that nobody who may write into the volume can put another tree in its place.
+            made = os.stat(name, dir_fd=directory, follow_symlinks=False) if directory >= 0 else os.stat(path)
         except OSError as error:
-            raise SnapshotError(f"{os.fsdecode(error.filename or b'')}: {error.strerror}") from error
+            raise SnapshotError(_reason(error)) from error
+        finally:
+            if directory >= 0:
+                os.close(directory)
         hidden = below(self.directory, self.volume) if is_below(self.directory, self.volume) else b""
-        return SnapshotMade(path, hidden if self._kind == "btrfs" else b"", self.mounted)
+        return SnapshotMade(path, made.st_dev, hidden if self._kind == "btrfs" else b"", self.mounted)
 
     def remove(self, name: str) -> None:
         """Remove the snapshot, if it is there.
@@ -199,11 +207,15 @@ class Source:
         """
         if self._commands.find is None:
             try:
-                names = os.listdir(os.fsdecode(self.directory))
+                directory = self._open_directory()
             except FileNotFoundError:
                 if not self._own_directory:
                     raise  # it may lie on a file system that is not mounted
-                names = []
+                return []
+            try:
+                names = os.listdir(directory)
+            finally:
+                os.close(directory)
         else:
             (command,) = self._fill((self._commands.find,), "")
             ended = self._run(command, FOUND_BYTES_MAX)
@@ -213,6 +225,23 @@ class Source:
                 raise SnapshotError(f"{command[0]} lists more than {FOUND_BYTES_MAX} bytes")
             names = [line.strip().rpartition("@")[2] for line in ended.lines]
         return sorted(name for name in names if NAME.fullmatch(name))
+
+    def _open_directory(self) -> int:
+        """The directory of Btrfs's snapshots, which nobody else can have made or can change.
+
+        Raises:
+            SnapshotError: somebody could put something else in a snapshot's place.
+            OSError: it is not there, or no directory.
+        """
+        fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        status = os.fstat(fd)
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            os.close(fd)
+            text = (
+                f"{os.fsdecode(self.directory)}: expected a directory of the server's own that nobody else may write to"
+            )
+            raise SnapshotError(text, absent=True)
+        return fd
 
     def _path(self, name: str) -> bytes:
         return os.path.join(self.directory, name.encode())

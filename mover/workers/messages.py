@@ -196,11 +196,13 @@ class ReadSnapshot(Struct, frozen=True):
     Attributes:
         kind: as in the configuration.
         of: the place that the dump dates go by.
+        device: st_dev that the root has, or it is not in the snapshot.
         hidden: where snapshots lie, relative to the root: left out. b"" = not below it.
     """
 
     kind: str
     of: Place
+    device: int
     hidden: bytes
 
 
@@ -443,11 +445,13 @@ class SnapshotMade(Message, frozen=True):
 
     Attributes:
         path: the volume in it.
+        device: st_dev of all that is in it.
         hidden: where snapshots lie in the volume; b"" = nowhere.
         mounted: what is mounted in the volume, relative to it: not in the snapshot.
     """
 
     path: bytes
+    device: int
     hidden: bytes
     mounted: list[bytes]
 

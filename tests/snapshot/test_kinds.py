@@ -93,7 +93,8 @@ def test_lvm(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     with_mounts(monkeypatch, Mount(os.fsencode(site.volume), "ext4"), Mount(os.fsencode(site.volume / "db"), "xfs"))
     source = lvm(site, size_bytes=20 << 30, mount_options="noload")
     where = str(site.directory / "mounts" / NAME)
-    assert source.make(NAME) == SnapshotMade(os.fsencode(where), b"", [b"db"])
+    device = site.volume.stat().st_dev
+    assert source.make(NAME) == SnapshotMade(os.fsencode(where), device, b"", [b"db"])
     assert site.calls() == [
         ["lvcreate", "--yes", "--snapshot", "--size", "21474836480b", "--name", NAME, "vg0/srv"],
         ["mount", "-o", "ro,noload", f"/dev/vg0/{NAME}", where],
@@ -176,7 +177,8 @@ def test_zfs(site: Site) -> None:
     (shown / "home").mkdir(parents=True)
     (site.volume / "home").mkdir()
     source = site.source(kind="zfs", origin="tank/srv", volume=os.fsencode(site.volume / "home"))
-    assert source.make(NAME) == SnapshotMade(os.fsencode(shown / "home"), b"", [])
+    device = site.volume.stat().st_dev
+    assert source.make(NAME) == SnapshotMade(os.fsencode(shown / "home"), device, b"", [])
     site.answer("zfs", f"tank/srv@daily\ntank/srv@{NAME}\ntank/srv@{STRANGER}")
     assert source.find() == [NAME]
     source.remove(NAME)
@@ -202,6 +204,30 @@ def test_a_volume_that_is_not_on_btrfs(site: Site, monkeypatch: pytest.MonkeyPat
     with_mounts(monkeypatch)
     with pytest.raises(SnapshotError, match="lies on ext4, not on btrfs"):
         site.source(kind="btrfs")
+
+
+@pytest.mark.parametrize("trap", ["symlink", "writable", "not ours"])
+def test_a_directory_that_others_could_change_is_not_used(
+    site: Site, trap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may write into the volume must not choose what is backed up."""
+    with_mounts(monkeypatch, Mount(os.fsencode(site.volume), "btrfs"))
+    monkeypatch.setattr("mover.snapshot.kinds.subvolume_of", lambda path, _: path)
+    directory = site.volume / ".mover-snapshots"
+    if trap == "symlink":
+        directory.symlink_to(site.directory)
+    else:
+        directory.mkdir(mode=0o700)
+    if trap == "writable":
+        directory.chmod(0o777)
+    elif trap == "not ours":
+        monkeypatch.setattr("os.geteuid", lambda: 1_234_567)
+    source = site.source(kind="btrfs")
+    with pytest.raises(SnapshotError, match=r"Not a directory|symbolic links|nobody else may write"):
+        source.make(NAME)
+    with pytest.raises(SnapshotError, match="by hand: btrfs subvolume delete"):
+        source.remove(NAME)
+    assert site.calls() == []
 
 
 def test_a_volume_in_no_subvolume(site: Site) -> None:
