@@ -1,5 +1,6 @@
 """What operations count, against streams taken apart by other readers and against the trees themselves."""
 
+import errno
 import io
 import os
 import socket
@@ -17,6 +18,7 @@ from mover.data.recover_options import OVERWRITE
 from mover.data.tally import PATH_BYTES_MAX, PATHS_MAX, Tally
 from mover.ring import DataGauge, DataPhase
 from mover.ring.layout import GAUGES
+from mover.workers.messages import LogLine
 from tests.data import dump_reader
 from tests.data.backup_runner import backup_here, request
 from tests.data.recover_runner import name, recover, recover_here
@@ -182,6 +184,26 @@ def test_errors_have_causes_and_the_first_paths(tmp_path: Path) -> None:
     assert len(set(cause.paths)) == PATHS_MAX
     assert set(cause.paths) < {os.fsencode(path) for path in (target / "again").iterdir()}
     assert outcome.finished.errors == 30
+
+
+@pytest.mark.parametrize("butype", READERS)
+def test_what_cannot_be_read_has_its_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, butype: str) -> None:
+    for number in range(12):
+        (tmp_path / str(number)).write_bytes(b"x" * 100)
+
+    def fails(*_: object, **__: object) -> list[str]:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listxattr", fails)
+        outcome = backup_here(request(tmp_path, butype=butype))
+    (cause,) = outcome.finished.causes
+    assert (cause.name, cause.count, outcome.finished.errors) == ("EIO", 13, 13)  # the root's attributes too
+    assert len(cause.paths) == PATHS_MAX
+    assert kinds(outcome.all_gauges) == Counter(directory=1)
+    told = [message for message in outcome.messages if isinstance(message, LogLine) and message.cause]
+    assert {message.cause for message in told} == {"EIO"}
+    assert [message.text[: message.path_bytes] for message in told][:PATHS_MAX] == cause.paths
 
 
 # --- by itself
