@@ -93,6 +93,14 @@ def test_levels_of_it_laid_over_each_other(local: Server, login: Login, shm: Pat
     for number in (0, 1):
         extract(shm, local, number, place)
     assert compare_trees(tree, place, time_granularity_ns=1).differences == []
+    known = ["--user", login.user, "--password-file", str(shm / "password"), "--catalogue", str(shm / "catalogue")]
+    for backup in (first, second):
+        said = mover(
+            "recover", "--host", local.address, *known, "--drive", "vtl0/drive0", "--job", str(backup["job"]),
+            "--destination", str(shm / "again"), "--env", "EXTRACT=N", "--json",
+        )  # fmt: skip
+        assert json.loads(said)["failed"] == []
+    assert compare_trees(tree, shm / "again").differences == []
 
 
 @pytest.mark.parametrize("version", [2, 3, 4])
