@@ -26,11 +26,30 @@ def statuses(root: Path) -> dict[bytes, os.stat_result]:
 
 
 def test_the_same_seed_makes_the_same_tree(tmp_path: Path) -> None:
-    made = [trees.make_tree(tmp_path / name, large_xattrs=True, sub_microsecond=True) for name in ("a", "b")]
+    made = [
+        trees.make_tree(tmp_path / name, large_xattrs=True, sub_microsecond=True, extremes=True) for name in ("a", "b")
+    ]
     assert made[0] == made[1]
     result = compare_trees(tmp_path / "a", tmp_path / "b", time_granularity_ns=1)
     assert [str(difference) for difference in result.differences] == []
     assert result.compared == made[0].entries
+
+
+def test_extremes(tmp_path: Path) -> None:
+    """What an option adds; the longest target is as long as the file system takes it."""
+    made = trees.make_tree(tmp_path / "tree", wide=1, depth=1, huge_sparse=False, extremes=True)
+    entries = statuses(tmp_path / "tree")
+    assert made.entries == len(entries)
+    names = {path.rpartition(b"/")[2] for path in entries}
+    assert {len(name) for name in names if name.startswith(b"N")} == {255}
+    times = {path: status.st_mtime for path, status in entries.items() if path.startswith(b"extremes/time-")}
+    latest = int(max(times.values()))  # what the file system can hold, if it is not all
+    assert {path: min(int(path.partition(b"-")[2]), latest) for path in times} == {
+        path: int(time) for path, time in times.items()
+    }
+    assert len(times) == 4
+    shortened = any("4095" in line for line in made.left_out)
+    assert shortened or entries[b"extremes/longest-target"].st_size == 4095
 
 
 def test_another_seed_makes_another_tree(tmp_path: Path) -> None:
@@ -67,7 +86,7 @@ def test_every_kind_is_there(tmp_path: Path) -> None:
 
 def test_cp_copies_it_identically(tmp_path: Path) -> None:
     """A copier that nobody here wrote and the comparer agree: no false alarm on any kind of entry."""
-    trees.make_tree(tmp_path / "tree", large_xattrs=True, sub_microsecond=True)
+    trees.make_tree(tmp_path / "tree", large_xattrs=True, sub_microsecond=True, extremes=True)
     subprocess.run(["cp", "-a", tmp_path / "tree", tmp_path / "copy"], check=True, timeout=60)
     result = compare_trees(
         tmp_path / "tree",
