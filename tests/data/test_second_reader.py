@@ -145,11 +145,13 @@ class Told(NamedTuple):
     messages: list[FromWorker]
     posts: list[tuple[int, bytes]]
     gauges: dict[DataGauge, int]  # but times
+    counts: list[int]  # of kinds and sizes
 
 
 def told(outcome: Outcome) -> Told:
     gauges = {gauge: value for gauge, value in outcome.gauges.items() if not gauge.name.endswith("_NS")}
-    return Told(outcome.stream, outcome.end, outcome.messages, outcome.posts, gauges)
+    counts = outcome.all_gauges[DataGauge.KINDS :]
+    return Told(outcome.stream, outcome.end, outcome.messages, outcome.posts, gauges, counts)
 
 
 def small_backup(tree: Path, butype: str, history: HistoryPlan | None = None) -> Callable[[], Outcome]:
