@@ -385,9 +385,12 @@ async def test_helper_and_command_end_with_a_server_that_is_killed(site: Site) -
         process = await trio.lowlevel.open_process([sys.executable, "-c", SERVER, pre, state])
         while not (note.exists() and note.read_text().endswith("\n")):  # noqa: ASYNC110 - another process writes it
             await trio.sleep(0.01)
+        pids = [each.pid for each in psutil.Process(process.pid).children(recursive=True)]
+        assert int(note.read_text()) in pids
+        assert len(pids) == 2
         process.send_signal(signal.SIGKILL)
         await process.wait()
-        while is_running(int(note.read_text())):  # noqa: ASYNC110 - nobody tells of a stranger's end
+        while any(map(is_running, pids)):  # noqa: ASYNC110 - nobody tells of a stranger's end
             await trio.sleep(0.01)
 
 
