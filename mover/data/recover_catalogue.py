@@ -82,7 +82,6 @@ class Catalogue:
     def names(self, inumber: int) -> "Names":
         """The entries of a directory without "." and ".."."""
         record = self.directories[inumber]
-        assert DIRECTORY_CHUNK_BYTES == 1 << 10
         data = bytes(record.data)
         length_of_data = len(data)
         end = min(length_of_data, record.inode.size)
@@ -93,19 +92,14 @@ class Catalogue:
         add_inumber, add_kind, add_name = inumbers.append, kinds.append, names.append
         refused: list[bytes] = []
         damaged = record.holes
-        at = 0
+        at, chunk_end = 0, min(DIRECTORY_CHUNK_BYTES, length_of_data)
         while at + 8 <= end:
             child, length, kind, name_length = unpack(data, at)
             following = at + length
-            if (
-                length < 8
-                or length & 3
-                or 8 + name_length > length
-                or at >> 10 != (following - 1) >> 10
-                or following > length_of_data
-            ):
+            if 8 + name_length > length or length & 3 or following > chunk_end:
                 damaged += 1
                 at = (at // DIRECTORY_CHUNK_BYTES + 1) * DIRECTORY_CHUNK_BYTES
+                chunk_end = min(at + DIRECTORY_CHUNK_BYTES, length_of_data)
                 continue
             if child:
                 name = data[at + 8 : at + 8 + name_length]
@@ -118,6 +112,8 @@ class Catalogue:
                     add_kind(kind)
                     add_name(name)
             at = following
+            if at == chunk_end:
+                chunk_end = min(at + DIRECTORY_CHUNK_BYTES, length_of_data)
         return Names(inumbers, kinds, names, refused, damaged)
 
 
