@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import hashlib
 import random
+import signal
 import sys
 import time
 import traceback
@@ -80,6 +81,7 @@ def piece(name: str, where: Ground, count: int, seed: int) -> Total:
 def main() -> int:
     """Entry point; 1 = there are finds."""
     options = parse()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is mounted goes then, too
     ways = [name for name in options.way or WAYS for _ in range(WEIGHTS[name])]
     kinds = options.on or KINDS
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 31)
