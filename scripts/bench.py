@@ -88,11 +88,11 @@ def comparisons(bench: Bench, scale: Scale) -> list[Comparison]:
             lambda: socket_pair(bench, file),
         ),
         Comparison(
-            f"dump of {tree}, history off", f"`{tar} -cf - DIR \\| cat`", 0.9, "files/s", scale.files,
+            f"dump of {tree}, history off", f"`{tar} -cf - DIR \\| cat`", 1.3, "files/s", scale.files,
             lambda: timed_backup(bench, small).whole_s, lambda: tar_create(small),
         ),
         Comparison(
-            "the same with file history sent to a client", "the same tar", 0.75, "files/s", scale.files,
+            "the same with file history sent to a client", "the same tar", 1.1, "files/s", scale.files,
             backup_with_history, lambda: tar_create(small),
         ),
         Comparison(
