@@ -8,6 +8,7 @@ the walk may give up early: where little is in order it would cost more than it 
 """
 
 import itertools
+import operator
 from array import array
 from collections.abc import Iterator
 from typing import Final
@@ -32,7 +33,7 @@ def match_rows(wanted: "array[int]", keys: "array[int]", start: int = 0) -> "arr
     found = array("I", bytes(4 * len(wanted)))
     for place, key_place, length in _runs(wanted, keys, start):
         found[place : place + length] = array("I", range(key_place + 1, key_place + length + 1))
-    places = itertools.compress(range(len(found)), [not row for row in found]) if 0 in found else iter(())
+    places = itertools.compress(range(len(found)), bytes(map(operator.not_, found))) if 0 in found else iter(())
     while part := list(itertools.islice(places, _LOOKED_UP)):
         _look_up(wanted, keys, found, part)
     return found

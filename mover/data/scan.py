@@ -77,7 +77,7 @@ class Scanner:
         self._crosses = crossing is not Crossing.NONE
         self._mounts = Mounts(crossing)
         self.plan = Plan()
-        self.open_directories = OpenDirectories(self.plan, root)
+        self.open_directories = OpenDirectories(self.plan, root, to_list=True)
 
     def run(self) -> Plan:
         """The whole scan.
@@ -124,6 +124,7 @@ class Scanner:
             pending += reversed(children)
             if self._report.errors != errors:
                 plan.unsound.add(key)
+        walk.list_no_more()
         check = functools.partial(self._check, plan.next_inumber)
         find_links(plan, walk, check)
         find_repeated_directories(plan, check)
