@@ -116,6 +116,11 @@ def test_an_end_from_outside_leaves_no_copy(tree: Tree, forking: None, monkeypat
     def end() -> None:
         raise Ended
 
+    def backward(work: changes._Work, _worker: int) -> None:
+        while work._progress[changes._FORWARD] < len(work._changed):  # else it could be through before the worker
+            time.sleep(0.001)
+
+    monkeypatch.setattr(changes._Work, "backward", backward)
     fork, copies = os.fork, list[int]()
 
     def noted_fork() -> int:
