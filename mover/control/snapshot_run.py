@@ -187,7 +187,7 @@ def _in_snapshot(message: StartBackup, kind: str, made: SnapshotMade) -> StartBa
     path, hidden = message.root.path, made.hidden
     if path:
         hidden = hidden[len(path) + 1 :] if hidden.startswith(path + b"/") else b""
-    snapshot = ReadSnapshot(kind=kind, of=message.root, device=made.device, hidden=hidden)
+    snapshot = ReadSnapshot(kind=kind, of=message.root, device=made.device, inode=made.inode, hidden=hidden)
     return replace(message, root=Place(made.path, path), snapshot=snapshot)
 
 

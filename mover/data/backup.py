@@ -103,6 +103,7 @@ def _open_root(message: StartBackup | CheckBackup, options: BackupOptions) -> in
     try:
         at = os.open(volume, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
+            top = os.fstat(at)
             root = open_beneath(at, components(path))
         finally:
             os.close(at)
@@ -110,7 +111,7 @@ def _open_root(message: StartBackup | CheckBackup, options: BackupOptions) -> in
         raise _RefusedError(f"{shown} cannot be backed up: {reason(error)}") from error
     except ValueError as error:
         raise _RefusedError(f"{shown} cannot be backed up: {error}") from error
-    if isinstance(message, StartBackup) and (why := _not_in_snapshot(message, os.fstat(root))):
+    if isinstance(message, StartBackup) and (why := _not_in_snapshot(message, top, os.fstat(root))):
         os.close(root)
         raise _RefusedError(f"{shown} {why}")
     try:
@@ -122,14 +123,17 @@ def _open_root(message: StartBackup | CheckBackup, options: BackupOptions) -> in
     return root
 
 
-def _not_in_snapshot(message: StartBackup, root: os.stat_result) -> str:
-    """Why the root is not what it should be of the snapshot that is to be read; "" = it is, or there is none."""
+def _not_in_snapshot(message: StartBackup, top: os.stat_result, root: os.stat_result) -> str:
+    """Why the root is not what it should be of the snapshot that is to be read; "" = it is, or there is none.
+
+    Args: top: of the volume there, whose path whoever owns the live volume may have changed by now.
+    """
     snapshot = message.snapshot
     if snapshot is None:
         return ""
     if snapshot.kind == "btrfs" and root.st_ino == _NO_SUBVOLUME_INODE:
         return "is a subvolume of its own, which a snapshot of what is above it does not have"
-    if root.st_dev != snapshot.device:
+    if (top.st_dev, top.st_ino) != (snapshot.device, snapshot.inode) or root.st_dev != snapshot.device:
         return "is not in the snapshot that was made: something else is in its place"
     return ""
 

@@ -70,10 +70,10 @@ class _Helper:
         self._channel.send(CommandEnded(status, ended.failure(message.arguments, message.timeout_s)))
 
     def _snapshot(self, message: MakeSnapshot | RemoveSnapshot | FindSnapshots) -> None:
-        def run_one(arguments: list[str], kept_bytes: int) -> Ended:
+        def run_one(arguments: list[str], kept_bytes: int, directory: int | None) -> Ended:
             ended = run(
                 arguments, message.timeout_s, self._channel.fileno(), self._output,
-                dies_of=DIES_OF, kept_bytes=kept_bytes,
+                dies_of=DIES_OF, kept_bytes=kept_bytes, directory=directory,
             )  # fmt: skip
             if kept_bytes == KEPT_BYTES:
                 self._say(ended)

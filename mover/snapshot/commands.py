@@ -92,6 +92,7 @@ def run(
     *,
     dies_of: int = signal.SIGKILL,
     kept_bytes: int = KEPT_BYTES,
+    directory: int | None = None,
 ) -> Ended:
     """Run one command to its end or its deadline.
 
@@ -100,6 +101,7 @@ def run(
         output: where it writes; None = a pipe of its own.
         dies_of: what the command gets where this process is killed under it.
         kept_bytes: how much of what it says is kept.
+        directory: descriptor of the directory that it begins in; None = the root.
 
     Raises:
         Stopped: control has gone; so has the command.
@@ -108,7 +110,7 @@ def run(
     own = output is None
     pipe = open_output() if output is None else output
     try:
-        return _run(arguments, timeout_s, control, pipe, dies_of, kept_bytes)
+        return _run(arguments, timeout_s, control, pipe, dies_of, kept_bytes, directory)
     finally:
         if own:
             os.close(pipe.ours)
@@ -123,11 +125,17 @@ def open_output() -> Output:
 
 
 def _run(
-    arguments: Sequence[str], timeout_s: float, control: int, output: Output, dies_of: int, kept_bytes: int
+    arguments: Sequence[str],
+    timeout_s: float,
+    control: int,
+    output: Output,
+    dies_of: int,
+    kept_bytes: int,
+    directory: int | None,
 ) -> Ended:
     pid = os.fork()
     if pid == 0:
-        _become(arguments, output.theirs, dies_of)
+        _become(arguments, output.theirs, dies_of, directory)
     with suppress(OSError):  # it has done it itself, and begun
         os.setpgid(pid, pid)
     watched = _Watched(pid, output.ours, control, kept_bytes)
@@ -145,7 +153,7 @@ def _run(
     return Ended(status, ended is False, lines, watched.whole)
 
 
-def _become(arguments: Sequence[str], output: int, dies_of: int) -> None:
+def _become(arguments: Sequence[str], output: int, dies_of: int, directory: int | None) -> None:
     """In the forked child: become the command, and never return."""
     try:
         os.setpgid(0, 0)
@@ -153,7 +161,7 @@ def _become(arguments: Sequence[str], output: int, dies_of: int) -> None:
         for number in _GIVEN_BACK:
             signal.signal(number, signal.SIG_DFL)
         os.umask(0o022)
-        os.chdir("/")
+        os.chdir("/" if directory is None else directory)
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
         os.dup2(output, 1)

@@ -21,7 +21,10 @@ from mover.snapshot.places import (
     is_below,
     mount_of,
     mounted_below,
+    open_below,
+    open_directory,
     read_mounts,
+    subvolume_number,
     subvolume_of,
     zfs_root_of,
 )
@@ -37,8 +40,9 @@ DIES_OF: Final = signal.SIGTERM
 """What a snapshot command gets where the helper is killed under it; LVM must not be killed in its midst."""
 
 Command = tuple[str, ...]
-Run = Callable[[list[str], int], Ended]
-"""Runs one command and keeps so many bytes of what it says; raises OSError and what else ends the helper."""
+Run = Callable[[list[str], int, int | None], Ended]
+"""Runs one command, keeps so many bytes of what it says, and has it begin in an open directory (None = anywhere);
+raises OSError and what else ends the helper."""
 FOUND_BYTES_MAX: Final = 4 << 20  # what a list of snapshots may be long
 
 
@@ -46,8 +50,8 @@ class Commands(NamedTuple):
     """The command lines of one kind.
 
     Attributes:
-        make: in this order; the first makes the snapshot.
-        remove: in this order; the last removes it.
+        make: in this order; the first makes the snapshot. Those of Btrfs begin in the directory of snapshots.
+        remove: in this order; the last removes it. Of Btrfs it is for people only, see ``_BTRFS_DELETE``.
         find: says the names of snapshots, one a line; None = they are the names in a directory.
     """
 
@@ -58,12 +62,15 @@ class Commands(NamedTuple):
 
 _MOUNT: Final = ("mount", "-o", "{options}", "/dev/{group}/{name}", "{mount}")
 _LVM_REMOVE: Final = (("umount", "{mount}"), ("lvremove", "--yes", "{group}/{name}"))
+# By number: whoever may rename the directory of snapshots could put a link to another subvolume in the place of a path.
+# Without --commit-after it would be there again after a crash of the host.
+_BTRFS_DELETE: Final = ("btrfs", "subvolume", "delete", "--commit-after", "--subvolid", "{number}", "{subvolume}")
+_BTRFS_LIST: Final = ("btrfs", "subvolume", "list", "{subvolume}")
 _LVM_FIND: Final = ("lvs", "--noheadings", "--options", "lv_name", "{group}")
 
 COMMANDS: Final[dict[str, Commands]] = {
     "btrfs": Commands(
-        make=(("btrfs", "subvolume", "snapshot", "-r", "{subvolume}", "{directory}/{name}"),),
-        # Without the option it would be there again after a crash of the host.
+        make=(("btrfs", "subvolume", "snapshot", "-r", "{subvolume}", "./{name}"),),
         remove=(("btrfs", "subvolume", "delete", "--commit-after", "{directory}/{name}"),),
         find=None,
     ),
@@ -146,7 +153,7 @@ class Source:
     def make(self, name: str) -> SnapshotMade:
         """Make the snapshot. Raises SnapshotError: it may be there all the same."""
         where = self._path(name)
-        directory = -1
+        directory: int | None = None
         try:
             if self._own_directory:
                 with suppress(FileExistsError):
@@ -156,23 +163,36 @@ class Source:
             if self._kind == "btrfs":
                 directory = self._open_directory()
             first, *others = self._fill(self._commands.make, name)
-            ended = self._run(first, KEPT_BYTES)
+            ended = self._run(first, KEPT_BYTES, directory)
             if failure := ended.failure(first, self._timeout_s):
                 raise SnapshotError(failure, absent=not ended.late and ended.status is not None and ended.status > 0)
             for command in others:
                 self._do(command)
-            path = os.path.join(where, below(self.volume, self._root)) if self.volume != self._root else where
-            with os.scandir(path):
-                pass  # there is something to read; ZFS mounts it now
-            # By the descriptor, so that nobody who may write into the volume can put another tree in its place.
-            made = os.stat(name, dir_fd=directory, follow_symlinks=False) if directory >= 0 else os.stat(path)
+            inner = below(self.volume, self._root)
+            made = self._look_into(where if directory is None else name.encode(), directory, inner)
         except OSError as error:
             raise SnapshotError(_reason(error)) from error
         finally:
-            if directory >= 0:
+            if directory is not None:
                 os.close(directory)
+        path = os.path.join(where, inner) if inner else where
         hidden = below(self.directory, self.volume) if is_below(self.directory, self.volume) else b""
-        return SnapshotMade(path, made.st_dev, hidden if self._kind == "btrfs" else b"", self.mounted)
+        return SnapshotMade(path, made.st_dev, made.st_ino, hidden if self._kind == "btrfs" else b"", self.mounted)
+
+    @staticmethod
+    def _look_into(name: bytes, directory: int | None, inner: bytes) -> os.stat_result:
+        """The volume in its snapshot, by descriptors: nobody can put another tree in its place. Raises OSError."""
+        top = open_directory(name, directory)
+        try:
+            fd = open_below(top, inner)
+            try:
+                with os.scandir(fd):
+                    pass  # there is something to read; ZFS mounts it now
+                return os.fstat(fd)
+            finally:
+                os.close(fd)
+        finally:
+            os.close(top)
 
     def remove(self, name: str) -> None:
         """Remove the snapshot, if it is there.
@@ -187,14 +207,39 @@ class Source:
             commands = self._fill(self._commands.remove, name)
             if self._kind == "lvm" and os.path.isdir(where):
                 self._unmount(commands[0], where)
-            if name in self.find():
+            if name not in self.find():
+                if self._kind == "btrfs":
+                    self._look_elsewhere(name)
+            elif self._kind == "btrfs":
+                self._delete_subvolume(name)
+            else:
                 self._do(commands[-1])
-        except (SnapshotError, OSError) as error:
+        except (SnapshotError, NoPlace, OSError) as error:
             by_hand = " && ".join(map(shlex.join, self._fill(self._commands.remove, name)))
             raise SnapshotError(f"{_reason(error)}; by hand: {by_hand}") from error
 
+    def _delete_subvolume(self, name: str) -> None:
+        directory = self._open_directory()
+        try:
+            fd = open_directory(name.encode(), directory)
+            try:
+                number = subvolume_number(fd)
+            finally:
+                os.close(fd)
+        finally:
+            os.close(directory)
+        (command,) = self._fill((_BTRFS_DELETE,), name, number=str(number))
+        self._do(command)
+
+    def _look_elsewhere(self, name: str) -> None:
+        """Who owns the volume may have moved the directory of snapshots away. Raises SnapshotError: so it is."""
+        for line in self._list(_BTRFS_LIST):
+            if line.rpartition("/")[2] == name:
+                _, _, path = line.partition(" path ")
+                raise SnapshotError(f"{name} was moved, its file system has it as {path}")
+
     def _unmount(self, command: list[str], where: bytes) -> None:
-        ended = self._run(command, KEPT_BYTES)
+        ended = self._run(command, KEPT_BYTES, None)
         if os.path.ismount(where):
             raise SnapshotError(ended.failure(command, self._timeout_s) or f"{os.fsdecode(where)} is still mounted")
         os.rmdir(where)
@@ -217,14 +262,17 @@ class Source:
             finally:
                 os.close(directory)
         else:
-            (command,) = self._fill((self._commands.find,), "")
-            ended = self._run(command, FOUND_BYTES_MAX)
-            if failure := ended.failure(command, self._timeout_s):
-                raise SnapshotError(failure)
-            if not ended.whole:
-                raise SnapshotError(f"{command[0]} lists more than {FOUND_BYTES_MAX} bytes")
-            names = [line.strip().rpartition("@")[2] for line in ended.lines]
+            names = [line.strip().rpartition("@")[2] for line in self._list(self._commands.find)]
         return sorted(name for name in names if NAME.fullmatch(name))
+
+    def _list(self, template: Command) -> list[str]:
+        (command,) = self._fill((template,), "")
+        ended = self._run(command, FOUND_BYTES_MAX, None)
+        if failure := ended.failure(command, self._timeout_s):
+            raise SnapshotError(failure)
+        if not ended.whole:
+            raise SnapshotError(f"{command[0]} lists more than {FOUND_BYTES_MAX} bytes")
+        return ended.lines
 
     def _open_directory(self) -> int:
         """The directory of Btrfs's snapshots, which nobody else can have made or can change.
@@ -233,7 +281,7 @@ class Source:
             SnapshotError: somebody could put something else in a snapshot's place.
             OSError: it is not there, or no directory.
         """
-        fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = open_directory(self.directory)
         status = os.fstat(fd)
         if status.st_uid != os.geteuid() or status.st_mode & 0o022:
             os.close(fd)
@@ -246,12 +294,12 @@ class Source:
     def _path(self, name: str) -> bytes:
         return os.path.join(self.directory, name.encode())
 
-    def _fill(self, commands: tuple[Command, ...], name: str) -> list[list[str]]:
-        words = self._words | {"name": name, "mount": os.fsdecode(self._path(name))}
+    def _fill(self, commands: tuple[Command, ...], name: str, number: str = "") -> list[list[str]]:
+        words = self._words | {"name": name, "mount": os.fsdecode(self._path(name)), "number": number}
         return [[argument.format_map(words) for argument in command] for command in commands]
 
     def _do(self, command: list[str]) -> None:
-        if failure := self._run(command, KEPT_BYTES).failure(command, self._timeout_s):
+        if failure := self._run(command, KEPT_BYTES, None).failure(command, self._timeout_s):
             raise SnapshotError(failure)
 
 

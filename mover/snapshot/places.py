@@ -1,12 +1,18 @@
 """Where volumes lie, by the kernel's list of mounts."""
 
+import fcntl
 import os
 import re
+import struct
 from typing import Final, NamedTuple
 
 MOUNTS: Final = "/proc/self/mountinfo"
 SUBVOLUME_INODE: Final = 256
 """Inode number of the root of every subvolume of Btrfs."""
+_TO_PASS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# struct btrfs_ioctl_ino_lookup_args: treeid (0 = that of the file asked), objectid, name.
+_INO_LOOKUP: Final = 0xD0009412
+_INO_LOOKUP_ARGUMENTS: Final = struct.Struct("<QQ4080x")
 _OCTAL: Final = re.compile(rb"\\([0-7]{3})")
 
 
@@ -74,6 +80,37 @@ def subvolume_of(path: bytes, mount: Mount) -> bytes:
             raise NoPlace(f"{os.fsdecode(path)} lies in no subvolume that is mounted with its root")
         at = os.path.dirname(at)
     return at
+
+
+def subvolume_number(fd: int) -> int:
+    """The number of a subvolume of Btrfs, which no other one ever gets; ``fd``: its root.
+
+    Raises:
+        NoPlace: it is no root of a subvolume.
+        OSError: it cannot be asked.
+    """
+    if os.fstat(fd).st_ino != SUBVOLUME_INODE:
+        raise NoPlace("a directory that is no subvolume has the place of a snapshot")
+    answer = bytearray(_INO_LOOKUP_ARGUMENTS.pack(0, SUBVOLUME_INODE))
+    fcntl.ioctl(fd, _INO_LOOKUP, answer)
+    return int(_INO_LOOKUP_ARGUMENTS.unpack(answer)[0])
+
+
+def open_below(fd: int, path: bytes) -> int:
+    """A directory below an open one, through no symbolic link; the caller's ``fd`` stays open. Raises OSError."""
+    at = os.dup(fd)
+    for name in filter(None, path.split(b"/")):
+        try:
+            below_it = os.open(name, _TO_PASS, dir_fd=at)
+        finally:
+            os.close(at)
+        at = below_it
+    return at
+
+
+def open_directory(name: bytes, parent: int | None = None) -> int:
+    """A directory that is no symbolic link. Raises OSError."""
+    return os.open(name, _TO_PASS, dir_fd=parent)
 
 
 def zfs_root_of(path: bytes) -> bytes:

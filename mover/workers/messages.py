@@ -196,13 +196,14 @@ class ReadSnapshot(Struct, frozen=True):
     Attributes:
         kind: as in the configuration.
         of: the place that the dump dates go by.
-        device: st_dev that the root has, or it is not in the snapshot.
+        device, inode: st_dev and st_ino that the volume has there, or it is not in the snapshot.
         hidden: where snapshots lie, relative to the root: left out. b"" = not below it.
     """
 
     kind: str
     of: Place
     device: int
+    inode: int
     hidden: bytes
 
 
@@ -445,13 +446,14 @@ class SnapshotMade(Message, frozen=True):
 
     Attributes:
         path: the volume in it.
-        device: st_dev of all that is in it.
+        device, inode: of the volume's directory in it; all that is in it has that st_dev.
         hidden: where snapshots lie in the volume; b"" = nowhere.
         mounted: what is mounted in the volume, relative to it: not in the snapshot.
     """
 
     path: bytes
     device: int
+    inode: int
     hidden: bytes
     mounted: list[bytes]
 

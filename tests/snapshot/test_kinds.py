@@ -63,10 +63,10 @@ class Site:
         return Source(SnapshotSource(**given), self._run, 30)  # type: ignore[arg-type]  # passed through
 
     @staticmethod
-    def _run(arguments: list[str], kept_bytes: int) -> Ended:
+    def _run(arguments: list[str], kept_bytes: int, directory: int | None) -> Ended:
         ours, theirs = os.pipe()
         try:
-            return run(arguments, 30, ours, kept_bytes=kept_bytes)
+            return run(arguments, 30, ours, kept_bytes=kept_bytes, directory=directory)
         finally:
             os.close(ours)
             os.close(theirs)
@@ -93,8 +93,9 @@ def test_lvm(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     with_mounts(monkeypatch, Mount(os.fsencode(site.volume), "ext4"), Mount(os.fsencode(site.volume / "db"), "xfs"))
     source = lvm(site, size_bytes=20 << 30, mount_options="noload")
     where = str(site.directory / "mounts" / NAME)
-    device = site.volume.stat().st_dev
-    assert source.make(NAME) == SnapshotMade(os.fsencode(where), device, b"", [b"db"])
+    made = source.make(NAME)
+    here = Path(where).stat()
+    assert made == SnapshotMade(os.fsencode(where), here.st_dev, here.st_ino, b"", [b"db"])
     assert site.calls() == [
         ["lvcreate", "--yes", "--snapshot", "--size", "21474836480b", "--name", NAME, "vg0/srv"],
         ["mount", "-o", "ro,noload", f"/dev/vg0/{NAME}", where],
@@ -177,8 +178,8 @@ def test_zfs(site: Site) -> None:
     (shown / "home").mkdir(parents=True)
     (site.volume / "home").mkdir()
     source = site.source(kind="zfs", origin="tank/srv", volume=os.fsencode(site.volume / "home"))
-    device = site.volume.stat().st_dev
-    assert source.make(NAME) == SnapshotMade(os.fsencode(shown / "home"), device, b"", [])
+    here = (shown / "home").stat()
+    assert source.make(NAME) == SnapshotMade(os.fsencode(shown / "home"), here.st_dev, here.st_ino, b"", [])
     site.answer("zfs", f"tank/srv@daily\ntank/srv@{NAME}\ntank/srv@{STRANGER}")
     assert source.find() == [NAME]
     source.remove(NAME)
