@@ -8,7 +8,8 @@ def chain_below(catalogue: Catalogue, job: Job) -> list[Job] | None:
     """The backups whose recover comes before that of `job`, the full one first; none for a full one.
 
     By BASE_DATE where the job has one, else as servers choose a base: the latest of a lower level that others may be
-    based on. What another DMA has backed up in between is not in the catalogue.
+    based on; a set of subtrees goes on with the sets of the same name and with nothing else. What another DMA has
+    backed up in between is not in the catalogue.
 
     Returns:
         None: the catalogue does not have all of them.
@@ -24,6 +25,8 @@ def chain_below(catalogue: Catalogue, job: Job) -> list[Job] | None:
         and (each.data_server, each.butype, each.filesystem) == (job.data_server, job.butype, job.filesystem)
     ]
     env = dict(catalogue.env(job.job))
+    name = _set_name(env)
+    earlier = [(each, its) for each, its in earlier if _set_name(its) == name]
     chain: list[Job] = []
     while job.level:
         base = None
@@ -56,6 +59,12 @@ def _is_base(base: Job, its_env: dict[bytes, bytes], job: Job, env: dict[bytes, 
     if base.level is None or job.level is None or base.level >= job.level or _is_by_date(its_env):
         return False
     return its_env.get(b"UPDATE", b"y")[:1].lower() not in {b"n", b"f"}
+
+
+def _set_name(env: dict[bytes, bytes]) -> bytes:
+    """Of a backup of several subtrees: its dump dates are its own. Empty for any other."""
+    values = {name.upper(): value for name, value in env.items()}
+    return values.get(b"DMP_NAME", b"") if values.get(b"MULTI_SUBTREE_NAMES") else b""
 
 
 def _is_by_date(env: dict[bytes, bytes]) -> bool:

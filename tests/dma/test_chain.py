@@ -47,6 +47,16 @@ def test_the_latest_of_a_lower_level(catalogue: Catalogue) -> None:
     assert chain(catalogue, full) == []
 
 
+def test_sets_of_subtrees_have_chains_of_their_own(catalogue: Catalogue) -> None:
+    full = backup(catalogue, LEVEL="0", DMP_NAME="without meaning here")
+    one = backup(catalogue, LEVEL="0", DMP_NAME="one", MULTI_SUBTREE_NAMES="home\ndb")
+    two = backup(catalogue, LEVEL="0", dmp_name="two", multi_subtree_names="home")
+    assert chain(catalogue, backup(catalogue, LEVEL="1")) == [full]
+    assert chain(catalogue, backup(catalogue, LEVEL="1", DMP_NAME="one", MULTI_SUBTREE_NAMES="home")) == [one]
+    assert chain(catalogue, backup(catalogue, LEVEL="1", DMP_NAME="two", MULTI_SUBTREE_NAMES="db")) == [two]
+    assert chain(catalogue, backup(catalogue, LEVEL="1", DMP_NAME="three", MULTI_SUBTREE_NAMES="db")) is None
+
+
 def test_by_date(catalogue: Catalogue) -> None:
     full = backup(catalogue, LEVEL="0", BASE_DATE="0", DUMP_DATE="7")
     backup(catalogue, LEVEL="0")
