@@ -162,7 +162,7 @@ class Snapshots:
             return
         for lease in leases:
             log.warning("left by a crash", snapshot=lease.name, volume=lease.volume, post=bool(lease.post))
-            self._start(lambda lease=lease: self._put_away(lease))  # type: ignore[misc]  # a default binds it now
+            self._start(lambda lease=lease: self._undo(lease))  # type: ignore[misc]  # a default binds it now
         ours = {lease.name for lease in leases}
         for plan in current.snapshot:
             volume = os.fsencode(current.node.volumes[plan.volume])
@@ -195,31 +195,33 @@ class Snapshots:
     # --- the life of one
 
     async def _live(self, held: VolumeSnapshot) -> None:
-        try:
-            failure = await self._make_in_turn(held)
-            held.tell(failure)
-            if not failure:
-                await held.over.wait()
-        finally:
-            held.tell("the snapshot's task ended")
-            self._held.discard(held)
-        await self._put_away(held.lease, absent=held.absent)
-
-    async def _make_in_turn(self, held: VolumeSnapshot) -> str:
-        """As ``_make``; of two backups of a volume one waits until the other's ``post`` has run."""
-        if held.lease.source is None:
-            return await self._make(held)
         turn = self._turns[held.plan.volume]
-        held.doing = f"another snapshot of volume {held.plan.volume}"
-        with held.interruptible() as scope:
-            await turn.acquire()
-        if scope.cancelled_caught:
-            self._nothing_begun(held)
-            return ENDED
         try:
-            return await self._make(held)
+            try:
+                failure = ENDED
+                if await self._wait_for_turn(held, turn):
+                    failure = await self._make(held)
+                    if not held.lease.post:
+                        turn.release()
+                held.tell(failure)
+                if not failure:
+                    await held.over.wait()
+            finally:
+                held.tell("the snapshot's task ended")
+                self._held.discard(held)
+            await self._put_away(held.lease, absent=held.absent)
         finally:
-            turn.release()
+            if turn.statistics().owner is trio.lowlevel.current_task():
+                turn.release()
+
+    async def _wait_for_turn(self, held: VolumeSnapshot, turn: trio.Lock) -> bool:
+        """A ``pre`` waits until the ``post`` of the one before has run; False = the backup ended meanwhile."""
+        held.doing = f"another backup of volume {held.plan.volume}"
+        with held.interruptible():
+            await turn.acquire()
+            return True
+        self._nothing_begun(held)
+        return False
 
     async def _make(self, held: VolumeSnapshot) -> str:
         """Lease, pre, snapshot, post. Returns why there is no snapshot, "" = all is well."""
@@ -319,6 +321,13 @@ class Snapshots:
             await trio.to_thread.run_sync(self.leases.drop, lease)
         except OSError as error:
             log.error("lease not removed", lease=lease.name, error=error.strerror)
+
+    async def _undo(self, lease: Lease) -> None:
+        """What a crash has left: its ``post`` runs before the ``pre`` of a new backup of the volume does."""
+        if lease.post:
+            async with self._turns[lease.volume]:
+                lease = await self._release_volume(lease, _log_line)
+        await self._put_away(lease)
 
     async def _look(self, plan: config.Snapshot, source: SnapshotSource, ours: set[str]) -> None:
         """Tell of snapshots with names like ours that no lease names: of another server, or one that lost its state."""

@@ -12,6 +12,7 @@ from typing import Final
 import psutil
 import pytest
 import trio
+import trio.testing
 from structlog.testing import capture_logs
 
 from mover.config import Config, Node, Snapshot
@@ -324,6 +325,42 @@ async def test_one_that_waits_for_another_ends_at_once(site: Site) -> None:
         await second.told.wait()
         assert second.failure == "the backup was ended"
         assert not first.told.is_set()
+
+
+async def test_without_a_snapshot_the_volume_is_at_rest_until_its_backup_is_over(site: Site) -> None:
+    """The first one's ``post`` must not wake a database while the second one reads."""
+    async with serving(site) as snapshots:
+        plan = site.plan(kind="none")
+        first = site.begin(snapshots, plan)
+        await first.told.wait()
+        second = site.begin(snapshots, plan)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (second.told.is_set(), second.doing) == (False, "another backup of volume v")
+        first.release()
+        await second.told.wait()
+        assert (second.failure, site.order()) == ("", ["pre", "post", "pre"])
+        second.release()
+    assert site.order() == ["pre", "post"] * 2
+
+
+async def test_what_a_crash_left_is_undone_before_the_next_backup_begins(site: Site) -> None:
+    """A ``post`` of old must not wake a database between ``pre`` and snapshot of a new backup."""
+    waits = f"while [ -e {site.directory}/hold ]; do sleep 0.02; done"
+    async with serving(site, finish=False) as snapshots:
+        held = site.begin(snapshots, site.plan(kind="none", post=waits))
+        await held.told.wait()
+    (site.directory / "hold").touch()
+    async with serving(site) as snapshots:
+        await site.wait_for("post.began")
+        after = site.begin(snapshots, site.plan(post=waits))
+        await trio.testing.wait_all_tasks_blocked(0.2)
+        assert not after.told.is_set()
+        assert site.order() == ["pre"]
+        site.unset("hold")
+        await after.told.wait()
+        assert site.order() == ["pre", "post", "pre", "zfs snapshot", "post"]
+        after.release()
+        await site.all_gone()
 
 
 async def test_snapshots_that_no_lease_names_are_told_of_and_stay(site: Site) -> None:
