@@ -7,6 +7,7 @@ nothing piles up here.
 """
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
@@ -26,14 +27,23 @@ DEFERRED_MAX: Final = 256  # posts of a job held back behind a reply; then the j
 LOG_TEXT_MAX: Final = 8192  # of one line, in characters or bytes; a path can be a megabyte long
 
 
+# C0, DEL and, in UTF-8, C1: what ends a line or steers a terminal.
+_STEERING: Final = re.compile(rb"[\x00-\x1f\x7f]|\xc2[\x80-\x9f]")
+
+
 def _short(text: bytes) -> bytes:
     return text if len(text) <= LOG_TEXT_MAX else text[:LOG_TEXT_MAX] + b"..."
 
 
 def log_post(log_type: int, text: str | bytes) -> LogMessagePost:
-    """A LOG message of bounded length."""
-    entry = _short(text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text)
+    """A LOG message of bounded length and one line: a name of a file in it cannot look like a line of its own."""
+    line = _short(text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text)
+    entry = _short(_STEERING.sub(_escape, line))
     return LogMessagePost(log_type=log_type, message_id=0, entry=entry)
+
+
+def _escape(found: re.Match[bytes]) -> bytes:
+    return found[0].decode("utf-8").encode("unicode_escape")
 
 
 class Outbox:

@@ -1,5 +1,6 @@
 """What goes out: the order of replies and posts when the DMA does not read."""
 
+import pytest
 import structlog
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -35,3 +36,17 @@ async def test_nothing_comes_between_the_posts_of_one_event() -> None:
     assert [(header.message, header.sequence) for header in headers] == [
         (MessageCode.LOG_MESSAGE, 1), (MessageCode.NOTIFY_DATA_HALTED, 2), (MessageCode.MOVER_GET_STATE, 3),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "entry"),
+    [
+        (b"/v/a\nb: left out", b"/v/a\\nb: left out"),
+        (b"\x1b]0;x\x07\x00\x7f\r\t", rb"\x1b]0;x\x07\x00\x7f\r\t"),
+        ("\u0085\u009b\u2028".encode(), b"\\x85\\x9b\xe2\x80\xa8"),
+        (b"name \xff \xc3\xa4 \xc2", b"name \xff \xc3\xa4 \xc2"),  # as it is, whatever the encoding
+        (b"\n" * 8192, rb"\n" * 4096 + b"..."),
+    ],
+)
+def test_a_name_in_a_log_message_cannot_look_like_a_line(text: bytes, entry: bytes) -> None:
+    assert log_post(LogType.ERROR, text).entry == entry
