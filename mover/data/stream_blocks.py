@@ -54,6 +54,7 @@ class BlockReader:
         self.view_at = 0  # where view lies in its slot; of no meaning for a block that straddles two
         self._straddler = bytearray(block_bytes)
         self._straddled = 0
+        self._revisits = False
 
     @property
     def offset(self) -> int:
@@ -66,6 +67,8 @@ class BlockReader:
         Raises:
             StreamBroken: none will come.
         """
+        if self._revisits:
+            raise StreamBroken("a member of the stream leads out of its own blocks")
         self._base += self.end
         self.view.release()
         self.view, self.pos, self.end = memoryview(b""), 0, 0
@@ -137,13 +140,15 @@ class BlockReader:
         self.release_slot()
 
     def revisit(self, blocks: memoryview) -> tuple[memoryview, int, int]:
-        """Read these blocks next, whatever comes after them; returns what ``resume`` wants."""
+        """Read these blocks next, and nothing behind them; returns what ``resume`` wants."""
+        self._revisits = True
         before = self.view, self.pos, self.end
         self.view, self.pos, self.end = blocks, 0, len(blocks)
         return before
 
     def resume(self, before: tuple[memoryview, int, int]) -> None:
         """Go on where ``revisit`` left off."""
+        self._revisits = False
         self.view, self.pos, self.end = before
 
     def take(self, blocks: int) -> memoryview:

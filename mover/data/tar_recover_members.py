@@ -216,7 +216,7 @@ class MemberReader(BlockReader):
                 was_extended = True
                 if not self._members and not self.identity and header.name.startswith(_OWN_NAME):
                     self.identity = header.name
-                if header.size == TIMES_BYTES and header.name == self.identity:
+                if header.size == TIMES_BYTES and header.name == self.identity and not self._globals:
                     self.times = header.block
                 self._extend(extended, header)
             elif kind in {GNU_LONG_NAME, GNU_LONG_LINK}:
@@ -378,6 +378,7 @@ class MemberReader(BlockReader):
             self._lost(self.offset - BLOCK_BYTES, f"a global extended header that cannot be used: {error}")
             return
         self._globals.update(values)
+        self.times = b""  # from here on each member is told more of than its own headers say
 
     # --- members -------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from mover.data.object_maker import FILE_FLAGS
 from mover.data.recover_plan import Target
 from mover.data.recover_report import RecoverReport
 from mover.data.second_writer import FULL, RUN, Shared, share
+from mover.data.stream_blocks import StreamBroken
 from mover.data.tar_format import BLOCK_BYTES
 from mover.data.tar_recover_members import Member, MemberReader
 from mover.data.tar_recover_places import Places, Spot, directory_of
@@ -109,6 +110,8 @@ class SmallFiles:
                 if file_key in pending:
                     break  # the same name again
                 if gives:
+                    if not heads.has_times(view, pos):
+                        break  # what is told instead may be another size
                     batch.extend((view_at + pos, file_key, size))
                     pending.add(file_key)
                     pos = after
@@ -180,6 +183,8 @@ class SmallFiles:
                 member = reader.next()
                 if member is not None:
                     self._take(member)
+            except StreamBroken as broken:  # its header can be read in two ways
+                self._report.damage(str(broken))
             finally:
                 reader.resume(before)
 

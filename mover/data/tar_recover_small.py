@@ -27,9 +27,11 @@ _unpack: Final = Struct("512s512x148s6s2x356s").unpack_from  # the extended head
 _unpack_again: Final = Struct("1024x148s8x356s").unpack_from  # of the last two
 # The records: what each begins with, its seconds, its nanoseconds.
 _unpack_times: Final = Struct("512x9s10sx9sx9s10sx9sx9s10sx9sx").unpack_from
+_unpack_keywords: Final = Struct("512x9s21x9s21x9s").unpack_from
 _KEYWORDS: Final = (b"30 mtime=", b"30 atime=", b"30 ctime=")
 _OWNER: Final = slice(100, 124)  # mode, uid, gid
 _SIZE: Final = slice(124, 135)
+_SIZE_END: Final = 135  # 0; a twelfth digit is for the general way
 _LINK: Final = slice(OFFSET_LINK - OFFSET_TYPE, OFFSET_MAGIC - OFFSET_TYPE)
 _MAGIC: Final = slice(OFFSET_MAGIC - OFFSET_TYPE, OFFSET_MAGIC - OFFSET_TYPE + len(MAGIC))
 _DEVICE: Final = slice(329 - OFFSET_TYPE, OFFSET_PREFIX - OFFSET_TYPE)
@@ -73,6 +75,8 @@ class SmallHeads:
             # Adler's first half is one more than the sum of the bytes, as long as that is below 65,520: here it is.
             if (adler32(front) & 0xFFFF) + self._rest != int(told, 8):
                 return -1
+            if front[_SIZE_END]:
+                return -1
             self._front = front
             return int(front[_SIZE], 8)
         except ValueError:
@@ -98,6 +102,11 @@ class SmallHeads:
                 return b""
             self._owner = owner
         return name
+
+    @staticmethod
+    def has_times(view: memoryview, at: int) -> bool:
+        """Whether the records in the head at a place are times and nothing else, whatever these are."""
+        return _unpack_keywords(view, at) == _KEYWORDS
 
     @staticmethod
     def times_ns(view: memoryview, at: int) -> tuple[int, int] | None:
