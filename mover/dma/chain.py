@@ -63,8 +63,7 @@ def _is_base(base: Job, its_env: dict[bytes, bytes], job: Job, env: dict[bytes, 
 
 def _set_name(env: dict[bytes, bytes]) -> bytes:
     """Of a backup of several subtrees: its dump dates are its own. Empty for any other."""
-    values = {name.upper(): value for name, value in env.items()}
-    return values.get(b"DMP_NAME", b"") if values.get(b"MULTI_SUBTREE_NAMES") else b""
+    return env.get(b"DMP_NAME", b"") if env.get(b"MULTI_SUBTREE_NAMES") else b""
 
 
 def _is_by_date(env: dict[bytes, bytes]) -> bool:

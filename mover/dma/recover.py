@@ -90,6 +90,9 @@ async def run_recover(
     """
     image, wanted = await trio.to_thread.run_sync(_look_up, options)
     async with open_job(options, progress, log) as job:
+        if image.job is not None and options.job is None:
+            told = f"job {image.job.job} is the newest good one: {image.job.butype} of {image.job.filesystem}"
+            job.events.add_log(LogLine("normal", told))
         if image.job is not None and not (options.names or options.renames):
             job.expected_bytes = image.job.bytes_processed
             if image.chain:
@@ -147,7 +150,7 @@ def _look_up(options: RecoverOptions) -> tuple[Image, Wanted]:
     try:
         found = catalogue.job(options.job)
         if found.status != "successful":
-            raise JobError(_incomplete(found))
+            raise JobError(_incomplete(found, catalogue.jobs()))
         tape_file = found.tape_file if options.tape_file is None else options.tape_file
         assert tape_file is not None, "a job that succeeded has one"
         if options.direct:
@@ -159,8 +162,12 @@ def _look_up(options: RecoverOptions) -> tuple[Image, Wanted]:
     return Image(tape_file, options.record_size or found.record_size, found, env, chain), wanted
 
 
-def _incomplete(job: Job) -> str:
-    """Why a job that did not succeed is not recovered, and what can be done."""
+def _incomplete(job: Job, jobs: list[Job]) -> str:
+    """Why a job that did not succeed is not recovered, and what can be done.
+
+    Args:
+        jobs: all of the catalogue: a later one begins where a job ended that wrote nothing.
+    """
     if job.status == "running":
         return (
             f"job {job.job} is running, or its DMA ended without a word: nothing of it is known to be complete; "
@@ -169,7 +176,12 @@ def _incomplete(job: Job) -> str:
     what = f"job {job.job} {'was aborted' if job.status == 'aborted' else job.status} ({job.message})"
     if job.tape_file is None:
         return f"{what}: it wrote no tape file"
-    return f"{what}: nothing of it is complete; recover what is on the tape with --tape-file {job.tape_file}"
+    place = (job.tape_server, job.drive, job.tape_file)
+    later = [
+        each.job for each in jobs if each.job > job.job and (each.tape_server, each.drive, each.tape_file) == place
+    ]
+    unless = f", unless job {later[-1]} has taken its place there" if later else ""
+    return f"{what}: nothing of it is complete; recover what is on the tape with --tape-file {job.tape_file}{unless}"
 
 
 def recover_env(options: RecoverOptions, image: Image, wanted: Wanted) -> tuple[Pval, ...]:

@@ -50,7 +50,7 @@ def test_the_latest_of_a_lower_level(catalogue: Catalogue) -> None:
 def test_sets_of_subtrees_have_chains_of_their_own(catalogue: Catalogue) -> None:
     full = backup(catalogue, LEVEL="0", DMP_NAME="without meaning here")
     one = backup(catalogue, LEVEL="0", DMP_NAME="one", MULTI_SUBTREE_NAMES="home\ndb")
-    two = backup(catalogue, LEVEL="0", dmp_name="two", multi_subtree_names="home")
+    two = backup(catalogue, LEVEL="0", DMP_NAME="two", MULTI_SUBTREE_NAMES="home")
     assert chain(catalogue, backup(catalogue, LEVEL="1")) == [full]
     assert chain(catalogue, backup(catalogue, LEVEL="1", DMP_NAME="one", MULTI_SUBTREE_NAMES="home")) == [one]
     assert chain(catalogue, backup(catalogue, LEVEL="1", DMP_NAME="two", MULTI_SUBTREE_NAMES="db")) == [two]

@@ -370,3 +370,34 @@ async def test_a_server_that_cannot_list(world: World, server: Server) -> None:
     with trio.fail_after(DEADLINE_S), pytest.raises(JobError, match="cannot list a tape of type dump"):
         await run_list(ListOptions(from_tape=source))
     assert world.requests[C.TAPE_CLOSE] == 1
+
+
+async def test_a_later_job_may_have_the_place_of_one_that_failed(world: World, server: Server, catalogue: Path) -> None:
+    """What failed before its first byte leaves no tape file: the next job begins there."""
+    with trio.fail_after(DEADLINE_S):
+        await back_up(server, catalogue)
+        jobs = Catalogue(catalogue)
+        known = jobs.job(1)
+        numbers = []
+        for drive in (known.drive, known.drive, "another"):
+            number = jobs.begin_job(
+                data_server=known.data_server, tape_server=known.tape_server, drive=drive, record_size=512,
+                butype="dump", filesystem=b"/srv/home", protocol_version=4,
+            )  # fmt: skip
+            jobs.end_job(number, "failed", "refused", tape_file=1, bytes_processed=0, env=[], log=[])
+            numbers.append(number)
+        jobs.close()
+        for number, end in ((numbers[0], f" 1, unless job {numbers[1]} has taken its place there"), (numbers[1], " 1")):
+            with pytest.raises(JobError) as caught:
+                await run_recover(options(server, catalogue, job=number))
+            assert str(caught.value) == f"job {number} failed (refused): {INCOMPLETE}{end}"
+
+
+async def test_the_job_that_is_taken_by_default_is_told(world: World, server: Server, catalogue: Path) -> None:
+    with trio.fail_after(DEADLINE_S):
+        await back_up(server, catalogue)
+        told = "job 1 is the newest good one: "
+        newest = await run_recover(options(server, catalogue))
+        assert [line.text.startswith(told) for line in newest.log].count(True) == 1
+        named = await run_recover(options(server, catalogue, job=1))
+        assert not any(line.text.startswith(told) for line in named.log)
