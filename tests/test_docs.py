@@ -9,6 +9,7 @@ import pytest
 
 from mover.cli.main import COMMANDS, main
 from mover.config.model import Config
+from mover.control.environment import VARIABLES
 from tests.test_rooms import DOORS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,6 +75,13 @@ def test_every_configuration_key_is_documented_and_no_other() -> None:
         assert f"[{table}]" in text
         del tables[table]
     assert documented_keys() == tables
+
+
+def test_the_variables_that_are_understood_are_those_that_have_a_row() -> None:
+    text = (ROOT / "docs" / "environment.md").read_text()
+    rows = re.findall(r"^\| ([A-Z_]+) \| ([a-z, ]+) \|", text, flags=re.MULTILINE)
+    for operation, names in VARIABLES.items():
+        assert {name for name, where in rows if operation in where} == names
 
 
 def commands() -> list[str]:

@@ -4,6 +4,7 @@ Names are compared case sensitively; of a name given twice the last counts; unkn
 Source: NDMPv4 section 3.5 (environment), NDMPv1 section 3.5.2; backup-env.md sections 1 and 2.
 """
 
+import difflib
 from collections.abc import Iterable
 from typing import Final, Literal
 
@@ -16,6 +17,35 @@ LEVEL_MAX = 31
 LOWER_CASE_1: Final = {b"FILESYSTEM": b"filesystem", b"FILES": b"files"}
 """Names that NDMPv1 3.5.2 writes in lower case; version 1 takes both, and returns each under the name it came with
 (backup-env.md 2.6)."""
+
+VARIABLES: Final[dict[Literal["backup", "recover"], frozenset[str]]] = {
+    "backup": frozenset({
+        "FILESYSTEM", "PREFIX", "HIST", "LEVEL", "UPDATE", "BASE_DATE", "EXCLUDE", "EXCLUDE_IF_PRESENT",
+        "MULTI_SUBTREE_NAMES", "DMP_NAME", "CROSS_FILE_SYSTEMS", "NO_ACLS", "IGNORE_CTIME", "TRUSTED_XATTRS",
+    }),
+    "recover": frozenset({
+        "PREFIX", "TRUSTED_XATTRS", "RECURSIVE", "EXTRACT", "OVERWRITE", "LIST", "NOWRITE", "MOVER_DUMP_ID", "DIRECT",
+        "MOVER_STREAM_BYTES",
+    }),
+}  # fmt: skip
+"""What a START of each kind understands (docs/environment.md)."""
+_OTHERS: Final = frozenset({
+    "TYPE", "ID", "DEBUG", "USER", "CMD", "FILES", "OPTIONS", "filesystem", "files", "PATHNAME_SEPARATOR",
+    "NDMP_VERSION", "DUMP_DATE",
+}).union(*VARIABLES.values())  # fmt: skip
+_LOOKED_AT: Final = 32  # names of an environment
+_LIKENESS: Final = 0.85  # of two names, by difflib
+
+
+def misspelt(pairs: Pairs, operation: Literal["backup", "recover"]) -> list[str]:
+    """Lines on names that nobody knows and that are nearly those of variables: what was asked for is not done."""
+    unknown = [name.decode() for name in dict(pairs) if len(name) <= 2 * _LOOKED_AT and name.isascii() and name.strip()]
+    lines = []
+    for name in [name for name in unknown if name not in _OTHERS][:_LOOKED_AT]:
+        near = difflib.get_close_matches(name.strip().upper(), sorted(VARIABLES[operation]), 1, _LIKENESS)
+        if near:
+            lines.append(f"{name!r} is no variable of a {operation} and was not followed; is {near[0]} meant?")
+    return lines
 
 
 class Environment:

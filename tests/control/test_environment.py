@@ -4,7 +4,7 @@ from typing import Literal
 
 import pytest
 
-from mover.control.environment import Environment, merge
+from mover.control.environment import VARIABLES, Environment, merge, misspelt
 from mover.control.refusal import Refusal
 from mover.ndmp.enums import ErrorCode
 from mover.ndmp.messages import Pval
@@ -84,3 +84,35 @@ def test_merge_replaces_in_place_and_adds_behind() -> None:
 def test_merge_replaces_every_pair_of_a_name() -> None:
     """The last one counts: it must not be the old one."""
     assert merge([(b"A", b"1"), (b"A", b"2")], [(b"A", b"3")]) == [(b"A", b"3"), (b"A", b"3")]
+
+
+@pytest.mark.parametrize(
+    ("operation", "name", "meant"),
+    [
+        ("backup", b"EXLUDE", "EXCLUDE"), ("backup", b"exclude", "EXCLUDE"), ("backup", b"EXCLUDE ", "EXCLUDE"),
+        ("backup", b"EXCLUDE_IFPRESENT", "EXCLUDE_IF_PRESENT"), ("backup", b"FILE_SYSTEM", "FILESYSTEM"),
+        ("recover", b"OVERWRIT", "OVERWRITE"), ("recover", b"Extract", "EXTRACT"),
+    ],
+)  # fmt: skip
+def test_a_name_that_is_nearly_a_variable_is_told(
+    operation: Literal["backup", "recover"], name: bytes, meant: str
+) -> None:
+    assert misspelt([(name, b"x"), (name, b"y")], operation) == [
+        f"{name.decode()!r} is no variable of a {operation} and was not followed; is {meant} meant?"
+    ]
+
+
+@pytest.mark.parametrize("operation", ["backup", "recover"])
+def test_names_that_are_known_or_like_none_are_let_be(operation: Literal["backup", "recover"]) -> None:
+    """A recover is given a backup's variables, and every DMA has some of its own."""
+    known = [name.encode() for names in VARIABLES.values() for name in names]
+    others = [
+        b"TYPE", b"USER", b"OPTIONS", b"DUMP_DATE", b"filesystem", b"NDMP_UNICODE_FH", b"SMTAPE_LABEL", b"X", b"", b" ",
+        b"\xff\xfe", b"EXCLUDE" * 1000,
+    ]  # fmt: skip
+    assert misspelt([(name, b"") for name in [*known, *others]], operation) == []
+    assert misspelt([(b"EXLUDE", b"")], "recover") == []  # said at the backup
+
+
+def test_of_a_giant_environment_only_the_first_names_are_looked_at() -> None:
+    assert len(misspelt([(b"EXCLUDE%d" % number, b"") for number in range(50_000)], "backup")) == 32
