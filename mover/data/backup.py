@@ -21,7 +21,7 @@ from mover.data.codes import ILLEGAL_ARGS, HaltReason, LogType
 from mover.data.dump_backup import DumpBackup
 from mover.data.environment import STREAM_BYTES, BackupOptions, BadVariable, backup_options
 from mover.data.inode_table import InodeTable, Origin, TableError, tree_digest, write_table
-from mover.data.mounts import Crossing
+from mover.data.mounts import NO_SUBVOLUME_INODE, Crossing
 from mover.data.numbering import NUMBERS_HIGH, key_by_path, odd_rows, rows, select
 from mover.data.report import counted, reason
 from mover.data.scan import Plan, Scanner
@@ -33,8 +33,6 @@ from mover.workers.channel import Channel, ChannelBroken
 from mover.workers.messages import BackupDate, CheckBackup, Done, Refused, StartBackup
 
 _NOTE_S: Final = 1.0  # between two words of where the scan is
-
-_NO_SUBVOLUME_INODE: Final = 2  # of the empty directory that a snapshot of Btrfs has in the place of a subvolume
 
 TYPES: Final[dict[str, type[BackupWriter]]] = {"dump": DumpBackup, "tar": TarBackup}
 """Backup type -> what writes its stream."""
@@ -131,7 +129,7 @@ def _not_in_snapshot(message: StartBackup, top: os.stat_result, root: os.stat_re
     snapshot = message.snapshot
     if snapshot is None:
         return ""
-    if snapshot.kind == "btrfs" and root.st_ino == _NO_SUBVOLUME_INODE:
+    if snapshot.kind == "btrfs" and root.st_ino == NO_SUBVOLUME_INODE:
         return "is a subvolume of its own, which a snapshot of what is above it does not have"
     if (top.st_dev, top.st_ino) != (snapshot.device, snapshot.inode) or root.st_dev != snapshot.device:
         return "is not in the snapshot that was made: something else is in its place"

@@ -21,6 +21,9 @@ from mover.data.variables import BadVariable
 
 CROSS: Final = b"CROSS_FILE_SYSTEMS"
 """Variable of our own: N, Y or A, default N."""
+NO_SUBVOLUME_INODE: Final = 2
+"""Inode number of the empty directory that a snapshot of Btrfs has in the place of a subvolume."""
+NOT_IN_SNAPSHOT: Final = "is a subvolume, which a snapshot does not hold"
 _KEY_BITS: Final = 62
 
 
@@ -179,6 +182,15 @@ def file_system_id(fd: int) -> int:
         OSError: it cannot be asked.
     """
     return os.statvfs(fd).f_fsid
+
+
+def stands_for_subvolume(fd: int) -> bool:
+    """Whether an open directory is what a snapshot of Btrfs has in the place of a subvolume.
+
+    Raises:
+        OSError: it cannot be asked.
+    """
+    return os.fstat(fd).st_ino == NO_SUBVOLUME_INODE and type_of(fd).name == "btrfs"
 
 
 class Mounts:

@@ -19,7 +19,7 @@ from mover.data.changes import find_changes
 from mover.data.dump_format import DT_DIRECTORY, DT_FILE, DT_SYMLINK, FIRST_INUMBER, ROOT_INUMBER
 from mover.data.exclusion import Exclusion, Tags
 from mover.data.hard_links import find_links, find_repeated_directories
-from mover.data.mounts import Crossing, FileSystemType, Mounts
+from mover.data.mounts import NOT_IN_SNAPSHOT, Crossing, FileSystemType, Mounts, stands_for_subvolume
 from mover.data.open_directories import OpenDirectories
 from mover.data.plan import Plan, inode_of
 from mover.data.report import reason
@@ -94,11 +94,13 @@ class Scanner:
             ordinal = plan.add(key, parent, os.fsencode(name))
             errors = self._report.errors
             mounted: FileSystemType | None = None
+            is_held = True
             try:
                 fd = walk.open(ordinal)
                 stat = os.fstat(fd)
                 if ordinal:
                     mounted = self._mounts.enter(ordinal, parent, fd, stat.st_dev)
+                    is_held = mounted is None or not stands_for_subvolume(fd)
             except OSError as error:
                 if ordinal == 0:
                     raise
@@ -116,7 +118,7 @@ class Scanner:
             found = self._attributes(fd, functools.partial(plan.path, ordinal))
             if found:
                 plan.attributes[ordinal] = found
-            if mounted is not None and not self._goes_into(ordinal, mounted):
+            if mounted is not None and not self._goes_into(ordinal, mounted, is_held=is_held):
                 continue
             if self._ways and (way := self._ways.get(parent)) is not None and ordinal and (way := way[name]):
                 self._ways[ordinal] = way
@@ -167,14 +169,17 @@ class Scanner:
             what = "backed up as an empty directory" if self._since_ns is None else "what is in it is left out"
             self._report.error(path, f"{what}: {reason(error)}", error)
 
-    def _goes_into(self, ordinal: int, mounted: FileSystemType) -> bool:
-        """Whether what is mounted on a directory is backed up; either way the log says so."""
+    def _goes_into(self, ordinal: int, mounted: FileSystemType, *, is_held: bool) -> bool:
+        """Whether what is mounted on a directory is backed up; either way the log says so.
+
+        Args: is_held: it is in the snapshot that is read, if one is.
+        """
         path = self.plan.path(ordinal)
-        if self._mounts.goes_into(mounted):
+        if is_held and self._mounts.goes_into(mounted):
             self._report.note(path, f"is on another file system ({mounted.name}): backed up, too")
             return True
-        text = f"is on another file system ({mounted.name}, {mounted.kind.value}): backed up as an empty directory"
-        self._report.warning(path, text)
+        where = f"is on another file system ({mounted.name}, {mounted.kind.value})" if is_held else NOT_IN_SNAPSHOT
+        self._report.warning(path, f"{where}: backed up as an empty directory")
         self._report.tally.left_out[OTHER_FILE_SYSTEM] += 1
         return False
 

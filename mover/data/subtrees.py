@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from mover.data.beneath import components, open_beneath
+from mover.data.mounts import NOT_IN_SNAPSHOT, stands_for_subvolume
 from mover.data.report import reason
 from mover.data.variables import BadVariable
 
@@ -71,7 +72,8 @@ def check_subtrees(ways: Way, root: int, *, crosses: bool) -> None:
         crosses: whether other file systems are backed up, too.
 
     Raises:
-        BadVariable: one is not there, no directory, behind a symbolic link, or on another file system.
+        BadVariable: one is not there, no directory, behind a symbolic link, on another file system, or a subvolume
+            that is not in the snapshot.
     """
     device = os.fstat(root).st_dev
     for path in _paths(ways):
@@ -80,6 +82,8 @@ def check_subtrees(ways: Way, root: int, *, crosses: bool) -> None:
         except OSError as error:
             raise BadVariable(f"MULTI_SUBTREE_NAMES: {'/'.join(path)}: {reason(error)}") from error
         try:
+            if stands_for_subvolume(fd):
+                raise BadVariable(f"MULTI_SUBTREE_NAMES: {'/'.join(path)} {NOT_IN_SNAPSHOT}")
             if os.fstat(fd).st_dev != device and not crosses:
                 raise BadVariable(f"MULTI_SUBTREE_NAMES: {'/'.join(path)} is on another file system")
         finally:

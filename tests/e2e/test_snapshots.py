@@ -209,7 +209,7 @@ class TestBtrfs:
                 dump, warnings = site.back_up(server)
                 assert len(warnings) == 2
                 assert warnings[0] == "other file systems are not in the snapshot and not backed up: mount"
-                assert warnings[1].startswith(f"{site.volume}/inner: is on another file system")
+                assert warnings[1].startswith(f"{site.volume}/inner: is a subvolume, which a snapshot does not hold")
                 assert dump.tree().keys() == {b"", b"below", b"below/file", b"gone", b"inner", b"mount"}
                 for name, why in (
                     ("inner", "is a subvolume of its own"),
@@ -223,6 +223,29 @@ class TestBtrfs:
                 site.settle()
         finally:
             subprocess.run(["umount", str(site.volume / "mount")], check=True, timeout=60)
+
+    def test_a_subvolume_that_is_asked_for_and_not_in_the_snapshot_is_told(self, site: Site) -> None:
+        make_subvolume(site.volume / "inner")
+        (site.volume / "inner/file").write_bytes(b"not in it")
+        with site.serve(BTRFS) as server, site.connect(server) as job:
+            env = pairs(FILESYSTEM=str(site.volume), HIST="n", CROSS_FILE_SYSTEMS="Y")
+            job.data.ok(DataStartBackupRequest(b"dump", env))
+            assert halted(job) == (DataHaltReason.SUCCESSFUL, MoverHaltReason.CONNECT_CLOSED)
+            (line,) = [line for line in job.data.log() if "/inner: " in line]
+            assert line.endswith(
+                "/inner: is a subvolume, which a snapshot does not hold: backed up as an empty directory"
+            )
+            assert any("1 other file system" in line for line in job.data.log() if line.startswith("left out: "))
+            job.data.hang_up()
+            with site.connect(server) as several:  # where it is one of the subtrees there is nothing to back up
+                env = pairs(
+                    FILESYSTEM=str(site.volume), CROSS_FILE_SYSTEMS="Y", DMP_NAME="set", MULTI_SUBTREE_NAMES="inner"
+                )
+                several.data.ok(DataStartBackupRequest(b"dump", env))
+                assert halted(several) == (DataHaltReason.INTERNAL_ERROR, MoverHaltReason.CONNECT_ERROR)
+                why = "MULTI_SUBTREE_NAMES: inner is a subvolume, which a snapshot does not hold"
+                assert any(why in line for line in several.data.log())
+                several.data.hang_up()
 
     @pytest.mark.parametrize("end", ["abort", "kill", "leave"])
     def test_a_backup_that_ends_while_it_reads(self, site: Site, end: str) -> None:
