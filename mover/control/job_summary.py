@@ -11,10 +11,11 @@ import msgspec
 from mover.admin.messages import ErrorCause, JobState, JobStatus, Operation, SizeClass
 from mover.control.backup_log import escape, identifier, timestamp
 from mover.control.data_run import Start
+from mover.control.environment import misspelt
 from mover.control.job_book import JobBook, Record
 from mover.control.sockets import ip_text
 from mover.control.volumes import show
-from mover.ndmp.enums import DataHaltReason, DataOperation
+from mover.ndmp.enums import DataHaltReason, DataOperation, LogType
 from mover.ndmp.messages import TcpAddress
 from mover.ring import DataGauge, DataPhase, RingControl
 from mover.workers.messages import Cause, DataFinished, LogLine, StartBackup
@@ -264,6 +265,9 @@ def begin_job(connection: "Connection", message: Start, ring: RingControl) -> Ru
     )
     running = RunningJob(book, job, data.path, ring)
     running.start(level, _options(message), _tape(connection))
+    for text in misspelt(message.env, "backup" if is_backup else "recover"):
+        line = LogLine(int(LogType.WARNING), text.encode("utf-8", "surrogateescape"))
+        connection.nursery.start_soon(connection.outbox.log_line, line)
     if base is not None:
         running.based_on(base.level, base.date)
     return running
@@ -295,7 +299,12 @@ def _tape(connection: "Connection") -> str:
 
 
 def summary_lines(job: JobStatus) -> list[str]:
-    """The job in a few lines, for the DMA. Their shape is that of the tree: equal jobs differ in digits only."""
+    """The job in a few lines, for the DMA; none where its worker came to nothing.
+
+    Their shape is that of the tree: equal jobs differ in digits only.
+    """
+    if not (job.whole or job.phase or any(job.phase_seconds.values())):
+        return []
     entries = [counted(count, *_WORDS[name]) for name, count in job.entries.items() if count or name == "directories"]
     lines = [f"entries: {', '.join(entries)}"]
     sizes = _size_words(job.sizes)
@@ -312,8 +321,10 @@ def summary_lines(job: JobStatus) -> list[str]:
     if job.operation != "backup":
         ours, theirs = theirs, ours
     phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in job.phase_seconds.items())
-    waits = f"waited {ours:.1f} s for tape or network, {job.history_wait_seconds:.1f} s for file history to be read"
-    lines.append(f"time: {phases}; {waits}; tape or network waited {theirs:.1f} s for this")
+    waits = f"waited {ours:.1f} s for tape or network"
+    if job.operation != "recover":
+        waits += f", {job.history_wait_seconds:.1f} s for file history to be read"
+    lines.append(f"time: {phases}; {waits}; tape or network waited {theirs:.1f} s for the files")
     return lines
 
 

@@ -47,7 +47,9 @@ class Report:
         self._not_logged = 0
 
     def enter(self, phase: DataPhase) -> None:
-        """Publish where the operation is, and tell of it."""
+        """Publish where the operation is, and tell of it, once."""
+        if self._gauges[DataGauge.PHASE] == phase:
+            return
         self._gauges[DataGauge.PHASE] = phase
         self.tally.enter(phase)
         self._channel.send(PhaseEntered(phase))

@@ -302,9 +302,28 @@ def test_the_lines_for_people(tmp_path: Path, ring: RingControl) -> None:
     )
     phases = "scan 0.0 s, changes 0.0 s, directories 0.0 s, files 0.0 s, finish 0.0 s"
     waited = "waited 0.0 s for tape or network, 0.0 s for file history to be read"
+    waited_for = "tape or network waited 0.0 s for the files"
     assert summary_lines(ended) == [
         "entries: 0 directories, 8 files",
         "files by size: 2 empty, 1 below 4 KiB, 4 below 64 KiB, 1 of 1 GiB and more",
         "left out: 3 excluded",
-        f"time: {phases}; {waited}; tape or network waited 0.0 s for this",
+        f"time: {phases}; {waited}; {waited_for}",
     ]
+
+
+def test_a_recover_waits_for_nobody_to_read_history(tmp_path: Path, ring: RingControl) -> None:
+    ended = RunningJob(JobBook(of_node(tmp_path)), job(operation="recover"), b"/srv", ring).end(
+        DataHaltReason.SUCCESSFUL, "", finished()
+    )
+    assert summary_lines(ended)[-1] == (
+        "time: directories 0.0 s, files 0.0 s, finish 0.0 s; waited 0.0 s for tape or network;"
+        " tape or network waited 0.0 s for the files"
+    )
+
+
+def test_a_job_whose_worker_came_to_nothing_has_no_summary(tmp_path: Path, ring: RingControl) -> None:
+    """Such as one whose `pre` failed: there was no worker whose counts one could tell."""
+    ended = RunningJob(JobBook(of_node(tmp_path)), job(), b"/srv", ring).end(
+        DataHaltReason.INTERNAL_ERROR, "volume srv: no snapshot", None
+    )
+    assert summary_lines(ended) == []

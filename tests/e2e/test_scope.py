@@ -11,6 +11,7 @@ from mover.ndmp.messages import (
     DataGetStateReply,
     DataGetStateRequest,
     DataStartBackupRequest,
+    DataStopRequest,
 )
 from tests.support.ndmp_client import Job, pairs
 from tests.support.servers import Login, Server
@@ -59,6 +60,7 @@ def test_levels_of_a_set_of_subtrees(local: Server, login: Login, source: Path) 
             reply = job.data.ok(DataGetEnvRequest())
             assert isinstance(reply, DataGetEnvReply)
             job.tape.mover_halted()
+            job.data.ok(DataStopRequest())
             job.data.hang_up()
         listed = local.ask("dumpdates", "list")["dump-dates"]
         assert isinstance(listed, list)
@@ -68,3 +70,12 @@ def test_levels_of_a_set_of_subtrees(local: Server, login: Login, source: Path) 
     assert level(1) == (b"0", 2)  # of everything there is no base yet
     assert level(1, **SUBTREES) == (b"1", 3)
     assert level(2) == (b"2", 4)
+
+
+@pytest.mark.slow
+def test_a_misspelt_variable_is_told(local: Server, login: Login, source: Path) -> None:
+    with Job.connect(local, local, login) as job:
+        job.start_backup(str(source), EXLUDE="one", OF_ANOTHER_DMA="x")
+        assert job.data.data_halted() == DataHaltReason.SUCCESSFUL
+        told = [line for line in job.data.log() if "variable" in line]
+        assert told == ["'EXLUDE' is no variable of a backup and was not followed; is EXCLUDE meant?"]
