@@ -570,27 +570,6 @@ class RelayFinished(Message, frozen=True):
     socket_bytes: int
 
 
-FromWorker = (
-    Done
-    | Refused
-    | DriveOpened
-    | DriveState
-    | MotionDone
-    | TapePosition
-    | RecordDone
-    | CommandEnded
-    | SnapshotMade
-    | SnapshotsFound
-    | LogLine
-    | PhaseEntered
-    | MoverPaused
-    | MoverHalted
-    | WantData
-    | FileRecovered
-    | DataFinished
-    | ConnectionLost
-    | RelayFinished
-)
 Event = (
     LogLine
     | PhaseEntered
@@ -614,6 +593,7 @@ Reply = (
     | SnapshotMade
     | SnapshotsFound
 )
+FromWorker = Reply | Event
 
 to_worker_decoder: Final = msgspec.msgpack.Decoder(ToWorker)
 from_worker_decoder: Final = msgspec.msgpack.Decoder(FromWorker)
