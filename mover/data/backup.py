@@ -23,8 +23,9 @@ from mover.data.environment import STREAM_BYTES, BackupOptions, BadVariable, bac
 from mover.data.inode_table import InodeTable, Origin, TableError, tree_digest, write_table
 from mover.data.mounts import NO_SUBVOLUME_INODE, Crossing
 from mover.data.numbering import NUMBERS_HIGH, key_by_path, odd_rows, rows, select
+from mover.data.plan import Plan
 from mover.data.report import counted, reason
-from mover.data.scan import Plan, Scanner
+from mover.data.scan import Scanner
 from mover.data.subtrees import check_subtrees
 from mover.data.tally import EXCLUDED
 from mover.data.tar_backup import TarBackup

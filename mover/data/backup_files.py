@@ -19,9 +19,9 @@ from mover.data.backup_history import FILE_TYPES
 from mover.data.backup_stream import BackupStream
 from mover.data.codes import LogType
 from mover.data.dump_format import DT_DIRECTORY, DT_FILE
+from mover.data.open_directories import OpenDirectories
 from mover.data.plan import OTHER_NAME, Plan, Run
 from mover.data.report import reason
-from mover.data.scan import OpenDirectories
 from mover.data.second_reader import (
     OPEN,
     OPEN_QUIET,

@@ -9,7 +9,8 @@ from mover.data.backup_report import BackupReport
 from mover.data.backup_stream import BackupStream
 from mover.data.dump_format import Inode
 from mover.data.environment import BackupOptions
-from mover.data.scan import OpenDirectories, Plan
+from mover.data.open_directories import OpenDirectories
+from mover.data.plan import Plan
 from mover.data.xattr_blob import Attribute
 from mover.ring import Producer
 from mover.workers.messages import BackupDate, Pairs

@@ -12,9 +12,9 @@ from mover.data.backup_format import Job, ObjectWriter, Written
 from mover.data.backup_stream import BackupStream
 from mover.data.beneath import open_beneath
 from mover.data.dump_format import DT_FILE, DT_SYMLINK, Inode
+from mover.data.open_directories import OpenDirectories
 from mover.data.plan import Plan, inode_of
 from mover.data.report import reason
-from mover.data.scan import OpenDirectories
 from mover.data.second_reader import OPEN
 
 _LARGE_BYTES: Final = 4 << 20  # from here on a file is named in the ring's note

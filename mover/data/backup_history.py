@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from mover.data.dump_format import Inode
-from mover.data.scan import Plan
+from mover.data.plan import Plan
 from mover.ndmp.history import FILE_TYPES, HistoryEncoder
 from mover.ring import DataGauge, Producer
 from mover.workers.messages import HistoryPlan

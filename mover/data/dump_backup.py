@@ -24,7 +24,8 @@ from mover.data.dump_format import (
 from mover.data.dump_identity import DUMP_ID, new_dump_id
 from mover.data.dump_objects import DumpObjects
 from mover.data.environment import dump_date
-from mover.data.scan import OpenDirectories, Plan
+from mover.data.open_directories import OpenDirectories
+from mover.data.plan import Plan
 from mover.ring import DataPhase
 from mover.workers.messages import Pairs
 

@@ -5,7 +5,8 @@ from mover.data.backup_format import Job
 from mover.data.backup_stream import BackupStream
 from mover.data.dump_identity import DUMP_ID, new_dump_id
 from mover.data.environment import dump_date
-from mover.data.scan import OpenDirectories, Plan
+from mover.data.open_directories import OpenDirectories
+from mover.data.plan import Plan
 from mover.data.tar_format import BLOCK_BYTES, RECORD_BYTES, TRAILER
 from mover.data.tar_objects import TarObjects
 from mover.ring import DataPhase

@@ -13,7 +13,8 @@ from mover.data import report
 from mover.data.backup_files import FilePhase
 from mover.data.dump_format import EXTENSION_MORE_XATTR, Inode
 from mover.data.dump_objects import DumpObjects
-from mover.data.scan import Plan, Scanner
+from mover.data.plan import Plan
+from mover.data.scan import Scanner
 from mover.data.xattr_blob import decode_private
 from mover.ring import DataGauge
 from mover.workers.messages import HistoryPlan
