@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
+from scale_memory import beyond_rings
 
 from mover.ndmp.client import Post, Reply
 from mover.ndmp.enums import DataHaltReason, ErrorCode, MoverMode, TapeMode
@@ -293,19 +294,6 @@ def restore_all(bench: Bench, dump: Path) -> float:
 # ---- limits
 
 
-def resident_beyond_rings(pid: int) -> int:
-    """Bytes of a process's resident set that are not a memfd's."""
-    total = 0
-    counted = True
-    with open(f"/proc/{pid}/smaps", encoding="utf-8", errors="replace") as smaps:
-        for line in smaps:
-            if line.startswith("Rss:"):
-                total += int(line.split()[1]) * 1024 if counted else 0
-            elif not line[:1].isupper():  # the head of a mapping: an address range
-                counted = "memfd:" not in line
-    return total
-
-
 def memory(bench: Bench, tree: Path) -> dict[str, int]:
     """Peak of each kind of process over a backup with history and a recover, in bytes."""
     peaks: dict[str, int] = {}
@@ -319,7 +307,7 @@ def memory(bench: Bench, tree: Path) -> dict[str, int]:
                         command = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
                         module = next((word for word in command if word.startswith(b"mover.")), b"mover.control")
                         kind = module.decode().removeprefix("mover.")
-                        peaks[kind] = max(peaks.get(kind, 0), resident_beyond_rings(process.pid))
+                        peaks[kind] = max(peaks.get(kind, 0), beyond_rings(process.pid, "Rss"))
 
         thread = threading.Thread(target=sample)
         thread.start()

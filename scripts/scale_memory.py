@@ -1,9 +1,9 @@
-"""How much memory the data workers of a server take, all of them together."""
+"""How much memory processes take: one of them, or all data workers of a server together."""
 
 import contextlib
 import threading
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from tests.support.processes import workers
 from tests.support.servers import Server
@@ -11,13 +11,16 @@ from tests.support.servers import Server
 EVERY_S = 0.1
 
 
-def proportional_beyond_rings(pid: int) -> int:
-    """Bytes of a process's proportional set: memory that forked copies share counts once. A memfd's are left out."""
+def beyond_rings(pid: int, kind: Literal["Rss", "Pss"]) -> int:
+    """Bytes of a process's resident or proportional set, less a memfd's.
+
+    Memory that forked copies share counts once in the sum of their proportional sets.
+    """
     total = 0
     counted = True
     with open(f"/proc/{pid}/smaps", encoding="utf-8", errors="replace") as smaps:
         for line in smaps:
-            if line.startswith("Pss:"):
+            if line.startswith(f"{kind}:"):
                 total += int(line.split()[1]) * 1024 if counted else 0
             elif not line[:1].isupper():  # the head of a mapping: an address range
                 counted = "memfd:" not in line
@@ -29,7 +32,7 @@ def data_workers(server: Server) -> int:
     total = 0
     for pid in workers(server, "data"):
         with contextlib.suppress(OSError, ProcessLookupError):  # it has just left
-            total += proportional_beyond_rings(pid)
+            total += beyond_rings(pid, "Pss")
     return total
 
 

@@ -1,24 +1,17 @@
 """What scripts/histories writes down: the page tells what is stored, and pieces add up."""
 
-import importlib.util
 import shutil
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+from tests.support.scripts import CHECKOUT, load_script
 
 
 @pytest.fixture
 def report() -> ModuleType:
-    """scripts/histories_report.py, which is no package."""
-    spec = importlib.util.spec_from_file_location("histories_report", CHECKOUT / "scripts" / "histories_report.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("histories_report")
 
 
 def test_the_page_tells_what_is_stored(report: ModuleType) -> None:

@@ -1,27 +1,13 @@
 """docs/protocol.md is what the code's tables say, and the tables beside them are whole."""
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
-
 import pytest
 
 from mover.ndmp.edge import map_error
 from mover.ndmp.reference import CLAUSES, source
 from mover.ndmp.table import TABLE, VERSIONS, Kind
+from tests.support.scripts import load_script
 
-
-def _load() -> ModuleType:
-    path = Path(__file__).resolve().parent.parent / "scripts" / "protocol_docs.py"
-    spec = importlib.util.spec_from_file_location("protocol_docs", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-protocol_docs = _load()
+protocol_docs = load_script("protocol_docs")
 
 
 def test_the_document_is_not_stale() -> None:

@@ -1,27 +1,17 @@
 """docs/conformance.md: its counts are those of the checks there are now."""
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from mover.conformance.groups import GROUPS_BY_VERSION
 from mover.conformance.options import GROUPS
-
-SCRIPTS = Path(__file__).resolve().parent.parent.parent / "scripts"
+from tests.support.scripts import CHECKOUT, load_script
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """scripts/conformance_docs.py, which is no package."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    spec = importlib.util.spec_from_file_location("conformance_docs", SCRIPTS / "conformance_docs.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script() -> ModuleType:
+    return load_script("conformance_docs")
 
 
 def test_every_check_is_counted(script: ModuleType) -> None:
@@ -33,7 +23,7 @@ def test_every_check_is_counted(script: ModuleType) -> None:
 
 
 def test_every_group_is_told() -> None:
-    text = (SCRIPTS.parent / "docs" / "conformance.md").read_text()
+    text = (CHECKOUT / "docs" / "conformance.md").read_text()
     table = text.split("| group | what it asks |\n| --- | --- |\n")[1].split("\n\n")[0]
     assert tuple(line.split("|")[1].strip() for line in table.splitlines()) == GROUPS
     assert {name for groups in GROUPS_BY_VERSION.values() for name in groups} == set(GROUPS)

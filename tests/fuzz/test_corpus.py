@@ -1,8 +1,6 @@
 """Every stored input and every find of the fuzzer, once more."""
 
-import importlib.util
 import os
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -13,8 +11,7 @@ from tests.fuzz.choices import DRIVE
 from tests.fuzz.connection import Player
 from tests.fuzz.model import Broken, Dialogue
 from tests.fuzz.script import Op, ask
-
-CHECKOUT = Path(__file__).resolve().parent.parent.parent
+from tests.support.scripts import CHECKOUT, load_script
 
 
 @pytest.mark.parametrize("target", targets.TARGETS)
@@ -32,15 +29,8 @@ def test_stored_inputs_pass(target: str) -> None:
 
 
 @pytest.fixture
-def report(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """scripts/fuzz_report.py, which is no package."""
-    monkeypatch.syspath_prepend(str(CHECKOUT / "scripts"))
-    spec = importlib.util.spec_from_file_location("fuzz_report", CHECKOUT / "scripts" / "fuzz_report.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def report() -> ModuleType:
+    return load_script("fuzz_report")
 
 
 def test_the_page_tells_what_is_stored(report: ModuleType) -> None:
