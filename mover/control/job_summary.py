@@ -13,6 +13,7 @@ from mover.control.backup_log import escape, identifier, timestamp
 from mover.control.data_run import Start
 from mover.control.environment import misspelt
 from mover.control.job_book import JobBook, Record
+from mover.control.job_watch import counted
 from mover.control.sockets import ip_text
 from mover.control.volumes import show
 from mover.ndmp.enums import DataHaltReason, DataOperation, LogType
@@ -69,11 +70,6 @@ _LOGGED_PHASES: Final = {
     },
     "rst": {DataPhase.DIRECTORIES: "Dirs", DataPhase.FILES: "Files", DataPhase.FINISH: "Finish"},
 }  # fmt: skip
-
-
-def counted(count: int, one: str, many: str) -> str:
-    """A number with what it counts."""
-    return f"{count} {one if count == 1 else many}"
 
 
 class RunningJob:

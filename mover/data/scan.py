@@ -21,14 +21,12 @@ from mover.data.exclusion import Exclusion, Tags
 from mover.data.hard_links import find_links, find_repeated_directories
 from mover.data.mounts import NOT_IN_SNAPSHOT, Crossing, FileSystemType, Mounts, stands_for_subvolume
 from mover.data.open_directories import OpenDirectories
-from mover.data.plan import Plan, inode_of
+from mover.data.plan import Plan
 from mover.data.report import reason
 from mover.data.subtrees import Way
 from mover.data.tally import OTHER_FILE_SYSTEM
 from mover.data.xattr_blob import Attribute
 from mover.ring import DataPhase
-
-__all__ = ["OpenDirectories", "Plan", "Scanner", "inode_of"]
 
 _LISTING_PART: Final = 1 << 16  # entries of one directory between two words of how far the scan is
 
@@ -127,6 +125,7 @@ class Scanner:
             if self._report.errors != errors:
                 plan.unsound.add(key)
         walk.list_no_more()
+        plan.mask = self._mounts.mask
         check = functools.partial(self._check, plan.next_inumber)
         find_links(plan, walk, check)
         find_repeated_directories(plan, check)
