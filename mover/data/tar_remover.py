@@ -115,8 +115,9 @@ class Remover:
             return
         opened = [_open_on(parent, name, device)]
         names = [name]
-        pending = [self._empty(opened[-1])]
+        pending: list[list[bytes]] = []
         try:
+            pending.append(self._empty(opened[-1]))
             while opened:
                 if pending[-1]:
                     if len(opened) >= DEPTH_MAX:

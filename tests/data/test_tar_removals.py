@@ -1,5 +1,6 @@
 """What a recover of everything of type tar removes and moves: chains of ours and of GNU tar, and what must stay."""
 
+import errno
 import os
 import shutil
 import stat
@@ -172,6 +173,28 @@ def test_directories_that_are_shut_and_deep(levels: Levels, tmp_path: Path, monk
     assert b"more than 6 directories in each other" in outcome.text()
     assert not (again / "shut").exists()
     assert (again / "deep/1/2/3/4/5/6").exists()
+
+
+def test_what_cannot_be_removed_is_told_and_costs_no_descriptor(
+    levels: Levels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_well(levels.backup(0).stream, tmp_path)
+    for number in range(20):
+        place = tmp_path / f"again/gone-{number}/inner"
+        place.mkdir(parents=True)
+        (place if number % 2 else place.parent).joinpath("immutable").touch()
+    (tmp_path / "tree/new").touch()
+    stream = levels.backup(1).stream
+
+    def refuse(directory: int, path: bytes) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(tar_remover, "remove", refuse)
+    opened = len(os.listdir("/proc/self/fd"))
+    outcome = take(stream, tmp_path)
+    assert outcome.finished.errors == 20
+    assert outcome.text().count(b"cannot be removed: Operation not permitted") == 20
+    assert len(os.listdir("/proc/self/fd")) == opened
 
 
 @pytest.mark.root
