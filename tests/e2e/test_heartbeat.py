@@ -79,8 +79,6 @@ def test_a_worker_that_hangs_in_its_scan_is_told_of(server: Server, login: Login
             assert first.body.log_type == LogType.NORMAL
             if first.body.entry.startswith(b"backup: scanning: "):  # else it was quicker, and waits for its tape now
                 job.data.wait_until(lambda seen: len(heartbeats(job.data, "backup")) > 2, "heartbeats")
-                times = [seen.at for seen in heartbeats(job.data, "backup")]
-                assert times[2] - times[0] > 1
                 assert str(deep).encode() in first.body.entry
             assert state(job.data).state == DataState.ACTIVE
             sessions = server.ask("status")["sessions"]
