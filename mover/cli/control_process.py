@@ -58,7 +58,7 @@ def configured_socket() -> str:
     from mover.config import ConfigError, Node, parse_config
 
     path = os.environ.get("MOVER_CONFIG")
-    if path is None:
+    if not path:  # empty is unset, as for every option that has a variable
         if not os.path.exists(CONFIG_DEFAULT):
             return Node().admin_socket
         path = CONFIG_DEFAULT

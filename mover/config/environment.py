@@ -6,10 +6,10 @@ from mover.config.model import Config
 
 
 def check_environment(config: Config) -> list[str]:
-    """One line for each directory that is missing or cannot be made; nothing is changed.
+    """One line for each directory or program that is missing or cannot be used; nothing is changed.
 
-    Volumes, library directories and those of virtual drives' files must exist. The state directory and that of
-    the admin socket are made at the start; here it is only checked that they can be.
+    Volumes, library directories, those of virtual drives' files, and the commands of snapshots must exist. The
+    state directory and that of the admin socket are made at the start; here it is only checked that they can be.
     """
     wrong = []
     for name, directory in config.node.volumes.items():
@@ -19,6 +19,9 @@ def check_environment(config: Config) -> list[str]:
     for index, drive in enumerate(config.drive):
         if path := drive.virtual_path():
             wrong += _missing(f"drive[{index}].device", os.path.dirname(path), to_write=True)
+    for index, snapshot in enumerate(config.snapshot):
+        for key, command in (("pre", snapshot.pre), ("post", snapshot.post)):
+            wrong += _not_a_program(f"snapshot[{index}].{key}", command)
     wrong += _not_creatable("node.state_directory", config.node.state_directory)
     wrong += _not_creatable("node.admin_socket", os.path.dirname(config.node.admin_socket))
     return wrong
@@ -33,6 +36,12 @@ def _missing(key: str, directory: str, *, to_write: bool = False) -> list[str]:
     if not os.access(directory, wanted):
         return [f"{key}: {directory}: permission denied"]
     return []
+
+
+def _not_a_program(key: str, command: list[str]) -> list[str]:
+    if not command or (os.path.isfile(command[0]) and os.access(command[0], os.X_OK)):
+        return []
+    return [f"{key}: {command[0]}: {'cannot be executed' if os.path.exists(command[0]) else 'no such program'}"]
 
 
 def _not_creatable(key: str, directory: str) -> list[str]:

@@ -121,7 +121,7 @@ def _expected(kind: inspect.Type) -> str:
         case inspect.LiteralType(values=choices):
             return "one of " + ", ".join(str(choice) for choice in choices)
         case inspect.ListType(item_type=inspect.StructType()):
-            return "an array of tables"
+            return "an array of tables (written with [[ ]])"
         case inspect.ListType():
             return "an array"
         case inspect.BoolType():

@@ -77,6 +77,8 @@ def test_without_a_config_the_default_socket_is_asked(
 ) -> None:
     monkeypatch.setattr(control_process, "CONFIG_DEFAULT", str(tmp_path / "none.toml"))
     assert control_process.configured_socket() == "/run/mover/admin.sock"
+    monkeypatch.setenv("MOVER_CONFIG", "")
+    assert control_process.configured_socket() == "/run/mover/admin.sock"
     monkeypatch.setenv("MOVER_CONFIG", str(tmp_path / "none.toml"))
     assert mover("status", env={}).exit_code == 2
 

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from mover.config import Config, Drive, Library, Node, check_environment
+import msgspec
+
+from mover.config import Config, Drive, Library, Node, Snapshot, check_environment
 
 
 def config(tmp_path: Path, *, volume: str = "", library: str = "", drive: str = "", state: str = "") -> Config:
@@ -37,3 +39,17 @@ def test_every_missing_directory_has_its_line(tmp_path: Path) -> None:
         f"drive[0].device: {tmp_path}/b: no such directory",
         f"node.state_directory: {tmp_path}/file/state: {tmp_path}/file is not a directory",
     ]
+
+
+def test_the_commands_of_a_snapshot_can_be_run(tmp_path: Path) -> None:
+    """What is found at the start is not found first by the backup of the night."""
+    hold = tmp_path / "hold"
+    hold.touch(mode=0o644)
+    snapshot = Snapshot(volume="srv", kind="none", pre=[str(hold), "srv"], post=[f"{tmp_path}/go"])
+    assert check_environment(msgspec.structs.replace(config(tmp_path), snapshot=[snapshot])) == [
+        f"snapshot[0].pre: {hold}: cannot be executed",
+        f"snapshot[0].post: {tmp_path}/go: no such program",
+    ]
+    hold.chmod(0o755)
+    snapshot = Snapshot(volume="srv", kind="none", pre=[str(hold)])
+    assert check_environment(msgspec.structs.replace(config(tmp_path), snapshot=[snapshot])) == []

@@ -114,7 +114,7 @@ def test_every_key_is_read() -> None:
         ('[[lif]]\nname="a"\nport = 70000', "lif[0].port: expected 0..65535, got 70000"),
         ('[[lif]]\nname="a"\nport = "x"', 'lif[0].port: expected 0..65535, got "x"'),
         ("[[lif]]\nport = 1", "lif[0].name: a value is needed"),
-        ("[lif]\nport = 1", "lif: expected an array of tables, got a table"),
+        ("[lif]\nport = 1", "lif: expected an array of tables (written with [[ ]]), got a table"),
         ("lif = []", "lif: expected at least one, got []"),
         ("[node]\ngrace = 3", "node.grace: unknown key; did you mean grace_s?"),
         ('[node]\n"a\\n` - at" = 3', 'node."a\\n` - at": unknown key'),
