@@ -7,6 +7,7 @@ in the server's log and costs no job anything.
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -22,6 +23,7 @@ JOBS_KEPT: Final = 256
 RECORD_BYTES_MAX: Final = 4 << 20  # far more than any record of ours
 INTERRUPTED: Final = "the server ended before the job did"
 _SUFFIX: Final = ".json"
+_NEW: Final = ".new"
 
 log = structlog.get_logger()
 
@@ -60,6 +62,9 @@ class JobBook:
         """Number on from the records that are there; end those of jobs that a server before has left. Blocks."""
         if self.logs:
             self.log.logging("Start_Logging")
+        for name in self._names():
+            if name.endswith(_NEW):  # a server was killed before it had replaced the record
+                self._remove(name)
         for number in self._numbers():
             self._last = max(self._last, number)
             record = self._read(number)
@@ -81,7 +86,7 @@ class JobBook:
         self._last += 1
         for number in self._numbers()[: 1 - JOBS_KEPT]:
             if number not in self.running:
-                self._attempt(lambda number=number: os.unlink(self._path(number)))  # type: ignore[misc]  # its default
+                self._remove(os.path.basename(self._path(number)))
         return self._last
 
     def save(self, record: Record) -> None:
@@ -90,9 +95,14 @@ class JobBook:
         def write() -> None:
             os.makedirs(self.directory, mode=0o700, exist_ok=True)
             path = self._path(record.job.number)
-            with open(path + ".new", "wb") as file:
-                file.write(msgspec.json.encode(record))
-            os.replace(path + ".new", path)
+            try:
+                with open(path + _NEW, "wb") as file:
+                    file.write(msgspec.json.encode(record))
+                os.replace(path + _NEW, path)
+            except OSError:
+                with suppress(OSError):
+                    os.unlink(path + _NEW)
+                raise
 
         self._attempt(write)
 
@@ -113,16 +123,21 @@ class JobBook:
     def _path(self, number: int) -> str:
         return os.path.join(self.directory, f"{number:010}{_SUFFIX}")
 
-    def _numbers(self) -> list[int]:
-        """Of the records that are there, ascending."""
+    def _names(self) -> list[str]:
         try:
-            names = os.listdir(self.directory)
+            return os.listdir(self.directory)
         except FileNotFoundError:
             return []
         except OSError as error:
             self._failed(error)
             return []
-        stems = [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
+
+    def _remove(self, name: str) -> None:
+        self._attempt(lambda: os.unlink(os.path.join(self.directory, name)))
+
+    def _numbers(self) -> list[int]:
+        """Of the records that are there, ascending."""
+        stems = [name.removesuffix(_SUFFIX) for name in self._names() if name.endswith(_SUFFIX)]
         return sorted(int(stem) for stem in stems if stem.isascii() and stem.isdigit())
 
     def _read(self, number: int) -> Record | None:

@@ -83,9 +83,11 @@ class Leases:
         except FileNotFoundError:
             return []
         for name in names:
+            path = os.path.join(self.directory, name)
+            if name.endswith(SUFFIX + _NEW):  # a server was killed before it had replaced the lease
+                os.unlink(path)
             if not name.endswith(SUFFIX):
                 continue
-            path = os.path.join(self.directory, name)
             try:
                 with open(path, "rb") as file:
                     lease = msgspec.json.decode(file.read(BYTES_MAX), type=Lease)

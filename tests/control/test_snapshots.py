@@ -389,6 +389,7 @@ async def test_a_file_that_is_no_lease_is_told_of_and_stays(site: Site) -> None:
     place = site.directory / "state/snapshots"
     place.mkdir(parents=True)
     (place / "mover-0123456789abcdef.json").write_text("{")
+    (place / "mover-0123456789abcdef.json.new").write_text("{")  # of a server that was killed: goes
     (place / "mover-00000000000000ff.json").write_text(
         '{"name": "../../x", "volume": "v", "source": null, "post": ["/bin/false"], "timeout_s": 5}'
     )
