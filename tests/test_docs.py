@@ -1,6 +1,7 @@
 """The documents against what they speak of: links, paths, rooms, configuration keys and commands."""
 
 import re
+import shlex
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -14,6 +15,7 @@ from tests.test_rooms import DOORS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+JOB = "--host h --drive d --user u --password-file f --catalogue c"  # what the documents set as $job
 # Understood and checked, but refused: the document names them and not their keys.
 REFUSED_TABLES = {"tls", "vserver", "changer"}
 
@@ -102,3 +104,19 @@ def commands() -> list[str]:
 def test_every_command_has_a_row(command: str) -> None:
     text = (ROOT / "docs" / "commands.md").read_text()
     assert re.search(rf"^\| `{command}[` ]", text, flags=re.MULTILINE), command
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_command_line_can_be_typed(document: Path) -> None:
+    """Of each line of code that begins with `mover`: the command is there, and its options, and no name is missing."""
+    for code in re.findall(r"^```\n(.*?)^```", document.read_text(), flags=re.MULTILINE | re.DOTALL):
+        for line in re.findall(r"^(?:[ $]*)(mover .*?)(?: 2?>.*| &)?$", code, flags=re.MULTILINE):
+            words = shlex.split(line.replace("$job", JOB).replace("$'", "'"))[1:]
+            context = click.Context(main, info_name="mover")
+            command: click.Command = main
+            while isinstance(command, click.Group):
+                found = command.get_command(context, words[0])
+                assert found is not None, line
+                command, words = found, words[1:]
+            with command.make_context(line, words, parent=context, resilient_parsing=False):
+                pass
