@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from mover.config import Config, Node, Snapshot
 from mover.control.snapshots import Snapshots, VolumeSnapshot
 from mover.ndmp.enums import LogType
+from tests.support.processes import is_gone
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 DEADLINE_S: Final = 240
@@ -428,12 +429,5 @@ async def test_helper_and_command_end_with_a_server_that_is_killed(site: Site) -
         assert len(pids) == 2
         process.send_signal(signal.SIGKILL)
         await process.wait()
-        while any(map(is_running, pids)):  # noqa: ASYNC110 - nobody tells of a stranger's end
+        while not all(map(is_gone, pids)):  # noqa: ASYNC110 - nobody tells of a stranger's end
             await trio.sleep(0.01)
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

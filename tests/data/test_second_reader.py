@@ -4,12 +4,10 @@ import copy
 import errno
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, Never
+from typing import NamedTuple
 
-import psutil
 import pytest
 
 from mover.data import dump_backup, second_reader, tar_backup
@@ -19,8 +17,8 @@ from mover.data.plan import Plan
 from mover.data.scan import Scanner
 from mover.data.second_reader import Ready, SecondReader
 from mover.ring import DataGauge, Kind, RingControl, Verdict
-from mover.workers.messages import BackupDate, Done, FromWorker, HistoryPlan
-from tests.data.backup_runner import DEADLINE_S, Outcome, Worker, backup_here, backup_in_worker, request, worker
+from mover.workers.messages import BackupDate, FromWorker, HistoryPlan
+from tests.data.backup_runner import Outcome, backup_here, request
 from tests.support.trees import make_small_files
 
 FILES = 1_000
@@ -487,51 +485,3 @@ def test_an_end_from_outside_leaves_no_process(tree: Path, second: Second, monke
     assert (outcome.finished.reason, outcome.end) == (4, None)
     assert outcome.finished.text == "the backup ended early: the ring is broken"
     assert second.are_gone()
-
-
-@pytest.fixture
-def many(tmp_path: Path) -> Path:
-    """Enough files for a second reader of a worker that a test does not reach into."""
-    make_small_files(tmp_path / "tree", files=second_reader.WORTH_ENTRIES, size=1_500, directories=3)
-    return tmp_path / "tree"
-
-
-def wait_until(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def listen(data_worker: Worker) -> Never:
-    """What a worker has said before, to the end of its socket."""
-    while True:
-        data_worker.receive()
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two processors")
-def test_one_leaves_with_its_worker(many: Path) -> None:
-    """A worker that stands still, because nobody reads its ring, is killed: its control socket ends at once."""
-    ring = RingControl(1 << 16, 4)
-    try:
-        with worker() as data_worker:
-            data_worker.send(request(many), list(ring.fds))
-            assert isinstance(data_worker.receive(), Done)
-            process = psutil.Process(data_worker.process.pid)
-            wait_until(lambda: ring.statistics().waiting == "full" and bool(process.children()))
-            (second,) = process.children()
-            data_worker.process.kill()
-            with pytest.raises(AssertionError, match="the worker is gone"):
-                listen(data_worker)
-            wait_until(lambda: not second.is_running() or second.status() == psutil.STATUS_ZOMBIE)
-    finally:
-        ring.close()
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two processors")
-def test_it_reads_within_the_worker_s_rights(many: Path) -> None:
-    """A real worker, confined, with its second reader."""
-    outcome = backup_in_worker(request(many, butype="tar", history=HistoryPlan(4, "dir")))
-    assert (outcome.finished.reason, outcome.finished.errors) == (1, 0)

@@ -9,10 +9,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from mover.snapshot.commands import KEPT_BYTES, LINES_MAX, Ended, Stopped, run
+from tests.support.processes import is_gone, settle
 
 DEADLINE_S = 60.0
 NEVER_S = 600.0
@@ -28,20 +28,6 @@ def control() -> Iterator[tuple[int, socket.socket]]:
 
 def python(text: str, *arguments: str) -> list[str]:
     return [sys.executable, "-I", "-c", text, *arguments]
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def wait_until_gone(pid: int) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not is_gone(pid):
-        assert time.monotonic() < deadline, f"{pid} goes on"
-        time.sleep(0.01)
 
 
 def test_what_a_command_says_and_how_it_ends(control: tuple[int, socket.socket]) -> None:
@@ -114,7 +100,8 @@ def test_the_whole_group_ends_at_the_deadline(
         if note.exists() and note.read_text().endswith("\n"):
             break
     assert (ended.status, ended.late) == (-signal.SIGKILL, True)
-    wait_until_gone(int(note.read_text()))
+    child = int(note.read_text())
+    settle(lambda: is_gone(child), "the end of all that the command started", DEADLINE_S)
 
 
 def test_a_command_ends_where_control_goes(control: tuple[int, socket.socket], tmp_path: Path) -> None:

@@ -67,6 +67,14 @@ def _command(process: psutil.Process) -> list[str]:
         return []
 
 
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended, be it that nobody has waited for it yet."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def _status(process: psutil.Process) -> str:
     try:
         return process.status()
