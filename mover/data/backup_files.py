@@ -20,7 +20,7 @@ from mover.data.backup_stream import BackupStream
 from mover.data.codes import LogType
 from mover.data.dump_format import DT_DIRECTORY, DT_FILE
 from mover.data.open_directories import OpenDirectories
-from mover.data.plan import OTHER_NAME, Plan, Run
+from mover.data.plan import FIRST_NAME, OTHER_NAME, Plan, Run
 from mover.data.report import reason
 from mover.data.second_reader import (
     OPEN,
@@ -211,6 +211,8 @@ class FilePhase:
                     self._general.regular(ordinal, name, inumber, fd)
                     close(fd)
                     fd = -1
+                elif kind == FIRST_NAME:
+                    self._general.first_name(ordinal, directory, name, inumber)
                 elif kind == OTHER_NAME:
                     self._general.other_name(ordinal, name, inumber)
                 elif kind in objects.not_held:
@@ -283,7 +285,8 @@ class FilePhase:
         """The entries of a directory that cannot be opened any more."""
         for name, kind, inumber in zip(run.names, run.types, run.inumbers, strict=True):
             if kind not in {DT_DIRECTORY, OTHER_NAME}:
-                self._general.lose(run.ordinal, name, inumber, kind, error)
+                kind_lost = DT_FILE if kind == FIRST_NAME else kind
+                self._general.lose(run.ordinal, name, inumber, kind_lost, error)
         self._general.tell()
         self._report.publish()
 

@@ -6,16 +6,17 @@ The general way of :mod:`mover.data.backup_files`: one object at a time, with al
 import errno
 import functools
 import os
+from collections.abc import Iterator
 from typing import Final
 
 from mover.data.backup_format import Job, ObjectWriter, Written
 from mover.data.backup_stream import BackupStream
 from mover.data.beneath import open_beneath
-from mover.data.dump_format import DT_FILE, DT_SYMLINK, Inode
+from mover.data.dump_format import DT_FILE, DT_SYMLINK, FIRST_INUMBER, Inode
 from mover.data.open_directories import OpenDirectories
 from mover.data.plan import Plan, inode_of
 from mover.data.report import reason
-from mover.data.second_reader import OPEN
+from mover.data.second_reader import OPEN, OPEN_QUIET
 
 _LARGE_BYTES: Final = 4 << 20  # from here on a file is named in the ring's note
 
@@ -49,7 +50,8 @@ class GeneralWay:
         # What is said of an inode again at each of its other names, by the format or by history.
         self._names_links = objects.names_links or (history is not None and history.by_path)
         self._written: dict[int, Written] = {}
-        self._read_by_another_name: set[int] = set()
+        self._date = job.date
+        self._keep_names: set[int] = set()  # inodes that have further names here, whatever they say of themselves
         self._lost: set[int] = set()  # inodes that have further names, perhaps, and are not in the stream
 
     def tell(self) -> None:
@@ -94,6 +96,63 @@ class GeneralWay:
         finally:
             os.close(fd)
 
+    def first_name(self, ordinal: int, directory: int, name: bytes, inumber: int) -> None:
+        """A regular file that is not open yet, and of which further names are told: what it was at the scan.
+
+        Another file may have got its name since, and all the names would be given that one's content.
+        """
+        try:
+            fd = _open(name, directory)
+        except OSError as error:
+            self.lose(ordinal, name, inumber, DT_FILE, error)
+            return
+        try:
+            other = self._first_as_scanned(ordinal, name, inumber, fd)
+            if other >= 0:
+                os.close(fd)
+                fd = other
+            self.regular(ordinal, name, inumber, fd)
+        finally:
+            os.close(fd)
+
+    def _first_as_scanned(self, ordinal: int, name: bytes, inumber: int, opened: int) -> int:
+        """A descriptor of the file whose first name another one has since the scan; -1 = none has, or it is gone."""
+        try:
+            stat = os.fstat(opened)
+        except OSError:
+            return -1  # asked again, and reported
+        if stat.st_nlink == 1:
+            self._keep_names.add(inumber)
+        elif stat.st_ctime < self._date:
+            return -1
+        plan, path = self._plan, self._plan.path(ordinal, name)
+        first = plan.links.first(self._other_names[inumber][0])
+        expected = plan.inodes[first - FIRST_INUMBER] ^ plan.mask(ordinal)
+        if stat.st_ino == expected:
+            return -1
+        differs = False
+        for parent, other_name in self._places_of_others(inumber):
+            try:
+                fd = _open(other_name, parent)
+            except OSError:
+                continue  # it is gone, too
+            try:
+                found = os.fstat(fd)
+            except OSError:
+                os.close(fd)
+                continue
+            if (found.st_ino, found.st_dev, found.st_mode >> 12) == (expected, stat.st_dev, DT_FILE):
+                self._report.warning(path, "another file has its name since the scan: read by another of its names")
+                self._keep_names.add(inumber)
+                plan.unsound.add(inumber)
+                return fd
+            os.close(fd)
+            differs = differs or found.st_ino != stat.st_ino
+        if differs:
+            self._report.damaged(path, "its names are different files since the scan: all come back as this one")
+            plan.unsound.add(inumber)
+        return -1
+
     def regular(self, ordinal: int, name: bytes, inumber: int, fd: int) -> None:
         """An open regular file of any size and shape."""
         report, stream = self._report, self._stream
@@ -108,6 +167,8 @@ class GeneralWay:
             self._leave_out(path(), inumber, "it is not the regular file any more that it was at the scan")
             return
         inode = inode_of(stat)
+        if inumber in self._keep_names:
+            inode = inode._replace(nlink=max(2, inode.nlink))
         attributes = self._attributes.read(fd, path)
         if inode.size >= _LARGE_BYTES:
             self._producer.note(path())
@@ -186,7 +247,7 @@ class GeneralWay:
         if history is not None:
             path = self.prefix(ordinal) + name if history.by_path else b""
             self.elements.append(history.object_entry(path, inumber, inode, offset))
-        if self._names_links and self._plan.links and (inode.nlink > 1 or inumber in self._read_by_another_name):
+        if self._names_links and self._plan.links and (inode.nlink > 1 or inumber in self._keep_names):
             self._written[inumber] = Written(inumber, self._plan.path(ordinal, name), inode, offset)
 
     def other_name(self, ordinal: int, name: bytes, inumber: int) -> None:
@@ -195,12 +256,23 @@ class GeneralWay:
         if first is not None if self._objects.names_links else inumber not in self._lost:
             self._report.tally.links()
         if first is None:
+            if self._objects.names_links and inumber not in self._lost and self._is_held(inumber):
+                why = "left out: its first name was the only one when it was read"
+                self._report.error(self._plan.path(ordinal, name), why)
+                self._plan.unsound.add(inumber)
             return
         self._objects.link(self._plan.path(ordinal, name), first)
         history = self._history
         if history is not None and history.by_path:
             path = self.prefix(ordinal) + name
             self.elements.append(history.object_entry(path, first.inumber, first.inode, first.offset))
+
+    def _is_held(self, inumber: int) -> bool:
+        """Whether the format has a place for an inode of several names."""
+        plan = self._plan
+        first = plan.links.first(self._other_names[inumber][0])
+        ordinal = plan.directory_of(first)
+        return plan.types[ordinal][first - plan.firsts[ordinal]] not in self._objects.not_held
 
     # --- what cannot be read ---------------------------------------------------------------------------------
 
@@ -211,6 +283,22 @@ class GeneralWay:
         for other, first in self._plan.links.items():
             found.setdefault(self._plan.inumber_of(first), []).append(other)
         return found
+
+    def _places_of_others(self, inumber: int) -> Iterator[tuple[int, bytes]]:
+        """Descriptor of the directory, good until the next one, and name of each other name of an inode."""
+        plan = self._plan
+        for other in self._other_names.get(inumber, []):
+            parent = plan.directory_of(other)
+            if self._listed[0] != parent:
+                self._listed = parent, plan.entry_names(parent)
+            try:
+                directory = open_beneath(self._root, plan.components(parent))
+            except OSError:
+                continue  # what was in it is gone from there
+            try:
+                yield directory, self._listed[1][other - plan.firsts[parent]]
+            finally:
+                os.close(directory)
 
     def lose(self, ordinal: int, name: bytes, inumber: int, kind: int, error: OSError) -> None:
         """An inode that cannot be read by its first name: waited for, read by another one, or left out."""
@@ -226,26 +314,16 @@ class GeneralWay:
                 finally:
                     os.close(fd)
                 return
-        for other in self._other_names.get(inumber, []):
-            parent = self._plan.directory_of(other)
-            if self._listed[0] != parent:
-                self._listed = parent, self._plan.entry_names(parent)
-            other_name = self._listed[1][other - self._plan.firsts[parent]]
-            try:
-                directory = open_beneath(self._root, self._plan.components(parent))
-            except OSError:
-                continue  # the next name may do; what counts is reported in the end
+        for directory, other_name in self._places_of_others(inumber):
             fd = -1
-            self._read_by_another_name.add(inumber)
+            self._keep_names.add(inumber)
             try:
                 if kind == DT_FILE:
                     fd = os.open(other_name, OPEN, dir_fd=directory)
                 elif not self._special_by_name(ordinal, name, inumber, kind, directory, other_name):
                     continue
             except OSError:
-                continue
-            finally:
-                os.close(directory)
+                continue  # the next name may do; what counts is reported in the end
             self._report.warning(path, f"read by another of its names: {reason(error)}")
             self._plan.unsound.add(inumber)  # that name, too, can be another inode's by now
             if fd >= 0:
@@ -262,6 +340,14 @@ class GeneralWay:
             self._lost.add(inumber)
         self._objects.leave_out(inumber)
         self._plan.unsound.add(inumber)
+
+
+def _open(name: bytes, directory: int) -> int:
+    """A file to be read, its access time left alone where that may be. Raises OSError."""
+    try:
+        return os.open(name, OPEN_QUIET, dir_fd=directory)
+    except PermissionError:  # not the owner: the access time changes, as tar's would
+        return os.open(name, OPEN, dir_fd=directory)
 
 
 def _open_leased(name: bytes, directory: int) -> int:

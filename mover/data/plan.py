@@ -14,15 +14,16 @@ import os
 import struct
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from mover.data.byte_strings import ByteStrings
-from mover.data.dump_format import FIRST_INUMBER, Inode
+from mover.data.dump_format import DT_FILE, FIRST_INUMBER, Inode
 from mover.data.links import Links
 from mover.data.xattr_blob import Attribute
 
 OTHER_NAME: Final = 0  # in place of a type: a further name of an inode that comes before
+FIRST_NAME: Final = 16  # in place of a type: a regular file that further names are told to be of
 _LISTINGS_KEPT: Final = 4  # directories whose names stay cut apart, for numbers that go back and forth between them
 _BILLION: Final = 1_000_000_000
 _METADATA: Final = struct.Struct("<HIIIQqIqIqI")
@@ -46,7 +47,7 @@ def inode_of(stat: os.stat_result) -> Inode:
 
 
 class Run(NamedTuple):
-    """Some entries of one directory, in the order in which they are backed up; ``types`` may say OTHER_NAME."""
+    """Some entries of one directory, as they are backed up; ``types`` may say OTHER_NAME and FIRST_NAME."""
 
     ordinal: int
     names: list[bytes]
@@ -88,6 +89,7 @@ class Plan:
         selection: of an incremental backup; None = everything, and an entry's key is its inode number.
         inodes: of the entry with key FIRST_INUMBER + k, on its file system; 0 = a directory.
         directory_inodes: of each ordinal: as its parent lists it, or its own where that is the same.
+        mask: called with an ordinal: what the ``inodes`` of its entries were taken with.
         own_inodes: of each ordinal, by its own word; 0 = it could not be looked into.
         odd: for each ordinal, 1 = it is known by its listing alone: a mount, or a subvolume of Btrfs.
         ambiguous: inodes that several different objects have; such objects are known again by nothing.
@@ -114,6 +116,7 @@ class Plan:
         self.inodes = array("Q")
         self.directory_inodes = array("Q")
         self.own_inodes = array("Q")
+        self.mask: Callable[[int], int] = _no_mask
         self.odd = bytearray()
         self.ambiguous: set[int] = set()
         self.changed = bytearray()
@@ -211,7 +214,7 @@ class Plan:
         for ordinal in self.directories():
             first, names, types = self.firsts[ordinal], self.entry_names(ordinal), self.types[ordinal]
             if self.links:
-                types = bytes(OTHER_NAME if first + k in self.links else kind for k, kind in enumerate(types))
+                types = bytes(map(self._kind, range(first, first + len(types)), types))
             if self.selection is None:
                 numbers: Sequence[int] = range(first, first + len(names))
                 if self.links:
@@ -224,6 +227,12 @@ class Plan:
             yield Run(
                 ordinal, list(itertools.compress(names, others)), bytes(itertools.compress(types, others)), numbers
             )
+
+    def _kind(self, key: int, kind: int) -> int:
+        """The type of an entry, or what stands in its place."""
+        if key in self.links:
+            return OTHER_NAME
+        return FIRST_NAME if kind == DT_FILE and self.links.is_first(key) else kind
 
     def ascending_runs(self) -> Iterator[Run]:
         """All entries to dump that are no directories, in ascending inode number."""
@@ -242,7 +251,7 @@ class Plan:
             yield Run(
                 ordinal,
                 [names[key - first] for key in chosen],
-                bytes(OTHER_NAME if key in self.links else types[key - first] for key in chosen),
+                bytes(self._kind(key, types[key - first]) for key in chosen),
                 [numbers[key - FIRST_INUMBER] for key in chosen],
             )
 
@@ -271,6 +280,11 @@ class Plan:
             ordinal = self.parents[ordinal]
         parts.reverse()
         return parts
+
+
+def _no_mask(_: int) -> int:
+    """All is on one file system."""
+    return 0
 
 
 def identity(plan: Plan, ordinal: int) -> int:
