@@ -49,6 +49,9 @@ COMMANDS_MAX: Final = 3  # of one request: LVM's removal
 ENDING_S: Final = 15.0  # how long a helper takes beside its command, one that has to be killed included
 STOP_S: Final = 20.0
 """How long a server that stops waits for snapshots to be removed; what is left then is removed at the next start."""
+RETRY_S: Final = 60.0
+"""Until what could not be removed is tried again: it may have been busy. Each time twice as long as before."""
+RETRY_MOST_S: Final = 3600.0
 ENDED: Final = "the backup was ended"
 
 log = structlog.get_logger()
@@ -132,6 +135,7 @@ class Snapshots:
         self._held: set[VolumeSnapshot] = set()
         self._turns: dict[str, trio.Lock] = defaultdict(trio.Lock)
         self._tasks = 0
+        self._stopping = trio.Event()
         self._task_ended = trio.Event()
 
     def begin(self, plan: config.Snapshot, volume: bytes, before: Callable[[], None]) -> VolumeSnapshot:
@@ -172,6 +176,7 @@ class Snapshots:
 
     async def finish(self) -> None:
         """The server stops: see all of them off, for a while."""
+        self._stopping.set()
         for held in list(self._held):
             held.release()
         with trio.move_on_after(STOP_S):
@@ -297,30 +302,36 @@ class Snapshots:
         return lease
 
     async def _put_away(self, lease: Lease, *, absent: bool = False) -> None:
-        """Undo what the lease names; what cannot be undone now is tried again at the next start.
+        """Undo what the lease names; a snapshot that cannot be removed is tried again, also at the next start.
 
         Args:
             absent: there is no snapshot, as far as its own command says.
         """
         if lease.post:
             lease = await self._release_volume(lease, _log_line)
-        if lease.source is not None:
-            reply = await self._ask(
-                RemoveSnapshot(lease.source, lease.name, lease.timeout_s), lease.timeout_s, _log_line
-            )
-            if isinstance(reply, Done):
-                log.info("snapshot removed", snapshot=lease.name, volume=lease.volume)
-            elif not absent:
-                assert isinstance(reply, Refused), reply
-                log.error(
-                    "snapshot not removed, it is tried again at the next start",
-                    snapshot=lease.name, volume=lease.volume, why=reply.text,
-                )  # fmt: skip
+        pause_s = RETRY_S
+        while lease.source is not None and not await self._remove(lease, lease.source, absent=absent):
+            with trio.move_on_after(pause_s):
+                await self._stopping.wait()
                 return
+            pause_s = min(2 * pause_s, RETRY_MOST_S)
         try:
             await trio.to_thread.run_sync(self.leases.drop, lease)
         except OSError as error:
             log.error("lease not removed", lease=lease.name, error=error.strerror)
+
+    async def _remove(self, lease: Lease, source: SnapshotSource, *, absent: bool) -> bool:
+        """Remove a snapshot, once; False = it may still be there."""
+        reply = await self._ask(RemoveSnapshot(source, lease.name, lease.timeout_s), lease.timeout_s, _log_line)
+        if isinstance(reply, Done):
+            log.info("snapshot removed", snapshot=lease.name, volume=lease.volume)
+            return True
+        assert isinstance(reply, Refused), reply
+        if not absent:
+            log.error(
+                "snapshot not removed, it is tried again", snapshot=lease.name, volume=lease.volume, why=reply.text
+            )
+        return absent
 
     async def _undo(self, lease: Lease) -> None:
         """What a crash has left: its ``post`` runs before the ``pre`` of a new backup of the volume does."""

@@ -285,6 +285,21 @@ async def test_what_cannot_be_removed_is_removed_at_the_next_start(site: Site) -
     assert site.order().count("post") == 1
 
 
+async def test_what_was_busy_is_removed_later(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mover.control.snapshots.RETRY_S", 0.05)
+    async with serving(site) as snapshots:
+        held = site.begin(snapshots, site.plan())
+        await held.told.wait()
+        site.set("broken", "destroy")
+        held.release()
+        while site.order().count("zfs destroy") < 2:  # noqa: ASYNC110 - another process writes it
+            await trio.sleep(0.01)
+        assert (site.made(), site.leases()) == ([held.name], [f"{held.name}.json"])
+        site.unset("broken")
+        await site.all_gone()
+    assert site.order().count("post") == 1
+
+
 @pytest.mark.parametrize("phase", ["pre", "snapshot", "read"])
 async def test_a_crash_in_each_phase_is_undone_at_the_next_start(phase: str, site: Site) -> None:
     if phase == "snapshot":
