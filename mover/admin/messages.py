@@ -354,7 +354,7 @@ class ErrorCause(_Row, frozen=True, kw_only=True):
     """Errors of one cause.
 
     Attributes:
-        cause: the symbol of an error number (EACCES), or changed, stream, other.
+        cause: the symbol of an error number (EACCES), or changed, stream, parent, other.
         paths: of the first ten.
     """
 
@@ -381,7 +381,7 @@ class JobStatus(_Row, frozen=True, kw_only=True):
         halt_reason: as NOTIFY_DATA_HALTED told it; "" = not told.
         text: why it ended so.
         started, ended: seconds since 1970; ended None = running, or not known.
-        phase: scan, directories, files or finish: where it is, or was at its end.
+        phase: scan, changes, directories, files or finish: where it is, or was at its end.
         entries: kind -> how many are in the stream, or were recovered; "unknown" = their kind was not looked at.
         file_bytes: of the content of regular files.
         sizes: of regular files.

@@ -83,7 +83,8 @@ def _print_whole(job: JobStatus) -> None:
             ["from-bytes", "to-bytes", "files"], [[each.from_bytes, each.to_bytes, each.files] for each in job.sizes]
         )
     for cause in job.error_causes:
-        click.echo(f"\n{cause.count} errors {shown(cause.cause)}, first of them:")
+        errors = f"{cause.count} {'error' if cause.count == 1 else 'errors'}: {shown(cause.cause)}"
+        click.echo(f"\n{errors}{', first of them:' if cause.paths else ''}")
         for path in cause.paths:
             click.echo(f"  {shown(path)}")
 
