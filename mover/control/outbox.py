@@ -17,13 +17,14 @@ import structlog
 import trio
 
 from mover.control.control_stream import ControlStream
-from mover.ndmp.enums import AssociatedMessage
+from mover.ndmp.enums import AssociatedMessage, LogType
 from mover.ndmp.errors import NdmpError
 from mover.ndmp.messages import Body, LogMessagePost
 from mover.ndmp.server import ServerProtocol
 from mover.workers.messages import LogLine
 
 DEFERRED_MAX: Final = 256  # posts of a job held back behind a reply; then the job waits for the DMA to read
+_KINDS: Final = {kind.value: kind.name.lower() for kind in LogType}
 LOG_TEXT_MAX: Final = 8192  # of one line, in characters or bytes; a path can be a megabyte long
 
 
@@ -180,7 +181,8 @@ class Outbox:
 
     async def log_line(self, line: LogLine) -> None:
         """A worker's line, for the DMA and for our own log."""
-        self._log.info("job", text=_short(line.text).decode("utf-8", "backslashreplace"), type=line.log_type)
+        kind = _KINDS.get(line.log_type, str(line.log_type))
+        self._log.info("job", text=_short(line.text).decode("utf-8", "backslashreplace"), type=kind)
         await self.log_message(line.log_type, line.text)
 
     async def send_history(self, code: int, body: memoryview) -> None:

@@ -3,6 +3,7 @@
 import pytest
 import structlog
 import trio
+from structlog.testing import capture_logs
 from trio.testing import wait_all_tasks_blocked
 
 from mover.control.outbox import Outbox, log_post
@@ -10,6 +11,7 @@ from mover.ndmp.enums import LogType, MessageCode
 from mover.ndmp.header import decode_header
 from mover.ndmp.messages import MoverGetStateReply, MoverGetStateRequest, NotifyDataHaltedPost
 from mover.ndmp.server import Request, ServerProtocol
+from mover.workers.messages import LogLine
 from tests.fuzz.fakes import ControlStream
 
 
@@ -50,3 +52,11 @@ async def test_nothing_comes_between_the_posts_of_one_event() -> None:
 )
 def test_a_name_in_a_log_message_cannot_look_like_a_line(text: bytes, entry: bytes) -> None:
     assert log_post(LogType.ERROR, text).entry == entry
+
+
+async def test_our_own_log_says_what_kind_of_line_it_is() -> None:
+    with capture_logs() as logs, trio.fail_after(30):
+        outbox = Outbox(ControlStream(), ServerProtocol(), structlog.get_logger(), lambda: None)  # type: ignore[arg-type]  # a stand-in
+        for number in (0, 2, 3, 9):
+            await outbox.log_line(LogLine(number, b"/v/a: left out"))
+    assert [entry["type"] for entry in logs] == ["normal", "error", "warning", "9"]
