@@ -4,6 +4,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from mover.data.recover import start
 from mover.ring import Kind, Producer, RingClosed, RingControl, Verdict
@@ -97,6 +98,17 @@ def name(
     """An entry of the recover list."""
     place = Place(os.fsencode(target), original if below is None else below)
     return RecoverName(original=original, target=place, reported=original, node=node, fh_info=fh_info)
+
+
+def make_sources(root: Path, bulk_bytes: int) -> None:
+    """Small files with and without attributes, and between them a large one, so that a jump over it is worth it."""
+    (root / "a/b").mkdir(parents=True)
+    (root / "a/small").write_bytes(b"small")
+    (root / "a/b/leaf").write_bytes(b"leaf")
+    os.setxattr(root / "a/b/leaf", "user.note", b"n" * 3000)
+    os.setxattr(root / "a/b", "user.of", b"a directory")
+    (root / "bulk").write_bytes(os.urandom(bulk_bytes))
+    (root / "empty").write_bytes(b"")
 
 
 def recover_direct(

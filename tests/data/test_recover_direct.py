@@ -16,7 +16,7 @@ from mover.ring import Producer
 from mover.workers.messages import HistoryPlan, Pairs
 from tests.data import fh_reader
 from tests.data.backup_runner import backup_here, request
-from tests.data.direct_runner import name, recover_direct
+from tests.data.direct_runner import make_sources, name, recover_direct
 from tests.data.dump_reader import Dump, parse
 from tests.data.dump_writer import DumpWriter, Meta, attribute_blob
 from tests.data.recover_runner import ALL_ONES, Outcome, WasRefused
@@ -57,13 +57,7 @@ class Backup:
 @pytest.fixture(scope="module")
 def backup(tmp_path_factory: pytest.TempPathFactory) -> Backup:
     root = tmp_path_factory.mktemp("source")
-    (root / "a/b").mkdir(parents=True)
-    (root / "a/small").write_bytes(b"small")
-    (root / "a/b/leaf").write_bytes(b"leaf")
-    os.setxattr(root / "a/b/leaf", "user.note", b"n" * 3000)
-    os.setxattr(root / "a/b", "user.of", b"a directory")
-    (root / "bulk").write_bytes(os.urandom(BULK))
-    (root / "empty").write_bytes(b"")
+    make_sources(root, BULK)
     (root / "later").mkdir()
     for number in range(50):
         (root / f"later/{number:03}").write_bytes(b"%d" % number * 500)

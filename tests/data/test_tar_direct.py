@@ -14,7 +14,7 @@ from mover.dma.compare import compare_trees
 from mover.workers.messages import HistoryPlan, Pairs, RecoverName
 from tests.data import fh_reader
 from tests.data.backup_runner import backup_here, request
-from tests.data.direct_runner import name, recover_direct
+from tests.data.direct_runner import make_sources, name, recover_direct
 from tests.data.recover_runner import ALL_ONES, Outcome
 from tests.data.tar_writer import TarWriter
 from tests.support.trees import make_tree
@@ -67,13 +67,7 @@ def same(tree: Path, other: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def backup(tmp_path_factory: pytest.TempPathFactory) -> Backup:
     root = tmp_path_factory.mktemp("source")
-    (root / "a/b").mkdir(parents=True)
-    (root / "a/small").write_bytes(b"small")
-    (root / "a/b/leaf").write_bytes(b"leaf")
-    os.setxattr(root / "a/b/leaf", "user.note", b"n" * 3000)
-    os.setxattr(root / "a/b", "user.of", b"a directory")
-    (root / "bulk").write_bytes(os.urandom(BULK))
-    (root / "empty").write_bytes(b"")
+    make_sources(root, BULK)
     (root / "later/deep/er").mkdir(parents=True)
     for number in range(50):
         (root / f"later/{number:03}").write_bytes(b"%d" % number * 500)
