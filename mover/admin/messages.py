@@ -265,8 +265,8 @@ class DriveStatus(_Row, frozen=True, kw_only=True):
         state: empty, loaded, ejected (a cartridge is in it and not threaded), or in-use (open by ``session_id``).
         barcode: of the cartridge in it; "" = none, or a drive of its own.
         path: the cartridge file; "" = none.
-        unflushed: of the cartridge: a tape worker was killed or died while it could be written, and what it wrote last
-            may not be on disk before the cartridge is closed again.
+        unflushed: of the cartridge: it was not closed in order (its tape worker or the whole server was killed), or
+            comes from elsewhere, and what was written last may not be on disk before it is opened and closed again.
     """
 
     name: str

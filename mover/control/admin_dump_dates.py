@@ -8,9 +8,10 @@ from mover.control.volumes import show
 
 
 def list_dates(dates: DumpDates) -> a.DumpDatesReply | a.Failed:
-    """All dates, the oldest first."""
+    """All dates that count, the oldest first."""
+    dates.wait_for_ends()
     try:
-        return a.DumpDatesReply([_status(each) for each in dates.records()])
+        return a.DumpDatesReply([_status(each) for each in dates.records() if not each.provisional])
     except OSError as error:
         return a.Failed("failed", f"{error.filename}: {error.strerror}")
 

@@ -228,7 +228,7 @@ class AdminServer:
                 used_bytes=each.used_bytes(),
                 capacity_bytes=inventory.library.cartridge_size,
                 write_protected=each.write_protected(),
-                unflushed=each.path in self._node.devices.unflushed,
+                unflushed=each.where.element != "mail" and self._node.devices.unflushed.holds(each.path),
             )
             for inventory in self._node.devices.libraries.values()
             for each in sorted(inventory.cartridges.values(), key=lambda each: each.barcode)

@@ -49,15 +49,27 @@ class KeptFiles(Protocol):
         """Nothing has been looked at before this moment. Blocks."""
         ...
 
-    def commit(self, finished: DataFinished) -> None:
-        """The operation has ended well. Blocks. Raises OSError."""
+    def commit(self, finished: DataFinished, *, tape_here: bool) -> None:
+        """The operation has ended well. Blocks. Raises OSError.
+
+        Args:
+            tape_here: what it wrote went to a drive of this server.
+        """
+        ...
+
+    def conclude(self, *, stopped: bool) -> None:
+        """The DMA has ended the halted operation by its STOP, or has gone without. Blocks. Raises OSError."""
+        ...
+
+    def note_flush(self, *, whole: bool) -> None:
+        """The cartridge that a backup went to is on disk, or never will be. Blocks. Raises OSError."""
         ...
 
     def discard(self, *, orderly: bool) -> None:
         """Let go of them; what was not committed is as if it had never been. Blocks.
 
         Args:
-            orderly: the operation has ended well, and the DMA knows it so.
+            orderly: the operation has ended well, and its stream has gone the way of its mover.
         """
         ...
 
@@ -127,14 +139,26 @@ class DataRun:
             self._pump.finish()
             await self._pump.done.wait()
 
-    async def keep(self, finished: DataFinished) -> None:
+    async def keep(self, finished: DataFinished, *, tape_here: bool) -> None:
         """The operation has ended well, and what it leaves for later ones is to last.
 
         Raises:
             OSError: it will not.
         """
         if self._kept is not None:
-            await trio.to_thread.run_sync(self._kept.commit, finished)
+            await trio.to_thread.run_sync(partial(self._kept.commit, finished, tape_here=tape_here))
+
+    async def conclude(self, *, stopped: bool) -> None:
+        """The DMA has ended the operation by its STOP, or has gone without; shielded. Raises OSError."""
+        if self._kept is not None:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(partial(self._kept.conclude, stopped=stopped))
+
+    async def note_flush(self, *, whole: bool) -> None:
+        """The cartridge that a backup went to is on disk, or never will be; shielded. Raises OSError."""
+        if self._kept is not None:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(partial(self._kept.note_flush, whole=whole))
 
     def break_off(self) -> None:
         """The history ring ends now."""

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 
 RUNNING: Final = (DataState.ACTIVE, DataState.PAUSED)
 DISMISS_S: Final = 0.1
+UNFLUSHED_MAX: Final = 100  # a DMA that makes more backups without a filemark finds the first ones unflushed
 TELL_S: Final = 0.7  # how long a halt waits for the worker's own word before it is told without it
 
 _ENDS: Final[dict[int, DataInput]] = {
@@ -96,6 +97,8 @@ class DataService:
         self.ended_after_s: float | None = None
         self._finished = trio.Event()
         self._run: DataRun | None = None
+        self._halted: DataRun | None = None  # the last one, until the DMA has ended it
+        self._unflushed: list[tuple[DataRun, Delivery | None]] = []  # backups behind which the tape was not flushed
         self._delivery: Delivery | None = None  # of the operation that began last
         self._processed = 0
         self._rate = Rate(0.0)
@@ -383,12 +386,16 @@ class DataService:
 
     async def _keep(self, run: DataRun, event: DataFinished) -> None:
         """What the operation leaves for later ones lasts; that it does not is no failure of this one."""
+        end = self.connection_end
         try:
-            await run.keep(event)
+            await run.keep(event, tape_here=end is not None and end.local)
         except OSError as error:
-            text = f"what this operation leaves for later ones could not be kept: {error.strerror}"
-            self._connection.log.error("not kept", error=error.strerror)
-            await self._connection.outbox.post(log_post(LogType.WARNING, text))
+            await self._not_kept(error)
+
+    async def _not_kept(self, error: OSError) -> None:
+        text = f"what this operation leaves for later ones could not be kept: {error.strerror}"
+        self._connection.log.error("not kept", error=error.strerror)
+        await self._connection.outbox.post(log_post(LogType.WARNING, text))
 
     def _ends_with(self, end: DataConnection) -> bool:
         """Whether a backup is over only when the other side has the whole stream: it is of the operation's own."""
@@ -441,6 +448,10 @@ class DataService:
             text=text,
         )
         summary = self._end_job(reason, text)
+        self._halted = self._run
+        end = self.connection_end
+        if successful and self._run is not None and end is not None and end.local:
+            self._unflushed = [*self._unflushed[-UNFLUSHED_MAX:], (self._run, end.delivery)]
         await self._let_go(orderly=successful, text=text)
         why = [log_post(LogType.ERROR, f"data: {text}")] if text and not successful else []
         # In one go: a STOP that comes right now is answered behind both.
@@ -515,6 +526,29 @@ class DataService:
         self._connection.data_ports.stop_listening("data")
         await self._break(DataInput.ABORT, "")
 
+    async def conclude(self) -> None:
+        """The DMA ends an operation that has halted by its STOP: what it leaves for later ones may count."""
+        run, self._halted = self._halted, None
+        if run is None:
+            return
+        try:
+            await run.conclude(stopped=True)
+        except OSError as error:
+            await self._not_kept(error)
+
+    async def note_flush(self, *, whole: bool) -> None:
+        """The tape of this connection is on disk, or what was written to it last never will be.
+
+        It is no flush of a backup whose mover has not ended: that goes on writing, on this cartridge or on another.
+        """
+        ready = [each for each in self._unflushed if each[1] is None or each[1].told.is_set()]
+        self._unflushed = [each for each in self._unflushed if each not in ready]
+        for run, _ in ready:
+            try:
+                await run.note_flush(whole=whole)
+            except OSError as error:
+                self._connection.log.error("not kept", error=error.strerror)
+
     def stop(self) -> None:
         """STOP: back to IDLE, environment and counters cleared."""
         self.machine.apply(DataInput.STOP)
@@ -550,4 +584,10 @@ class DataService:
         if end is not None:
             end.break_off(Verdict.BROKEN)
         self._forget()
+        halted, self._halted = self._halted, None
+        if halted is not None:
+            try:
+                await halted.conclude(stopped=False)
+            except OSError as error:
+                self._connection.log.error("dump date not taken back, the next start does", error=error.strerror)
         await self._give_back(run, end, False)

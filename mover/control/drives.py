@@ -18,6 +18,7 @@ from mover.control.changer import LibraryChanger
 from mover.control.durable import make_file
 from mover.control.inventory import LibraryInventory
 from mover.control.store import Store
+from mover.control.unflushed import Unflushed
 from mover.workers.messages import DriveSpec
 
 DriveKind = Literal["virtual"]
@@ -33,7 +34,7 @@ class DriveBay(ABC):
     """One drive: what is in it and who has it.
 
     Args:
-        unflushed: the paths of the node's cartridges that were not flushed, shared by its drives.
+        unflushed: the node's cartridges that were not flushed, shared by its drives.
         node: the node's name.
 
     Attributes:
@@ -48,7 +49,7 @@ class DriveBay(ABC):
 
     kind: DriveKind = "virtual"
 
-    def __init__(self, name: str, ring_bytes: int, unflushed: set[str], node: str) -> None:
+    def __init__(self, name: str, ring_bytes: int, unflushed: Unflushed, node: str) -> None:
         self.name = name
         self.identity = scsi.Identity("VIRTUAL DRIVE", REVISION, _serial(node, name), scsi.TAPE_DRIVE, scsi.SSC_4)
         self.ring_bytes = ring_bytes
@@ -83,12 +84,17 @@ class DriveBay(ABC):
     @property
     def unflushed(self) -> bool:
         """Whether the cartridge in it may have lost what was written last, should this host crash now."""
-        return self.path in self._unflushed
+        return self._unflushed.holds(self.path)
+
+    def is_opened(self) -> None:
+        """A worker is about to open it."""
+        if self.path is not None:
+            self._unflushed.open(self.path)
 
     def was_closed(self) -> None:
         """Its worker has closed it: all that was ever written to the cartridge is on disk."""
         if self.path is not None:
-            self._unflushed.discard(self.path)
+            self._unflushed.close(self.path)
 
     def was_lost(self, *, written: bool) -> None:
         """Its worker is gone with the drive open: where the tape stands nobody knows, so it is wound to BOT.
@@ -98,7 +104,7 @@ class DriveBay(ABC):
         """
         self.loading = secrets.token_hex(8)
         if written and self.path is not None:
-            self._unflushed.add(self.path)
+            self._unflushed.lose(self.path)
 
     @abstractmethod
     def spec(self) -> DriveSpec:
@@ -144,7 +150,7 @@ class DriveBay(ABC):
 class LibraryDrive(DriveBay):
     """A drive of a virtual library."""
 
-    def __init__(self, changer: LibraryChanger, number: int, ring_bytes: int, unflushed: set[str], node: str) -> None:
+    def __init__(self, changer: LibraryChanger, number: int, ring_bytes: int, unflushed: Unflushed, node: str) -> None:
         super().__init__(f"{changer.inventory.library.name}/drive{number}", ring_bytes, unflushed, node)
         self._changer = changer
         self._inventory = changer.inventory
@@ -201,7 +207,7 @@ class LibraryDrive(DriveBay):
 class FileDrive(DriveBay):
     """A virtual drive of its own, whose only cartridge is one file."""
 
-    def __init__(self, drive: Drive, path: str, ring_bytes: int, unflushed: set[str], node: str) -> None:
+    def __init__(self, drive: Drive, path: str, ring_bytes: int, unflushed: Unflushed, node: str) -> None:
         super().__init__(drive.name, ring_bytes, unflushed, node)
         self._drive = drive
         self._path = path
@@ -249,13 +255,13 @@ class Devices:
 
     Attributes:
         changers: by the library's name.
-        unflushed: paths of cartridges whose drive was lost while it was open for writing, and not closed since.
+        unflushed: cartridges that were not closed in order.
     """
 
     def __init__(self, config: Config, store: Store) -> None:
         self.libraries = {each.name: LibraryInventory(each, store) for each in config.library}
         self.changers: dict[str, LibraryChanger] = {}
-        self.unflushed: set[str] = set()
+        self.unflushed = Unflushed()
         self._bays: dict[str, DriveBay] = {}
         node = config.node.name
         for library in config.library:

@@ -2,8 +2,10 @@
 
 By LEVEL there is one date for each backup type, tree and level; by token (BASE_DATE) one for each DUMP_DATE. A backup
 is based on the latest of a lower level, or on the token's. What a table holds is the data worker's business
-(mover/data/inode_table.py): it gets the base's and an empty file as descriptors, and the new one counts, on disk, when
-the backup has ended well and before the DMA hears of it. A date whose table is lost makes a full backup, never a gap.
+(mover/data/inode_table.py): it gets the base's and an empty file as descriptors. The new one is listed, on disk and
+provisional, when the backup has ended well and before the DMA hears of it. It counts, and what it outdates goes, when
+the DMA has ended the operation by its STOP and the stream has gone the way of its mover; a DMA that goes away before
+that does not have the backup. A date whose table is lost makes a full backup, never a gap.
 
 Everything here blocks and is for threads; a lock keeps it apart. Source: backup-env.md 2.3, docs/architecture.md
 section 5.
@@ -13,7 +15,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -37,6 +39,9 @@ SUFFIX: Final = ".inodes"
 _CLOCK_REALTIME_COARSE: Final = 5  # linux/time.h; the clock that times of change are taken from
 _WAIT_S: Final = 0.02
 _EARLIER_S: Final = 600  # how far back a full backup's date may lie
+SETTLE_S: Final = 30.0
+"""How long the next backup of a tree waits for the end of one that its DMA has ended."""
+_BOOT: Final = "/proc/sys/kernel/random/boot_id"
 
 log = structlog.get_logger()
 
@@ -58,8 +63,14 @@ class BackupFiles:
         self.warnings: list[str] = []
         self.descriptors: list[int] = []
         self._over = False
-        self.kept: tuple[Record, list[Record]] | None = None
-        """What was added to the list, and what went for it."""
+        self.kept: Record | None = None
+        """What was added to the list."""
+        self.whole: bool | None = None
+        """Whether the stream has gone the way of its mover; None = not known yet."""
+        self.stopped: bool | None = None
+        """Whether the DMA has ended the operation by its STOP; None = it may do so yet."""
+        self.flushed = False
+        """The cartridge has been flushed behind the backup."""
         self._dates = dates
 
     def announce(self, message: Start) -> Start:
@@ -79,10 +90,18 @@ class BackupFiles:
         """Nothing of the tree has been looked at before this moment: the date is of now. Blocks."""
         self.date = self._dates.renew(self)
 
-    def commit(self, finished: DataFinished) -> None:
-        """The backup has ended well: its date counts. Blocks. Raises OSError."""
+    def commit(self, finished: DataFinished, *, tape_here: bool = False) -> None:
+        """The backup has ended well: its date is listed. Blocks. Raises OSError."""
         if finished.date is not None:
-            self._dates.keep(self, finished.date)
+            self._dates.keep(self, finished.date, tape_here=tape_here)
+
+    def conclude(self, *, stopped: bool) -> None:
+        """The DMA has ended the operation by its STOP, or has gone without. Blocks. Raises OSError."""
+        self._dates.conclude(self, stopped=stopped)
+
+    def note_flush(self, *, whole: bool) -> None:
+        """The cartridge that the backup went to is on disk, or never will be. Blocks. Raises OSError."""
+        self._dates.note_flush(self, whole=whole)
 
     def is_over(self) -> bool:
         """Whether the backup has ended, perhaps while its date was being kept."""
@@ -107,6 +126,8 @@ class DumpDates:
     def __init__(self, directory: str) -> None:
         self.directory = directory
         self.lock = threading.RLock()
+        self._settled = threading.Condition(self.lock)
+        self._unsettled: set[BackupFiles] = set()  # listed, and not over
         self._records: list[Record] | None = None
         self._given: dict[Tree, set[int]] = {}  # the dates that backups of this process have got lately
         # Dates that a process before this one gave, perhaps to backups that are not listed, are not known.
@@ -131,6 +152,9 @@ class DumpDates:
         tree = Tree(butype, place.volume, place.path, env.subtree_backup)
         files = BackupFiles(self, tree, level, by_token=token is not None)
         with self.lock:
+            if not self.wait_for_ends(tree):
+                text = "the backup before this one has not reached the tape yet, nothing can be based on it"
+                files.warnings.append(text)
             records = self._listed(files)
             self._choose_base(files, records, token)
             if env.flag(b"UPDATE", default=True) or token is not None:
@@ -141,7 +165,7 @@ class DumpDates:
 
     def _listed(self, files: BackupFiles) -> list[Record]:
         try:
-            return self.records()
+            return [each for each in self.records() if not each.provisional]
         except OSError as error:
             files.warnings.append(f"the dump dates cannot be read: {error.strerror}")
             return []
@@ -219,7 +243,20 @@ class DumpDates:
                 self._given[files.tree] = given
         return self._new_date(files.tree, full=files.base is None)
 
-    def keep(self, files: BackupFiles, date: BackupDate) -> None:
+    def wait_for_ends(self, tree: Tree | None = None) -> bool:
+        """Wait until backups that their DMA has ended are settled; False = some are not for ``SETTLE_S``.
+
+        Args:
+            tree: only those of it.
+        """
+
+        def settled() -> bool:
+            return not any(each.stopped and tree in {None, each.tree} for each in self._unsettled)
+
+        with self._settled:
+            return self._settled.wait_for(settled, SETTLE_S)
+
+    def keep(self, files: BackupFiles, date: BackupDate, *, tape_here: bool) -> None:
         """A backup has ended well, its table is whole. Raises OSError."""
         with self.lock:
             if files.is_over() or files.new is None:
@@ -232,14 +269,51 @@ class DumpDates:
             size = os.fstat(fd).st_size
         finally:
             os.close(fd)
-        record = Record(files.tree, level, date.level, date.date, files.by_token, files.new, size)
+        boot = _this_boot() if tape_here else ""
+        record = Record(files.tree, level, date.level, date.date, files.by_token, files.new, size, True, boot)
         with self.lock:
             if files.is_over():
                 return
-            records = self.records()
-            dropped = _outdated(records, record)
-            self.replace([each for each in records if each not in dropped] + [record])
-            files.kept = record, dropped
+            self.replace([*self.records(), record])
+            files.kept = record
+            self._unsettled.add(files)
+
+    def conclude(self, files: BackupFiles, *, stopped: bool) -> None:
+        """What the DMA has made of a backup; its first word counts. Raises OSError."""
+        with self.lock:
+            if files.stopped is None:
+                files.stopped = stopped
+                self._settle(files)
+                self.remove_unlisted()
+
+    def note_flush(self, files: BackupFiles, *, whole: bool) -> None:
+        """The tape behind a backup was flushed, or could not be. Raises OSError."""
+        with self.lock:
+            if whole:
+                files.flushed = True
+            else:
+                files.whole = False
+            self._settle(files)
+            self.remove_unlisted()
+
+    def _settle(self, files: BackupFiles) -> None:
+        """Count a backup's date, or forget it, as soon as it is known which. Raises OSError."""
+        kept = files.kept
+        records = self.records() if kept is not None else []
+        if kept is None or kept not in records:
+            return  # there was nothing to keep, or it was deleted meanwhile
+        if files.whole is False or files.stopped is False:
+            files.kept = None
+            self.replace([each for each in records if each not in _with_dependents(records, [kept])])
+        elif files.whole and files.stopped:
+            counts = replace(kept, provisional=False, boot="" if files.flushed else kept.boot)
+            if counts == kept:
+                return
+            others = [each for each in records if each != kept]
+            dropped = _outdated([each for each in others if not each.provisional], counts) if kept.provisional else []
+            at = records.index(kept) if not kept.provisional else len(others)
+            self.replace([each for each in [*others[:at], counts, *others[at:]] if each not in dropped])
+            files.kept = counts
 
     def let_go(self, files: BackupFiles, *, orderly: bool) -> None:
         """A backup is over."""
@@ -250,16 +324,13 @@ class DumpDates:
             files.end()
             if files.new is not None:
                 self._open.discard(files.new)
+            files.whole = orderly and files.whole is not False
             try:
-                if files.kept is not None and not orderly:
-                    self._take_back(*files.kept)
+                self._settle(files)
             finally:
+                self._unsettled.discard(files)
+                self._settled.notify_all()
                 self.remove_unlisted()
-
-    def _take_back(self, record: Record, dropped: Sequence[Record]) -> None:
-        """The backup was ended from outside while its date was being kept: the DMA does not have it."""
-        there = [each for each in dropped if os.path.exists(os.path.join(self.directory, each.table))]
-        self.replace(there + [each for each in self.records() if each != record])
 
     # --- the list
 
@@ -274,8 +345,30 @@ class DumpDates:
                     log.error("dump dates are lost, the next backup of each tree is full", file=path, why=str(error))
                     os.rename(path, path + ".damaged")
                     self._records = []
+                self._drop_lost()
                 self.remove_unlisted()
             return list(self._records)
+
+    def _drop_lost(self) -> None:
+        """Of what the process before this one has left: backups that their DMA, or their tape, may not have."""
+        assert self._records is not None
+        lost = {
+            each: "the server ended before the DMA had ended the backup" for each in self._records if each.provisional
+        }
+        for each in self._records:
+            if each.boot and each.boot != _this_boot():
+                lost[each] = "the host went down before the cartridge was flushed"
+        gone = _with_dependents(self._records, lost)
+        for each in gone:
+            why = lost.get(each, "it is based on one that is forgotten")
+            where = each.tree.filesystem.decode("utf-8", "backslashreplace")
+            log.warning("dump date forgotten", filesystem=where, level=each.level, date=each.date, why=why)
+        self._records = [each for each in self._records if each not in gone]
+        if gone:
+            try:
+                write_index(self.directory, self._records)
+            except OSError as error:  # the next start drops them again
+                log.error("the list of dump dates cannot be written", why=error.strerror)
 
     def replace(self, records: Sequence[Record]) -> None:
         """A new list, on disk at return; tables that it does not name are removed later. Raises OSError."""
@@ -320,6 +413,25 @@ def _base_date(env: Environment) -> int | None:
         shown = text.decode("utf-8", "backslashreplace")[:40]
         raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, f"BASE_DATE {shown}: expected -1, 0 or the DUMP_DATE of a backup")
     return int(text)
+
+
+def _this_boot() -> str:
+    """What names this run of the host; "" = it cannot be told."""
+    try:
+        with open(_BOOT, encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def _with_dependents(records: Sequence[Record], lost: Collection[Record]) -> list[Record]:
+    """Those that are lost, and all that may be based on them."""
+
+    def depends(record: Record, base: Record) -> bool:
+        same = (record.tree, record.by_token) == (base.tree, base.by_token)
+        return same and not base.provisional and record.level > base.level and record.date >= base.date
+
+    return [each for each in records if each in lost or any(depends(each, base) for base in lost)]
 
 
 def _outdated(records: Sequence[Record], new: Record) -> list[Record]:

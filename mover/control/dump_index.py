@@ -47,6 +47,10 @@ class Record(Struct, frozen=True):
         by_token: it is a base for its own DUMP_DATE, else for higher levels.
         table: name of the file with its table of inodes.
         table_bytes: length of that.
+        provisional: the DMA has not ended the backup by its STOP yet, so nothing may be based on it; one that a start
+            of the server finds is dropped.
+        boot: of a backup whose cartridge was here and has not been flushed since: names the run of the host whose
+            memory holds the rest of it, without which it is not on the tape; "" = flushed, or elsewhere.
     """
 
     tree: Tree
@@ -56,6 +60,8 @@ class Record(Struct, frozen=True):
     by_token: bool
     table: str
     table_bytes: int
+    provisional: bool = False
+    boot: str = ""
 
     @property
     def dump_date(self) -> int:

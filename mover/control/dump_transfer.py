@@ -43,7 +43,7 @@ def export_dates(dates: DumpDates, path: str) -> list[Record]:
     try:
         with ExitStack() as stack:
             with dates.lock:
-                records = dates.records()
+                records = [replace(each, boot="") for each in dates.records() if not each.provisional]
                 tables = [_open_table(dates, each, stack) for each in records]
             records = [
                 replace(record, table_bytes=os.fstat(table.fileno()).st_size if table is not None else 0)
@@ -173,6 +173,6 @@ def _take_tables(dates: DumpDates, file: BinaryIO, records: list[Record], left: 
             _copy(file, record.table_bytes, table.write)
             table.flush()
             os.fsync(table.fileno())
-        taken.append(replace(record, table=name))
+        taken.append(replace(record, table=name, provisional=False, boot=""))
     sync_directory(dates.directory)
     return taken

@@ -50,7 +50,13 @@ class TableFiles:
     def begin_now(self) -> None:
         """A recover has no date."""
 
-    def commit(self, finished: DataFinished) -> None:
+    def conclude(self, *, stopped: bool) -> None:
+        """What was recovered is on disk, whatever the DMA makes of it."""
+
+    def note_flush(self, *, whole: bool) -> None:
+        """A recover writes no tape."""
+
+    def commit(self, finished: DataFinished, *, tape_here: bool = False) -> None:
         """The recover has ended well: the new table counts, if there is one. Blocks. Raises OSError."""
         if finished.table_kept and self.descriptors:
             self._tables.take_over(self._key)

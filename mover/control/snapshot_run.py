@@ -50,8 +50,14 @@ class _Lent:
     def begin_now(self) -> None:
         self._files.begin_now()
 
-    def commit(self, finished: DataFinished) -> None:
-        self._files.commit(finished)
+    def commit(self, finished: DataFinished, *, tape_here: bool) -> None:
+        self._files.commit(finished, tape_here=tape_here)
+
+    def conclude(self, *, stopped: bool) -> None:
+        self._files.conclude(stopped=stopped)
+
+    def note_flush(self, *, whole: bool) -> None:
+        self._files.note_flush(whole=whole)
 
     def discard(self, *, orderly: bool) -> None:
         """They stay as they are."""

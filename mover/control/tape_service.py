@@ -55,7 +55,9 @@ DEADLINES_S: Final[dict[DriveKind, dict[type, float]]] = {
         ReadRecord: 600,
     },
 }
-UNFLUSHED: Final = "the cartridge was not flushed: what was written last is on disk only after the next TAPE_CLOSE"
+UNFLUSHED: Final = (
+    "the cartridge was not closed in order here: what was written last is on disk only after the next TAPE_CLOSE"
+)
 CLOSE_MAX_S: Final = max(deadlines[CloseDrive] for deadlines in DEADLINES_S.values())
 
 
@@ -100,6 +102,7 @@ class TapeService:
         if bay.path is None and mode != TapeMode.RAW:
             raise Refusal(ErrorCode.NO_TAPE_LOADED_ERR, f"{bay.name} is empty: mover tape load {bay.name}")
         bay.session_id = self._connection.session_id
+        bay.is_opened()
         worker: Worker | None = None
         memory: RecordMemory | None = None
         opened = False
@@ -200,7 +203,12 @@ class TapeService:
 
     async def close(self) -> None:
         """Close the drive; after a failure it is still open (states.md 5.3). Raises Refusal."""
-        await self._stop(flushed=await self._ask_to_close())
+        await self._closed(flushed=await self._ask_to_close())
+
+    async def _closed(self, *, flushed: bool) -> None:
+        await self._stop(flushed=flushed)
+        if flushed:
+            await self._connection.data.note_flush(whole=True)
 
     async def _ask_to_close(self) -> bool:
         """Have the worker close the drive; returns whether all is on disk. Raises Refusal.
@@ -217,6 +225,8 @@ class TapeService:
                 self._close_asked = not first  # not tried
             else:
                 self._close_failed = True
+                if refusal.error == ErrorCode.IO_ERR and refusal.__cause__ is None:  # the worker's own word
+                    await self._connection.data.note_flush(whole=False)
             raise
         assert isinstance(reply, Done), reply
         return first
@@ -252,7 +262,7 @@ class TapeService:
                 flushed = self.worker is not None and await self._close_after_failure()
         if self._releasing.cancelled_caught:
             self._connection.log.warning("tape worker killed with the drive open", within_s=within_s)
-        await self._stop(flushed=flushed)
+        await self._closed(flushed=flushed)
 
     async def _close_after_failure(self) -> bool:
         try:
@@ -281,6 +291,9 @@ class TapeService:
             MoveTape(operation=operation, count=count, crosses_filemark=self._connection.version < 4)
         )
         assert isinstance(reply, MotionDone), reply
+        flushes = (operation == TapeOperation.EOF and count) or operation == TapeOperation.OFF
+        if flushes and reply.error in {ErrorCode.NO_ERR, ErrorCode.IO_ERR}:
+            await self._connection.data.note_flush(whole=reply.error == ErrorCode.NO_ERR)
         if operation == TapeOperation.OFF and reply.error == ErrorCode.NO_ERR and bay is not None:
             bay.was_closed()
             self._connection.log.info("cartridge ejected", drive=bay.name, cartridge=bay.path)

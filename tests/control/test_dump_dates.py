@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import threading
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,6 +47,7 @@ class Node(NamedTuple):
         dumped = message.level if message.base is not None and not full else 0
         files.commit(finished(BackupDate(dumped, message.date)))
         files.discard(orderly=True)
+        files.conclude(stopped=True)
         return message
 
     def tables(self) -> list[str]:
@@ -239,6 +241,120 @@ def test_a_restart_knows_the_dates_and_removes_what_a_crash_has_left(node: Node)
     again = Node(DumpDates(node.dates.directory))
     assert again.back_up(1).base == BackupDate(0, first.date)
     assert len(again.tables()) == 2
+
+
+# --- what counts when
+
+
+def ended(node: Node, level: int, *, tape_here: bool = False) -> BackupFiles:
+    """A backup that is HALTED, SUCCESSFUL; its DMA has not said anything yet."""
+    files = node.start(level)
+    base = files.base
+    files.commit(finished(BackupDate(level if base is not None else 0, files.date)), tape_here=tape_here)
+    return files
+
+
+def test_nothing_is_based_on_a_backup_before_its_dma_has_ended_it(node: Node) -> None:
+    first = node.back_up(0)
+    files = ended(node, 0)
+    files.discard(orderly=True)
+    assert node.back_up(1).base == BackupDate(0, first.date)
+    assert isinstance(listed := list_dates(node.dates), DumpDatesReply)
+    assert [each.date for each in listed.dump_dates] == [first.date, first.date + 2]
+    files.conclude(stopped=True)
+    assert [record.date for record in node.dates.records()] == [files.date]
+    assert len(node.tables()) == 1
+
+
+@pytest.mark.parametrize("mover_first", [True, False])
+@pytest.mark.parametrize(("whole", "stopped"), [(True, False), (False, True), (False, False)])
+def test_what_was_to_be_outdated_stays(node: Node, *, whole: bool, stopped: bool, mover_first: bool) -> None:
+    first = node.back_up(0)
+    files = ended(node, 0)
+    if mover_first:
+        files.discard(orderly=whole)
+    files.conclude(stopped=stopped)
+    files.conclude(stopped=True)  # the first word counts
+    if not mover_first:
+        files.discard(orderly=whole)
+    assert [record.date for record in node.dates.records()] == [first.date]
+    assert len(node.tables()) == 1
+
+
+def test_the_next_backup_waits_for_one_that_goes_to_its_end(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = ended(node, 0)
+    files.conclude(stopped=True)
+    done = threading.Thread(target=files.discard, kwargs={"orderly": True})
+    done.start()
+    assert node.back_up(1).base == BackupDate(0, files.date)
+    done.join()
+    monkeypatch.setattr("mover.control.dump_dates.SETTLE_S", 0.01)
+    never = ended(node, 0)
+    never.conclude(stopped=True)
+    message = node.back_up(1)
+    assert message.base == BackupDate(0, files.date)
+    assert message.warnings == ["the backup before this one has not reached the tape yet, nothing can be based on it"]
+    never.discard(orderly=False)
+
+
+def test_a_restart_forgets_what_no_dma_has_ended(node: Node) -> None:
+    first = node.back_up(0)
+    ended(node, 0).discard(orderly=True)
+    again = Node(DumpDates(node.dates.directory))
+    assert [record.date for record in again.dates.records()] == [first.date]
+    assert len(again.tables()) == 1
+    assert [record.date for record in Node(DumpDates(node.dates.directory)).dates.records()] == [first.date]
+
+
+@pytest.mark.parametrize("flushed", ["before", "behind", "never"])
+def test_a_crash_of_the_host_forgets_what_was_not_flushed(
+    node: Node, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flushed: str
+) -> None:
+    node.back_up(0)
+    files = ended(node, 1, tape_here=True)
+    if flushed == "before":
+        files.note_flush(whole=True)
+    files.discard(orderly=True)
+    files.conclude(stopped=True)
+    if flushed == "behind":
+        files.note_flush(whole=True)
+    node.back_up(2)  # elsewhere, and based on it
+    assert [each.level for each in Node(DumpDates(node.dates.directory)).dates.records()] == [0, 1, 2]
+    (tmp_path / "boot").write_text("another\n")
+    monkeypatch.setattr("mover.control.dump_dates._BOOT", str(tmp_path / "boot"))
+    left = [each.level for each in Node(DumpDates(node.dates.directory)).dates.records()]
+    assert left == ([0] if flushed == "never" else [0, 1, 2])
+
+
+def test_a_flush_that_fails_forgets_the_date_and_what_is_based_on_it(node: Node) -> None:
+    node.back_up(0)
+    files = ended(node, 1, tape_here=True)
+    files.discard(orderly=True)
+    files.conclude(stopped=True)
+    node.back_up(2)
+    files.note_flush(whole=False)
+    assert [each.level for each in node.dates.records()] == [0]
+    assert len(node.tables()) == 1
+    early = ended(node, 1, tape_here=True)
+    early.note_flush(whole=False)
+    early.discard(orderly=True)
+    early.conclude(stopped=True)
+    assert [each.level for each in node.dates.records()] == [0]
+
+
+def test_a_date_that_was_deleted_meanwhile_stays_deleted(node: Node) -> None:
+    files = ended(node, 0)
+    files.discard(orderly=True)
+    assert isinstance(delete(node.dates, DumpDatesDelete("/vol/a/home")), Done)
+    files.conclude(stopped=True)
+    files.note_flush(whole=True)
+    assert node.dates.records() == []
+
+
+def test_what_is_not_ended_does_not_move_to_another_node(node: Node, tmp_path: Path) -> None:
+    first = node.back_up(0)
+    ended(node, 1, tape_here=True).discard(orderly=True)
+    assert [each.date for each in export_dates(node.dates, str(tmp_path / "over"))] == [first.date]
 
 
 @pytest.mark.parametrize("at", [0, 8, 45, -1])

@@ -14,6 +14,7 @@ from mover.control.cartridges import InventoryError
 from mover.control.drives import Devices, FileDrive
 from mover.control.inventory import LibraryInventory
 from mover.control.store import Location, open_store
+from mover.control.unflushed import Unflushed
 
 
 @asynccontextmanager
@@ -162,7 +163,7 @@ async def test_a_new_cartridge_and_its_name_are_on_disk_before_it_is_in_the_inve
         await found.create("A", 1)
         assert synced == [str(tapes / "A.tap"), str(tapes)]
         synced.clear()
-        FileDrive(Drive(name="nst0", device=f"virtual:{own}"), str(own), 1 << 24, set(), "n1").make_cartridge()
+        FileDrive(Drive(name="nst0", device=f"virtual:{own}"), str(own), 1 << 24, Unflushed(), "n1").make_cartridge()
         assert synced == [str(own), str(tmp_path)]
 
 

@@ -62,17 +62,25 @@ class FakeBay:
 
 
 @pytest.mark.parametrize(
-    ("answers", "outcome"),
+    ("answers", "outcome", "told"),
     [
-        ([Done()], "closed"),
-        ([IO, Done()], "lost"),  # closed whatever happened: nothing says that all is on disk
-        ([None, NOT_OPEN], "closed"),  # by the first, whose answer was not waited for
-        ([None, Done()], "lost"),  # the first failed, or this would not have found a drive
-        ([IO, None, NOT_OPEN], "lost"),  # by the second
+        ([Done()], "closed", [True]),
+        ([IO, Done()], "lost", [False]),  # closed whatever happened: nothing says that all is on disk
+        ([None, NOT_OPEN], "closed", [True]),  # by the first, whose answer was not waited for
+        ([None, Done()], "lost", []),  # the first failed, or this would not have found a drive
+        ([IO, None, NOT_OPEN], "lost", [False]),  # by the second
     ],
 )
-async def test_only_a_first_close_says_that_all_is_on_disk(answers: list[Reply | None], outcome: str) -> None:
-    connection = SimpleNamespace(session_id=1, log=structlog.get_logger())
+async def test_only_a_first_close_says_that_all_is_on_disk(
+    answers: list[Reply | None], outcome: str, told: list[bool]
+) -> None:
+    flushes: list[bool] = []
+
+    async def note_flush(*, whole: bool) -> None:
+        flushes.append(whole)
+
+    data = SimpleNamespace(note_flush=note_flush)
+    connection = SimpleNamespace(session_id=1, log=structlog.get_logger(), data=data)
     tape = TapeService(cast("Connection", connection))  # what closing looks at
     bay = FakeBay()
     tape.bay, tape.worker = cast("DriveBay", bay), cast("Worker", FakeWorker(*answers))
@@ -80,7 +88,9 @@ async def test_only_a_first_close_says_that_all_is_on_disk(answers: list[Reply |
     with trio.fail_after(5):
         for answer in answers[:-1]:
             refused = pytest.raises(Refusal) if answer is IO else nullcontext()
-            with trio.move_on_after(0.01), refused:  # cancelled as with a session whose peer goes away
+            cancelled = trio.move_on_after(0.01) if answer is None else nullcontext()  # as when the peer goes away
+            with cancelled, refused:
                 await tape.close()
         await tape.release()
     assert (bay.outcome, bay.session_id, tape.is_open) == (outcome, None, False)
+    assert flushes == told

@@ -29,6 +29,7 @@ from mover.ndmp.messages import (
     MoverSetWindowRequest,
     MoverStopRequest,
     NotifyMoverPausedPost,
+    TapeCloseRequest,
     TapeOpenRequest,
 )
 from mover.ndmp.messages.common import LOCAL
@@ -173,11 +174,14 @@ def test_dates_outlive_the_server(make_server: MakeServer, client: Client) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("version", [2, 4])
-@pytest.mark.parametrize("end", ["abort", "leave", "go on"])
+@pytest.mark.parametrize("end", ["abort", "leave", "go on", "stop and go on", "no stop"])
 def test_a_backup_whose_end_the_tape_never_got_is_no_base(
     end: str, version: int, make_server: MakeServer, login: Login, shm: Path
 ) -> None:
-    """DATA is SUCCESSFUL with the rest of the stream in the ring; the mover still has it, its cartridge full."""
+    """DATA is SUCCESSFUL with the rest of the stream in the ring; the mover still has it, its cartridge full.
+
+    A DMA that goes away without its STOP does not have the backup either.
+    """
     server = make_server("server", cartridge_size="2MiB", early_warning="512KiB")
     source = shm / "source"
     source.mkdir()
@@ -193,15 +197,59 @@ def test_a_backup_whose_end_the_tape_never_got_is_no_base(
         client.ok(DataStartBackupRequest(b"dump", pairs(FILESYSTEM=str(source)), address))
         assert client.wait_for(NotifyMoverPausedPost).reason == MoverPauseReason.EOM
         assert client.data_halted() == DataHaltReason.SUCCESSFUL
-        if end == "go on":  # what the early warning leaves is enough
+        if end == "stop and go on":
+            client.ok(DataStopRequest())
+        if end in {"go on", "stop and go on", "no stop"}:  # what the early warning leaves is enough
             client.ok(MoverContinueRequest())
             assert client.mover_halted() == MoverHaltReason.CONNECT_CLOSED
+        if end == "go on":
+            client.ok(DataStopRequest())
         elif end == "abort":
             client.ok(MoverAbortRequest())
             client.ok(DataStopRequest())
             client.ok(MoverStopRequest())
-    wanted = [(0, True, "")] if end == "go on" else []
+    wanted = [(0, True, "")] if end in {"go on", "stop and go on"} else []
     deadline = time.monotonic() + TIME_LIMIT_S
     while dump_dates(server) != wanted and time.monotonic() < deadline:
         time.sleep(0.1)
     assert dump_dates(server) == wanted
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stops", [True, False])
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_server_that_is_killed_keeps_what_the_dma_has_ended(
+    make_server: MakeServer, login: Login, shm: Path, *, stops: bool, kept: bool
+) -> None:
+    """Killed behind DATA_STOP the bytes are in the kernel's hands; killed before it, nobody has the backup."""
+    server = make_server("server")
+    source = shm / "source"
+    source.mkdir()
+    (source / "file").write_bytes(b"content")
+    if kept:  # what a date that does not count yet would outdate stays
+        with NdmpClient(server.address, login=login, version=4) as client:
+            _back_up_by_messages(client, source)
+            client.ok(DataStopRequest())
+            client.ok(MoverStopRequest())
+            client.ok(TapeCloseRequest())
+        assert dump_dates(server) == [(0, True, "")]
+    with NdmpClient(server.address, login=login, version=4) as client:
+        _back_up_by_messages(client, source)
+        if stops:
+            client.ok(DataStopRequest())
+            assert dump_dates(server) == [(0, True, "")]
+        os.kill(server.pid, signal.SIGKILL)
+        server.reap_killed()
+    with Server(server.config) as again:
+        assert dump_dates(again) == ([(0, True, "")] if stops or kept else [])
+
+
+def _back_up_by_messages(client: NdmpClient, source: Path) -> None:
+    client.ok(TapeOpenRequest(b"vtl0/drive0", TapeMode.RDWR))
+    client.ok(MoverSetRecordSizeRequest(64 << 10))
+    client.ok(MoverSetWindowRequest(0, UNBOUNDED))
+    client.ok(MoverListenRequest(MoverMode.READ, AddressType.LOCAL))
+    client.ok(DataConnectRequest(LOCAL))
+    client.ok(DataStartBackupRequest(b"dump", pairs(FILESYSTEM=str(source))))
+    assert client.data_halted() == DataHaltReason.SUCCESSFUL
+    assert client.mover_halted() == MoverHaltReason.CONNECT_CLOSED

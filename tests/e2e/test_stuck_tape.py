@@ -109,6 +109,25 @@ def test_sigterm_gets_past_a_stopped_tape_worker(local: Server, login: Login, so
     assert "Traceback" not in log
 
 
+def test_a_server_that_was_killed_tells_of_the_cartridge_it_left_open(
+    local: Server, login: Login, source: Path, shm: Path
+) -> None:
+    with Job.connect(local, local, login) as job:
+        job.start_backup(str(source))
+        assert job.tape.mover_halted() == MoverHaltReason.CONNECT_CLOSED
+        os.kill(local.pid, signal.SIGKILL)
+        local.reap_killed()
+    with Server(local.config) as again:
+        assert drive(again)["unflushed"] is True
+        with NdmpClient(again.address, login=login) as client:
+            client.ok(TapeOpenRequest(DRIVE, TapeMode.READ))
+            assert [line for line in client.log() if "was not closed in order here" in line] != []
+            assert drive(again)["unflushed"] is True
+            client.ok(TapeCloseRequest())
+            assert drive(again)["unflushed"] is False
+        check_usable(again, login, source, shm / "target")
+
+
 def test_a_drive_whose_worker_died_is_at_the_beginning_of_its_tape(local: Server, login: Login) -> None:
     """Where it stood nobody knows; the position of an earlier close must not come back."""
 

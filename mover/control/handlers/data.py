@@ -66,6 +66,7 @@ async def abort(connection: Connection, request: m.DataAbortRequest) -> m.DataAb
 async def stop(connection: Connection, request: m.DataStopRequest) -> m.DataStopReply:
     """DATA_STOP."""
     connection.machines.data.audit(DataInput.STOP)
+    await connection.data.conclude()
     connection.data.stop()
     return m.DataStopReply()
 
