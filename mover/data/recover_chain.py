@@ -14,7 +14,6 @@ from mover.data.name_table import NameIndex, NameTable
 from mover.data.recover_catalogue import Catalogue
 
 _DIRECTORY: Final = 1
-_OTHER: Final = 0
 
 
 class NoTree(Exception):  # noqa: N818 - a decision about the stream
