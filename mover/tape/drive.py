@@ -62,7 +62,7 @@ class State(NamedTuple):
 
 
 class Drive(Protocol):
-    """An open drive. One implementation per kind of hardware; contract: ``tests/tape/test_drive.py``."""
+    """An open drive. One implementation per kind of hardware; contract: ``tests/tape/contract.py``."""
 
     @property
     def write_protected(self) -> bool:

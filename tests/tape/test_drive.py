@@ -1,4 +1,4 @@
-"""The contract of a drive: a tape is a list of records and marks, and every motion and transfer agrees with that."""
+"""The virtual drive: the contract of a drive, the same against a list of records and marks, and its own numbers."""
 
 import shutil
 import tempfile
@@ -9,21 +9,19 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from mover.tape.cartridge import CartridgeError
 from mover.tape.codes import Error, TapeFlag, TapeMode
-from mover.tape.drive import Condition, Drive, Outcome, Position
+from mover.tape.drive import Condition, Outcome, Position
 from mover.tape.virtual import VirtualDrive
 from mover.workers.messages import DriveSpec
 from tests.tape import tap
-
-BIG = 1 << 40
+from tests.tape.contract import WHOLE_BYTES, Capability, DriveContract, Peer, write
 
 
 def virtual(
     path: Path,
     mode: TapeMode = TapeMode.RDWR,
     *,
-    capacity: int = BIG,
+    capacity: int = WHOLE_BYTES,
     early_warning: int = 0,
     implicit_filemark: bool = True,
     loading: str = "",
@@ -39,15 +37,41 @@ def path(tmp_path: Path) -> Path:
     return cartridge
 
 
-def write(drive: Drive, *records: bytes) -> None:
-    for record in records:
-        assert drive.write_records(memoryview(record), len(record)) == Outcome(1)
+class VirtualPeer(Peer):
+    """Virtual drives with one cartridge file."""
+
+    capabilities = frozenset(Capability)
+
+    def __init__(self, path: Path) -> None:
+        self._path: Path | None = path
+        tap.create(path)
+
+    def open(
+        self,
+        mode: TapeMode = TapeMode.RDWR,
+        *,
+        capacity: int = WHOLE_BYTES,
+        early_warning: int = 0,
+        implicit_filemark: bool = True,
+    ) -> VirtualDrive:
+        path = None if self._path is None else str(self._path)
+        spec = DriveSpec("vtl0/drive0", path, capacity, early_warning)
+        return VirtualDrive(spec, mode, implicit_filemark=implicit_filemark)
+
+    def protect(self) -> None:
+        assert self._path is not None
+        self._path.chmod(0o444)
+
+    def empty(self) -> None:
+        self._path = None
 
 
-def read(drive: Drive, size: int = 1000, *, crosses: bool = False) -> tuple[bytes, Condition]:
-    buffer = bytearray(size)
-    outcome = drive.read_record(memoryview(buffer), crosses_filemark=crosses)
-    return bytes(buffer[: outcome.done]), outcome.condition
+class TestContract(DriveContract):
+    """The contract on virtual drives."""
+
+    @pytest.fixture
+    def peer(self, tmp_path: Path) -> Peer:
+        return VirtualPeer(tmp_path / "peer.tap")
 
 
 class DriveAgainstList(RuleBasedStateMachine):
@@ -280,29 +304,6 @@ def test_a_close_that_fails_leaves_the_drive_open_once(path: Path) -> None:
     assert tap.read(path) == [b"abcd"]
 
 
-# --- the implicit filemark -------------------------------------------------------------------------------------
-
-
-def test_the_implicit_mark_comes_behind_the_data_wherever_the_tape_stands(path: Path) -> None:
-    drive = virtual(path)
-    write(drive, b"a", b"b")
-    assert drive.space_records(-1, crosses_filemark=False) == Outcome(1)
-    drive.close(force=False)
-    drive = virtual(path)
-    assert drive.position() == Position(0, 1)
-    assert read(drive) == (b"b", Condition.NONE)
-    drive.close(force=False)
-    assert tap.read(path) == [b"a", b"b", None]
-
-
-def test_without_the_rule_there_is_no_mark(path: Path) -> None:
-    drive = virtual(path, implicit_filemark=False)
-    write(drive, b"a")
-    drive.rewind()
-    drive.close(force=False)
-    assert tap.read(path) == [b"a"]
-
-
 # --- opening and refusals --------------------------------------------------------------------------------------
 
 
@@ -316,47 +317,6 @@ def test_another_loading_begins_at_bot(path: Path) -> None:
         drive.close(force=False)
 
 
-def test_modes(path: Path) -> None:
-    reader = virtual(path, TapeMode.READ)
-    assert reader.write_records(memoryview(b"a"), 1).error == Error.PERMISSION
-    assert reader.write_filemarks(1).error == Error.PERMISSION
-    reader.close(force=False)
-    path.chmod(0o444)
-    with pytest.raises(CartridgeError) as caught:
-        virtual(path)
-    assert caught.value.error == Error.WRITE_PROTECT
-    raw = virtual(path, TapeMode.RAW)
-    assert raw.write_protected
-    assert raw.state().flags == TapeFlag.NOREWIND | TapeFlag.WR_PROT
-    assert raw.write_records(memoryview(b"a"), 1).error == Error.WRITE_PROTECT
-    assert raw.write_filemarks(1).error == Error.WRITE_PROTECT
-    raw.close(force=False)
-
-
-def test_an_empty_drive() -> None:
-    spec = DriveSpec("vtl0/drive0", None, BIG, 0)
-    with pytest.raises(CartridgeError) as caught:
-        VirtualDrive(spec, TapeMode.RDWR, implicit_filemark=True)
-    assert caught.value.error == Error.NO_TAPE_LOADED
-    drive = VirtualDrive(spec, TapeMode.RAW, implicit_filemark=True)
-    refusals = [drive.rewind(), drive.unload(), drive.test_ready(), drive.space_files(1), drive.write_filemarks(1)]
-    assert [outcome.error for outcome in refusals] == [Error.NO_TAPE_LOADED] * 5
-    assert drive.position() == Position(None, None)
-    assert drive.close(force=False) == Outcome(0)
-
-
-def test_after_unload_the_tape_is_gone_and_free(path: Path) -> None:
-    drive = virtual(path)
-    write(drive, b"a")
-    assert drive.unload() == Outcome(0)
-    assert drive.test_ready().error == Error.NO_TAPE_LOADED
-    other = virtual(path)
-    assert other.position() == Position(0, 0)
-    other.close(force=False)
-    assert drive.close(force=False) == Outcome(0)
-    assert tap.read(path) == [b"a", None]
-
-
 def test_damage_is_a_read_error_and_can_be_written_over(path: Path) -> None:
     path.write_bytes(tap.build([b"ab"]) + b"\x04\0\0\x10" + b"x" * 20)
     drive = virtual(path)
@@ -366,99 +326,3 @@ def test_damage_is_a_read_error_and_can_be_written_over(path: Path) -> None:
     write(drive, b"cd")
     drive.close(force=False)
     assert tap.read(path) == [b"ab", b"cd", None]
-
-
-# --- what test-tape of ndmjob insists on (states.md 5.9) --------------------------------------------------------
-
-
-def test_nj_layout_of_one_record_and_a_mark(path: Path) -> None:
-    drive = virtual(path)
-    write(drive, bytes(1024))
-    assert drive.write_filemarks(1) == Outcome(1)
-    drive.rewind()
-    for size, count in ((1024, 1024), (2048, 1024), (512, 512)):
-        drive.rewind()
-        record, condition = read(drive, size)
-        assert (len(record), condition) == (count, Condition.NONE)
-        assert [read(drive, size)[1] for _ in range(2)] == [Condition.FILEMARK] * 2
-    drive.close(force=False)
-
-
-def test_nj_residuals_at_the_beginning(path: Path) -> None:
-    drive = virtual(path)
-    assert drive.space_records(-100, crosses_filemark=False) == Outcome(0, Condition.BEGINNING)
-    assert drive.space_files(-100) == Outcome(0, Condition.BEGINNING)
-    drive.write_filemarks(1)
-    assert drive.space_files(-100) == Outcome(1, Condition.BEGINNING)
-    assert drive.space_files(100) == Outcome(1, Condition.END_OF_DATA)
-    assert [read(drive)[1] for _ in range(2)] == [Condition.END_OF_DATA] * 2
-    drive.close(force=False)
-
-
-def test_nj_record_without_a_mark(path: Path) -> None:
-    drive = virtual(path)
-    drive.rewind()
-    write(drive, bytes(512))
-    assert drive.space_records(-100, crosses_filemark=False).done == 1
-    assert [drive.space_records(100, crosses_filemark=False).done for _ in range(2)] == [1, 0]
-    assert drive.space_files(100).done == 0
-    drive.close(force=False)
-
-
-SERIES = [(1, 512), (100, 1024), (1, 512), (100, 139), (1, 512), (99, 10240), (1, 512), (3, 32768), (1, 512)]
-
-
-def block(number: int, size: int) -> bytes:
-    return bytes([number % 251]) * size
-
-
-@pytest.mark.parametrize("crosses", [False, True], ids=["version 4", "versions 2 and 3"])
-def test_nj_series(path: Path, crosses: bool) -> None:
-    drive = virtual(path)
-    for number, (records, size) in enumerate(SERIES):
-        for record in range(records):
-            write(drive, block(record, size))
-            assert drive.state().position == Position(number, record + 1)
-        assert drive.write_filemarks(1) == Outcome(1)
-        assert drive.state().position == Position(number + 1, 0)
-    drive.rewind()
-    drive.close(force=False)
-
-    drive = virtual(path, TapeMode.READ)
-    for number, (records, size) in enumerate(SERIES):
-        for record in range(records):
-            assert read(drive, size, crosses=crosses) == (block(record, size), Condition.NONE)
-            assert drive.state().position == Position(number, record + 1)
-        assert read(drive, size, crosses=crosses) == (b"", Condition.FILEMARK)
-        if not crosses:
-            assert drive.state().position == Position(number, None)
-            assert drive.space_files(1) == Outcome(1)
-        assert drive.state().position == Position(number + 1, 0)
-    drive.rewind()
-
-    for number, (records, size) in enumerate(SERIES):
-        drive.rewind()
-        assert drive.space_files(number) == Outcome(number)
-        assert drive.state().position == Position(number, 0)
-        assert drive.space_records(1_000_000, crosses_filemark=crosses) == Outcome(records, Condition.FILEMARK)
-        if crosses:
-            assert drive.state().position == Position(number + 1, 0)
-            assert drive.space_files(-1) == Outcome(1)
-            assert drive.state().position == Position(number, None)
-        else:
-            assert drive.state().position == Position(number, records)
-        end = Condition.FILEMARK if number else Condition.BEGINNING
-        assert drive.space_records(-1_000_000, crosses_filemark=crosses) == Outcome(records, end)
-        if crosses and number:
-            assert drive.state().position == Position(number - 1, None)
-            assert drive.space_files(1) == Outcome(1)
-        assert drive.state().position == Position(number, 0)
-        assert drive.space_records(0, crosses_filemark=crosses) == Outcome(0)
-        half = records // 2
-        assert drive.space_records(half, crosses_filemark=crosses) == Outcome(half)
-        assert read(drive, size) == (block(half, size), Condition.NONE)
-        if half:
-            assert drive.space_records(-2, crosses_filemark=crosses) == Outcome(2)
-            assert drive.state().position == Position(number, half - 1)
-            assert read(drive, size) == (block(half - 1, size), Condition.NONE)
-    drive.close(force=False)
