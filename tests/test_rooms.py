@@ -21,7 +21,7 @@ DOORS: dict[str, tuple[set[str], set[str]]] = {
     "ring": (set(), set()),
     "workers": ({"ring"}, {"msgspec"}),
     "data": ({"ring", "workers", "ndmp.history"}, {"msgspec"}),
-    "tape": ({"ring", "workers"}, {"msgspec"}),
+    "tape": ({"ring", "workers"}, {"fastcrc", "msgspec"}),
     "relay": ({"ring", "workers"}, set()),
     "snapshot": ({"workers"}, set()),
     "scsi": (set(), {"msgspec"}),

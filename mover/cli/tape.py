@@ -1,4 +1,4 @@
-"""`mover tape`: drives and cartridges, over the admin socket; `ls` and `extract` read cartridge files themselves."""
+"""`mover tape`: drives and cartridges, over the admin socket; `ls`, `verify` and `extract` read cartridge files."""
 
 import click
 import msgspec
@@ -24,6 +24,7 @@ COMMANDS = {
     "load": "mover.cli.tape:load",
     "unload": "mover.cli.tape:unload",
     "ls": "mover.cli.tape_offline:ls",
+    "verify": "mover.cli.tape_offline:verify",
     "extract": "mover.cli.tape_offline:extract",
 }
 

@@ -1,4 +1,4 @@
-"""`mover tape ls` and `mover tape extract`: they read the cartridge file themselves, so they need no server.
+"""`mover tape ls`, `verify` and `extract`: they read the cartridge file themselves, so they need no server.
 
 The only module of the commands that may import the tape room. The server is asked only when a drive or barcode is
 named instead of a file.
@@ -16,6 +16,8 @@ from mover.cli.output import print_json, print_table
 from mover.cli.streams import work_is_done
 from mover.tape.offline import OfflineError, TapeFileContents, list_files
 from mover.tape.offline import extract as extract_stream
+from mover.tape.verify import VerifiedFile
+from mover.tape.verify import verify as verify_records
 
 
 def cartridge_file(named: str, admin_socket: str | None) -> str:
@@ -75,6 +77,42 @@ def ls(named: str, admin_socket: str | None, as_json: bool) -> None:
         raise Failure(contents.warning)  # nothing can be read: this is no cartridge, or none any more
     if not as_json:
         _warn(contents.warning)
+
+
+@click.command()
+@click.argument("named", metavar="DRIVE-OR-CARTRIDGE")
+@click.option("--keep", is_flag=True, help="Keep checksums, as of now, of the records that have none.")
+@admin_socket_option
+@json_option
+def verify(named: str, keep: bool, admin_socket: str | None, as_json: bool) -> None:
+    """Read all of a cartridge, and hold each record against the checksum that was kept when it was written."""
+    path = cartridge_file(named, admin_socket)
+    try:
+        found = verify_records(path, keep=keep)
+    except OfflineError as error:
+        raise Failure(str(error)) from None
+    work_is_done()
+    columns = VerifiedFile.__struct_fields__
+    rows = [msgspec.to_builtins(each) for each in found.files]
+    damaged = sum(each.damaged for each in found.files)
+    if as_json:
+        print_json(
+            {"path": path, "files": rows, "damages": found.damages, "kept": found.kept, "warning": found.warning}
+        )  # fmt: skip
+    else:
+        if rows:
+            print_table(["file", *columns[1:]], [[row[name] for name in columns] for row in rows])
+        elif not found.warning:
+            click.echo("the cartridge is empty")
+        for line in found.damages:
+            click.echo(f"mover: {line}", err=True)
+        if found.kept:
+            click.echo(f"checksums of {found.kept} records, as they are now, were kept")
+        _warn(found.warning)
+    if damaged:
+        raise Failure(f"{path}: {damaged} records have changed or cannot be read")
+    if found.warning:
+        raise Failure(f"{path}: not all of it could be read")
 
 
 @click.command()

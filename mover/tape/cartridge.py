@@ -13,14 +13,17 @@ import errno
 import fcntl
 import os
 import stat
+from array import array
 from typing import Final
 
+from mover.tape.checksum import UNKNOWN, checksum, checksums, continued, matching
 from mover.tape.codes import Error
 from mover.tape.index import Index, read_index, remove_index, write_index
 from mover.tape.scan import scan
 from mover.tape.tape_map import BAD_RECORD, CLASS_BITS, LENGTH_BITS, TapeMap, extent
 
 RECORDS_PER_CALL: Final = 511  # two buffers a record and one more, below IOV_MAX (1024)
+REST_BYTES: Final = 1 << 20  # how much is read at once of what a caller has no room for
 PREALLOCATED_BYTES: Final = 64 * 1024 * 1024
 _FALLOC_FL_KEEP_SIZE: Final = 1
 
@@ -70,11 +73,14 @@ class Cartridge:
             if exclusive:
                 self._lock()
             self.map: TapeMap
-            self.kept: Index | None = read_index(self._fd, path)
-            if self.kept is not None:
-                self.map = self.kept.tape_map()
+            found = read_index(self._fd, path)
+            self.kept: Index | None = found.contents if found is not None and found.current else None
+            if found is not None and found.current:
+                self.map = found.tape
             else:
                 self.map, torn = scan(self._fd, status.st_size)
+                if found is not None:
+                    self.map.take_sums(found.tape)
                 self._report(torn, status.st_size, writable=writable)
         except OSError as error:
             os.close(self._fd)
@@ -144,10 +150,11 @@ class Cartridge:
             for at in range(done * record_size, (done + batch) * record_size, record_size):
                 buffers += (view[at : at + record_size], joint)
             buffers[-1] = tail
+            sums = checksums(view[done * record_size : (done + batch) * record_size], record_size)
             written, failure = self._write(buffers, batch * extent(record_size))
             whole = written // extent(record_size)
             if whole:
-                self.map.append_records(record_size, whole)
+                self.map.append_records(record_size, whole, sums[:whole])
                 done += whole
             if failure is not None:
                 self._drop_tail()
@@ -219,12 +226,13 @@ class Cartridge:
         """Read records of exactly ``record_size`` bytes from here on, straight into ``view``, which holds whole ones.
 
         Returns:
-            How many records, 0 when the one here has another size.
+            How many records, 0 when the one here has another size; the run ends before one that has changed.
 
         Raises:
-            CartridgeError: what lies in the file is not what the map says.
+            CartridgeError: what lies in the file is not what the map says, or the first record has changed.
         """
-        offset, word, run = self.map.files[file_num].place(block)
+        file = self.map.files[file_num]
+        offset, word, run = file.place(block)
         if word != record_size:
             return 0
         count = min(run, len(view) // record_size, RECORDS_PER_CALL)
@@ -242,15 +250,19 @@ class Cartridge:
             found[4 :: len(joint)] = bytes(count)  # a pad byte may have any value
         if found[:-4] != length_word + (joint * count)[:-4]:
             raise self._differs(offset)
-        return count
+        good = matching(view, record_size, file.sums[block : block + count])
+        if not good:
+            raise self._altered(file_num, block, offset)
+        return good
 
     def read_record(self, file_num: int, block: int, view: memoryview) -> int:
         """Read the record here into ``view``, as much as fits; returns the record's own length.
 
         Raises:
-            CartridgeError: a record that was written as bad, or the file does not fit its map.
+            CartridgeError: a record that was written as bad, the file does not fit its map, or the record has changed.
         """
-        offset, word, _ = self.map.files[file_num].place(block)
+        file = self.map.files[file_num]
+        offset, word, _ = file.place(block)
         if word & CLASS_BITS == BAD_RECORD:
             raise CartridgeError(Error.IO, f"cartridge {self.path}: bad record at byte {offset}")
         length = word & LENGTH_BITS
@@ -260,6 +272,14 @@ class Cartridge:
         self._read([memoryview(tail)], offset + extent(word) - 4, 4)
         if head != tail or int.from_bytes(head, "little") != word:
             raise self._differs(offset)
+        if file.sums[block] != UNKNOWN:
+            found = checksum(into)
+            for at in range(len(into), length, REST_BYTES):  # what does not fit is held against the checksum too
+                rest = bytearray(min(REST_BYTES, length - at))
+                self._read([memoryview(rest)], offset + 4 + at, len(rest))
+                found = continued(found, rest)
+            if found != file.sums[block]:
+                raise self._altered(file_num, block, offset)
         return length
 
     def _read(self, buffers: list[memoryview], offset: int, size: int) -> None:
@@ -272,6 +292,22 @@ class Cartridge:
 
     def _differs(self, offset: int) -> CartridgeError:
         return CartridgeError(Error.IO, f"cartridge {self.path}: no whole record at byte {offset}: file was changed")
+
+    def _altered(self, file_num: int, block: int, offset: int) -> CartridgeError:
+        where = f"record {block} of tape file {file_num}, at byte {offset}"
+        return CartridgeError(Error.IO, f"cartridge {self.path}: {where}, has another checksum than was kept of it")
+
+    def add_sums(self, file_num: int, block: int, sums: "array[int]") -> int:
+        """Note checksums, made by a reading, of those of the records from here on that have none; how many."""
+        file = self.map.files[file_num]
+        added = 0
+        for number, each in enumerate(sums, block):
+            if file.sums[number] == UNKNOWN:
+                file.sums[number] = each
+                place = file.place(number)
+                self.map.note_later(place.offset, place.offset + extent(place.word))
+                added += 1
+        return added
 
     # --- end -------------------------------------------------------------------------------------------------
 
@@ -323,6 +359,17 @@ class Cartridge:
             ignored = bool(self.warning) and not self._changed and not self._writable  # the warning must come again
             if not same and not ignored and not self.map.damage and self._broken is None:
                 write_index(self._fd, self.path, Index.of(self.map, position, holder))
+        finally:
+            os.close(self._fd)
+
+    def close_with_sums(self) -> bool:
+        """Close an unchanged cartridge and keep its index with the checksums that were added; whether that was done."""
+        try:
+            os.fsync(self._fd)  # an index says that all of it is on disk
+            position, holder = ((0, 0), "") if self.kept is None else (self.kept.position, self.kept.holder)
+            return write_index(self._fd, self.path, Index.of(self.map, position, holder))
+        except OSError:
+            return False
         finally:
             os.close(self._fd)
 

@@ -1,21 +1,25 @@
-"""The index beside a cartridge (``.idx``): its map and the tape's position as they were at the last close.
+"""The index beside a cartridge (``.idx``): its map, checksums and the tape's position, as they were at the last close.
 
-Only a copy of what a walk through the cartridge finds: it is believed when the cartridge's inode, size and time of
-change are the ones it names and its last record or filemark lies where the map says, and is made again otherwise.
+The map is only a copy of what a walk through the cartridge finds: it is believed when the cartridge's inode, size and
+time of change are the ones it names and its last record or filemark lies where the map says, and is made again
+otherwise. The checksums are found nowhere else. So those of records that lie where they lay are held against a
+cartridge that was copied, or changed by somebody else; the drive itself removes the index before it changes anything.
 """
 
 import os
 import stat
 from binascii import crc32
 from contextlib import suppress
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from mover.tape.tape_map import TapeFile, TapeMap, extent
 
 SUFFIX: Final = ".idx"
-_MAGIC: Final = b"mover tape index 1\n"
+_MAGIC: Final = b"mover tape index 2\n"
+_MAGIC_1: Final = b"mover tape index 1\n"  # before there were checksums
+_RECORD_BYTES_MIN: Final = 10
 
 
 class Index(msgspec.Struct, frozen=True, array_like=True):
@@ -27,48 +31,94 @@ class Index(msgspec.Struct, frozen=True, array_like=True):
         position: tape file and block where the tape stands.
         holder: the drive and loading that this position belongs to.
         inode, size, mtime_ns: the cartridge file that all this is of.
+        later: as TapeMap.later.
     """
 
     end: int
-    files: list[tuple[int, int, bytes, bytes, bytes]]
+    files: list[tuple[int, int, bytes, bytes, bytes, bytes]]
     position: tuple[int, int]
     holder: str
     inode: int = 0
     size: int = 0
     mtime_ns: int = 0
+    later: list[tuple[int, int]] = []
 
     @classmethod
     def of(cls, tape: TapeMap, position: tuple[int, int], holder: str) -> "Index":
-        return cls(tape.end, [file.dump() for file in tape.files], position, holder)
+        return cls(tape.end, [file.dump() for file in tape.files], position, holder, later=tape.later)
 
     def tape_map(self) -> TapeMap:
+        """The map.
+
+        Raises:
+            ValueError: this is none.
+        """
         tape = TapeMap()
+        if not self.files or sum(records for _, records, *_ in self.files) > self.end // _RECORD_BYTES_MIN:
+            raise ValueError("more records than the cartridge has room for")
         tape.files = [TapeFile.restore(*file) for file in self.files]
         tape.end = self.end
+        tape.later = list(self.later)
         return tape
 
 
-def read_index(fd: int, path: str) -> Index | None:
-    """The index of the open cartridge, or None when there is none for this state of it."""
+class _Index1(msgspec.Struct, frozen=True, array_like=True):
+    """What an index of the first version holds."""
+
+    end: int
+    files: list[tuple[int, int, bytes, bytes, bytes]]
+    position: tuple[int, int]
+    holder: str
+    inode: int
+    size: int
+    mtime_ns: int
+
+
+class Found(NamedTuple):
+    """An index that was read.
+
+    Attributes:
+        contents: what it says.
+        tape: its map.
+        current: it is of this state of the cartridge; if not, only its checksums are of use.
+    """
+
+    contents: Index
+    tape: TapeMap
+    current: bool
+
+
+def read_index(fd: int, path: str) -> Found | None:
+    """The index beside the open cartridge, or None when there is none that can be read."""
     status = os.fstat(fd)
     try:
         with open(path + SUFFIX, "rb") as file:
             data = file.read()
     except OSError:
         return None  # none, or not readable: the cartridge itself is read instead
-    body = data[len(_MAGIC) + 4 :]
-    if data[: len(_MAGIC)] != _MAGIC or data[len(_MAGIC) : len(_MAGIC) + 4] != crc32(body).to_bytes(4, "little"):
+    magic, body = data[: len(_MAGIC)], memoryview(data)[len(_MAGIC) + 4 :]
+    if data[len(_MAGIC) : len(_MAGIC) + 4] != crc32(body).to_bytes(4, "little"):
         return None
     try:
-        index = msgspec.msgpack.decode(body, type=Index)
+        index = _decode(magic, body)
+        tape = index.tape_map()
         file_num, block = index.position
-        if not 0 <= block <= index.tape_map().files[file_num].records or file_num < 0:
+        if not 0 <= block <= tape.files[file_num].records or file_num < 0:
             return None
     except (msgspec.DecodeError, ValueError, IndexError):
         return None
-    if (index.inode, index.size, index.mtime_ns) != (status.st_ino, status.st_size, status.st_mtime_ns):
-        return None
-    return index if _ends_so(fd, index.tape_map()) else None
+    same = (index.inode, index.size, index.mtime_ns) == (status.st_ino, status.st_size, status.st_mtime_ns)
+    return Found(index, tape, same and _ends_so(fd, tape))
+
+
+def _decode(magic: bytes, body: memoryview) -> Index:
+    if magic == _MAGIC:
+        return msgspec.msgpack.decode(body, type=Index)
+    if magic == _MAGIC_1:
+        old = msgspec.msgpack.decode(body, type=_Index1)
+        files = [(*file, b"") for file in old.files]
+        return Index(old.end, files, old.position, old.holder, old.inode, old.size, old.mtime_ns)
+    raise ValueError("no index")
 
 
 def _ends_so(fd: int, tape: TapeMap) -> bool:
@@ -84,8 +134,8 @@ def _ends_so(fd: int, tape: TapeMap) -> bool:
         return False  # the walk meets it again, and tells
 
 
-def write_index(fd: int, path: str, index: Index) -> None:
-    """Put the index in place, whole or not at all: where it cannot be written, the next open does without."""
+def write_index(fd: int, path: str, index: Index) -> bool:
+    """Put the index in place, whole or not at all, and whether it is: the next open does without one."""
     status = os.fstat(fd)
     body = msgspec.msgpack.encode(
         msgspec.structs.replace(index, inode=status.st_ino, size=status.st_size, mtime_ns=status.st_mtime_ns)
@@ -95,11 +145,17 @@ def write_index(fd: int, path: str, index: Index) -> None:
     mode = stat.S_IMODE(status.st_mode) & 0o666 | 0o600
     try:
         with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            if os.geteuid() == 0 and status.st_uid != 0:
+                # An operator's: the server, which may be another user, is to read it. A worker may not, and need not.
+                with suppress(PermissionError):
+                    os.fchown(file.fileno(), status.st_uid, status.st_gid)
             file.write(_MAGIC + crc32(body).to_bytes(4, "little") + body)
         os.replace(temporary, path + SUFFIX)
     except OSError:  # a directory closed to writing, or no space: the cartridge itself is whole
         with suppress(OSError):
             os.unlink(temporary)
+        return False
+    return True
 
 
 def remove_index(path: str) -> None:

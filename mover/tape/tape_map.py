@@ -1,4 +1,4 @@
-"""The map of a cartridge: where every record and filemark lies, as runs of equal records.
+"""The map of a cartridge: where every record and filemark lies, as runs of equal records, and each one's checksum.
 
 Theory of operation
 ===================
@@ -6,6 +6,8 @@ A backup's tape file is one run of equal records, so the map of a full cartridge
 every motion is arithmetic on it: no byte of the cartridge is read to space, and residuals and block numbers are
 exact in both directions. Reading still checks the length words of each record against the map, so that a map that
 does not fit its file ends in an error and never in a wrong record.
+
+The checksums cost four bytes a record; a tape whose records all differ in length takes 24 bytes a record in all.
 """
 
 from array import array
@@ -36,13 +38,20 @@ class Place(NamedTuple):
 
 
 class TapeFile:
-    """The records between two filemarks."""
+    """The records between two filemarks.
 
-    __slots__ = ("_firsts", "_offsets", "_words", "records", "start")
+    Attributes:
+        start: offset behind the mark before it, 0 for the first.
+        records: their number.
+        sums: the checksum of each, ``checksum.UNKNOWN`` where there is none.
+    """
+
+    __slots__ = ("_firsts", "_offsets", "_words", "records", "start", "sums")
 
     def __init__(self, start: int) -> None:
-        self.start = start  # offset behind the mark before it, 0 for the first
+        self.start = start
         self.records = 0
+        self.sums = array("I")
         self._words = array("I")
         self._offsets = array("Q")
         self._firsts = array("Q")  # number of the first record of the run
@@ -54,13 +63,14 @@ class TapeFile:
             return self.start
         return self._offsets[-1] + (self.records - self._firsts[-1]) * extent(self._words[-1])
 
-    def append(self, offset: int, word: int, count: int) -> None:
-        """Add ``count`` records with this length word that lie from ``offset`` on."""
+    def append(self, offset: int, word: int, count: int, sums: "array[int] | None" = None) -> None:
+        """Add ``count`` records with this length word that lie from ``offset`` on; their checksums, None = unknown."""
         if not self._words or self._words[-1] != word or self.end != offset:
             self._words.append(word)
             self._offsets.append(offset)
             self._firsts.append(self.records)
         self.records += count
+        self.sums.extend(_unknown(count) if sums is None else sums)
 
     def place(self, block: int) -> Place:
         """Where record ``block`` lies, which must exist."""
@@ -77,24 +87,40 @@ class TapeFile:
     def truncate(self, block: int) -> None:
         """Forget the records from ``block`` on."""
         kept = bisect_right(self._firsts, block - 1) if block else 0
-        del self._words[kept:], self._offsets[kept:], self._firsts[kept:]
+        del self._words[kept:], self._offsets[kept:], self._firsts[kept:], self.sums[block:]
         self.records = block
+
+    def common(self, other: "TapeFile") -> int:
+        """How many records, from the first one on, both have of the same lengths in the same places."""
+        if self.start != other.start:
+            return 0
+        mine, others = self._columns(), other._columns()
+        for run, (ours, theirs) in enumerate(zip(mine, others, strict=False)):
+            if ours != theirs:
+                same_place = ours[:3] == theirs[:3]
+                return min(ours[3], theirs[3]) if same_place else self._firsts[run]
+        return min(self.records, other.records)
+
+    def _columns(self) -> list[tuple[int, int, int, int]]:
+        """Word, offset, first record and the one behind the last of each run."""
+        until = [*self._firsts[1:], *[self.records] * bool(self._words)]
+        return list(zip(self._words, self._offsets, self._firsts, until, strict=True))
 
     def runs(self) -> list[tuple[int, int]]:
         """(length word, number of records) of each run, in order."""
-        until = [*self._firsts[1:], self.records]
-        return [(word, end - first) for word, first, end in zip(self._words, self._firsts, until, strict=True)]
+        return [(word, end - first) for word, _, first, end in self._columns()]
 
-    def dump(self) -> tuple[int, int, bytes, bytes, bytes]:
+    def dump(self) -> tuple[int, int, bytes, bytes, bytes, bytes]:
         """The numbers as the index keeps them."""
-        return self.start, self.records, self._words.tobytes(), self._offsets.tobytes(), self._firsts.tobytes()
+        columns = self._words.tobytes(), self._offsets.tobytes(), self._firsts.tobytes()
+        return self.start, self.records, *columns, self.sums.tobytes()
 
     @classmethod
-    def restore(cls, start: int, records: int, words: bytes, offsets: bytes, firsts: bytes) -> "TapeFile":
-        """The reverse of dump.
+    def restore(cls, start: int, records: int, words: bytes, offsets: bytes, firsts: bytes, sums: bytes) -> "TapeFile":
+        """The reverse of dump; no ``sums`` at all = unknown.
 
         Raises:
-            ValueError: the three columns do not belong together.
+            ValueError: the columns do not belong together.
         """
         file = cls(start)
         file._words.frombytes(words)
@@ -103,7 +129,18 @@ class TapeFile:
         file.records = records
         if not len(file._words) == len(file._offsets) == len(file._firsts) <= records:
             raise ValueError("columns of different length")
+        if sums and len(sums) != file.sums.itemsize * records:
+            raise ValueError(f"{len(sums)} bytes of checksums of {records} records")
+        if sums:
+            file.sums.frombytes(sums)
+        else:
+            file.sums = _unknown(records)
         return file
+
+
+def _unknown(count: int) -> "array[int]":
+    """The checksums of records of which none is known."""
+    return array("I", bytes(4 * count))
 
 
 class TapeMap:
@@ -112,12 +149,14 @@ class TapeMap:
     Attributes:
         end: offset of the end of recorded data.
         damage: why nothing behind ``end`` can be read although bytes lie there; "" = a good end.
+        later: from and to which offset the checksums are not those of the writing but of a later reading.
     """
 
     def __init__(self) -> None:
         self.files = [TapeFile(0)]
         self.end = 0
         self.damage = ""
+        self.later: list[tuple[int, int]] = []
 
     @property
     def marks(self) -> int:
@@ -127,9 +166,9 @@ class TapeMap:
     def last(self) -> TapeFile:
         return self.files[-1]
 
-    def append_records(self, word: int, count: int) -> None:
-        """Records were written at the end."""
-        self.last.append(self.end, word, count)
+    def append_records(self, word: int, count: int, sums: "array[int]") -> None:
+        """Records with these checksums were written at the end."""
+        self.last.append(self.end, word, count, sums)
         self.end += count * extent(word)
 
     def append_marks(self, count: int) -> None:
@@ -145,6 +184,32 @@ class TapeMap:
         file.truncate(block)
         del self.files[file_num + 1 :]
         self.damage = ""
+        self._keep_later(self.end)
+
+    def take_sums(self, other: "TapeMap") -> None:
+        """Take the checksums of another map, of records that lie in the same places, up to the first difference."""
+        end = 0
+        for mine, its in zip(self.files, other.files, strict=False):
+            same = mine.common(its)
+            mine.sums[:same] = its.sums[:same]
+            end = mine.offset(same)
+            if not same == mine.records == its.records:
+                break
+        self.later = list(other.later)
+        self._keep_later(end)
+
+    def _keep_later(self, end: int) -> None:
+        self.later = [(begin, min(until, end)) for begin, until in self.later if begin < end]
+
+    def note_later(self, begin: int, end: int) -> None:
+        """The checksums of what lies here were made by a reading."""
+        if self.later and self.later[-1][1] == begin:
+            begin = self.later.pop()[0]
+        self.later.append((begin, end))
+
+    def is_later(self, offset: int) -> bool:
+        """Whether the checksum of the record here is of a later reading."""
+        return any(begin <= offset < end for begin, end in self.later)
 
     def at_end(self, file_num: int, block: int) -> bool:
         return file_num == self.marks and block == self.last.records

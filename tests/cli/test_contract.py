@@ -43,6 +43,7 @@ ASKING = {
     "dumpdates export": ["/nonexistent/out"],
     "dumpdates import": ["/nonexistent/in"],
     "tape ls": ["A1"],
+    "tape verify": ["A1"],
     "tape extract": ["A1", "--output", "/nonexistent/out"],
 }
 WITHOUT_JSON = {"serve"}

@@ -1,4 +1,4 @@
-"""tape ls and extract: of a file with no server, and of a drive or barcode that the server resolves."""
+"""tape ls, verify and extract: of a file with no server, and of a drive or barcode that the server resolves."""
 
 import json
 from pathlib import Path
@@ -120,3 +120,38 @@ def test_drives_and_barcodes_are_resolved_by_the_server(mover: Run, socket_path:
     }
     assert json.loads(results["vtl1/A2"].stdout)["path"] == path
     assert mover("tape", "ls", "A1").exit_code == 3
+
+
+def test_verify_finds_a_record_that_has_changed(mover: Run, cartridge: Path) -> None:
+    unknown = mover("tape", "verify", str(cartridge))
+    assert unknown.exit_code == 0
+    assert [line.split() for line in unknown.stdout.splitlines()] == [
+        ["file", "records", "written", "later", "unknown", "damaged"],
+        ["0", "1", "0", "0", "1", "0"],
+        ["1", "3", "0", "0", "3", "0"],
+    ]
+    kept = mover("tape", "verify", str(cartridge), "--keep")
+    assert (kept.exit_code, kept.stdout.splitlines()[-1]) == (0, "checksums of 4 records, as they are now, were kept")
+    data = bytearray(cartridge.read_bytes())
+    data[4 + 5] ^= 1
+    cartridge.write_bytes(data)
+    found = mover("tape", "verify", str(cartridge))
+    damage, summary = found.stderr.splitlines()
+    assert found.exit_code == 1
+    assert damage.startswith(f"mover: cartridge {cartridge}: record 0 of tape file 0, at byte 0, has another checksum")
+    assert summary == f"mover: {cartridge}: 1 records have changed or cannot be read"
+    as_json = mover("tape", "verify", str(cartridge), "--json")
+    assert as_json.exit_code == 1
+    assert json.loads(as_json.stdout)["files"] == [
+        {"number": 0, "records": 1, "written": 0, "later": 0, "unknown": 0, "damaged": 1},
+        {"number": 1, "records": 3, "written": 0, "later": 3, "unknown": 0, "damaged": 0},
+    ]
+
+
+def test_verify_of_what_is_not_whole_fails(mover: Run, cartridge: Path) -> None:
+    with cartridge.open("ab") as file:
+        file.write(b"\0\2\0\0torn")
+    for options in ([], ["--keep"]):
+        result = mover("tape", "verify", str(cartridge), *options)
+        assert result.exit_code == 1
+        assert "torn" in result.stderr
