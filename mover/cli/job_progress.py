@@ -1,5 +1,6 @@
 """Progress and messages of a job on standard error: a bar on a terminal, plain lines elsewhere."""
 
+import re
 import sys
 import time
 from types import TracebackType
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 PLAIN_INTERVAL_S: Final = 5.0  # between plain lines of one phase
 HELD_S: Final = 1.0  # for which an error waits for the end of the job
+_END_NAME: Final = re.compile("^(source|destination): ")  # of the server of a copy that has said it
 
 PHASES: Final = {
     "connect": "connecting",
@@ -100,10 +102,12 @@ class Quiet:
 
 
 class _Talking(Quiet):
-    """Says each message, an error some time later: when it is why the job fails, the failure's line has it."""
+    """Says each message, but an error, and what follows it, some time later: when it is why the job fails, the
+    failure's line has it.
+    """
 
     def __init__(self) -> None:
-        self._held: LogLine | None = None
+        self._held: list[LogLine] = []
         self._held_since = 0.0
 
     def __exit__(self, *_: object) -> None:
@@ -116,20 +120,22 @@ class _Talking(Quiet):
     def log(self, line: "LogLine") -> None:
         if line.kind == "debug":  # for developers
             return
-        self._release()
-        if line.kind == "error":
-            self._held, self._held_since = line, time.monotonic()
+        if self._held and time.monotonic() - self._held_since >= HELD_S:
+            self._release()
+        if line.kind == "error" and not self._held:
+            self._held_since = time.monotonic()
+        if line.kind == "error" or self._held:
+            self._held.append(line)
         else:
             self._say(line)
 
     def failed(self, text: str) -> None:
-        if self._held is not None and self._held.text in text:
-            self._held = None
+        self._held = [each for each in self._held if each.kind != "error" or _END_NAME.sub("", each.text) not in text]
 
     def _release(self) -> None:
-        held, self._held = self._held, None
-        if held is not None:
-            self._say(held)
+        held, self._held = self._held, []
+        for line in held:
+            self._say(line)
 
     def _say(self, line: "LogLine") -> None:
         before = {"normal": "", "error": "mover: "}.get(line.kind, f"{line.kind}: ")

@@ -110,7 +110,8 @@ class Levels:
     def _check_order(first: Header, table: NameTable) -> None:
         """Raises StreamRefused."""
         if table.is_changing:
-            raise StreamRefused(f"the last recover of everything into this destination did not end well: {START_OVER}")
+            text = "nothing was changed now, and what is there may be of two levels: the last recover of everything"
+            raise StreamRefused(f"{text} into this destination was broken off or did not end well: {START_OVER}")
         if _spelt(first.filesystem) != _spelt(table.filesystem):
             names = f"{shown(first.filesystem)}, the destination holds {shown(table.filesystem)}"
             raise StreamRefused(f"an incremental dump of {names}: nothing was changed")

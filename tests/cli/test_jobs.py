@@ -250,6 +250,19 @@ def test_an_error_is_said_once(
     assert [line for line in result.stderr.splitlines() if line != "finishing"] == lines
 
 
+def test_a_copy_that_fails_says_its_reason_once(mover: Run, login: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run(_: object, *, progress: Callable[[Progress], None], log: Callable[[LogLine], None]) -> object:
+        log(LogLine("error", "source: /nowhere: outside every volume of this server"))
+        log(LogLine("normal", "destination: entries: 0 directories"))
+        raise JobError("DATA_START_BACKUP: /nowhere: outside every volume of this server")
+
+    monkeypatch.setattr("mover.dma.run_backup", run)
+    assert mover("backup", "/srv", *login).stderr.splitlines() == [
+        "destination: entries: 0 directories",
+        "mover: DATA_START_BACKUP: /nowhere: outside every volume of this server",
+    ]
+
+
 def test_an_error_in_mid_job_is_said_while_it_runs(
     mover: Run, login: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
