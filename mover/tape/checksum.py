@@ -1,6 +1,6 @@
 """The checksum of a record: CRC-32C, made when it is written and kept beside the cartridge.
 
-It takes some 7 us for 64 KiB. Records of that size to a cartridge on tmpfs cost a sixth more of processor time with it, and
+It takes some 7 us for 64 KiB. Records of that size cost a sixth more of processor time on the way to tmpfs, and
 from there two fifths more (3.3 GB/s and not 4.7); nothing else finds a bit that a disk has lost.
 
 Source: RFC 3720 appendix B.4.
