@@ -28,8 +28,8 @@ _KINDS: Final = {kind.value: kind.name.lower() for kind in LogType}
 LOG_TEXT_MAX: Final = 8192  # of one line, in characters or bytes; a path can be a megabyte long
 
 
-# C0, DEL and, in UTF-8, C1: what ends a line or steers a terminal.
-_STEERING: Final = re.compile(rb"[\x00-\x1f\x7f]|\xc2[\x80-\x9f]")
+# C0, DEL and, in UTF-8, C1: what ends a line or steers a terminal. A tab does neither, and LIST=y has one in each line.
+_STEERING: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]|\xc2[\x80-\x9f]")
 
 
 def _short(text: bytes) -> bytes:
