@@ -44,7 +44,7 @@ async def test_nothing_comes_between_the_posts_of_one_event() -> None:
     ("text", "entry"),
     [
         (b"/v/a\nb: left out", b"/v/a\\nb: left out"),
-        (b"\x1b]0;x\x07\x00\x7f\r\t", rb"\x1b]0;x\x07\x00\x7f\r\t"),
+        (b"\x1b]0;x\x07\x00\x7f\r\t", rb"\x1b]0;x\x07\x00\x7f\r" + b"\t"),
         ("\u0085\u009b\u2028".encode(), b"\\x85\\x9b\xe2\x80\xa8"),
         (b"name \xff \xc3\xa4 \xc2", b"name \xff \xc3\xa4 \xc2"),  # as it is, whatever the encoding
         (b"\n" * 8192, rb"\n" * 4096 + b"..."),
