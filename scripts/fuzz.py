@@ -65,6 +65,7 @@ def fuzz(target: str, seconds: float, executions: int) -> TargetTotal:
         f"-max_total_time={max(1, int(seconds))}",
         f"-max_len={targets.LENGTH_MAX[target]}",
         f"-timeout={HANGS_S}",
+        f"-report_slow_units={HANGS_S}",  # a busy machine is no find
         f"-rss_limit_mb={MEMORY_MB}",
         "-reload=0",
         *([f"-runs={executions}"] if executions else []),

@@ -231,7 +231,7 @@ class Connection:
                 for service in (self.tape, self.mover, self.data):
                     stack.push_async_callback(service.release)
                 stack.callback(self.scsi.close)
-            stack.callback(self.data_ports.close)
+            stack.push_async_callback(self.data_ports.close)
             stack.callback(self.outbox.close)
 
     # --- requests

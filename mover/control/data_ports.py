@@ -41,8 +41,15 @@ class _Arrival:
         self._poll = select.poll()
         self._poll.register(listener.fileno(), select.POLLIN)
         self._step = trio.Event()
+        self.life = trio.CancelScope()
         self.taking = False
         self.over = False
+
+    async def end(self) -> None:
+        """Have no more of it: who is being taken over is let go."""
+        self.life.cancel()
+        while not self.over:
+            await self._step.wait()
 
     def pending(self) -> bool:
         """Whether somebody has connected and is not dealt with yet."""
@@ -104,10 +111,13 @@ class DataPorts:
             for arrival in list(self._arrivals):
                 await arrival.settle()
 
-    def close(self) -> None:
-        """Close all listeners."""
-        for scope in self._listening.values():
-            scope.cancel()
+    async def close(self) -> None:
+        """The connection ends: close all listeners.
+
+        Who has just connected is let go before the services are, or one would get a connection that nobody frees.
+        """
+        for arrival in list(self._arrivals):
+            await arrival.end()
 
     async def listen(
         self,
@@ -151,7 +161,8 @@ class DataPorts:
 
         async def own() -> None:
             try:
-                await accept()
+                with arrival.life:
+                    await accept()
             finally:
                 self._arrivals.discard(arrival)
                 arrival.stepped(over=True)

@@ -61,7 +61,7 @@ async def world(monkeypatch: pytest.MonkeyPatch, *, late: bool = False) -> Async
         made.ports = DataPorts(cast("Connection", stub))
         address, port = await made.ports.listen("mover", made.accepted, made.lost.append)
         yield made, address, port
-        made.ports.close()
+        await made.ports.close()
 
 
 async def test_who_has_connected_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
