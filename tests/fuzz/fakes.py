@@ -18,7 +18,7 @@ from mover.control.workers import WorkerDied, WorkerHung
 from mover.ndmp.enums import MoverMode
 from mover.ring import Consumer, DataGauge, Producer, RingClosed, RingFds
 from mover.ring import Kind as RingKind
-from mover.ring.layout import W_CONSUMER, ConsumerWord
+from mover.ring.layout import W_CONSUMER, ConsumerWord, DataPhase
 from mover.workers.messages import (
     AttachConnection,
     ConnectionLost,
@@ -38,6 +38,7 @@ from mover.workers.messages import (
     MoverPosition,
     MoveTape,
     OpenDrive,
+    PhaseEntered,
     ReadRecord,
     RecordDone,
     Refused,
@@ -445,7 +446,9 @@ class Worker:
                 self._tell_history((0x700 if work.history.version < 3 else 0x703) + number % 3)
             case 4:
                 self._publish(work, number)
-            case 6 if not isinstance(work, StartBackup):
+            case 6 if isinstance(work, StartBackup):
+                self._say(PhaseEntered(number % len(DataPhase)))
+            case 6:
                 self._want_input()
             case _:
                 for _ in range(min(max(number, 1), LINES_MAX)):

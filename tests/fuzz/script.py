@@ -55,7 +55,7 @@ OCCUPIED: Final = 8
 DATA, TAPE, RELAY = range(3)
 """Which worker speaks or dies."""
 FINISHED, WANT, RECOVERED, HISTORY, GAUGES, LINE, WAITS = range(7)
-"""What a data worker says."""
+"""What a data worker says; a backup's does not wait, and tells of a phase instead."""
 PAUSED, HALTED, TAPE_LINE, FILLS = range(4)
 """What a tape worker says."""
 ALL: Final = 2**64 - 1

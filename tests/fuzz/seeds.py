@@ -255,6 +255,10 @@ def _of_the_data_worker(version: int) -> Iterator[Iterable[bytes]]:
     yield [*ready, ask(version, m.DataStartBackupRequest(b"dump", nul, address)), *ending]
     directories = (m.Pval(b"FILESYSTEM", VOLUME), m.Pval(b"HIST", b"d"))
     yield [*ready, ask(version, m.DataStartBackupRequest(b"dump", directories, address)), *ending]
+    phases = [speak(DATA, s.WAITS, number) for number in (1, 2)]
+    yield [*ready, backup, *phases, speak(DATA, s.FINISHED), *ending]
+    misspelt = (*directories, m.Pval(b"EXLUDE", b"x"))
+    yield [*ready, ask(version, m.DataStartBackupRequest(b"dump", misspelt, address)), *ending]
     yield [
         *ready,
         ask(version, m.DataStartBackupRequest(b"dump", direct, address)),
