@@ -4,7 +4,7 @@ import struct
 from collections.abc import Iterable, Iterator
 
 from mover.ndmp import messages as m
-from mover.ndmp.enums import MessageCode
+from mover.ndmp.enums import ErrorCode, MessageCode
 from mover.ndmp.framing import mark
 from mover.ndmp.header import SIZE, Header
 from mover.ndmp.table import EXTENSIONS_FROM, VERSIONS, Kind
@@ -257,8 +257,10 @@ def _of_the_data_worker(version: int) -> Iterator[Iterable[bytes]]:
     yield [*ready, ask(version, m.DataStartBackupRequest(b"dump", directories, address)), *ending]
     phases = [speak(DATA, s.WAITS, number) for number in (1, 2)]
     yield [*ready, backup, *phases, speak(DATA, s.FINISHED), *ending]
-    misspelt = (*directories, m.Pval(b"EXLUDE", b"x"))
+    misspelt = (*directories, m.Pval(b"nowhere", b"x"), m.Pval(b"EXLUDE", b"x"))
     yield [*ready, ask(version, m.DataStartBackupRequest(b"dump", misspelt, address)), *ending]
+    not_closed = [do(Op.MOOD, Mood.REFUSED, ErrorCode.IO_ERR), ask(version, m.TapeCloseRequest())]
+    yield [ask(version, m.TapeOpenRequest(DRIVE, 1)), do(Op.SETTLE), *not_closed, *ending]
     yield [
         *ready,
         ask(version, m.DataStartBackupRequest(b"dump", direct, address)),
