@@ -6,8 +6,10 @@ in the server's log and costs no job anything.
 """
 
 import os
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -56,6 +58,7 @@ class JobBook:
         self.logs = config.backup_log_enable
         self.running: dict[int, Callable[[], JobStatus]] = {}
         self._last = 0
+        self._kept: deque[int] = deque()  # numbers of records, the oldest first
         self._failing = False
 
     def open(self) -> None:
@@ -65,8 +68,9 @@ class JobBook:
         for name in self._names():
             if name.endswith(_NEW):  # a server was killed before it had replaced the record
                 self._remove(name)
-        for number in self._numbers():
-            self._last = max(self._last, number)
+        self._kept.extend(self._numbers())
+        for number in self._kept:
+            self._last = number
             record = self._read(number)
             if record is not None and record.job.state == "running":
                 job = msgspec.structs.replace(record.job, state="interrupted", text=INTERRUPTED)
@@ -84,9 +88,12 @@ class JobBook:
     def next_number(self) -> int:
         """The number of a new job; the oldest record makes way for its own."""
         self._last += 1
-        for number in self._numbers()[: 1 - JOBS_KEPT]:
-            if number not in self.running:
-                self._remove(os.path.basename(self._path(number)))
+        self._kept.append(self._last)
+        excess = len(self._kept) - JOBS_KEPT
+        oldest = islice(self._kept, max(0, excess) + len(self.running))
+        for number in [each for each in oldest if each not in self.running][: max(0, excess)]:
+            self._kept.remove(number)
+            self._remove(os.path.basename(self._path(number)))
         return self._last
 
     def save(self, record: Record) -> None:
@@ -133,7 +140,11 @@ class JobBook:
             return []
 
     def _remove(self, name: str) -> None:
-        self._attempt(lambda: os.unlink(os.path.join(self.directory, name)))
+        def remove() -> None:
+            with suppress(FileNotFoundError):  # it could not be written
+                os.unlink(os.path.join(self.directory, name))
+
+        self._attempt(remove)
 
     def _numbers(self) -> list[int]:
         """Of the records that are there, ascending."""

@@ -9,11 +9,11 @@ twice. The copy leaves when it has met the worker, or the worker is gone.
 import mmap
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from mover.data.dump_format import DT_DIRECTORY, FIRST_INUMBER
+from mover.data.forked_copy import work_and_leave
 from mover.data.open_directories import OpenDirectories
 from mover.data.plan import Plan
 
@@ -89,18 +89,14 @@ def _fork_copy(work: "_Work", private_fd: int) -> int:
         process = os.fork()
     except OSError:
         return 0
-    if process:
-        return process
-    status = 1
-    try:
+
+    def look() -> None:
         os.close(private_fd)  # with it open here, control would not see at once that the worker died
         work.backward(worker)
-        status = 0
-    except Exception:  # noqa: BLE001 - nothing of the copied worker may run on
-        traceback.print_exc()
-        sys.stderr.flush()
-    finally:
-        os._exit(status)
+
+    if not process:
+        work_and_leave(look)
+    return process
 
 
 class _Work:

@@ -26,12 +26,12 @@ import signal
 import socket
 import struct
 import sys
-import traceback
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, NoReturn
 
 from mover.data.backup_format import ObjectWriter
 from mover.data.dump_format import DT_DIRECTORY, DT_FILE
+from mover.data.forked_copy import work_and_leave
 from mover.data.open_directories import OpenDirectories
 from mover.data.plan import Plan, Run
 
@@ -220,22 +220,14 @@ def _areas(memory: mmap.mmap) -> list[memoryview]:
 
 def _be_the_second_reader(
     worker_ends: tuple[int, ...], reading: "_Reading", tickets: socket.socket, done: socket.socket
-) -> None:
-    """Never returns."""
-    status = 1
-    try:
+) -> NoReturn:
+    def read() -> None:
         gc.disable()  # it would touch, and so copy, what is shared with the worker
         for fd in worker_ends:
             os.close(fd)  # with them open here, neither control nor this process would see that the worker died
         reading.run(tickets, done)
-        status = 0
-    except ConnectionError:
-        status = 0  # the worker is gone
-    except Exception:  # noqa: BLE001 - nothing of the copied worker may run on
-        traceback.print_exc()
-        sys.stderr.flush()
-    finally:
-        os._exit(status)
+
+    work_and_leave(read)
 
 
 class _Reading:

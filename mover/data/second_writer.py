@@ -16,13 +16,13 @@ the slower one decides.
 import os
 import socket
 import sys
-import traceback
 from array import array
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, NoReturn, Protocol
 
 from mover.data.codes import LogType
+from mover.data.forked_copy import work_and_leave
 from mover.data.report import Report
 from mover.data.stream_blocks import BlockReader
 from mover.ring import Consumer, Entry
@@ -269,24 +269,17 @@ def share(reader: BlockReader, private_fd: int, make: Make, writer: FirstWriter,
 
 def _be_the_second_writer(
     slot: memoryview | None, consumer: Consumer, private_fd: int, sock: socket.socket, make: Make
-) -> None:
-    """Never returns."""
-    status = 1
-    try:
+) -> NoReturn:
+    def make_all() -> None:
+        at_hand = slot
         # With the control socket open here, control would not see at once that the worker died.
         os.close(private_fd)
-        while message := sock.recv(_MESSAGE_BYTES):
+        while message := sock.recv(_MESSAGE_BYTES):  # until the worker has all it wants, or is gone
             steps, *_ = numbers = array("q", message)
             del numbers[0]
             if steps:
-                slot = consumer.follow(steps).view
-            assert slot is not None
-            sock.send(make(slot, numbers))
-        status = 0  # the worker has all it wants, or is gone
-    except ConnectionError:
-        status = 0  # the worker is gone
-    except Exception:  # noqa: BLE001 - nothing of the copied worker may run on
-        traceback.print_exc()
-        sys.stderr.flush()
-    finally:
-        os._exit(status)
+                at_hand = consumer.follow(steps).view
+            assert at_hand is not None
+            sock.send(make(at_hand, numbers))
+
+    work_and_leave(make_all)
