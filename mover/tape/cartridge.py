@@ -18,6 +18,7 @@ from typing import Final
 
 from mover.tape.checksum import UNKNOWN, checksum, checksums, continued, matching
 from mover.tape.codes import Error
+from mover.tape.drive import DriveError
 from mover.tape.index import Index, read_index, remove_index, write_index
 from mover.tape.scan import scan
 from mover.tape.tape_map import BAD_RECORD, CLASS_BITS, LENGTH_BITS, TapeMap, extent
@@ -28,16 +29,8 @@ PREALLOCATED_BYTES: Final = 64 * 1024 * 1024
 _FALLOC_FL_KEEP_SIZE: Final = 1
 
 
-class CartridgeError(Exception):
-    """A cartridge cannot be opened or used.
-
-    Attributes:
-        error: the NDMP error code that says so.
-    """
-
-    def __init__(self, error: Error, text: str) -> None:
-        super().__init__(text)
-        self.error = error
+class CartridgeError(DriveError):
+    """A cartridge cannot be opened or used."""
 
 
 class Cartridge:

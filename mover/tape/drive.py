@@ -14,6 +14,18 @@ from mover.tape.codes import Error, TapeFlag
 Unit = Literal["object", "file", "end"]
 
 
+class DriveError(Exception):
+    """A drive cannot be opened; one line says why.
+
+    Attributes:
+        error: the NDMP error code that says so.
+    """
+
+    def __init__(self, error: Error, text: str) -> None:
+        super().__init__(text)
+        self.error = error
+
+
 class Condition(Enum):
     """What ended a transfer or a motion."""
 

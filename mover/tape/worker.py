@@ -8,9 +8,8 @@ import mmap
 import os
 
 from mover.ring import RingFds
-from mover.tape.cartridge import CartridgeError
 from mover.tape.codes import Error, MoverMode, TapeMode, TapeOperation
-from mover.tape.drive import Condition, Drive, Outcome
+from mover.tape.drive import Condition, Drive, DriveError, Outcome
 from mover.tape.mover_engine import MoverEvent
 from mover.tape.mover_from_tape import FromTape, WindowStart
 from mover.tape.mover_to_tape import ToTape
@@ -118,7 +117,7 @@ class TapeWorker:
             record = mmap.mmap(memory, os.fstat(memory).st_size)
             try:
                 drive = VirtualDrive(message.drive, TapeMode(message.mode), implicit_filemark=message.implicit_filemark)
-            except CartridgeError as error:
+            except DriveError as error:
                 record.close()
                 return Refused(error.error, str(error))
         finally:

@@ -13,9 +13,8 @@ from typing import ClassVar
 
 import pytest
 
-from mover.tape.cartridge import CartridgeError
 from mover.tape.codes import Error, TapeFlag, TapeMode
-from mover.tape.drive import Condition, Drive, Outcome, Position
+from mover.tape.drive import Condition, Drive, DriveError, Outcome, Position
 
 WHOLE_BYTES = 1 << 40  # a medium that no test fills
 SERIES = [(1, 512), (100, 1024), (1, 512), (100, 139), (1, 512), (99, 10240), (1, 512), (3, 32768), (1, 512)]
@@ -49,7 +48,7 @@ class Peer(ABC):
         """The drive with its medium, where it stood at the last close.
 
         Raises:
-            CartridgeError: it cannot be opened so.
+            DriveError: it cannot be opened so.
         """
 
     @abstractmethod
@@ -88,7 +87,7 @@ def contents(drive: Drive) -> list[bytes | None]:
 
 
 def refused(peer: Peer, mode: TapeMode) -> Error:
-    with pytest.raises(CartridgeError) as caught:
+    with pytest.raises(DriveError) as caught:
         peer.open(mode)
     return caught.value.error
 
