@@ -74,7 +74,13 @@ class State(NamedTuple):
 
 
 class Drive(Protocol):
-    """An open drive. One implementation per kind of hardware; contract: ``tests/tape/contract.py``."""
+    """An open drive. One implementation per kind of hardware; contract: ``tests/tape/contract.py``.
+
+    Attributes:
+        warning: what was found amiss as it was opened, for the log; "" = nothing.
+    """
+
+    warning: str
 
     @property
     def write_protected(self) -> bool:

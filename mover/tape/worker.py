@@ -13,7 +13,7 @@ from mover.tape.drive import Condition, Drive, DriveError, Outcome
 from mover.tape.mover_engine import MoverEvent
 from mover.tape.mover_from_tape import FromTape, WindowStart
 from mover.tape.mover_to_tape import ToTape
-from mover.tape.virtual import VirtualDrive
+from mover.tape.open_drive import open_drive
 from mover.workers.channel import Channel
 from mover.workers.messages import (
     CloseDrive,
@@ -116,7 +116,7 @@ class TapeWorker:
                 return Refused(Error.ILLEGAL_ARGS, f"tape mode {message.mode}")
             record = mmap.mmap(memory, os.fstat(memory).st_size)
             try:
-                drive = VirtualDrive(message.drive, TapeMode(message.mode), implicit_filemark=message.implicit_filemark)
+                drive = open_drive(message.drive, TapeMode(message.mode), implicit_filemark=message.implicit_filemark)
             except DriveError as error:
                 record.close()
                 return Refused(error.error, str(error))

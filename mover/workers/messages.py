@@ -24,8 +24,8 @@ class Message(Struct, frozen=True, tag=True):
 # --- to any worker -------------------------------------------------------------------------------------------
 
 
-class DriveSpec(Struct, frozen=True):
-    """A drive as the tape worker needs to know it.
+class DriveSpec(Struct, frozen=True, tag=True):
+    """A virtual drive as the tape worker needs to know it.
 
     Attributes:
         name: as in the configuration, ``vtl0/drive0``.
@@ -42,6 +42,29 @@ class DriveSpec(Struct, frozen=True):
     loading: str = ""
 
 
+class DeviceSpec(Struct, frozen=True, tag=True):
+    """A real device as the tape worker needs to know it.
+
+    Attributes:
+        name: as in the configuration.
+        device: ``iscsi://host[:port]/iqn/lun``, or the path of a device node.
+        sg_device: of a drive behind the st driver, the sg node that takes CDBs; "" = the worker finds it.
+        chap_user, chap_secret: who we are to an iSCSI target; "" = no authentication.
+        block_size: of a drive in fixed block mode; 0 = variable.
+    """
+
+    name: str
+    device: str
+    sg_device: str = ""
+    chap_user: str = ""
+    chap_secret: str = ""
+    block_size: int = 0
+
+    def __repr__(self) -> str:
+        """Without the secret, wherever a message is printed."""
+        return f"DeviceSpec({self.name!r}, {self.device!r})"
+
+
 class OpenDrive(Message, frozen=True):
     """Tape: open the drive. Descriptors: the record memory (one slot for TAPE_READ/TAPE_WRITE bytes).
 
@@ -49,7 +72,7 @@ class OpenDrive(Message, frozen=True):
     Reply: DriveOpened or Refused.
     """
 
-    drive: DriveSpec
+    drive: DriveSpec | DeviceSpec
     mode: int
     implicit_filemark: bool
 

@@ -1,0 +1,31 @@
+"""Which kind of drive, and which way to a device, a specification asks for."""
+
+from typing import Final
+
+from mover.tape.codes import Error, TapeMode
+from mover.tape.drive import Drive, DriveError
+from mover.tape.transport import Transport
+from mover.tape.virtual import VirtualDrive
+from mover.workers.messages import DeviceSpec, DriveSpec
+
+ISCSI: Final = "iscsi://"
+
+
+def open_drive(spec: DriveSpec | DeviceSpec, mode: TapeMode, *, implicit_filemark: bool) -> Drive:
+    """The drive, opened; rewinds nothing.
+
+    Raises:
+        DriveError: it cannot be opened so.
+    """
+    if isinstance(spec, DriveSpec):
+        return VirtualDrive(spec, mode, implicit_filemark=implicit_filemark)
+    raise DriveError(Error.IO, f"drive {spec.name}: this version has no driver for {spec.device}")
+
+
+def open_transport(spec: DeviceSpec) -> Transport:
+    """A way for CDBs to the device: a logical unit of an iSCSI target, or an sg node.
+
+    Raises:
+        DriveError: it cannot be opened.
+    """
+    raise DriveError(Error.IO, f"{spec.name}: this version has no way for commands to {spec.device}")
