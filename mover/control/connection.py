@@ -20,6 +20,7 @@ from mover.control import sockets
 from mover.control.control_stream import ControlStream
 from mover.control.data_ports import DataPorts
 from mover.control.data_service import DataService
+from mover.control.deadlines import CLOSE_MAX_S
 from mover.control.handlers import handler_of
 from mover.control.incoming import Incoming
 from mover.control.mover_service import MoverService
@@ -27,7 +28,7 @@ from mover.control.outbox import LOG_TEXT_MAX, Outbox
 from mover.control.protocol_log import ProtocolLog
 from mover.control.refusal import Refusal
 from mover.control.scsi_service import ScsiService
-from mover.control.tape_service import CLOSE_MAX_S, TapeService
+from mover.control.tape_service import TapeService
 from mover.control.version_1 import OwnMover, RecordTapeService, TapeDataService
 from mover.ndmp.enums import DataState, ErrorCode, LogType, MessageCode, MoverState
 from mover.ndmp.errors import PeerError

@@ -6,7 +6,7 @@ import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, Literal
+from typing import Final
 
 import trio
 
@@ -15,13 +15,13 @@ from mover import scsi
 from mover.config import Config, Drive, Library
 from mover.control.cartridges import Cartridge, InventoryError
 from mover.control.changer import LibraryChanger
+from mover.control.deadlines import DriveKind
 from mover.control.durable import make_file
 from mover.control.inventory import LibraryInventory
 from mover.control.store import Store
 from mover.control.unflushed import Unflushed
 from mover.workers.messages import DriveSpec
 
-DriveKind = Literal["virtual"]
 REVISION: Final = mover.__version__[:4]
 
 
@@ -39,6 +39,7 @@ class DriveBay(ABC):
 
     Attributes:
         kind: what its worker drives.
+        timeout_s: how long it may take for anything, in the place of the table's rows; None = as the table says.
         session_id: the connection that has it open; None = nobody.
         moves: loads and unloads that are under way; while there are any the drive cannot be opened.
         ring_bytes: size of the data rings of its jobs.
@@ -48,6 +49,7 @@ class DriveBay(ABC):
     """
 
     kind: DriveKind = "virtual"
+    timeout_s: float | None = None
 
     def __init__(self, name: str, ring_bytes: int, unflushed: Unflushed, node: str) -> None:
         self.name = name

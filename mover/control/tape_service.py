@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from mover.control.drives import DriveBay, DriveKind
+from mover.control.deadlines import drive_deadline_s
+from mover.control.drives import DriveBay
 from mover.control.record_memory import RecordMemory
 from mover.control.refusal import Refusal
 from mover.control.workers import Worker, WorkerDied, WorkerHung, describe_exit
@@ -42,23 +43,9 @@ from mover.workers.messages import (
 if TYPE_CHECKING:
     from mover.control.connection import Connection
 
-# How long a drive of this kind may take, in seconds. A virtual one moves by arithmetic and waits for its disk only.
-DEADLINES_S: Final[dict[DriveKind, dict[type, float]]] = {
-    "virtual": {
-        OpenDrive: 120,  # a cartridge without an index is walked through
-        CloseDrive: 120,
-        GetDriveState: 60,
-        MoveTape: 600,
-        GetTapePosition: 60,
-        LocateTape: 600,
-        WriteRecord: 600,
-        ReadRecord: 600,
-    },
-}
 UNFLUSHED: Final = (
     "the cartridge was not closed in order here: what was written last is on disk only after the next TAPE_CLOSE"
 )
-CLOSE_MAX_S: Final = max(deadlines[CloseDrive] for deadlines in DEADLINES_S.values())
 
 
 class TapeService:
@@ -112,7 +99,7 @@ class TapeService:
             reply = await worker.request(
                 OpenDrive(drive=bay.spec(), mode=mode, implicit_filemark=self._connection.version >= 4),
                 [memory.fd],
-                deadline_s=DEADLINES_S[bay.kind][OpenDrive],
+                deadline_s=drive_deadline_s(bay.kind, OpenDrive, bay.timeout_s),
             )
             match reply:
                 case DriveOpened():
@@ -190,7 +177,8 @@ class TapeService:
         worker = self.worker
         assert self.bay is not None, "a worker has a drive"
         try:
-            reply = await worker.request(message, deadline_s=DEADLINES_S[self.bay.kind][type(message)])
+            deadline_s = drive_deadline_s(self.bay.kind, type(message), self.bay.timeout_s)
+            reply = await worker.request(message, deadline_s=deadline_s)
         except WorkerDied as error:
             raise Refusal(ErrorCode.IO_ERR, str(error)) from error
         except WorkerHung as error:
@@ -252,7 +240,7 @@ class TapeService:
         """The connection ends: an implicit TAPE_CLOSE, then the drive is free whatever happened."""
         if self.bay is None:
             return
-        within_s = min(self._close_within_s, DEADLINES_S[self.bay.kind][CloseDrive])
+        within_s = min(self._close_within_s, drive_deadline_s(self.bay.kind, CloseDrive, self.bay.timeout_s))
         flushed = False
         with trio.move_on_after(within_s) as self._releasing:
             try:

@@ -48,6 +48,7 @@ class FakeBay:
     """Remembers what became of its cartridge."""
 
     kind = "virtual"
+    timeout_s: float | None = None
     name = "drive"
     path = "a.tap"
     unflushed = False
