@@ -156,6 +156,7 @@ class AddressType(IntEnum):
     TCP = 1  # TCP over IPv4
     FC = 2  # fibre channel loop (v3; reserved in v4)
     IPC = 3  # a channel of the host's own (v3 on)
+    TCP_IPV6 = 0x2051_0004  # TCP over IPv6, of NetApp's extension class 2051
 
 
 class ConnectionStatusReason(IntEnum):
