@@ -19,6 +19,7 @@ from mover.data.beneath import components, open_beneath
 from mover.data.changes import changed_bytes
 from mover.data.codes import ILLEGAL_ARGS, HaltReason, LogType
 from mover.data.dump_backup import DumpBackup
+from mover.data.dump_format import FIRST_INUMBER
 from mover.data.environment import STREAM_BYTES, BackupOptions, BadVariable, backup_options
 from mover.data.inode_table import InodeTable, Origin, TableError, tree_digest, write_table
 from mover.data.mounts import NO_SUBVOLUME_INODE, Crossing
@@ -265,6 +266,8 @@ class _Backup:
         )
         try:
             plan = scanner.run()
+            if self._base is None and plan.next_inumber == FIRST_INUMBER and not (plan.excluded or plan.closed):
+                report.warning(b"", "is empty: is its file system mounted?")
             if excluded := sum(map(len, plan.excluded.values())):
                 report.tally.left_out[EXCLUDED] += excluded
             if self._writer.names_paths:
