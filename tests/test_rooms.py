@@ -21,7 +21,8 @@ DOORS: dict[str, tuple[set[str], set[str]]] = {
     "ring": (set(), set()),
     "workers": ({"ring"}, {"msgspec"}),
     "data": ({"ring", "workers", "ndmp.history"}, {"msgspec"}),
-    "tape": ({"ring", "workers"}, {"fastcrc", "msgspec"}),
+    "media": (set(), {"msgspec"}),
+    "tape": ({"ring", "workers", "media"}, {"fastcrc", "msgspec"}),
     "relay": ({"ring", "workers"}, set()),
     "snapshot": ({"workers"}, set()),
     "scsi": (set(), {"msgspec"}),
@@ -29,9 +30,9 @@ DOORS: dict[str, tuple[set[str], set[str]]] = {
     "admin": (set(), {"msgspec"}),
     "control": (
         {"ndmp", "scsi", "ring", "workers", "config", "admin"},
-        {"trio", "msgspec", "psutil", "structlog"},
+        {"trio", "msgspec", "psutil", "structlog", "cryptography"},
     ),
-    "dma": ({"ndmp"}, {"trio", "msgspec"}),
+    "dma": ({"ndmp", "media"}, {"trio", "msgspec"}),
     "conformance": ({"ndmp"}, {"msgspec"}),
     "cli": ({"admin", "config", "dma", "conformance"}, {"click", "rich", "trio", "msgspec", "structlog"}),
 }
@@ -40,7 +41,7 @@ EXTRA: dict[str, set[str]] = {
     "cli/serve.py": {"control"},
     "cli/tape_offline.py": {"tape"},
 }
-WORKER_ROOMS = {"ring", "workers", "data", "tape", "relay", "snapshot"}
+WORKER_ROOMS = {"ring", "workers", "media", "data", "tape", "relay", "snapshot"}
 
 
 def imports(path: Path) -> list[tuple[int, str]]:

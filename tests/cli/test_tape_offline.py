@@ -32,12 +32,13 @@ def test_a_file_needs_no_server(mover: Run, cartridge: Path, tmp_path: Path) -> 
     as_json = mover("tape", "ls", str(cartridge), "--json")
     extracted = mover("tape", "extract", str(cartridge), "--output", str(output))
     assert [line.split() for line in plain.stdout.splitlines()] == [
-        ["file", "records", "bytes", "record-bytes", "kind", "label"],
-        ["0", "1", "512", "512", "label", "fs1"],
-        ["1", "3", "1536", "512", "tar", "-"],
+        ["file", "records", "bytes", "record-bytes", "kind", "writer", "label"],
+        ["0", "1", "512", "512", "label", "ndmjob", "fs1"],
+        ["1", "3", "1536", "512", "tar", "-", "-"],
     ]
     assert json.loads(as_json.stdout)["files"][1] == {
-        "number": 1, "records": 3, "bytes": 1536, "record-bytes": 512, "kind": "tar", "label": "",
+        "number": 1, "records": 3, "bytes": 1536, "record-bytes": 512, "kind": "tar", "writer": "",
+        "label": "",
     }  # fmt: skip
     assert (extracted.exit_code, extracted.stdout) == (0, "tape file 1: tar stream of 1536 bytes\n")
     assert output.read_bytes() == TAR * 3

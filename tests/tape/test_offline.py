@@ -45,12 +45,12 @@ def test_what_is_on_a_cartridge(path: Path) -> None:
     )
     assert list_files(str(path)) == Contents(
         [
-            TapeFileContents(0, 1, 512, 512, "label", "TAPE01"),
-            TapeFileContents(1, 11, 112_640, 10_240, "dump", ""),
-            TapeFileContents(2, 1, 10_240, 10_240, "tar", ""),
-            TapeFileContents(3, 2, 12, 8, "unknown", ""),
-            TapeFileContents(4, 0, 0, 0, "empty", ""),
-            TapeFileContents(5, 3, 6144, 2048, "dump", ""),
+            TapeFileContents(0, 1, 512, 512, "label", "ndmjob", "TAPE01"),
+            TapeFileContents(1, 11, 112_640, 10_240, "dump", "", ""),
+            TapeFileContents(2, 1, 10_240, 10_240, "tar", "", ""),
+            TapeFileContents(3, 2, 12, 8, "unknown", "", ""),
+            TapeFileContents(4, 0, 0, 0, "empty", "", ""),
+            TapeFileContents(5, 3, 6144, 2048, "dump", "", ""),
         ],
         "",
     )
@@ -125,6 +125,40 @@ def test_a_stream_that_the_cartridge_ends_in_is_not_whole(path: Path, tmp_path: 
     path.write_bytes(tap.build([tar, tar])[:-1])
     assert extract(str(path), str(output)).missing == "the cartridge ends in it"
     assert output.read_bytes() == tar
+
+
+def test_a_stream_behind_a_header_comes_without_it(path: Path, tmp_path: Path) -> None:
+    """As Amanda writes: a header of 32 KiB, then the stream, in one tape file."""
+    start = b"AMANDA: TAPESTART DATE 20240101000000 TAPE Daily-1\n\014\n".ljust(32768, b"\0")
+    header = b"AMANDA: FILE 20240101 files1 /srv lev 0 comp N program /sbin/dump\n".ljust(32768, b"\0")
+    stream, archive = dump(150, 1), b"name".ljust(257, b"\0") + b"ustar" + bytes(250 + 9728)
+    path.write_bytes(
+        tap.build(
+            [
+                *[start, None],
+                *[header, *records(stream, 32768), None],
+                *[header.replace(b"/sbin/dump", b"/bin/tar"), archive, None],
+                *[header, None],
+                *[header, b"compressed", None],
+            ]
+        )
+    )
+    said = "FILE 20240101 files1 /srv lev 0 comp N program /sbin/dump"
+    assert list_files(str(path)).files == [
+        TapeFileContents(0, 1, 32768, 32768, "label", "amanda", "Daily-1"),
+        TapeFileContents(1, 6, 32768 * 6, 32768, "dump", "amanda", said),
+        TapeFileContents(2, 2, 43008, 32768, "tar", "amanda", said.replace("/sbin/dump", "/bin/tar")),
+        TapeFileContents(3, 1, 32768, 32768, "unknown", "amanda", said),
+        TapeFileContents(4, 2, 32778, 32768, "unknown", "amanda", said),
+    ]
+    output = tmp_path / "out"
+    assert extract(str(path), str(output)) == Extracted(1, "dump", len(stream), "", "")
+    assert output.read_bytes() == stream
+    assert extract(str(path), str(output), 2).bytes == len(archive)
+    assert output.read_bytes() == archive
+    assert extract(str(path), str(output), 3).bytes == 0
+    assert extract(str(path), str(output), 4).bytes == 10
+    assert output.read_bytes() == b"compressed"
 
 
 def test_a_cartridge_in_a_drive_can_be_looked_at(path: Path) -> None:
