@@ -147,7 +147,7 @@ def test_a_stream_behind_a_header_comes_without_it(path: Path, tmp_path: Path) -
     assert list_files(str(path)).files == [
         TapeFileContents(0, 1, 32768, 32768, "label", "amanda", "Daily-1"),
         TapeFileContents(1, 6, 32768 * 6, 32768, "dump", "amanda", said),
-        TapeFileContents(2, 2, 43008, 32768, "tar", "amanda", said.replace("/sbin/dump", "/bin/tar")),
+        TapeFileContents(2, 2, 43_006, 32_766, "tar", "amanda", said.replace("/sbin/dump", "/bin/tar")),
         TapeFileContents(3, 1, 32768, 32768, "unknown", "amanda", said),
         TapeFileContents(4, 2, 32778, 32768, "unknown", "amanda", said),
     ]
