@@ -17,6 +17,14 @@ _OF_SNAPSHOTS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "none": ((), ()),
 }
 """Kind of snapshot -> keys that it needs, keys that it may have; no other kind takes them."""
+_OF_FAULTS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    "write-error": (("record",), ()),
+    "read-error": (("record",), ()),
+    "early-warning": (("at",), ()),
+    "slow": (("rate",), ("buffer", "reposition_ms")),
+    "hang": (("record", "seconds"), ()),
+}
+"""Kind of fault -> keys that it needs, keys that it may have; no other kind takes them."""
 DRIVE_KINDS: Final = f"this version drives {VIRTUAL}/path/to/file.tap and the drives of a [[library]]"
 
 
@@ -45,6 +53,22 @@ def check_consistency(path: str, config: Config) -> None:
             raise ConfigError(f"{path}: {table}.authtype: expected at least one, got []")
     _check_sizes(path, config)
     _check_snapshots(path, config)
+    _check_faults(path, config)
+
+
+def _check_faults(path: str, config: Config) -> None:
+    drives = config.virtual_drives()
+    for index, fault in enumerate(config.fault):
+        key = f"{path}: fault[{index}]"
+        if fault.drive not in drives:
+            raise ConfigError(f'{key}.drive: expected the name of a virtual drive, got "{fault.drive}"')
+        needed, possible = _OF_FAULTS[fault.kind]
+        for name in ("record", "at", "rate", "buffer", "reposition_ms", "seconds"):
+            value = getattr(fault, name)
+            if value is None and name in needed:
+                raise ConfigError(f'{key}.{name}: a value is needed where kind is "{fault.kind}"')
+            if value is not None and name not in (*needed, *possible):
+                raise ConfigError(f'{key}.{name}: not with kind = "{fault.kind}", got {value}')
 
 
 def _check_snapshots(path: str, config: Config) -> None:

@@ -114,6 +114,8 @@ def _explain(path: str, kind: inspect.Type, raw: Any, message: str) -> NoReturn:
 def _expected(kind: inspect.Type) -> str:
     """What a type accepts, in words."""
     match kind:
+        case inspect.UnionType(types=types):  # ``X | None``
+            return _expected(next(each for each in types if not isinstance(each, inspect.NoneType)))
         case inspect.IntType(ge=low, le=high):
             if low is not None and high is not None:
                 return f"{low}..{high}"

@@ -216,6 +216,27 @@ class Drive(_Table, frozen=True, kw_only=True):
         return self.device.removeprefix(VIRTUAL) if self.device.startswith(VIRTUAL) else None
 
 
+class Fault(_Table, frozen=True, kw_only=True):
+    """``[[fault]]``: what a virtual drive rehearses; None = not given.
+
+    Attributes:
+        drive: by its name.
+        record: write-error, read-error, hang: at the how-manieth record since the drive was opened.
+        at: early-warning: bytes on the cartridge before it.
+        rate, buffer, reposition_ms: slow: bytes a second, bytes, and milliseconds from a stop to moving again.
+        seconds: hang.
+    """
+
+    drive: Text
+    kind: Literal["write-error", "read-error", "early-warning", "slow", "hang"]
+    record: Count | None = None
+    at: Size | None = None
+    rate: Size | None = None
+    buffer: Size | None = None
+    reposition_ms: Annotated[int, Meta(ge=0, le=60_000)] | None = None
+    seconds: CommandSeconds | None = None
+
+
 class Snapshot(_Table, frozen=True, kw_only=True):
     """``[[snapshot]]``: what backups of a volume read in its place, and what is run before and after.
 
@@ -265,3 +286,9 @@ class Config(_Table, frozen=True, kw_only=True):
     drive: list[Drive] = field(default_factory=list)
     changer: list[Changer] = field(default_factory=list)
     snapshot: list[Snapshot] = field(default_factory=list)
+    fault: list[Fault] = field(default_factory=list)
+
+    def virtual_drives(self) -> list[str]:
+        """The names of all virtual drives."""
+        alone = [drive.name for drive in self.drive if drive.virtual_path() is not None]
+        return [name for library in self.library for name in library.drive_names()] + alone

@@ -4,7 +4,7 @@ import hashlib
 import os
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -12,7 +12,7 @@ import trio
 
 import mover
 from mover import scsi
-from mover.config import Config, Drive, Library
+from mover.config import Config, Drive, Fault, Library
 from mover.control.cartridges import Cartridge, InventoryError
 from mover.control.changer import LibraryChanger
 from mover.control.deadlines import DriveKind
@@ -20,8 +20,9 @@ from mover.control.durable import make_file
 from mover.control.inventory import LibraryInventory
 from mover.control.store import Store
 from mover.control.unflushed import Unflushed
-from mover.workers.messages import DriveSpec
+from mover.workers.messages import DriveFault, DriveSpec
 
+DRIVE_BUFFER_BYTES: Final = 1 << 20  # of a slow drive, where its fault does not say
 REVISION: Final = mover.__version__[:4]
 
 
@@ -46,6 +47,7 @@ class DriveBay(ABC):
         identity: what its INQUIRY says.
         loading: names the present loading: a cartridge that is loaded anew stands at BOT, one that is only closed
             and opened again stands where it stood. A restart of the server counts as a loading.
+        faults: what it rehearses when it is opened next; virtual drives only.
     """
 
     kind: DriveKind = "virtual"
@@ -58,6 +60,7 @@ class DriveBay(ABC):
         self.session_id: int | None = None
         self.moves = 0
         self.loading = secrets.token_hex(8)
+        self.faults: tuple[DriveFault, ...] = ()
         self._unflushed = unflushed
 
     @property
@@ -183,7 +186,7 @@ class LibraryDrive(DriveBay):
     def spec(self) -> DriveSpec:
         library = self._inventory.library
         loading = self.loading + (self.cartridge.loading if self.cartridge is not None else "")
-        return DriveSpec(self.name, self.path, library.cartridge_size, library.early_warning, loading)
+        return DriveSpec(self.name, self.path, library.cartridge_size, library.early_warning, loading, self.faults)
 
     async def load(self, barcode: str | None) -> str:
         self._changer.audit_operator()
@@ -220,7 +223,8 @@ class FileDrive(DriveBay):
         return self._path if self._loaded else None
 
     def spec(self) -> DriveSpec:
-        return DriveSpec(self.name, self.path, self._drive.cartridge_size, self._drive.early_warning, self.loading)
+        drive = self._drive
+        return DriveSpec(self.name, self.path, drive.cartridge_size, drive.early_warning, self.loading, self.faults)
 
     def make_cartridge(self) -> None:
         """Make the file, empty, when it is not there yet. Raises OSError."""
@@ -290,6 +294,23 @@ class Devices:
     def find(self, name: str) -> DriveBay | None:
         """The drive of that name."""
         return self._bays.get(name)
+
+    def rehearse(self, faults: Sequence[Fault]) -> None:
+        """Take the faults that drives meet when they are opened from now on."""
+        for bay in self:
+            bay.faults = tuple(
+                DriveFault(
+                    each.kind,
+                    record=each.record or 0,
+                    at_bytes=each.at or 0,
+                    rate_bytes=each.rate or 0,
+                    buffer_bytes=each.buffer or DRIVE_BUFFER_BYTES,
+                    reposition_ms=each.reposition_ms or 0,
+                    seconds=each.seconds or 0,
+                )
+                for each in faults
+                if each.drive == bay.name
+            )
 
     async def take_inventory(self) -> None:
         """Look at every library's directory and make the files of drives of their own. Raises OSError, StoreError."""

@@ -36,9 +36,9 @@ class Node:
         self, config: Config, supervisor: Supervisor, devices: Devices, snapshots: Snapshots | None = None
     ) -> None:
         self.jobs = JobBook(config.node)
+        self.devices = devices
         self.configure(config)
         self.supervisor = supervisor
-        self.devices = devices
         self.snapshots = snapshots
         self.connections: dict[int, Connection] = {}
         self.stopping = False
@@ -53,6 +53,7 @@ class Node:
         self.volumes = Volumes(config.node.volumes)
         self.config = config
         self.jobs.configure(config.node)
+        self.devices.rehearse(config.fault)
 
     @cached_property
     def recover_tables(self) -> RecoverTables:

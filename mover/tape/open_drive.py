@@ -4,6 +4,7 @@ from typing import Final
 
 from mover.tape.codes import Error, TapeMode
 from mover.tape.drive import Drive, DriveError
+from mover.tape.faults import FaultyDrive
 from mover.tape.transport import Transport
 from mover.tape.virtual import VirtualDrive
 from mover.workers.messages import DeviceSpec, DriveSpec
@@ -18,7 +19,8 @@ def open_drive(spec: DriveSpec | DeviceSpec, mode: TapeMode, *, implicit_filemar
         DriveError: it cannot be opened so.
     """
     if isinstance(spec, DriveSpec):
-        return VirtualDrive(spec, mode, implicit_filemark=implicit_filemark)
+        virtual = FaultyDrive if spec.faults else VirtualDrive
+        return virtual(spec, mode, implicit_filemark=implicit_filemark)
     raise DriveError(Error.IO, f"drive {spec.name}: this version has no driver for {spec.device}")
 
 

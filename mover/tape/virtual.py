@@ -54,6 +54,11 @@ class VirtualDrive:
     def write_protected(self) -> bool:
         return self._cartridge is not None and self._cartridge.write_protected
 
+    @property
+    def underruns(self) -> int:
+        """How often it has stopped because its host did not keep up, since it was opened: it does not stream."""
+        return 0
+
     def position(self) -> Position:
         if self._cartridge is None:
             return Position(None, None)

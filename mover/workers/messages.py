@@ -24,6 +24,26 @@ class Message(Struct, frozen=True, tag=True):
 # --- to any worker -------------------------------------------------------------------------------------------
 
 
+class DriveFault(Struct, frozen=True):
+    """A fault that a virtual drive is to rehearse.
+
+    Attributes:
+        record: counted from 1 since the drive was opened, of a write-error those written, of a read-error those read,
+            of a hang both.
+        at_bytes: early-warning: how much of the cartridge lies before it.
+        rate_bytes, buffer_bytes, reposition_ms: slow: bytes a second, bytes, and how long it takes to start again.
+        seconds: hang.
+    """
+
+    kind: Literal["write-error", "read-error", "early-warning", "slow", "hang"]
+    record: int = 0
+    at_bytes: int = 0
+    rate_bytes: int = 0
+    buffer_bytes: int = 0
+    reposition_ms: int = 0
+    seconds: int = 0
+
+
 class DriveSpec(Struct, frozen=True, tag=True):
     """A virtual drive as the tape worker needs to know it.
 
@@ -33,6 +53,7 @@ class DriveSpec(Struct, frozen=True, tag=True):
         capacity_bytes, early_warning_bytes: of the cartridge; early warning begins so many bytes before the end.
         loading: names this loading of the cartridge into the drive. Closing does not lose the tape's position: it is
             kept beside the cartridge for the next open in the same drive and loading; otherwise the tape is at BOT.
+        faults: what it rehearses.
     """
 
     name: str
@@ -40,6 +61,7 @@ class DriveSpec(Struct, frozen=True, tag=True):
     capacity_bytes: int
     early_warning_bytes: int
     loading: str = ""
+    faults: tuple[DriveFault, ...] = ()
 
 
 class DeviceSpec(Struct, frozen=True, tag=True):

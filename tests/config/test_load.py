@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mover.config import Config, ConfigError, Lif, PortRange, Secret, load_config, parse_config
+from mover.config import Config, ConfigError, Fault, Lif, PortRange, Secret, load_config, parse_config
 
+DRIVE = "[[drive]]\nname='d'\ndevice='virtual:/d.tap'\n"
 WHOLE = """
 [node]
 name = "fs1"
@@ -61,6 +62,17 @@ early_warning = "1MiB"
 name = "file"
 device = "virtual:/tmp/file.tap"
 ring = "512MiB"
+[[fault]]
+drive = "vtl0/drive2"
+kind = "slow"
+rate = "10MiB"
+buffer = "2MiB"
+reposition_ms = 1500
+[[fault]]
+drive = "file"
+kind = "hang"
+record = 7
+seconds = 90
 """
 
 
@@ -106,6 +118,10 @@ def test_every_key_is_read() -> None:
     assert config.library[0].cartridge_size == 10**12
     assert config.drive[0].virtual_path() == "/tmp/file.tap"
     assert config.drive[0].ring == 512 << 20
+    assert config.fault == [
+        Fault(drive="vtl0/drive2", kind="slow", rate=10 << 20, buffer=2 << 20, reposition_ms=1500),
+        Fault(drive="file", kind="hang", record=7, seconds=90),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -227,6 +243,22 @@ def test_every_key_is_read() -> None:
         (
             "[[library]]\nname='v'\ndirectory='/v'\ncartridge_size='1MB'\nearly_warning='1MB'",
             "library[0].early_warning: expected less than cartridge_size (1000000 bytes), got 1000000 bytes",
+        ),
+        (
+            f"{DRIVE}[[fault]]\ndrive='e'\nkind='hang'\nrecord=1\nseconds=1",
+            'fault[0].drive: expected the name of a virtual drive, got "e"',
+        ),
+        (
+            f"{DRIVE}[[fault]]\ndrive='d'\nkind='hang'\nrecord=1",
+            'fault[0].seconds: a value is needed where kind is "hang"',
+        ),
+        (
+            f"{DRIVE}[[fault]]\ndrive='d'\nkind='slow'\nrate='1MiB'\nreposition_ms=0\nat=5",
+            'fault[0].at: not with kind = "slow", got 5',
+        ),
+        (
+            f"{DRIVE}[[fault]]\ndrive='d'\nkind='slow'\nrate='1MiB'\nreposition_ms=60001",
+            "fault[0].reposition_ms: expected 0..60000, got 60001",
         ),
         ("a = ", "Invalid value (at end of document)"),
     ],
