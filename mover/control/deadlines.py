@@ -1,7 +1,8 @@
 """How long a device may take for each operation: one table for whatever waits for a drive or a changer.
 
 A worker gives a device less than its deadline where it can, and then says which command was not answered. Past the
-deadline nobody waits any more: the worker is killed. The configuration may set another time for a device, in the place of every row.
+deadline nobody waits any more: the worker is killed. The configuration may set another time for a device, in the place
+of every row.
 """
 
 from typing import Final, Literal

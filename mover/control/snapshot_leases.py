@@ -12,7 +12,7 @@ import structlog
 from msgspec import Struct
 
 from mover.control.durable import sync_directory
-from mover.workers.messages import SnapshotSource
+from mover.workers.snapshot_messages import SnapshotSource
 
 DIRECTORY: Final = "snapshots"
 SUFFIX: Final = ".json"

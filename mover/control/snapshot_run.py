@@ -19,16 +19,8 @@ from mover.control.snapshots import VolumeSnapshot
 from mover.control.volumes import show
 from mover.control.workers import Worker, WorkerDied, WorkerHung
 from mover.ndmp.enums import ErrorCode, LogType
-from mover.workers.messages import (
-    CheckBackup,
-    DataFinished,
-    LogLine,
-    Place,
-    ReadSnapshot,
-    Refused,
-    SnapshotMade,
-    StartBackup,
-)
+from mover.workers.messages import CheckBackup, DataFinished, LogLine, Place, ReadSnapshot, Refused, StartBackup
+from mover.workers.snapshot_messages import SnapshotMade
 
 if TYPE_CHECKING:
     from mover.control.connection import Connection

@@ -27,20 +27,16 @@ from mover.control.snapshot_helper import ask_helper
 from mover.control.snapshot_leases import DIRECTORY, Lease, Leases
 from mover.control.workers import WorkerDied, WorkerHung
 from mover.ndmp.enums import ErrorCode, LogType
-from mover.workers.messages import (
+from mover.workers.messages import Done, LogLine, Refused, Reply, ToWorker
+from mover.workers.snapshot_messages import (
     CommandEnded,
-    Done,
     FindSnapshots,
-    LogLine,
     MakeSnapshot,
-    Refused,
     RemoveSnapshot,
-    Reply,
     RunCommand,
     SnapshotMade,
     SnapshotsFound,
     SnapshotSource,
-    ToWorker,
 )
 
 NAME_PREFIX: Final = "mover-"

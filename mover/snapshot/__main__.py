@@ -16,18 +16,15 @@ from typing import Final
 from mover.snapshot.commands import KEPT_BYTES, Ended, Output, Stopped, run
 from mover.snapshot.kinds import DIES_OF, SnapshotError, Source
 from mover.workers.channel import Channel, ChannelBroken
-from mover.workers.messages import (
+from mover.workers.messages import Done, LogLine, Refused, ToWorker
+from mover.workers.snapshot_messages import (
     CommandEnded,
-    Done,
     FindSnapshots,
-    LogLine,
     MakeSnapshot,
-    Refused,
     RemoveSnapshot,
     RunCommand,
     SnapshotsFound,
     SnapshotSource,
-    ToWorker,
 )
 from mover.workers.template import leave_stopping_to_control
 

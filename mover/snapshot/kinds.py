@@ -28,7 +28,7 @@ from mover.snapshot.places import (
     subvolume_of,
     zfs_root_of,
 )
-from mover.workers.messages import SnapshotMade, SnapshotSource
+from mover.workers.snapshot_messages import SnapshotMade, SnapshotSource
 
 NAME: Final = re.compile(r"mover-[0-9a-f]{16}")
 DIRECTORY: Final = b".mover-snapshots"

@@ -13,11 +13,13 @@ class Error(IntEnum):
     """NDMP error codes that a drive can answer with."""
 
     NO_ERR = 0
+    NOT_SUPPORTED = 1
     DEVICE_BUSY = 2
     DEVICE_OPENED = 3
     PERMISSION = 5
     DEV_NOT_OPEN = 6
     IO = 7
+    TIMEOUT = 8
     ILLEGAL_ARGS = 9
     NO_TAPE_LOADED = 10
     WRITE_PROTECT = 11

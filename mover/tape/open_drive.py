@@ -7,7 +7,8 @@ from mover.tape.drive import Drive, DriveError
 from mover.tape.faults import FaultyDrive
 from mover.tape.transport import Transport
 from mover.tape.virtual import VirtualDrive
-from mover.workers.messages import DeviceSpec, DriveSpec
+from mover.workers.device_messages import DeviceSpec
+from mover.workers.messages import DriveSpec
 
 ISCSI: Final = "iscsi://"
 

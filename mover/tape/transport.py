@@ -4,7 +4,7 @@ Source: SAM-5 5 (status, sense data); SPC-4 4.5.
 """
 
 from enum import IntEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 
 class Status(IntEnum):
@@ -59,4 +59,14 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Give it back; a second time does nothing."""
+        ...
+
+
+@runtime_checkable
+class TakesCommands(Protocol):
+    """A drive that passes CDBs on beside what it does itself."""
+
+    @property
+    def transport(self) -> Transport:
+        """Its way to the device; a command that moves the tape makes the drive's own count wrong."""
         ...

@@ -1,4 +1,4 @@
-"""The tape worker: serves one drive, from OpenDrive to the end of its control socket.
+"""The tape worker: serves one drive, from OpenDrive to the end of its control socket, or passes CDBs on to one device.
 
 One request at a time, on one thread; while a mover is at work its own loop reads the control socket and hands here
 what is not for it.
@@ -9,12 +9,15 @@ import os
 
 from mover.ring import RingFds
 from mover.tape.codes import Error, MoverMode, TapeMode, TapeOperation
+from mover.tape.command_port import CommandPort, execute
 from mover.tape.drive import Condition, Drive, DriveError, Outcome
 from mover.tape.mover_engine import MoverEvent
 from mover.tape.mover_from_tape import FromTape, WindowStart
 from mover.tape.mover_to_tape import ToTape
 from mover.tape.open_drive import open_drive
+from mover.tape.transport import TakesCommands
 from mover.workers.channel import Channel
+from mover.workers.device_messages import CloseDevice, ExecuteCommand, OpenDevice
 from mover.workers.messages import (
     CloseDrive,
     Done,
@@ -45,10 +48,11 @@ MOVER_AT_WORK = "the tape is in use by the mover"
 
 
 class TapeWorker:
-    """The state of a tape worker: its drive, the record memory, and a mover that paused."""
+    """The state of a tape worker: its drive, the record memory, a mover that paused; or a device that takes CDBs."""
 
     def __init__(self) -> None:
         self._drive: Drive | None = None
+        self._port = CommandPort()
         self._memory: mmap.mmap | None = None
         self._close_failed = False
         self._paused: MoverPaused | None = None
@@ -73,6 +77,12 @@ class TapeWorker:
                 channel.send(self._write(message.length))
             case ReadRecord():
                 channel.send(self._read(message))
+            case OpenDevice():
+                channel.send(self._open_device(channel, message))
+            case ExecuteCommand():
+                channel.send(self._execute(message))
+            case CloseDevice():
+                channel.send(self._port.close(message))
             case StartMover():
                 self._start_mover(channel, message)
             case ReadStream():
@@ -91,7 +101,7 @@ class TapeWorker:
                 channel.send(self._state())
             case MoveTape():
                 channel.send(MotionDone(Error.DEVICE_BUSY, message.count, MOVER_AT_WORK))
-            case GetTapePosition() | LocateTape():
+            case GetTapePosition() | LocateTape() | ExecuteCommand():
                 channel.send(Refused(Error.DEVICE_BUSY, MOVER_AT_WORK))
             case WriteRecord() | ReadRecord():
                 channel.send(RecordDone(Error.DEVICE_BUSY, 0, MOVER_AT_WORK))
@@ -125,6 +135,20 @@ class TapeWorker:
         self._drive, self._memory, self._close_failed = drive, record, False
         self._window_start = None
         return DriveOpened(drive.write_protected, drive.warning)
+
+    def _open_device(self, channel: Channel, message: OpenDevice) -> FromWorker:
+        (memory,) = channel.take_descriptors(1)
+        try:
+            return self._port.open(message, memory)
+        finally:
+            os.close(memory)
+
+    def _execute(self, message: ExecuteCommand) -> FromWorker:
+        if self._drive is None or self._memory is None:
+            return self._port.execute(message)
+        if not isinstance(self._drive, TakesCommands):
+            return Refused(Error.NOT_SUPPORTED, "a virtual drive has nobody behind it to do commands")
+        return execute(self._drive.transport, self._memory, message)
 
     def _close(self) -> FromWorker:
         if self._drive is None:

@@ -11,14 +11,29 @@ from typing import Final, Literal
 import msgspec.msgpack
 from msgspec import Struct
 
+from mover.workers.device_messages import (
+    CloseDevice,
+    CommandDone,
+    DeviceOpened,
+    DeviceSpec,
+    ExecuteCommand,
+    OpenDevice,
+)
+from mover.workers.message import Message
+from mover.workers.snapshot_messages import (
+    CommandEnded,
+    FindSnapshots,
+    MakeSnapshot,
+    RemoveSnapshot,
+    RunCommand,
+    SnapshotMade,
+    SnapshotsFound,
+)
+
 MESSAGE_BYTES_MAX: Final = 48 * 1024 * 1024  # holds the longest name list that an NDMP message can carry
 DESCRIPTORS_MAX: Final = 8
 
 Pairs = list[tuple[bytes, bytes]]
-
-
-class Message(Struct, frozen=True, tag=True):
-    """Base of every worker message; the tag is the class name."""
 
 
 # --- to any worker -------------------------------------------------------------------------------------------
@@ -62,29 +77,6 @@ class DriveSpec(Struct, frozen=True, tag=True):
     early_warning_bytes: int
     loading: str = ""
     faults: tuple[DriveFault, ...] = ()
-
-
-class DeviceSpec(Struct, frozen=True, tag=True):
-    """A real device as the tape worker needs to know it.
-
-    Attributes:
-        name: as in the configuration.
-        device: ``iscsi://host[:port]/iqn/lun``, or the path of a device node.
-        sg_device: of a drive behind the st driver, the sg node that takes CDBs; "" = the worker finds it.
-        chap_user, chap_secret: who we are to an iSCSI target; "" = no authentication.
-        block_size: of a drive in fixed block mode; 0 = variable.
-    """
-
-    name: str
-    device: str
-    sg_device: str = ""
-    chap_user: str = ""
-    chap_secret: str = ""
-    block_size: int = 0
-
-    def __repr__(self) -> str:
-        """Without the secret, wherever a message is printed."""
-        return f"DeviceSpec({self.name!r}, {self.device!r})"
 
 
 class OpenDrive(Message, frozen=True):
@@ -343,58 +335,6 @@ class StartRelay(Message, frozen=True):
     direction: Literal["send", "receive"]
 
 
-# --- to a snapshot helper ------------------------------------------------------------------------------------
-
-
-class SnapshotSource(Struct, frozen=True):
-    """What snapshots of a volume are made of, as the configuration has it.
-
-    Attributes:
-        volume: its directory.
-        directory: Btrfs: where snapshots go, b"" = a hidden directory in the subvolume. LVM: where they are mounted.
-        origin: LVM: group/volume. ZFS: the dataset.
-        size_bytes: LVM: room for what changes meanwhile; 0 = a thin volume, whose pool has it.
-        mount_options: LVM: beside those that the file system needs.
-    """
-
-    kind: Literal["btrfs", "lvm", "zfs"]
-    volume: bytes
-    directory: bytes = b""
-    origin: str = ""
-    size_bytes: int = 0
-    mount_options: str = ""
-
-
-class RunCommand(Message, frozen=True):
-    """Snapshot: run a command of the configuration, without a shell. Reply: CommandEnded."""
-
-    arguments: list[str]
-    timeout_s: int
-
-
-class MakeSnapshot(Message, frozen=True):
-    """Snapshot: make one. Reply: SnapshotMade or Refused: ILLEGAL_STATE_ERR = there is none, else it may be there."""
-
-    source: SnapshotSource
-    name: str
-    timeout_s: int
-
-
-class RemoveSnapshot(Message, frozen=True):
-    """Snapshot: remove it, if it is there. Reply: Done or Refused."""
-
-    source: SnapshotSource
-    name: str
-    timeout_s: int
-
-
-class FindSnapshots(Message, frozen=True):
-    """Snapshot: which ones with names of ours are there? Reply: SnapshotsFound or Refused."""
-
-    source: SnapshotSource
-    timeout_s: int
-
-
 ToWorker = (
     OpenDrive
     | CloseDrive
@@ -402,6 +342,9 @@ ToWorker = (
     | MoveTape
     | GetTapePosition
     | LocateTape
+    | OpenDevice
+    | ExecuteCommand
+    | CloseDevice
     | WriteRecord
     | ReadRecord
     | StartMover
@@ -472,41 +415,6 @@ class RecordDone(Message, frozen=True):
     error: int
     count: int
     text: str
-
-
-class CommandEnded(Message, frozen=True):
-    """A command is over.
-
-    Attributes:
-        status: its exit status, negative = it was killed by that signal, None = its deadline came.
-        text: what went wrong; "" = nothing.
-    """
-
-    status: int | None
-    text: str
-
-
-class SnapshotMade(Message, frozen=True):
-    """A snapshot stands.
-
-    Attributes:
-        path: the volume in it.
-        device, inode: of the volume's directory in it; all that is in it has that st_dev.
-        hidden: where snapshots lie in the volume; b"" = nowhere.
-        mounted: what is mounted in the volume, relative to it: not in the snapshot.
-    """
-
-    path: bytes
-    device: int
-    inode: int
-    hidden: bytes
-    mounted: list[bytes]
-
-
-class SnapshotsFound(Message, frozen=True):
-    """The names of the snapshots of ours."""
-
-    names: list[str]
 
 
 # --- events ---------------------------------------------------------------------------------------------------
@@ -634,6 +542,8 @@ Reply = (
     | MotionDone
     | TapePosition
     | RecordDone
+    | DeviceOpened
+    | CommandDone
     | CommandEnded
     | SnapshotMade
     | SnapshotsFound

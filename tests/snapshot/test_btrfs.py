@@ -9,7 +9,7 @@ import pytest
 
 from mover.snapshot.commands import Ended, run
 from mover.snapshot.kinds import SnapshotError, Source
-from mover.workers.messages import SnapshotMade, SnapshotSource
+from mover.workers.snapshot_messages import SnapshotMade, SnapshotSource
 from tests.support.mounts import NoMount, mounted
 
 pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.peer("btrfs", "mkfs.btrfs")]

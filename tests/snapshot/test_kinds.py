@@ -13,7 +13,7 @@ import pytest
 from mover.snapshot.commands import Ended, run
 from mover.snapshot.kinds import SnapshotError, Source
 from mover.snapshot.places import Mount, NoPlace, below, is_below, mount_of, mounted_below, parse_mounts, subvolume_of
-from mover.workers.messages import SnapshotMade, SnapshotSource
+from mover.workers.snapshot_messages import SnapshotMade, SnapshotSource
 
 NAME = "mover-0123456789abcdef"
 OTHER = "mover-00000000000000ff"

@@ -83,17 +83,18 @@ class Tape:
 
     def receive(self, kind: type[M]) -> M:
         """The next message, which must be of this kind."""
-        message = self._next()
+        message = self.next()
         assert isinstance(message, kind), message
         return message
 
     def end(self) -> MoverPaused | MoverHalted:
         """The mover's last word, which comes next."""
-        message = self._next()
+        message = self.next()
         assert isinstance(message, MoverPaused | MoverHalted), message
         return message
 
-    def _next(self) -> FromWorker:
+    def next(self) -> FromWorker:
+        """The next message."""
         while (body := self._unpacker.next_body()) is None:
             data = self.socket.recv(65_536)
             assert data, "the worker closed its socket"
