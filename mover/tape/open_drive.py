@@ -5,6 +5,7 @@ from typing import Final
 from mover.tape.codes import Error, TapeMode
 from mover.tape.drive import Drive, DriveError
 from mover.tape.faults import FaultyDrive
+from mover.tape.sg import SgTransport
 from mover.tape.transport import Transport
 from mover.tape.virtual import VirtualDrive
 from mover.workers.device_messages import DeviceSpec
@@ -31,4 +32,6 @@ def open_transport(spec: DeviceSpec) -> Transport:
     Raises:
         DriveError: it cannot be opened.
     """
+    if spec.device.startswith("/"):
+        return SgTransport(spec.sg_device or spec.device)
     raise DriveError(Error.IO, f"{spec.name}: this version has no way for commands to {spec.device}")
