@@ -2,6 +2,7 @@
 
 import errno
 import os
+from contextlib import suppress
 from typing import Final, Literal
 
 import msgspec
@@ -11,6 +12,7 @@ from mover.control.store import Element, Location, Place
 
 SUFFIX: Final = ".tap"
 INDEX_SUFFIX: Final = ".idx"
+INDEX_SUFFIXES: Final = (INDEX_SUFFIX, ".idx.cut")  # the second: what is kept of it while the cartridge is written
 MAIL_DIRECTORY: Final = "import_export"
 
 Code = Literal["bad-request", "not-found", "busy", "refused", "failed"]
@@ -96,7 +98,6 @@ def move_file(source: str, target: str) -> None:
     os.rename(source, target)
     for directory in {os.path.dirname(source), os.path.dirname(target)}:
         sync_directory(directory)
-    try:
-        os.unlink(source + INDEX_SUFFIX)
-    except FileNotFoundError:
-        return
+    for suffix in INDEX_SUFFIXES:
+        with suppress(FileNotFoundError):
+            os.unlink(source + suffix)

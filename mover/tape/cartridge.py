@@ -19,7 +19,7 @@ from typing import Final
 from mover.tape.checksum import UNKNOWN, checksum, checksums, continued, matching
 from mover.tape.codes import Error
 from mover.tape.drive import DriveError
-from mover.tape.index import Index, read_index, remove_index, write_index
+from mover.tape.index import Index, read_index, set_aside, write_index
 from mover.tape.scan import scan
 from mover.tape.tape_map import BAD_RECORD, CLASS_BITS, LENGTH_BITS, TapeMap, extent
 
@@ -84,6 +84,7 @@ class Cartridge:
         self._allocated: int | None = self.map.end  # None = no reserving ahead on this file
         self._writable = writable
         self._changed = False
+        self._set_aside = 0  # once it is changed: up to which byte checksums are set aside
         self._broken: OSError | None = None
 
     def _lock(self) -> None:
@@ -111,12 +112,13 @@ class Cartridge:
             OSError: the file cannot be changed, or what was written before may be lost (see ``sync``).
         """
         self._check()
-        if not self._changed:
-            # Before the first change: a crash then leaves no index instead of a wrong one.
-            remove_index(self.path)
-            self._changed = True
-        elif self.map.at_end(file_num, block):
+        if self._changed and self.map.at_end(file_num, block):
             return
+        end = self.map.files[file_num].offset(block)
+        if not self._changed or end < self._set_aside:
+            # Before the change: a crash then leaves no index instead of a wrong one.
+            set_aside(self._fd, self.path, self.map.before(file_num, block))
+            self._changed, self._set_aside = True, end
         self.map.truncate(file_num, block)
         try:
             os.ftruncate(self._fd, self.map.end)

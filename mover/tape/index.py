@@ -3,7 +3,12 @@
 The map is only a copy of what a walk through the cartridge finds: it is believed when the cartridge's inode, size and
 time of change are the ones it names and its last record or filemark lies where the map says, and is made again
 otherwise. The checksums are found nowhere else. So those of records that lie where they lay are held against a
-cartridge that was copied, or changed by somebody else; the drive itself removes the index before it changes anything.
+cartridge that was copied, or changed by somebody else.
+
+The drive itself removes the index before it changes anything, and first sets the checksums of what stays as it is
+aside (``.idx.cut``), so that a kill in the midst of a long write costs those of the new records only. What is set
+aside never reaches behind the place where writing began, so it holds whatever became of the rest; the next close makes
+an index of all and removes it.
 """
 
 import os
@@ -17,6 +22,7 @@ import msgspec
 from mover.tape.tape_map import TapeFile, TapeMap, extent
 
 SUFFIX: Final = ".idx"
+CUT_SUFFIX: Final = ".idx.cut"
 _MAGIC: Final = b"mover tape index 2\n"
 _MAGIC_1: Final = b"mover tape index 1\n"  # before there were checksums
 _RECORD_BYTES_MIN: Final = 10
@@ -90,9 +96,17 @@ class Found(NamedTuple):
 
 def read_index(fd: int, path: str) -> Found | None:
     """The index beside the open cartridge, or None when there is none that can be read."""
+    found = _read(fd, path + SUFFIX)
+    if found is not None:
+        return found
+    cut = _read(fd, path + CUT_SUFFIX)
+    return None if cut is None else cut._replace(current=False)
+
+
+def _read(fd: int, name: str) -> Found | None:
     status = os.fstat(fd)
     try:
-        with open(path + SUFFIX, "rb") as file:
+        with open(name, "rb") as file:
             data = file.read()
     except OSError:
         return None  # none, or not readable: the cartridge itself is read instead
@@ -136,11 +150,21 @@ def _ends_so(fd: int, tape: TapeMap) -> bool:
 
 def write_index(fd: int, path: str, index: Index) -> bool:
     """Put the index in place, whole or not at all, and whether it is: the next open does without one."""
+    try:
+        _write(fd, path + SUFFIX, index, durable=False)
+        with suppress(FileNotFoundError):
+            os.unlink(path + CUT_SUFFIX)
+    except OSError:  # a directory closed to writing, or no space: the cartridge itself is whole
+        return False
+    return True
+
+
+def _write(fd: int, name: str, index: Index, *, durable: bool) -> None:
     status = os.fstat(fd)
     body = msgspec.msgpack.encode(
         msgspec.structs.replace(index, inode=status.st_ino, size=status.st_size, mtime_ns=status.st_mtime_ns)
     )
-    temporary = f"{path}{SUFFIX}.new"
+    temporary = f"{name}.new"
     # A worker has no umask. Who may not read or write the cartridge may not its index either.
     mode = stat.S_IMODE(status.st_mode) & 0o666 | 0o600
     try:
@@ -150,26 +174,37 @@ def write_index(fd: int, path: str, index: Index) -> bool:
                 with suppress(PermissionError):
                     os.fchown(file.fileno(), status.st_uid, status.st_gid)
             file.write(_MAGIC + crc32(body).to_bytes(4, "little") + body)
-        os.replace(temporary, path + SUFFIX)
-    except OSError:  # a directory closed to writing, or no space: the cartridge itself is whole
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, name)
+    except OSError:
         with suppress(OSError):
             os.unlink(temporary)
-        return False
-    return True
+        raise
 
 
-def remove_index(path: str) -> None:
-    """Make sure that no index outlives the state of the cartridge it describes, not even in a crash of the host.
+def set_aside(fd: int, path: str, kept: TapeMap) -> None:
+    """Leave no index of the cartridge but the checksums of what is ``kept`` of it, before the rest is changed.
+
+    All of it holds in a crash of the host too. Where the checksums cannot be set aside they are lost in a kill.
 
     Raises:
-        OSError: it is there and cannot be removed, or may come back.
+        OSError: what describes another state is there and cannot be removed, or may come back.
     """
-    try:
-        os.unlink(path + SUFFIX)
-    except FileNotFoundError:
+    changed = False
+    if any(any(file.sums) for file in kept.files):
+        with suppress(OSError):  # no space, say: the old ones go all the same
+            _write(fd, path + CUT_SUFFIX, Index.of(kept, (0, 0), ""), durable=True)
+            changed = True
+    for name in (path + SUFFIX,) if changed else (path + SUFFIX, path + CUT_SUFFIX):
+        with suppress(FileNotFoundError):
+            os.unlink(name)
+            changed = True
+    if not changed:
         return
-    fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        os.fsync(directory)
     finally:
-        os.close(fd)
+        os.close(directory)

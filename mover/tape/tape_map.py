@@ -178,6 +178,15 @@ class TapeMap:
             self.end += 4
             self.files.append(TapeFile(self.end))
 
+    def before(self, file_num: int, block: int) -> "TapeMap":
+        """The map of what lies before this position, for reading only: it shares tape files with this one."""
+        tape = TapeMap()
+        last = TapeFile.restore(*self.files[file_num].dump())
+        tape.files = [*self.files[:file_num], last]
+        tape.later = list(self.later)
+        tape.truncate(file_num, block)
+        return tape
+
     def truncate(self, file_num: int, block: int) -> None:
         """Forget everything behind this position; what was damaged there is gone with it."""
         file = self.files[file_num]

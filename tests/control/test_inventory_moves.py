@@ -62,11 +62,12 @@ async def test_a_cartridge_goes_everywhere_and_its_file_with_it(tmp_path: Path) 
         cartridge = found.at(drive(1))
         assert cartridge is not None
         assert (cartridge.place, cartridge.path) == (Place(drive(1), 0), str(tmp_path / "tapes" / "A.tap"))
-        (tmp_path / "tapes" / "A.tap.idx").touch()
+        for suffix in ("idx", "idx.cut"):
+            (tmp_path / "tapes" / f"A.tap.{suffix}").touch()
         await move(found, (drive(1), mail(1)))
         assert cartridge.place == Place(mail(1), 0)
         assert files(tmp_path) == {"import_export/A.tap", "B.tap"}
-        assert not (tmp_path / "tapes" / "A.tap.idx").exists()
+        assert not list((tmp_path / "tapes").glob("A.tap*"))
     async with inventory(tmp_path) as found:
         assert places(found) == {"A": "mail1", "B": "slot1"}
         await move(found, (mail(1), slot(3)))

@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,8 +35,8 @@ def file_size_limit() -> Iterator[int]:
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def append(cartridge: Cartridge, *items: bytes | None) -> None:
-    cartridge.cut(cartridge.map.marks, cartridge.map.last.records)
+def append(cartridge: Cartridge, *items: bytes | None, at: tuple[int, int] | None = None) -> None:
+    cartridge.cut(*(at or (cartridge.map.marks, cartridge.map.last.records)))
     for item in items:
         if item is None:
             assert cartridge.append_marks(1) == (1, None)
@@ -242,6 +243,79 @@ def test_the_index_goes_before_the_first_change(path: Path, monkeypatch: pytest.
     cartridge.cut(0, 0)
     assert synced == [str(path.parent)]
     cartridge.abandon()
+
+
+def killed(path: Path) -> Path:
+    """What a SIGKILL now leaves, as a cartridge of its own."""
+    copy = path.parent / "killed" / path.name
+    copy.parent.mkdir(exist_ok=True)
+    for each in copy.parent.iterdir():
+        each.unlink()
+    for each in path.parent.glob(f"{path.name}*"):
+        shutil.copy2(each, copy.parent)
+    return copy
+
+
+def known(path: Path) -> list[bool]:
+    """Of each record, whether it has a checksum, and that all of them hold."""
+    cartridge = Cartridge(str(path), writable=False, exclusive=False)
+    try:
+        assert cartridge.kept is None
+        contents(cartridge)
+        return [bool(each) for file in cartridge.map.files for each in file.sums]
+    finally:
+        cartridge.abandon()
+
+
+def test_a_kill_costs_the_checksums_of_the_new_records_only(path: Path) -> None:
+    cartridge = opened(path)
+    append(cartridge, b"ab", b"cd", None, b"ef", b"gh")
+    cartridge.close((0, 0), "drive")
+    cartridge = opened(path)
+    cartridge.cut(1, 1)
+    assert not Path(f"{path}.idx").exists()
+    assert known(killed(path)) == [True] * 3
+    append(cartridge, b"ij", at=(1, 1))
+    assert known(killed(path)) == [True, True, True, False]
+    with killed(path).open("ab") as file:
+        file.write(b"\x09\0\0\0torn")
+    assert known(path.parent / "killed" / path.name) == [True, True, True, False]
+    append(cartridge, b"kl", at=(1, 2))
+    append(cartridge, b"xy", at=(0, 1))  # writing over what was set aside
+    assert known(killed(path)) == [True, False]
+    append(cartridge, b"12", at=(0, 0))
+    assert known(killed(path)) == [False]
+    assert [each.name for each in (path.parent / "killed").iterdir()] == [path.name]
+    cartridge.close((0, 0), "drive")
+    assert sorted(each.name for each in path.parent.glob("*.*")) == [path.name, f"{path.name}.idx"]
+
+
+def test_what_is_set_aside_stays_until_a_close_and_holds_after_a_failure(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cartridge = opened(path)
+    append(cartridge, b"ab", b"cd")
+    cartridge.close((0, 0), "drive")
+    cartridge = opened(path)
+    cartridge.cut(0, 2)
+    os.truncate(path, 4)  # by somebody else
+    assert cartridge.append_records(memoryview(b"ef"), 2)[0] == 0
+    cartridge.close((0, 2), "drive")
+    assert known(path) == []
+    path.write_bytes(tap.build([b"ab", b"cd", b"ef"]))
+    assert known(path) == [True, True, False]
+    again = opened(path)
+    again.cut(0, 2)
+    replace = os.replace
+
+    def full(source: str, target: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), target)
+
+    monkeypatch.setattr(os, "replace", full)
+    append(again, b"gh", at=(0, 1))  # it can be set aside no more, and must not stay either
+    monkeypatch.setattr(os, "replace", replace)
+    assert known(killed(path)) == [False, False]
+    again.close((0, 0), "drive")
 
 
 def test_an_index_that_cannot_be_written_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
