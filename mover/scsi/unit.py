@@ -51,6 +51,7 @@ class Identity(msgspec.Struct, frozen=True):
         serial: ASCII.
         device_type: 0x01 a tape drive, 0x08 a media changer.
         standard: version descriptor of the command set.
+        vendor: at most 8 characters.
     """
 
     product: str
@@ -58,11 +59,12 @@ class Identity(msgspec.Struct, frozen=True):
     serial: str
     device_type: int
     standard: int
+    vendor: str = VENDOR
 
     @property
     def designator(self) -> bytes:
         """T10 vendor id, product and serial: unique in the world as far as the serial is. Source: SPC-4 7.8.6.4."""
-        return f"{VENDOR:8.8}{self.product:16.16}{self.serial}".encode("ascii", "replace")
+        return f"{self.vendor:8.8}{self.product:16.16}{self.serial}".encode("ascii", "replace")
 
 
 class Command(NamedTuple):
@@ -170,7 +172,7 @@ class LogicalUnit:
         data[2] = 0x06  # SPC-4
         data[3] = 0x02  # response data format
         data[4] = len(data) - 5
-        data[8:36] = f"{VENDOR:8.8}{identity.product:16.16}{identity.revision:4.4}".encode("ascii", "replace")
+        data[8:36] = f"{identity.vendor:8.8}{identity.product:16.16}{identity.revision:4.4}".encode("ascii", "replace")
         data[58:60] = _SPC_4.to_bytes(2, "big")
         data[60:62] = identity.standard.to_bytes(2, "big")
         return bytes(data)
