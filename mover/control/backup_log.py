@@ -7,6 +7,7 @@ costs the log its line and no job anything. docs/backup-log.md describes it for 
 import os
 import threading
 import time
+from collections.abc import Sequence
 from typing import Final, Literal
 
 import structlog
@@ -82,18 +83,22 @@ class BackupLog:
             name: what ``identifier`` has made.
             information: escaped here.
         """
-        behind = f" ({escape(information)})" if information else ""
-        self._write(f"{kind} {timestamp(time.time() if now is None else now)} {name} {event}{behind}")
+        self.events(kind, name, [(event, information)], now)
+
+    def events(self, kind: Kind, name: str, events: Sequence[tuple[str, str]], now: float | None = None) -> None:
+        """Several events of a job at one moment, each with its information: written in one go."""
+        head = f"{kind} {timestamp(time.time() if now is None else now)} {name}"
+        self._write(*(f"{head} {event}" + (f" ({escape(text)})" if text else "") for event, text in events))
 
     def logging(self, event: Literal["Start_Logging", "Stop_Logging"]) -> None:
         """An event of the log itself, which has no identifier."""
         self._write(f"log {timestamp(time.time())} {event}")
 
-    def _write(self, text: str) -> None:
-        line = (text if len(text) <= LINE_MAX else text[: LINE_MAX - 4] + "...)").encode("utf-8", "backslashreplace")
+    def _write(self, *lines: str) -> None:
+        text = "".join((each if len(each) <= LINE_MAX else each[: LINE_MAX - 4] + "...)") + "\n" for each in lines)
         try:
             with self._lock:
-                self._append(line + b"\n")
+                self._append(text.encode("utf-8", "backslashreplace"))
         except OSError as error:
             if not self._failing:
                 log.error("backup log cannot be written, lines are lost", path=self.path, error=error.strerror)
@@ -103,23 +108,23 @@ class BackupLog:
                 log.warning("backup log is written again", path=self.path)
             self._failing = False
 
-    def _append(self, line: bytes) -> None:
-        """Add a line, whole or not at all. Raises OSError."""
+    def _append(self, lines: bytes) -> None:
+        """Add lines, whole or not at all. Raises OSError."""
         fd = os.open(self.path, _FLAGS, 0o600)
         try:
             size = os.fstat(fd).st_size
-            if size and size + len(line) > self.size_max:
+            if size and size + len(lines) > self.size_max:
                 self._rotate()
                 os.close(fd)
                 fd = -1
                 fd = os.open(self.path, _FLAGS, 0o600)
                 size = os.fstat(fd).st_size
             if size and os.pread(fd, 1, size - 1) != b"\n":
-                line = b"\n" + line  # the host crashed in the midst of a line
+                lines = b"\n" + lines  # the host crashed in the midst of a line
             try:
-                written = os.write(fd, line)
-                while written < len(line):
-                    written += os.write(fd, line[written:])
+                written = os.write(fd, lines)
+                while written < len(lines):
+                    written += os.write(fd, lines[written:])
             except OSError:
                 os.ftruncate(fd, size)  # a disk that filled up within the line
                 raise

@@ -266,6 +266,8 @@ class DataService:
 
     async def _work_when_ready(self, run: DataRun) -> None:
         """Wait for the snapshot that the operation reads."""
+        if self.job is not None:
+            self.job.announce()
         try:
             await run.make_ready(self._say)
         except Refusal as refusal:
@@ -313,6 +315,8 @@ class DataService:
 
     async def _listen(self, worker: Worker) -> None:
         """What the data worker says by itself, until it is gone."""
+        if self.job is not None:
+            self.job.announce()
         try:
             async for event in worker.events:
                 await self._connection.outbox.room()

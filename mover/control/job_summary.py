@@ -19,7 +19,7 @@ from mover.control.volumes import show
 from mover.ndmp.enums import DataHaltReason, DataOperation, LogType
 from mover.ndmp.messages import TcpAddress
 from mover.ring import DataGauge, DataPhase, RingControl
-from mover.workers.messages import Cause, DataFinished, LogLine, StartBackup
+from mover.workers.messages import BackupDate, Cause, DataFinished, LogLine, StartBackup
 
 if TYPE_CHECKING:
     from mover.control.connection import Connection
@@ -73,7 +73,11 @@ _LOGGED_PHASES: Final = {
 
 
 class RunningJob:
-    """One data operation from its start to its end."""
+    """One data operation from its start to its end.
+
+    What is written of its beginning waits until the first that comes behind it, so that the DMA has its reply to START
+    before files are touched.
+    """
 
     def __init__(self, book: JobBook, job: JobStatus, path: bytes, ring: RingControl) -> None:
         """Args: job: as it begins. path: the same as in it, as bytes. ring: that of the stream."""
@@ -86,25 +90,31 @@ class RunningJob:
         self._causes: dict[str, tuple[int, list[str]]] = {}
         self._listed = 0
         self._tape = ""
+        self._beginning: list[tuple[str, str]] = []
+        self._announced = False
         self._record = Record(
             job, "dmp" if job.operation == "backup" else "rst", identifier(path, job.number), book.logs
         )
         book.running[job.number] = self.status
-        book.save(self._record)
 
     # --- what happens to it
 
-    def start(self, level: int, options: str, tape: str) -> None:
-        """It begins. Args: tape: the drive, or where the stream goes to or comes from."""
+    def start(self, level: int, options: str, tape: str, base: BackupDate | None = None) -> None:
+        """It begins. Args: tape: the drive, or where the stream goes to or comes from. base: of an incremental one."""
         only = ", file history only" if self._base.operation == "recover-filehist" else ""
         self._tape = tape
-        self.event("Start", f"Level {level}, NDMP{only}")
-        self.event("Options", options)
-        self.event("Tape_open", tape)
+        self._beginning = [("Start", f"Level {level}, NDMP{only}"), ("Options", options), ("Tape_open", tape)]
+        if base is not None:
+            self._beginning.append(("Base_dump", f"level {base.level}, {timestamp(base.date)}"))
 
-    def based_on(self, level: int, date: int) -> None:
-        """An incremental backup has found what it is based on."""
-        self.event("Base_dump", f"level {level}, {timestamp(date)}")
+    def announce(self) -> None:
+        """Write what there is of its beginning, if that is not done yet."""
+        if self._announced:
+            return
+        self._announced = True
+        self._book.save(self._record)
+        if self._record.logged and self._beginning:
+            self._book.log.events(self._record.kind, self._record.name, self._beginning)
 
     def snapshot(self, name: str, taken: float) -> None:
         """A snapshot was made or found, and it is what is read."""
@@ -131,6 +141,7 @@ class RunningJob:
 
     def event(self, event: str, information: str) -> None:
         """A line in the backup log, if this job writes to it."""
+        self.announce()
         if self._record.logged:
             self._book.log.event(self._record.kind, self._record.name, event, information)
 
@@ -260,12 +271,10 @@ def begin_job(connection: "Connection", message: Start, ring: RingControl) -> Ru
         started=time.time(),
     )
     running = RunningJob(book, job, data.path, ring)
-    running.start(level, _options(message), _tape(connection))
+    running.start(level, _options(message), _tape(connection), base)
     for text in misspelt(message.env, "backup" if is_backup else "recover"):
         line = LogLine(int(LogType.WARNING), text.encode("utf-8", "surrogateescape"))
         connection.nursery.start_soon(connection.outbox.log_line, line)
-    if base is not None:
-        running.based_on(base.level, base.date)
     return running
 
 

@@ -160,7 +160,10 @@ def test_jobs_of_a_killed_server_end_at_the_next_start(tmp_path: Path, ring: Rin
     book = JobBook(of_node(tmp_path))
     book.open()
     for number in (1, 2):
-        RunningJob(book, job(book.next_number()), b"/srv/a b", ring).start(0, "TYPE=dump", "vtl0/drive0")
+        running = RunningJob(book, job(book.next_number()), b"/srv/a b", ring)
+        running.start(0, "TYPE=dump", "vtl0/drive0")
+        assert book.jobs({}, number) == []  # the DMA has its reply before files are touched
+        running.announce()
         assert book.jobs({}, number)[0].state == "running"
     after = JobBook(of_node(tmp_path))
     after.open()
@@ -191,7 +194,7 @@ def test_only_so_many_records_are_kept(tmp_path: Path, ring: RingControl) -> Non
 
 def test_a_damaged_record_is_passed_over(tmp_path: Path, ring: RingControl) -> None:
     book = JobBook(of_node(tmp_path))
-    RunningJob(book, job(book.next_number()), b"/srv", ring)
+    RunningJob(book, job(book.next_number()), b"/srv", ring).announce()
     (tmp_path / "jobs" / "0000000007.json").write_bytes(b"{")
     (tmp_path / "jobs" / "something.else").write_bytes(b"")
     after = JobBook(of_node(tmp_path))
