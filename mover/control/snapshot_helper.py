@@ -94,6 +94,7 @@ async def _converse(
         finally:
             await worker.stop()
             waiting.cancel()
+            nursery.cancel_scope.cancel()  # one that cannot be killed is not waited for
     return answer
 
 

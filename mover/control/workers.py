@@ -97,6 +97,9 @@ class Worker:
     Attributes:
         events: what the worker says by itself; ends when the worker is gone.
         exit_status: None while it runs; negative = killed by that signal.
+        gone: nothing more comes from it, and nobody waits for it.
+        ended: its process has ended, and with it whatever it had open: later than ``gone`` only where a system call
+            of it hangs, which no signal interrupts.
     """
 
     def __init__(self, kind: ProcessKind, process: ForkedProcess, connection: trio.socket.SocketType) -> None:
@@ -114,6 +117,7 @@ class Worker:
         self.events: trio.MemoryReceiveChannel[Event]
         self._event_sender, self.events = trio.open_memory_channel[Event](EVENTS_BUFFERED)
         self.gone = trio.Event()
+        self.ended = trio.Event()
 
     @property
     def alive(self) -> bool:
@@ -168,16 +172,20 @@ class Worker:
             raise WorkerHung(self.kind, self.pid, type(message).__name__, GRACE_S)
 
     async def serve(self) -> None:
-        """Read what the worker says until it is gone, then reap it; runs in the supervisor's nursery."""
+        """Read what the worker says until it is gone, then reap it, whenever it ends; in the supervisor's nursery."""
         try:
             try:
                 await self._read()
             except (OSError, ChannelBroken, msgspec.DecodeError) as error:
                 log.warning("worker conversation broken", kind=self.kind, pid=self.pid, error=str(error))
             await self._reap()
+            await self._process.wait()
         finally:
             with trio.CancelScope(shield=True):
                 await self._reap()
+            if not self._process.ended:
+                self._process.give_up()  # it dies of its SIGKILL when the call returns
+            self.ended.set()
 
     async def _read(self) -> None:
         while True:
@@ -203,6 +211,8 @@ class Worker:
 
     async def _reap(self) -> None:
         """Close the socket, wait the grace period, kill, wait; safe to call again."""
+        if self.gone.is_set():
+            return
         self._socket.close()
         with trio.move_on_after(GRACE_S):
             await self._process.wait()
@@ -212,7 +222,6 @@ class Worker:
             await self._process.wait()
         if not self._process.ended:
             log.error("worker cannot be killed, a system call of it hangs", kind=self.kind, pid=self.pid)
-            self._process.give_up()  # it dies of its SIGKILL, and is reaped, when the call returns
         self.exit_status = self._process.exit_status
         self.gone.set()
         for sender in self._waiting:

@@ -107,11 +107,14 @@ async def test_a_worker_that_cannot_be_killed_is_given_up(monkeypatch: pytest.Mo
                 await worker.stop()
                 assert worker.exit_status is None
                 assert not worker.alive
-                assert supervisor.workers == {}
-                assert len(os.listdir("/proc/self/fd")) == before - 2  # its socket and its pidfd
+                assert not worker.ended.is_set()  # who waits for what it had open waits on
                 await worker.stop()
             finally:
                 os.kill(worker.pid, signal.SIGKILL)
+            await worker.ended.wait()
+            await trio.testing.wait_all_tasks_blocked()
+            assert supervisor.workers == {}
+            assert len(os.listdir("/proc/self/fd")) == before - 2  # its socket and its pidfd
 
 
 @pytest.mark.parametrize("ticks", range(5))
