@@ -25,6 +25,7 @@ DOORS: dict[str, tuple[set[str], set[str]]] = {
     "tape": ({"ring", "workers", "media"}, {"fastcrc", "msgspec"}),
     "relay": ({"ring", "workers"}, set()),
     "snapshot": ({"workers"}, set()),
+    "auth": (set(), {"pam"}),
     "scsi": (set(), {"msgspec"}),
     "config": (set(), {"msgspec"}),
     "admin": (set(), {"msgspec"}),

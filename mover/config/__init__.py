@@ -4,6 +4,7 @@ from mover.config.environment import check_environment
 from mover.config.errors import ConfigError
 from mover.config.load import load_config, parse_config
 from mover.config.model import (
+    Authentication,
     Changer,
     Config,
     DataConnections,
@@ -21,6 +22,7 @@ from mover.config.model import (
 from mover.config.values import PortRange, Secret
 
 __all__ = [
+    "Authentication",
     "Changer",
     "Config",
     "ConfigError",

@@ -127,6 +127,22 @@ class Tls(_Table, frozen=True, kw_only=True):
     key: Path = ""
 
 
+class Authentication(_Table, frozen=True, kw_only=True):
+    """``[authentication]``: logins of DMAs.
+
+    Attributes:
+        lockout_failures: so many failed logins in a row, and the user is locked out at that address.
+        lockout_s: for so long, from the last failure on.
+        ndmp_password_days: how long an NDMP password counts whose login password is not visible here; 0 = not at all.
+        pam_service: the file in /etc/pam.d by which plaintext_sso asks about users of the host.
+    """
+
+    lockout_failures: Annotated[int, Meta(ge=1, le=1000)] = 10
+    lockout_s: Annotated[int, Meta(ge=1, le=86_400)] = 300
+    ndmp_password_days: Annotated[int, Meta(ge=0, le=3650)] = 0
+    pam_service: Name = "mover"
+
+
 class Lif(_Table, frozen=True, kw_only=True):
     """``[[lif]]``: a logical interface, an address that DMAs connect to. port 0 = any free port."""
 
@@ -278,6 +294,7 @@ class Config(_Table, frozen=True, kw_only=True):
     node: Node = field(default_factory=Node)
     limits: Limits = field(default_factory=Limits)
     data_connections: DataConnections = field(default_factory=DataConnections)
+    authentication: Authentication = field(default_factory=Authentication)
     tls: Tls = field(default_factory=Tls)
     lif: list[Lif] = field(default_factory=lambda: [Lif(name="mgmt")])
     vserver: list[Vserver] = field(default_factory=list)

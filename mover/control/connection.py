@@ -30,6 +30,8 @@ from mover.control.refusal import Refusal
 from mover.control.scsi_service import ScsiService
 from mover.control.tape_service import TapeService
 from mover.control.version_1 import OwnMover, RecordTapeService, TapeDataService
+from mover.control.volumes import show
+from mover.ndmp import messages as m
 from mover.ndmp.enums import DataState, ErrorCode, LogType, MessageCode, MoverState
 from mover.ndmp.errors import PeerError
 from mover.ndmp.server import Answered, Discarded, Request, ServerProtocol
@@ -39,6 +41,7 @@ from mover.workers.peer import is_gone
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mover.config import Lif
     from mover.control.node import Node
     from mover.control.workers import Worker
 
@@ -55,6 +58,14 @@ _STATES: Final = (MessageCode.DATA_GET_STATE, MessageCode.MOVER_GET_STATE)
 SERVICES: Final = {1: (RecordTapeService, OwnMover, TapeDataService)}
 """version -> its TAPE, MOVER and DATA services, where they are other ones."""
 OTHER_SERVICES: Final = (TapeService, MoverService, DataService)
+AUDITED: Final = {
+    m.TapeOpenRequest: ("open", "tape"),
+    m.ScsiOpenRequest: ("open", "scsi"),
+    m.DataStartBackupRequest: ("start", "backup"),
+    m.DataStartRecoverRequest: ("start", "recover"),
+    m.DataStartRecoverFilehistRequest: ("start", "recover-filehist"),
+}
+"""Request -> what the audit log calls it once it is done."""
 
 
 class Connection:
@@ -62,6 +73,8 @@ class Connection:
 
     Attributes:
         config: as it was when the connection began.
+        lif: that the DMA came to.
+        secure: the connection is encrypted by TLS.
         authenticated_as: the user; "" before the login.
         outbox: what goes out to the DMA.
         data_ports: where TCP data connections come in and go out.
@@ -75,9 +88,11 @@ class Connection:
     data: DataService
     nursery: trio.Nursery
 
-    def __init__(self, node: Node, stream: ControlStream) -> None:
+    def __init__(self, node: Node, stream: ControlStream, lif: Lif | None = None, *, secure: bool = False) -> None:
         self.node = node
         self.config = node.config
+        self.lif = lif or node.config.lif[0]
+        self.secure = secure
         self.session_id = node.next_session_id()
         self.started = time.monotonic()
         self.authenticated_as = ""
@@ -327,6 +342,18 @@ class Connection:
         reply = await self._handle(request)
         await self.outbox.send(lambda: [reply()])
 
+    def _audit(self, event: str, what: str) -> None:
+        if event == "start":
+            target = show(self.data.path)
+        elif what == "tape":
+            target = self.tape.bay.name if self.tape.bay is not None else ""
+        else:
+            target = self.scsi.target.name if self.scsi.target is not None else ""
+        self.node.audit.event(
+            event, what=what, target=target, user=self.authenticated_as, client=self.peer_address,
+            lif=self.lif.name, session=self.session_id,
+        )  # fmt: skip
+
     async def next_answer(self) -> None:
         """Wait until a request that begins from now on has been answered."""
         now = self._begun
@@ -341,6 +368,9 @@ class Connection:
         error = ErrorCode.UNDEFINED_ERR
         try:
             body = await handler(self, request.body)
+            audited = AUDITED.get(type(request.body))
+            if audited is not None:
+                self._audit(*audited)
         except Refusal as refusal:
             error = refusal.error
             self.log.info("refused", request=request.code.name, error=error.name, text=refusal.text[:LOG_TEXT_MAX])

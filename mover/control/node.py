@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 
 from mover.config import Config
 from mover.control import dump_dates
+from mover.control.accounts import Accounts
+from mover.control.audit import AuditLog
 from mover.control.drives import Devices
 from mover.control.job_book import JobBook
+from mover.control.logins import Logins
 from mover.control.recover_tables import DIRECTORY, RecoverTables
 from mover.control.scsi_bus import ScsiBus
 from mover.control.snapshots import Snapshots
+from mover.control.store import Store
 from mover.control.volumes import Volumes
 from mover.control.workers import Supervisor
 
@@ -27,15 +31,24 @@ class Node:
         config: as read last; a connection keeps the one it began with.
         volumes: of the configuration.
         snapshots: of backups; None = a node that makes none, for tests.
+        accounts: the users; of the configuration only, where there is no store, for tests.
         connections: the NDMP connections by session id.
         jobs: what was backed up and recovered lately.
         stopping: no new connections.
     """
 
     def __init__(
-        self, config: Config, supervisor: Supervisor, devices: Devices, snapshots: Snapshots | None = None
+        self,
+        config: Config,
+        supervisor: Supervisor,
+        devices: Devices,
+        snapshots: Snapshots | None = None,
+        store: Store | None = None,
     ) -> None:
         self.jobs = JobBook(config.node)
+        self.accounts = Accounts(config, store)
+        self.logins = Logins(config, self.accounts)
+        self.audit = AuditLog(config.node.state_directory)
         self.devices = devices
         self.configure(config)
         self.supervisor = supervisor
@@ -53,6 +66,8 @@ class Node:
         self.volumes = Volumes(config.node.volumes)
         self.config = config
         self.jobs.configure(config.node)
+        self.accounts.configure(config)
+        self.logins.configure(config)
         self.devices.rehearse(config.fault)
 
     @cached_property

@@ -114,7 +114,8 @@ async def _serve(config: Config, path: str | None) -> int:
             admin_socket = await stack.enter_async_context(_open_admin_socket(config.node.admin_socket))
             supervisor = await stack.enter_async_context(open_supervisor(config.limits.spares))
             snapshots = await stack.enter_async_context(open_snapshots(config))
-            node = Node(config, supervisor, devices, snapshots)
+            node = Node(config, supervisor, devices, snapshots, store)
+            await _load_accounts(node)
             await trio.to_thread.run_sync(node.jobs.open)
             async with trio.open_nursery() as nursery:
                 admin = AdminServer(node)
@@ -186,6 +187,13 @@ async def _store(directory: str) -> AsyncIterator[Store]:
         await opened.__aexit__(None, None, None)
 
 
+async def _load_accounts(node: Node) -> None:
+    try:
+        await node.accounts.load()
+    except StoreError as error:
+        raise StartError(str(error)) from error
+
+
 @asynccontextmanager
 async def _open_admin_socket(path: str) -> AsyncIterator[trio.socket.SocketType]:
     sock = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -248,7 +256,7 @@ async def _own_connections(
                     log.warning("no connection accepted", lif=listener.lif.name, error=error.strerror)
                     await trio.sleep(ACCEPT_RETRY_S)
                     continue
-                nursery.start_soon(_begin, node, sock)
+                nursery.start_soon(_begin, node, sock, listener.lif)
 
         with accepting:
             async with trio.open_nursery() as acceptors:
@@ -257,7 +265,7 @@ async def _own_connections(
         await trio.sleep_forever()
 
 
-async def _begin(node: Node, sock: trio.socket.SocketType) -> None:
+async def _begin(node: Node, sock: trio.socket.SocketType, lif: Lif) -> None:
     if node.stopping or len(node.connections) >= node.config.limits.sessions:
         reason = b"shutting down" if node.stopping else b"too many sessions"
         log.warning("connection refused", reason=reason.decode())
@@ -268,7 +276,7 @@ async def _begin(node: Node, sock: trio.socket.SocketType) -> None:
                 log.debug("refusal not sent", error=error.strerror)
         return
     try:
-        connection = Connection(node, ControlStream(sock))
+        connection = Connection(node, ControlStream(sock), lif)
     except OSError as error:  # gone before it was served
         log.debug("connection lost at once", error=error.strerror)
         sock.close()

@@ -12,8 +12,10 @@ from typing import Final, Literal, NamedTuple, TypeVar
 
 import trio
 
+from mover.control import account_table
+
 DATABASE: Final = "mover.sqlite"
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 # home: the slot it was in last. imported: an operator put it into the mail slot.
 _CARTRIDGE: Final = """
 CREATE TABLE cartridge (
@@ -96,6 +98,10 @@ class Store:
         except sqlite3.Error as error:
             raise StoreError(f"the state database {self._path}: {error}") from error
 
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do something with the database that is not the inventory's."""
+        return await self._run(lambda: work(self._database))
+
     async def cartridges(self, library: str) -> Places:
         """Where each cartridge of a library is."""
         return await self._read("SELECT * FROM cartridge WHERE library = ?", library)
@@ -165,11 +171,12 @@ def _make_tables(database: sqlite3.Connection) -> None:
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if version > SCHEMA_VERSION:
         raise sqlite3.DatabaseError(f"written by a later version of mover (tables {version}, known {SCHEMA_VERSION})")
-    if version == SCHEMA_VERSION:
-        return
-    (old,) = database.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'cartridge'").fetchone()
-    cartridge = _FROM_1.format(cartridge=_CARTRIDGE) if old else _CARTRIDGE
-    database.executescript(f"BEGIN; {cartridge} {_INTENT} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    if version < 2:
+        (old,) = database.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'cartridge'").fetchone()
+        cartridge = _FROM_1.format(cartridge=_CARTRIDGE) if old else _CARTRIDGE
+        database.executescript(f"BEGIN; {cartridge} {_INTENT} PRAGMA user_version = 2; COMMIT;")
+    if version < 3:
+        database.executescript(f"BEGIN; {account_table.TABLES} PRAGMA user_version = 3; COMMIT;")
 
 
 @asynccontextmanager
@@ -185,6 +192,9 @@ async def open_store(directory: str) -> AsyncIterator[Store]:
 
     def connect() -> sqlite3.Connection:
         os.makedirs(directory, mode=0o700, exist_ok=True)
+        # Hashes of passwords are in it; what SQLite lays beside it gets the same mode.
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        os.chmod(path, 0o600)
         database = sqlite3.connect(path, check_same_thread=False, timeout=5)
         try:
             database.execute("PRAGMA journal_mode = WAL")

@@ -44,7 +44,7 @@ async def get_host_info(connection: Connection, request: m.ConfigGetHostInfoRequ
         os_type=system.sysname.encode(),
         os_vers=system.release.encode(),
         hostid=(await trio.to_thread.run_sync(_host_id)).encode(),
-        auth_type=offered(connection.config),
+        auth_type=offered(connection),
     )
 
 
@@ -65,7 +65,7 @@ async def get_connection_type(
 
 async def get_auth_attr(connection: Connection, request: m.ConfigGetAuthAttrRequest) -> m.ConfigGetAuthAttrReply:
     """CONFIG_GET_AUTH_ATTR: a new challenge for MD5, good for one login."""
-    if request.auth_type not in offered(connection.config):
+    if request.auth_type not in offered(connection):
         raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR)
     match request.auth_type:
         case AuthType.MD5:
@@ -196,7 +196,7 @@ def _identity(identity: Identity) -> tuple[m.Pval, ...]:
 
 async def get_server_info(connection: Connection, request: m.ConfigGetServerInfoRequest) -> m.ConfigGetServerInfoReply:
     """CONFIG_GET_SERVER_INFO; who we are is told only after the login in version 4."""
-    methods = offered(connection.config)
+    methods = offered(connection)
     if connection.version >= 4 and not connection.protocol.authenticated:
         return m.ConfigGetServerInfoReply(auth_type=methods)
     return m.ConfigGetServerInfoReply(

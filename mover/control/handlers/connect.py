@@ -1,62 +1,73 @@
-"""CONNECT: login with TEXT or MD5 against the users of the configuration. Source: NDMPv4 section 3.1."""
+"""CONNECT: login with TEXT or MD5. Source: NDMPv4 section 3.1."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from mover.control.logins import Proof
 from mover.control.refusal import Refusal
 from mover.ndmp import messages as m
-from mover.ndmp.auth import md5_digest, new_challenge, verify_md5, verify_text
+from mover.ndmp.auth import md5_digest
 from mover.ndmp.enums import AuthType, DataState, ErrorCode, MoverState
 
 if TYPE_CHECKING:
-    from mover.config import Config
     from mover.control.connection import Connection
 
-_OFFERS: Final = {"challenge": AuthType.MD5, "plaintext": AuthType.TEXT, "none": AuthType.NONE}
+_OFFERS: Final = {
+    "challenge": AuthType.MD5,
+    "plaintext": AuthType.TEXT,
+    "plaintext_sso": AuthType.TEXT,
+    "none": AuthType.NONE,
+}
+_SECURE_ONLY: Final = {"plaintext_sso"}  # it sends the password that its user logs in with everywhere
 
 
-def offered(config: Config) -> tuple[AuthType, ...]:
-    """The login methods of this node, in the order of the configuration."""
-    return tuple(_OFFERS[name] for name in config.node.authtype if name in _OFFERS)
+def methods(connection: Connection) -> list[str]:
+    """The configured login methods that count on this connection."""
+    configured = connection.config.node.authtype
+    return [name for name in configured if connection.secure or name not in _SECURE_ONLY]
+
+
+def offered(connection: Connection) -> tuple[AuthType, ...]:
+    """The login methods, in the order of the configuration."""
+    return tuple(dict.fromkeys(_OFFERS[name] for name in methods(connection)))
 
 
 async def client_auth(connection: Connection, request: m.ConnectClientAuthRequest) -> m.ConnectClientAuthReply:
     """CONNECT_CLIENT_AUTH; a failed one leaves the session without a login."""
     if connection.protocol.authenticated and _in_use(connection):
         raise Refusal(ErrorCode.ILLEGAL_STATE_ERR)
-    offer = offered(connection.config)
-    data = request.auth_data
-    name = b""
-    match data:
+    offer = offered(connection)
+    match request.auth_data:
         case m.AuthNone() if AuthType.NONE in offer:
-            method, right = "none", True
+            connection.protocol.authenticated = True
+            connection.authenticated_as = ""
+            connection.log.info("logged in", user="", method="none")
+            connection.node.audit.event(
+                "login",
+                result="accepted",
+                user="",
+                method="none",
+                client=connection.peer_address,
+                lif=connection.lif.name,
+                secure=connection.secure,
+                session=connection.session_id,
+            )
+            return m.ConnectClientAuthReply()
         case m.AuthText(auth_id=name, auth_password=password) if AuthType.TEXT in offer:
-            secret = _secret(connection, name)
-            # A name that is not there takes as long as a wrong password.
-            method, right = "text", verify_text(password, secret or new_challenge()) and secret is not None
+            names = methods(connection)
+            proof = Proof(name, "text", password, ndmp="plaintext" in names, login="plaintext_sso" in names)
         case m.AuthMd5(auth_id=name, auth_digest=digest) if AuthType.MD5 in offer:
-            secret = _secret(connection, name)
             challenge, connection.challenge = connection.challenge, None  # a challenge is good for one login
-            method = "md5"
-            right = challenge is not None and verify_md5(digest, challenge, secret or b"") and secret is not None
+            proof = Proof(name, "md5", digest, challenge)
         case _:
             raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR)
-    user = name.decode("utf-8", "backslashreplace")[:64]
+    right = await connection.node.logins.log_in(connection, proof)
     connection.protocol.authenticated = right
-    connection.authenticated_as = user if right else ""
+    connection.authenticated_as = name.decode() if right else ""
     if not right:
-        connection.log.warning("login failed", user=user, method=method, peer=connection.peer_address)
         raise Refusal(ErrorCode.NOT_AUTHORIZED_ERR)
-    connection.log.info("logged in", user=user, method=method)
     return m.ConnectClientAuthReply()
-
-
-def _secret(connection: Connection, name: bytes) -> bytes | None:
-    for user in connection.node.config.user:
-        if user.name.encode() == name:
-            return user.password.reveal().encode()
-    return None
 
 
 def _in_use(connection: Connection) -> bool:
@@ -73,12 +84,14 @@ async def server_auth(connection: Connection, request: m.ConnectServerAuthReques
 
     By MD5 only: TEXT would tell the password, and NONE proves nothing. Source: NDMPv4 3.1.3; extensions.md 7.4.
     """
-    if AuthType.MD5 not in offered(connection.config):
+    if AuthType.MD5 not in offered(connection):
         raise Refusal(ErrorCode.NOT_SUPPORTED_ERR)
-    name = connection.authenticated_as.encode()
-    secret = _secret(connection, name)
+    accounts = connection.node.accounts
+    account = accounts.find(connection.authenticated_as)
+    secret = None if account is None else (await accounts.ndmp_password(account))[0]
     match request.client_attr:
         case m.AuthMd5Attr(challenge) if secret:
+            name = connection.authenticated_as.encode()
             return m.ConnectServerAuthReply(server_result=m.AuthMd5(name, md5_digest(challenge, secret)))
         case _:
             raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR)
