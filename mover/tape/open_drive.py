@@ -1,17 +1,14 @@
 """Which kind of drive, and which way to a device, a specification asks for."""
 
-from typing import Final
-
 from mover.tape.codes import Error, TapeMode
 from mover.tape.drive import Drive, DriveError
 from mover.tape.faults import FaultyDrive
+from mover.tape.iscsi import IscsiTransport
 from mover.tape.sg import SgTransport
 from mover.tape.transport import Transport
 from mover.tape.virtual import VirtualDrive
 from mover.workers.device_messages import DeviceSpec
 from mover.workers.messages import DriveSpec
-
-ISCSI: Final = "iscsi://"
 
 
 def open_drive(spec: DriveSpec | DeviceSpec, mode: TapeMode, *, implicit_filemark: bool) -> Drive:
@@ -34,4 +31,4 @@ def open_transport(spec: DeviceSpec) -> Transport:
     """
     if spec.device.startswith("/"):
         return SgTransport(spec.sg_device or spec.device)
-    raise DriveError(Error.IO, f"{spec.name}: this version has no way for commands to {spec.device}")
+    return IscsiTransport(spec)

@@ -56,6 +56,7 @@ REFER_ABI: Final = 2
 _FS_RIGHTS: Final = ((1, 0x1FFF), (REFER_ABI, REFER), (3, TRUNCATE), (5, 1 << 15))  # ABI and what it can hold
 _NET_ABI: Final = 4
 _NET_RIGHTS: Final = 0b11  # bind and connect of TCP
+_CONNECT: Final = 0b10
 _SCOPE_ABI: Final = 6
 _SCOPES: Final = 0b11  # abstract unix sockets, and signals to processes outside
 
@@ -64,6 +65,7 @@ _ADD_RULE: Final = 445
 _RESTRICT_SELF: Final = 446
 _VERSION_FLAG: Final = 1
 _RULE_PATH_BENEATH: Final = 1
+_RULE_NET_PORT: Final = 2
 
 _PR_CAPBSET_DROP: Final = 24
 _PR_SET_NO_NEW_PRIVS: Final = 38
@@ -81,10 +83,12 @@ class Grant(Struct, frozen=True):
         capabilities: a mask; a worker never gets more than the server has.
         trees: directories with the Landlock rights beneath them, or single files; one that does not exist grants
             nothing.
+        ports: of TCP, that it may connect to, at any address: Landlock knows no addresses.
     """
 
     capabilities: int = 0
     trees: tuple[tuple[bytes, int], ...] = ()
+    ports: tuple[int, ...] = ()
 
 
 def landlock_abi() -> int:
@@ -111,11 +115,11 @@ def confine(grant: Grant) -> None:
     abi = landlock_abi()
     # The first version denies every link and rename between directories: a recover would lose hard links.
     if abi >= REFER_ABI or (abi and not any(rights & REFER for _, rights in grant.trees)):
-        _restrict_files(grant.trees, abi)
+        _restrict(grant, abi)
     _keep_capabilities(grant.capabilities)
 
 
-def _restrict_files(trees: tuple[tuple[bytes, int], ...], abi: int) -> None:
+def _restrict(grant: Grant, abi: int) -> None:
     handled = 0
     for since, rights in _FS_RIGHTS:
         if abi >= since:
@@ -125,8 +129,10 @@ def _restrict_files(trees: tuple[tuple[bytes, int], ...], abi: int) -> None:
     )  # an older kernel takes a longer struct whose unknown part is zero
     ruleset = _syscall(_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
     try:
-        for path, rights in trees:
+        for path, rights in grant.trees:
             _allow(ruleset, path, rights & handled)
+        for port in grant.ports if abi >= _NET_ABI else ():
+            _syscall(_ADD_RULE, ruleset, _RULE_NET_PORT, struct.pack("<QQ", _CONNECT, port), 0)
         _syscall(_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)

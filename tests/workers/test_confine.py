@@ -42,7 +42,7 @@ def attempt(act):
         return str(eval(act) or "done")
     except OSError as error:
         return errno.errorcode[error.errno]
-confine(Grant({grant.capabilities}, {grant.trees!r}))
+confine(Grant({grant.capabilities}, {grant.trees!r}, {grant.ports!r}))
 print("\\n".join([attempt(act) for act in {acts!r}]))
 """
     ran = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
@@ -150,6 +150,15 @@ def test_no_tcp_connection_of_its_own() -> None:
             "EACCES",
             "EACCES",
         ]
+
+
+@pytest.mark.skipif(landlock_abi() < 4, reason="Landlock of this kernel does not know the network")
+def test_a_tcp_connection_to_the_port_of_the_grant() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as other:
+        acts = [f"socket.socket().connect({each.getsockname()!r})" for each in (server, other)]
+        ports = (server.getsockname()[1],)
+        assert confined(Grant(ports=ports), *acts) == ["done", "EACCES"]
+        assert confined(Grant(ports=ports), *acts, abi=3) == ["done", "done"]
 
 
 @pytest.mark.skipif(landlock_abi() < 6, reason="Landlock of this kernel does not know signals")
