@@ -15,6 +15,8 @@ REQUEST_BYTES_MAX: Final = 64 * 1024  # one line with its newline
 REPLY_BYTES_MAX: Final = 16 * 1024 * 1024  # holds the cartridges of a full library of 65,000 slots
 
 Operation = Literal["backup", "recover", "recover-filehist"]
+AuthenticationMethod = Literal["password", "none"]
+Access = Literal["all", "readonly", "none"]
 JobState = Literal["running", "successful", "failed", "aborted", "interrupted"]
 Bottleneck = Literal["scan", "read", "ring-full", "ring-empty", "tape", "network", "file-history", "idle"]
 
@@ -155,8 +157,81 @@ class DumpDatesImport(_Message, frozen=True):
     path: str
 
 
+class UserCreate(_Message, frozen=True):
+    """Make a user; ``password`` is the login password of a local one. Reply: Done or Failed."""
+
+    user: str
+    role: str
+    source: Literal["local", "system"] = "local"
+    vservers: list[str] = field(default_factory=list)
+    password: str | None = None
+    authentication_method: AuthenticationMethod = "password"
+
+    def __repr__(self) -> str:
+        return f"UserCreate({self.user!r}, {self.role!r})"
+
+
+class UserModify(_Message, frozen=True):
+    """Change a user; None = as it is. Reply: Done or Failed."""
+
+    user: str
+    role: str | None = None
+    vservers: list[str] | None = None
+    password: str | None = None
+    authentication_method: AuthenticationMethod | None = None
+
+    def __repr__(self) -> str:
+        return f"UserModify({self.user!r})"
+
+
+class UserDelete(_Message, frozen=True):
+    """Delete a user and end his sessions. Reply: Done or Failed."""
+
+    user: str
+
+
+class UserShow(_Message, frozen=True):
+    """The users, or the one named. Reply: UserShowReply; Failed where there is none such."""
+
+    user: str | None = None
+
+
+class RoleCreate(_Message, frozen=True):
+    """Make a role with an access to the NDMP service. Reply: Done or Failed."""
+
+    role: str
+    access: Access = "all"
+
+
+class RoleDelete(_Message, frozen=True):
+    """Delete a role that no user has. Reply: Done or Failed."""
+
+    role: str
+
+
+class RoleShow(_Message, frozen=True):
+    """The roles, or the one named. Reply: RoleShowReply; Failed where there is none such."""
+
+    role: str | None = None
+
+
+class GeneratePassword(_Message, frozen=True):
+    """Make a user's NDMP password; a vserver that is named must be one of his. Reply: PasswordReply or Failed."""
+
+    user: str
+    vserver: str = ""
+
+
 Request = (
-    Version
+    UserCreate
+    | UserModify
+    | UserDelete
+    | UserShow
+    | RoleCreate
+    | RoleDelete
+    | RoleShow
+    | GeneratePassword
+    | Version
     | Jobs
     | DumpDatesList
     | DumpDatesDelete
@@ -341,6 +416,56 @@ class DumpDateStatus(_Row, frozen=True, kw_only=True):
     table_bytes: int = 0
 
 
+class UserStatus(_Row, frozen=True, kw_only=True):
+    """One user.
+
+    Attributes:
+        source: whose the login password is.
+        ndmp_password: configured: it stands in the configuration; stale: the login password has changed since;
+            unknown: the login password cannot be asked about at the moment.
+        generated: the NDMP password, in seconds since 1970; None = it was not.
+    """
+
+    user: str
+    role: str
+    vservers: list[str]
+    source: Literal["configuration", "local", "system"]
+    authentication_method: AuthenticationMethod
+    ndmp_password: Literal["configured", "none", "valid", "stale", "expired", "unknown"]
+    generated: int | None = None
+
+
+class RoleStatus(_Row, frozen=True, kw_only=True):
+    """One role; built_in: it is there without being made."""
+
+    role: str
+    access: Access
+    built_in: bool
+
+
+class UserShowReply(_Message, frozen=True):
+    """The users, those of the configuration first."""
+
+    users: list[UserStatus]
+
+
+class RoleShowReply(_Message, frozen=True):
+    """The roles, those first that are always there."""
+
+    roles: list[RoleStatus]
+
+
+class PasswordReply(_Message, frozen=True):
+    """A new NDMP password, which is not shown again."""
+
+    vserver: str
+    user: str
+    password: str
+
+    def __repr__(self) -> str:
+        return f"PasswordReply({self.user!r})"
+
+
 class VersionReply(_Message, frozen=True):
     """The running control process and the NDMP versions it speaks, lowest first."""
 
@@ -485,6 +610,9 @@ class Failed(_Message, frozen=True):
 
 Reply = (
     VersionReply
+    | UserShowReply
+    | RoleShowReply
+    | PasswordReply
     | DumpDatesReply
     | JobsReply
     | StatusReply

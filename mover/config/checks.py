@@ -10,6 +10,7 @@ from mover.config.model import VIRTUAL, Config, Snapshot
 RECORD_BYTES_MAX: Final = 16 << 20  # a longer record fits no NDMP message, nor do drives write any
 RING_BYTES_MAX: Final = 32 << 30  # 65,536 slots of at least half a MiB
 NODE_ROLES: Final = ("admin", "backup")
+VSERVER_ROLES: Final = ("vsadmin", "vsadmin-backup")
 _OF_SNAPSHOTS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "btrfs": ((), ("directory",)),
     "lvm": (("logical_volume",), ("size", "mount_options")),
@@ -42,9 +43,7 @@ def check_consistency(path: str, config: Config) -> None:
     if not config.lif:
         raise ConfigError(f"{path}: lif: expected at least one, got []")
     _check_lifs(path, config)
-    for index, user in enumerate(config.user):
-        if bool(user.password) == bool(user.password_file):
-            raise ConfigError(f"{path}: user[{index}].password: expected either password or password_file")
+    _check_users(path, config)
     for table, authtype in [
         ("node", config.node.authtype),
         *((f"vserver[{index}]", each.authtype) for index, each in enumerate(config.vserver)),
@@ -112,6 +111,21 @@ def _unique(path: str, table: str, names: Iterable[str]) -> None:
         seen[name] = index
 
 
+def _check_users(path: str, config: Config) -> None:
+    vservers = {each.name for each in config.vserver}
+    for index, user in enumerate(config.user):
+        key = f"{path}: user[{index}]"
+        if bool(user.password) == bool(user.password_file):
+            raise ConfigError(f"{key}.password: expected either password or password_file")
+        for name in user.vservers:
+            if name not in vservers:
+                raise ConfigError(f'{key}.vservers: expected a [[vserver]], got "{name}"')
+        if user.role in VSERVER_ROLES and not user.vservers:
+            raise ConfigError(f"{key}.vservers: a user of role {user.role} needs one at least, got []")
+        if user.role in NODE_ROLES and user.vservers:
+            raise ConfigError(f"{key}.vservers: a user of role {user.role} has none, got {user.vservers}")
+
+
 def _check_lifs(path: str, config: Config) -> None:
     vservers = {each.name for each in config.vserver}
     endpoints: dict[tuple[str, int], int] = {}
@@ -175,17 +189,9 @@ def check_supported(path: str, config: Config) -> None:
     for key, value in (("certificate", config.tls.certificate), ("key", config.tls.key)):
         if value:
             raise ConfigError(f'{path}: tls.{key}: this version serves no secure port, got "{value}"')
-    if "plaintext_sso" in config.node.authtype:
-        raise ConfigError(f"{path}: node.authtype: this version knows challenge, plaintext and none, got plaintext_sso")
     for index, lif in enumerate(config.lif):
         if lif.role != "node-mgmt":
             raise ConfigError(f"{path}: lif[{index}].role: this version serves node-mgmt LIFs, got {lif.role}")
-    for index, user in enumerate(config.user):
-        if user.role not in NODE_ROLES:
-            roles = " and ".join(NODE_ROLES)
-            raise ConfigError(f'{path}: user[{index}].role: this version knows the roles {roles}, got "{user.role}"')
-        if user.vservers:
-            raise ConfigError(f"{path}: user[{index}].vservers: this version serves no vserver")
     for index, drive in enumerate(config.drive):
         virtual = drive.virtual_path()
         if virtual is None or not virtual.startswith("/") or "\0" in virtual:

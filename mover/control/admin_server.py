@@ -1,6 +1,8 @@
 """The admin socket's server: answers the commands of operators, one JSON line a request."""
 
 import os
+import socket
+import struct
 from collections.abc import Sequence
 from typing import Final, Literal, assert_never
 
@@ -10,7 +12,7 @@ import trio
 
 import mover
 from mover.admin import messages as a
-from mover.control import admin_dump_dates, admin_library
+from mover.control import admin_accounts, admin_dump_dates, admin_library
 from mover.control.cartridges import InventoryError
 from mover.control.drives import DriveBay, LibraryDrive
 from mover.control.node import Node
@@ -54,6 +56,7 @@ class AdminServer:
 
     async def _converse(self, stream: trio.SocketStream) -> None:
         buffer = bytearray()
+        operator = _user_id(stream.socket)
         try:
             async with stream:
                 while True:
@@ -74,7 +77,7 @@ class AdminServer:
                     except a.MessageError as error:
                         await self._reply(stream, a.Failed("bad-request", str(error)))
                         continue
-                    await self._reply(stream, await self._answer(request))
+                    await self._reply(stream, await self._answer(request, operator))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             log.debug("a command went away")
         except Exception:  # its reply cannot be encoded, or the like
@@ -84,7 +87,7 @@ class AdminServer:
     async def _reply(stream: trio.SocketStream, reply: a.Reply) -> None:
         await stream.send_all(a.encode_reply(reply))
 
-    async def _answer(self, request: a.Request) -> a.Reply:
+    async def _answer(self, request: a.Request, operator: int) -> a.Reply:
         try:
             match request:
                 case a.Version():
@@ -94,7 +97,7 @@ class AdminServer:
                 case a.Jobs():
                     return await self._jobs(request)
                 case a.Kill():
-                    return await self._kill(request)
+                    return await self._kill(request, operator)
                 case a.LogStart():
                     return self._log_start(request)
                 case a.LogStop():
@@ -128,6 +131,17 @@ class AdminServer:
                     return await admin_library.look(self._node.devices, request)
                 case a.LibraryMove():
                     return await admin_library.move(self._node.devices, request)
+                case (
+                    a.UserCreate()
+                    | a.UserModify()
+                    | a.UserDelete()
+                    | a.UserShow()
+                    | a.RoleCreate()
+                    | a.RoleDelete()
+                    | a.RoleShow()
+                    | a.GeneratePassword()
+                ):
+                    return await admin_accounts.answer(self._node, request, operator)
                 case _:
                     assert_never(request)
         except InventoryError as error:
@@ -162,11 +176,18 @@ class AdminServer:
             return a.JobsReply(jobs) if jobs else a.Failed("not-found", f"there is no record of a job {request.number}")
         return a.JobsReply([msgspec.structs.replace(job, sizes=[], error_causes=[]) for job in jobs])
 
-    async def _kill(self, request: a.Kill) -> a.Reply:
+    async def _kill(self, request: a.Kill, operator: int) -> a.Reply:
         connection = self._node.connections.get(request.session_id)
         if connection is None:
             return a.Failed("not-found", f"there is no session {request.session_id}")
         log.warning("session killed", session=request.session_id)
+        self._node.audit.event(
+            "kill",
+            session=request.session_id,
+            user=connection.authenticated_as,
+            client=connection.peer_address,
+            uid=operator,
+        )
         await connection.shut_down("the session was ended by an operator")
         connection.end(KILL_CLOSE_S)
         with trio.move_on_after(KILL_S):
@@ -234,6 +255,12 @@ class AdminServer:
             for each in sorted(inventory.cartridges.values(), key=lambda each: each.barcode)
         ]
         return a.TapeShowReply(drives, cartridges)
+
+
+def _user_id(sock: trio.socket.SocketType) -> int:
+    """Who is at the other end of the admin socket."""
+    _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    return int(uid)
 
 
 def _state(bay: DriveBay) -> Literal["empty", "loaded", "ejected", "in-use"]:

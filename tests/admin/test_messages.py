@@ -19,6 +19,7 @@ from mover.admin.messages import (
     DumpDateStatus,
     ElementStatus,
     Failed,
+    GeneratePassword,
     Jobs,
     JobsReply,
     JobStatus,
@@ -32,8 +33,14 @@ from mover.admin.messages import (
     LogStart,
     LogStop,
     MessageError,
+    PasswordReply,
     Reply,
     Request,
+    RoleCreate,
+    RoleDelete,
+    RoleShow,
+    RoleShowReply,
+    RoleStatus,
     SessionStatus,
     Status,
     StatusReply,
@@ -42,6 +49,12 @@ from mover.admin.messages import (
     TapeShow,
     TapeShowReply,
     TapeUnload,
+    UserCreate,
+    UserDelete,
+    UserModify,
+    UserShow,
+    UserShowReply,
+    UserStatus,
     Version,
     VersionReply,
     WorkerStatus,
@@ -49,6 +62,23 @@ from mover.admin.messages import (
 
 REQUESTS: list[tuple[Request, bytes]] = [
     (Version(), b'{"type":"version"}\n'),
+    (
+        UserCreate("u", "backup", password="p"),
+        (
+            b'{"type":"user-create","user":"u","role":"backup","source":"local","vservers":[],"password":"p",'
+            b'"authentication-method":"password"}\n'
+        ),
+    ),
+    (
+        UserModify("u", vservers=["v"]),
+        b'{"type":"user-modify","user":"u","role":null,"vservers":["v"],"password":null,"authentication-method":null}\n',
+    ),
+    (UserDelete("u"), b'{"type":"user-delete","user":"u"}\n'),
+    (UserShow(), b'{"type":"user-show","user":null}\n'),
+    (RoleCreate("r", "none"), b'{"type":"role-create","role":"r","access":"none"}\n'),
+    (RoleDelete("r"), b'{"type":"role-delete","role":"r"}\n'),
+    (RoleShow("r"), b'{"type":"role-show","role":"r"}\n'),
+    (GeneratePassword("u", "v"), b'{"type":"generate-password","user":"u","vserver":"v"}\n'),
     (Status(), b'{"type":"status","session-id":null}\n'),
     (Kill(7), b'{"type":"kill","session-id":7}\n'),
     (DumpDatesList(), b'{"type":"dump-dates-list"}\n'),
@@ -73,6 +103,21 @@ REQUESTS: list[tuple[Request, bytes]] = [
     (TapeUnload("vtl0/drive0"), b'{"type":"tape-unload","drive":"vtl0/drive0"}\n'),
 ]
 REPLIES: list[Reply] = [
+    UserShowReply(
+        [
+            UserStatus(
+                user="u",
+                role="backup",
+                vservers=[],
+                source="local",
+                authentication_method="password",
+                ndmp_password="valid",
+                generated=1,
+            )
+        ]
+    ),
+    RoleShowReply([RoleStatus(role="r", access="all", built_in=False)]),
+    PasswordReply("v", "u", "p"),
     VersionReply("0.1.0", "fs1", 12, [2, 3, 4]),
     StatusReply([SessionStatus(session_id=1, workers=[WorkerStatus(pid=2, kind="tape")])]),
     TapeShowReply(

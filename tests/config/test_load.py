@@ -224,7 +224,11 @@ def test_every_key_is_read() -> None:
         ),
         (
             "[[user]]\nname='u'\nrole='vsadmin'\npassword_file='/p'",
-            'user[0].role: this version knows the roles admin and backup, got "vsadmin"',
+            "user[0].vservers: a user of role vsadmin needs one at least, got []",
+        ),
+        (
+            "[[user]]\nname='u'\nrole='own'\nvservers=['vs9']\npassword_file='/p'",
+            'user[0].vservers: expected a [[vserver]], got "vs9"',
         ),
         (
             "[[drive]]\nname='nst0'\ndevice='/dev/nst0'",

@@ -1,0 +1,117 @@
+"""The operators' requests about users, roles and NDMP passwords."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from mover.admin import messages as a
+from mover.control.accounts import AccountError
+from mover.control.reach import SCOPES
+
+if TYPE_CHECKING:
+    from mover.control.node import Node
+
+AccountRequest = (
+    a.UserCreate
+    | a.UserModify
+    | a.UserDelete
+    | a.UserShow
+    | a.RoleCreate
+    | a.RoleDelete
+    | a.RoleShow
+    | a.GeneratePassword
+)
+_SHOWING = (a.UserShow, a.RoleShow)
+
+
+async def answer(node: Node, request: AccountRequest, operator: int) -> a.Reply:
+    """Do what is asked for, and note in the audit log who asked.
+
+    Args:
+        operator: the user id at the other end of the admin socket.
+    """
+    try:
+        reply = await _do(node, request)
+    except AccountError as error:
+        reply = a.Failed(error.code, str(error))
+    if not isinstance(request, _SHOWING):
+        node.audit.event(
+            "operator",
+            what=type(request).__name__,
+            target=request.role if isinstance(request, (a.RoleCreate, a.RoleDelete)) else request.user,
+            result="refused" if isinstance(reply, a.Failed) else "done",
+            uid=operator,
+        )
+    return reply
+
+
+async def _do(node: Node, request: AccountRequest) -> a.Reply:
+    accounts = node.accounts
+    match request:
+        case a.UserCreate():
+            await accounts.create(
+                request.user, request.source, request.role, request.vservers, request.password,
+                password_login=request.authentication_method == "password",
+            )  # fmt: skip
+            return a.Done(f"user {request.user} is made", [request.user])
+        case a.UserModify():
+            method = request.authentication_method
+            await accounts.modify(
+                request.user, request.role, request.vservers, request.password,
+                password_login=None if method is None else method == "password",
+            )  # fmt: skip
+            ended = _end_sessions(node, request.user) if method == "none" else ""
+            return a.Done(f"user {request.user} is changed{ended}", [request.user])
+        case a.UserDelete():
+            await accounts.delete(request.user)
+            return a.Done(f"user {request.user} is deleted{_end_sessions(node, request.user)}", [request.user])
+        case a.UserShow():
+            names = accounts.names()
+            if request.user is not None and request.user not in names:
+                return a.Failed("not-found", f"there is no user {request.user}")
+            wanted = names if request.user is None else [request.user]
+            return a.UserShowReply([await _status(node, name) for name in wanted])
+        case a.RoleCreate():
+            await accounts.create_role(request.role, request.access)
+            return a.Done(f"role {request.role} is made", [request.role])
+        case a.RoleDelete():
+            await accounts.delete_role(request.role)
+            return a.Done(f"role {request.role} is deleted", [request.role])
+        case a.RoleShow():
+            roles = [
+                a.RoleStatus(role=name, access=access, built_in=name in SCOPES)
+                for name, access in accounts.roles().items()
+                if request.role is None or request.role == name
+            ]
+            return a.RoleShowReply(roles) if roles else a.Failed("not-found", f"there is no role {request.role}")
+        case a.GeneratePassword():
+            password = await accounts.generate(request.user, request.vserver)
+            return a.PasswordReply(request.vserver, request.user, password)
+        case _:
+            assert_never(request)
+
+
+async def _status(node: Node, name: str) -> a.UserStatus:
+    account = node.accounts.find(name)
+    assert account is not None
+    row = account.row
+    return a.UserStatus(
+        user=name,
+        role=account.role,
+        vservers=list(account.vservers),
+        source="configuration" if row is None else row.source,
+        authentication_method="password" if row is None or row.password_login else "none",
+        ndmp_password=await node.accounts.password_state(name),
+        generated=row.made if row is not None and row.sealed else None,
+    )
+
+
+def _end_sessions(node: Node, user: str) -> str:
+    """End the sessions of a user who may not log in any more; what to say of it."""
+    found = [each for each in node.connections.values() if each.authenticated_as == user]
+    for connection in found:
+        connection.log.warning("session ended: its user may not log in any more", user=user)
+        connection.end()
+    if not found:
+        return ""
+    return f", and {len(found)} session{'s' if len(found) > 1 else ''} of his ended"
