@@ -51,6 +51,7 @@ def check_consistency(path: str, config: Config) -> None:
         if not authtype:
             raise ConfigError(f"{path}: {table}.authtype: expected at least one, got []")
     _check_sizes(path, config)
+    _check_watermarks(path, config)
     _check_snapshots(path, config)
     _check_faults(path, config)
 
@@ -170,6 +171,14 @@ def _check_sizes(path: str, config: Config) -> None:
                 f"{path}: {key}.early_warning: expected less than cartridge_size ({capacity} bytes), "
                 f"got {early_warning} bytes"
             )
+
+
+def _check_watermarks(path: str, config: Config) -> None:
+    marks = [(f"library[{n}]", each.start_percent, each.stop_percent) for n, each in enumerate(config.library)]
+    marks += [(f"drive[{n}]", *each.watermarks()) for n, each in enumerate(config.drive)]
+    for key, start, stop in marks:
+        if stop and stop >= start:
+            raise ConfigError(f"{path}: {key}.stop_percent: expected less than start_percent ({start}), got {stop}")
 
 
 def check_supported(path: str, config: Config) -> None:

@@ -16,6 +16,8 @@ from mover.config.debug_filter import parse_debug_filter
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
 VIRTUAL: Final = "virtual:"
+START_PERCENT: Final = 50
+"""Of the ring, from which on a real drive goes on that had to stop."""
 
 Size = Annotated[int, Meta(extra={"parse": values.parse_size})]
 PortRange = Annotated[values.PortRange, Meta(extra={"parse": values.parse_port_range})]
@@ -35,6 +37,7 @@ Command = Annotated[list[str], Meta(extra={"parse": values.parse_command})]
 CommandSeconds = Annotated[int, Meta(ge=1, le=86_400)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=1)]
+Percent = Annotated[int, Meta(ge=0, le=100)]
 Seconds = Annotated[int, Meta(ge=0)]
 SomeSeconds = Annotated[int, Meta(ge=1)]
 PEER_TIMEOUT_S_MAX: Final = 86_400  # a third of it is TCP_KEEPIDLE, and the kernel takes 32,767 there
@@ -196,6 +199,7 @@ class Library(_Table, frozen=True, kw_only=True):
         import_export: elements of the changer's mail slot.
         cartridge_size: capacity in bytes of a new cartridge.
         early_warning: how many bytes before its end a cartridge warns.
+        start_percent, stop_percent: watermarks of its drives, see Drive.
     """
 
     name: Name
@@ -206,6 +210,8 @@ class Library(_Table, frozen=True, kw_only=True):
     import_export: Annotated[int, Meta(ge=0, le=255)] = 2
     cartridge_size: Size = 100 * GIB
     early_warning: Size = 256 * MIB
+    start_percent: Percent = 0
+    stop_percent: Percent = 0
 
     def drive_names(self) -> list[str]:
         """``vtl0/drive0``, ``vtl0/drive1`` and so on."""
@@ -219,6 +225,9 @@ class Drive(_Table, frozen=True, kw_only=True):
         device: ``virtual:/path/to/file.tap``, a path of an st device, or ``iscsi://host[:port]/iqn/lun``.
         ring: bytes; None = that of [limits].
         cartridge_size, early_warning: of a virtual drive's file, in bytes.
+        start_percent: a drive that had to stop goes on when so much of the ring can be worked on; None = 0 for a
+            virtual drive, START_PERCENT for any other.
+        stop_percent: it stops when no more than that is left.
     """
 
     name: Name
@@ -226,10 +235,17 @@ class Drive(_Table, frozen=True, kw_only=True):
     ring: Size | None = None
     cartridge_size: Size = 100 * GIB
     early_warning: Size = 256 * MIB
+    start_percent: Percent | None = None
+    stop_percent: Percent = 0
 
     def virtual_path(self) -> str | None:
         """The cartridge file of a virtual drive."""
         return self.device.removeprefix(VIRTUAL) if self.device.startswith(VIRTUAL) else None
+
+    def watermarks(self) -> tuple[int, int]:
+        """``start_percent`` as it counts, and ``stop_percent``."""
+        usual = START_PERCENT if self.virtual_path() is None else 0
+        return usual if self.start_percent is None else self.start_percent, self.stop_percent
 
 
 class Fault(_Table, frozen=True, kw_only=True):

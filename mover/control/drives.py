@@ -44,6 +44,7 @@ class DriveBay(ABC):
         session_id: the connection that has it open; None = nobody.
         moves: loads and unloads that are under way; while there are any the drive cannot be opened.
         ring_bytes: size of the data rings of its jobs.
+        watermarks: percent of the ring's slots at which it goes on, and at which it stops.
         identity: what its INQUIRY says.
         loading: names the present loading: a cartridge that is loaded anew stands at BOT, one that is only closed
             and opened again stands where it stood. A restart of the server counts as a loading.
@@ -57,6 +58,7 @@ class DriveBay(ABC):
         self.name = name
         self.identity = scsi.Identity("VIRTUAL DRIVE", REVISION, _serial(node, name), scsi.TAPE_DRIVE, scsi.SSC_4)
         self.ring_bytes = ring_bytes
+        self.watermarks = (0, 0)
         self.session_id: int | None = None
         self.moves = 0
         self.loading = secrets.token_hex(8)
@@ -276,7 +278,9 @@ class Devices:
             path = drive.virtual_path()
             assert path is not None, "the configuration is checked for drives of other kinds"
             ring_bytes = drive.ring or config.limits.ring
-            self._bays[drive.name] = FileDrive(drive, path, ring_bytes, self.unflushed, node)
+            bay = FileDrive(drive, path, ring_bytes, self.unflushed, node)
+            bay.watermarks = drive.watermarks()
+            self._bays[drive.name] = bay
 
     def _add_library(self, library: Library, ring_bytes: int, node: str) -> None:
         serial = _serial(node, f"{library.name}/changer")
@@ -285,6 +289,7 @@ class Devices:
         self.changers[library.name] = changer
         for number in range(library.drives):
             bay = LibraryDrive(changer, number, ring_bytes, self.unflushed, node)
+            bay.watermarks = library.start_percent, library.stop_percent
             changer.bays.append(bay)
             self._bays[bay.name] = bay
 

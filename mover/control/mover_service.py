@@ -166,6 +166,8 @@ class MoverService:
         if worker is None:
             raise Refusal(ErrorCode.DEV_NOT_OPEN_ERR)
         offset, length = effective_window(self.window_offset, self.window_length)
+        bay = self._connection.tape.bay
+        start_percent, stop_percent = bay.watermarks if bay is not None else (0, 0)
         await self._run.start(
             worker,
             end.ring,
@@ -178,6 +180,8 @@ class MoverService:
                 position=self.position,
                 version=self.version,
                 local=end.local,
+                start_percent=start_percent,
+                stop_percent=stop_percent,
             ),
         )
         self.window_is_new = False

@@ -135,6 +135,7 @@ class TapeGauge(IntEnum):
     DRIVE_BYTES = 5  # bytes of records written to or read from the drive, pad included
     FILE_NUM = 6
     BLOCKNO = 7
+    UNDERRUNS = 8  # how often the drive was made to stand: nothing to write, or no room for what is read
 
 
 class RelayGauge(IntEnum):

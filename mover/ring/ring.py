@@ -25,10 +25,12 @@ but not committed goes back with ``detach``.
 Who writes which word: see :mod:`mover.ring.layout`. Counters wrap never in practice (64 bits).
 """
 
+import math
 import os
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -145,26 +147,39 @@ class _Side:
         if _try_credit(self._credit_fd):
             self.check()
             return
+        with self._waiting():
+            self._poll_credit(math.inf)
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """Count what is done here as one wait."""
         words = self._words
         words[self._times] += 1
         started = time.monotonic_ns()
         words[self._since] = started
         try:
-            poller = select.poll()
-            poller.register(self._credit_fd, select.POLLIN)
-            if self._control_fd is not None:
-                poller.register(self._control_fd, select.POLLIN)
-            while True:
-                ready = poller.poll()
-                if self._attention is not None and any(fd == self._control_fd for fd, _ in ready):
-                    self._attention()
-                self.check()
-                if _try_credit(self._credit_fd):
-                    self.check()
-                    return
+            yield
         finally:
             words[self._since] = 0
             words[self._waited] += time.monotonic_ns() - started
+
+    def _poll_credit(self, deadline: float) -> bool:
+        """Take one credit, waiting for it until then, in monotonic seconds; whether one came."""
+        poller = select.poll()
+        poller.register(self._credit_fd, select.POLLIN)
+        if self._control_fd is not None:
+            poller.register(self._control_fd, select.POLLIN)
+        while True:
+            if _try_credit(self._credit_fd):
+                self.check()
+                return True
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            ready = poller.poll(None if left == math.inf else math.ceil(left * 1000))
+            if self._attention is not None and any(fd == self._control_fd for fd, _ in ready):
+                self._attention()
+            self.check()
 
     def fileno(self) -> int:
         """The eventfd that becomes readable when this side may go on, for a poll of the caller's own."""
@@ -262,12 +277,38 @@ class Producer(_Side):
         Raises:
             RingClosed: it wants no more, or control has ended the ring.
         """
-        taken = 0 if self._reserved is None else 1
-        held = taken
+        self.wait_for_room(self.slots)
+
+    @property
+    def room(self) -> int:
+        """How many slots are free, the reserved one included; more may be by now."""
+        words = self._words
+        return self.slots - (words[_APPENDED] - words[_RELEASED])
+
+    def wait_for_room(self, slots: int, patience_s: float = math.inf) -> bool:
+        """Wait until so many slots are free, the reserved one included, or one is and so much time has gone by.
+
+        Returns:
+            Whether there was anything to wait for.
+
+        Raises:
+            RingClosed: nobody will read any more.
+        """
+        self.check()
+        taken = held = 0 if self._reserved is None else 1
         try:
-            while taken < self.slots:
-                self._wait_credit()
+            while taken < slots and _try_credit(self._credit_fd):
                 taken += 1
+            waits = taken < slots
+            if waits:
+                with self._waiting():
+                    if not taken and self._poll_credit(math.inf):
+                        taken += 1
+                    deadline = time.monotonic() + patience_s
+                    while taken < slots and self._poll_credit(deadline):
+                        taken += 1
+            self.check()
+            return waits
         finally:
             if taken > held:
                 os.eventfd_write(self._credit_fd, taken - held)
@@ -320,7 +361,50 @@ class Consumer(_Side):
         if self._next == self._words[_TAKEN]:
             self._wait_credit()
             self._words[_TAKEN] += 1
+        else:
+            self.check()
         return self._entry()
+
+    @property
+    def ahead(self) -> int:
+        """How many entries can be peeked; more may be by now."""
+        return self._words[_APPENDED] - self._next
+
+    def gather(self, entries: int, patience_s: float) -> bool:
+        """Wait for an entry to peek, then until so many are not released, or one of them is no DATA, or so long.
+
+        Returns:
+            Whether there was anything to wait for.
+
+        Raises:
+            RingClosed: no further entry will come.
+        """
+        self.check()
+        if self._try_gather(entries):
+            return False
+        words = self._words
+        with self._waiting():
+            if self._next == words[_TAKEN]:
+                self._poll_credit(math.inf)
+                words[_TAKEN] += 1
+            deadline = time.monotonic() + patience_s
+            while not self._try_gather(entries) and self._poll_credit(deadline):
+                words[_TAKEN] += 1
+        return True
+
+    def _try_gather(self, entries: int) -> bool:
+        """Take the credits that are there; whether it is enough."""
+        words = self._words
+        while True:
+            taken = words[_TAKEN]
+            if taken > self._next:
+                last = self._ring.queue[(taken - 1) % self.slots * 4 + 2]
+                if last != Kind.DATA or taken - words[_RELEASED] >= entries:
+                    return True
+            if not _try_credit(self._credit_fd):
+                return False
+            self.check()
+            words[_TAKEN] = taken + 1
 
     def try_peek(self) -> Entry | None:
         """As peek, but None instead of waiting."""

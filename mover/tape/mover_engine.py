@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from mover.ring import RingClosed, TapeGauge, Verdict
+from mover.ring import Consumer, Producer, RingClosed, TapeGauge, Verdict
 from mover.tape.codes import ALL_ONES, HaltReason, PauseReason
 from mover.tape.drive import Condition, Drive, Outcome
+from mover.tape.watermarks import Watermarks
 from mover.workers.channel import Channel
 from mover.workers.messages import (
     MoverHalted,
@@ -61,6 +62,14 @@ class Mover:
         self._bytes_left = start.position.bytes_left
         self._window_written = 0 if start.window_is_new else start.position.window_written
         self._gauges: memoryview = memoryview(bytearray(8 * len(TapeGauge))).cast("Q")
+        self._percents = start.start_percent, start.stop_percent
+        self._marks = Watermarks(1, *self._percents)
+
+    def _attach(self, ring: Consumer | Producer) -> None:
+        """Publish in this ring, and keep to its watermarks; a run before this one may have begun to count."""
+        self._gauges = ring.gauges
+        self._marks = Watermarks(ring.slots, *self._percents, underruns=self._gauges[TapeGauge.UNDERRUNS])
+        self._publish()
 
     def position(self) -> MoverPosition:
         """Where the mover stands now."""
@@ -107,6 +116,7 @@ class Mover:
         gauges[TapeGauge.RECORDS] = self._record_num
         gauges[TapeGauge.BYTES_MOVED] = self._bytes_moved
         gauges[TapeGauge.BYTES_LEFT] = self._bytes_left
+        gauges[TapeGauge.UNDERRUNS] = self._marks.underruns
         file_num, blockno = self._drive.position()
         gauges[TapeGauge.FILE_NUM] = ALL_ONES if file_num is None else file_num
         gauges[TapeGauge.BLOCKNO] = ALL_ONES if blockno is None else blockno

@@ -87,8 +87,7 @@ class FromTape(Mover):
         self._scratch = bytearray(0)  # a record of which only a part is wanted
         self._held_at, self._held_until = 0, 0  # stream offsets of what it holds
         self._local = start.local
-        self._gauges = self._ring.gauges
-        self._publish()
+        self._attach(self._ring)
 
     def _read_stream(self, message: ReadStream) -> None:
         open_ended = message.length == ALL_ONES and message.offset == 0
@@ -204,6 +203,7 @@ class FromTape(Mover):
         size = self._record_size
         skip = self._read_offset - self._next
         wanted = min(self._bytes_left, self._window_end - self._read_offset)
+        self._marks.make_room(ring, wanted // ring.slot_bytes)
         slot = ring.reserve()
         drive = self._drive
         whole = 0 if skip else min(wanted, len(slot)) // size

@@ -37,8 +37,7 @@ class ToTape(Mover):
             slots, slot_bytes = self._ring.slots, self._ring.slot_bytes
             self._ring.close()
             raise ValueError(f"records of {self._record_size} bytes in a ring of {slots} slots of {slot_bytes}")
-        self._gauges = self._ring.gauges
-        self._publish()
+        self._attach(self._ring)
 
     def _read_stream(self, message: ReadStream) -> None:
         self._channel.send(Refused(Error.ILLEGAL_STATE, "the mover writes to tape: MOVER_READ needs mode WRITE"))
@@ -60,6 +59,7 @@ class ToTape(Mover):
         filled = 0
         while True:
             self.attention()
+            self._marks.gather(ring)
             view, kind = ring.peek()
             if kind == Kind.END:
                 if held:

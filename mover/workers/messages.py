@@ -169,6 +169,8 @@ class StartMover(Message, frozen=True):
     the window's first record when ``window_is_new`` (states.md 4.6); else the worker's own note of where the window
     began still holds, or, on another drive or in another tape file, the stream goes on where it stopped.
     local: the ring's other side is a data worker, not a relay.
+    start_percent, stop_percent: of the ring's slots; a drive that had to stop goes on when so many are filled (mode
+    READ) or free (WRITE), and stops when no more than that are.
     """
 
     mode: int
@@ -179,6 +181,8 @@ class StartMover(Message, frozen=True):
     position: MoverPosition
     version: int
     local: bool = False
+    start_percent: int = 0
+    stop_percent: int = 0
 
 
 class ReadStream(Message, frozen=True):

@@ -249,6 +249,18 @@ def test_every_key_is_read() -> None:
             "library[0].early_warning: expected less than cartridge_size (1000000 bytes), got 1000000 bytes",
         ),
         (
+            "[[library]]\nname='v'\ndirectory='/v'\nstart_percent=20\nstop_percent=20",
+            "library[0].stop_percent: expected less than start_percent (20), got 20",
+        ),
+        (
+            "[[drive]]\nname='d'\ndevice='virtual:/d.tap'\nstop_percent=1",
+            "drive[0].stop_percent: expected less than start_percent (0), got 1",
+        ),
+        (
+            "[[drive]]\nname='d'\ndevice='virtual:/d.tap'\nstart_percent=101",
+            "drive[0].start_percent: expected 0..100, got 101",
+        ),
+        (
             f"{DRIVE}[[fault]]\ndrive='e'\nkind='hang'\nrecord=1\nseconds=1",
             'fault[0].drive: expected the name of a virtual drive, got "e"',
         ),

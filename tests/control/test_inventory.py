@@ -112,7 +112,7 @@ async def test_the_drives_of_a_configuration(tmp_path: Path) -> None:
     (tmp_path / "tapes").mkdir()
     own = tmp_path / "own.tap"
     config = Config(
-        library=[Library(name="vtl0", directory=str(tmp_path / "tapes"))],
+        library=[Library(name="vtl0", directory=str(tmp_path / "tapes"), start_percent=75, stop_percent=25)],
         drive=[Drive(name="nst0", device=f"virtual:{own}", ring=1 << 24)],
     )
     with trio.fail_after(10):
@@ -120,6 +120,8 @@ async def test_the_drives_of_a_configuration(tmp_path: Path) -> None:
             devices = Devices(config, store)
             await devices.take_inventory()
             assert [bay.name for bay in devices] == ["vtl0/drive0", "vtl0/drive1", "nst0"]
+            assert [bay.watermarks for bay in devices] == [(75, 25), (75, 25), (0, 0)]
+            assert Drive(name="real", device="/dev/nst0").watermarks() == (50, 0)
             assert devices.find("nst1") is None
             drive = devices.find("nst0")
             assert isinstance(drive, FileDrive)

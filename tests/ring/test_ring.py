@@ -71,6 +71,20 @@ class RingModel(RuleBasedStateMachine):
         self.consumer.release()
         self.peeked.popleft()
 
+    @precondition(lambda self: self.queued)
+    @rule(entries=st.integers(1, 3))
+    def gather(self, entries: int) -> None:
+        """Nothing is lost or taken twice by having waited for more."""
+        waits = self.consumer.gather(entries, 0.0)
+        assert not waits or entries > self.in_ring
+        assert self.consumer.ahead == len(self.queued)
+
+    @precondition(lambda self: self.in_ring < 3)
+    @rule(slots=st.integers(1, 3))
+    def wait_for_room(self, slots: int) -> None:
+        assert self.producer.room == 3 - self.in_ring
+        assert self.producer.wait_for_room(slots, 0.0) == (slots > 3 - self.in_ring)
+
     @rule()
     def consumer_successor(self) -> None:
         self.consumer.close()

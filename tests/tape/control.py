@@ -129,6 +129,7 @@ class Tape:
         position: MoverPosition | None = None,
         version: int = 4,
         local: bool = False,
+        percents: tuple[int, int] = (0, 0),
     ) -> None:
         message = StartMover(
             mode=mode,
@@ -139,6 +140,8 @@ class Tape:
             position=position or MoverPosition(),
             version=version,
             local=local,
+            start_percent=percents[0],
+            stop_percent=percents[1],
         )
         self.ask(message, Done, *ring.fds)
 
