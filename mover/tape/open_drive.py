@@ -5,6 +5,7 @@ from mover.tape.drive import Drive, DriveError
 from mover.tape.faults import FaultyDrive
 from mover.tape.iscsi import IscsiTransport
 from mover.tape.sg import SgTransport
+from mover.tape.st_drive import StDrive
 from mover.tape.transport import Transport
 from mover.tape.virtual import VirtualDrive
 from mover.workers.device_messages import DeviceSpec
@@ -20,6 +21,8 @@ def open_drive(spec: DriveSpec | DeviceSpec, mode: TapeMode, *, implicit_filemar
     if isinstance(spec, DriveSpec):
         virtual = FaultyDrive if spec.faults else VirtualDrive
         return virtual(spec, mode, implicit_filemark=implicit_filemark)
+    if spec.device.startswith("/"):
+        return StDrive(spec, mode, implicit_filemark=implicit_filemark)
     raise DriveError(Error.IO, f"drive {spec.name}: this version has no driver for {spec.device}")
 
 

@@ -1,0 +1,473 @@
+"""A drive behind the Linux st driver: motions and transfers with exact results from a driver that tells little.
+
+Theory of operation
+===================
+The driver says EIO for a filemark, the end of data, BOT and a broken tape alike, and no residual. So everything is
+counted here (:class:`Place`), and what a motion met is found by what surrounds it: marks and BOT by the driver's own
+file number, records by READ POSITION (MTIOCPOS) where the drive has it. Where it has not, records are read in the place
+of being spaced over: that meets filemarks and the end of data one by one, whatever the drive makes of SPACE.
+
+- A record that was read over a filemark leaves the tape behind the mark, where NDMP wants it in front. It stays there
+  until something needs it elsewhere: most clients space forward over the mark next.
+- MTIOCGET behind every write waits for a write that the driver does in the background, so each record has its own
+  error. Early warning comes as ENOSPC, and every second write behind it is refused as well: those are repeated.
+- The driver writes a filemark of its own before rewinding and closing behind a write. MTWEOF 0, which also has the
+  drive write what it holds, makes it forget that; the filemarks of NDMP are written here.
+- After an error the place is lost: all but what finds a place anew (REW, the end, LOCATE, OFF) is refused, because a
+  tape that was changed or reset meanwhile would be read or written on at the wrong place.
+
+Source: linux/Documentation/scsi/st.rst; states.md sections 5.4 to 5.10.
+"""
+
+import errno
+import time
+from collections.abc import Callable
+from typing import Final
+
+from mover.tape.codes import Error, TapeFlag, TapeMode
+from mover.tape.drive import Condition, DriveError, Outcome, Position, State, Unit
+from mover.tape.sg import SgTransport
+from mover.tape.st_device import General, Operation, Option, Status, StDevice, Tape
+from mover.tape.st_motion import StMotion
+from mover.tape.st_place import Place
+from mover.tape.transport import Transport
+from mover.workers.device_messages import DeviceSpec
+
+READY_WAIT_S: Final = 120.0  # a drive takes so long to thread a cartridge that was just put in
+READY_LOOK_S: Final = 1.0
+RECORD_BYTES_MAX: Final = (1 << 24) - 1  # READ(6)
+FILEMARKS_MAX: Final = 65_536  # of one request: no client needs more
+_DONE: Final = Outcome(0)
+_OPEN_ERRORS: Final = {
+    errno.EBUSY: Error.DEVICE_BUSY,
+    errno.EACCES: Error.PERMISSION,
+    errno.EPERM: Error.PERMISSION,
+    errno.EROFS: Error.WRITE_PROTECT,
+    errno.ENOMEDIUM: Error.NO_TAPE_LOADED,
+}
+
+Opens = Callable[[str, bool], Tape]
+
+
+def _open_device(path: str, writable: bool) -> Tape:
+    return StDevice(path, writable=writable)
+
+
+class StDrive(StMotion):
+    """An open drive; see :class:`mover.tape.drive.Drive` for the operations.
+
+    Args:
+        spec: name, device node and block size.
+        mode: how it is opened.
+        implicit_filemark: write a mark behind written data before REW, OFF and CLOSE.
+        opens, sleep: the system's, or a test's.
+
+    Raises:
+        DriveError: the tape cannot be opened so.
+    """
+
+    def __init__(
+        self,
+        spec: DeviceSpec,
+        mode: TapeMode,
+        *,
+        implicit_filemark: bool,
+        opens: Opens = _open_device,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._mode = mode
+        self._implicit_filemark = implicit_filemark
+        name = f"drive {spec.name} ({spec.device})"
+        try:
+            tape, status = _open_ready(spec, mode, opens, sleep)
+        except OSError as error:
+            raise DriveError(_OPEN_ERRORS.get(error.errno or 0, Error.IO), f"{name}: {error.strerror}") from error
+        self._protected = General.WR_PROT in status.flags
+        self._loaded = General.ONLINE in status.flags
+        self._mark_due = False  # records were written and no filemark since
+        self._warned = False  # early warning was reported and the tape has not been wound back since
+        self._warning_due = False  # it was met by a record that is on tape
+        self._blockno_is_told = True
+        self._open = True
+        self.warning = ""
+        self._commands: Transport | None = None
+        super().__init__(tape, name, spec.block_size, Place(status.file_num, status.blockno, None))
+        try:
+            self._prepare(status)
+        except DriveError:
+            tape.close()
+            raise
+        except OSError as error:
+            tape.close()
+            raise DriveError(Error.IO, f"{name}: {error.strerror}") from error
+        if spec.sg_device:
+            try:
+                self._commands = SgTransport(spec.sg_device)
+            except DriveError as error:
+                self.warning = f"no SCSI commands for this drive: {error}"
+
+    def _prepare(self, status: Status) -> None:
+        """Refuse what the mode does not allow, and find out what the drive is like. Raises DriveError, OSError."""
+        writable = self._mode != TapeMode.READ
+        if not self._loaded:
+            if self._mode != TapeMode.RAW:
+                raise DriveError(Error.NO_TAPE_LOADED, f"{self._name} has no tape loaded")
+            return
+        if self._protected and self._mode == TapeMode.RDWR:
+            raise DriveError(Error.WRITE_PROTECT, f"{self._name}: the tape is write protected")
+        self._options = self._tape.options()
+        if writable and Option.NOWAIT_EOF in self._options:
+            text = (
+                "its option no-wait-eof promises filemarks that are not on tape: mt -f NODE stclearoptions no-wait-eof"
+            )
+            raise DriveError(Error.IO, f"{self._name}: {text}")
+        if status.block_size != self._block_size:
+            self._tape.operate(Operation.SETBLK, self._block_size)
+        place = self._place
+        told = self._tell()
+        if told == 0 or (told is None and (place.file, place.block) == (0, 0)):
+            place.rewound()
+        elif told is not None and (place.file, place.block) == (0, 0):
+            self._place = Place(None, None, told)  # the driver takes a flush for a filemark, and this for BOT
+        else:
+            place.objects = told if told is not None or place.file != 0 else place.block
+
+    # --- what it is -----------------------------------------------------------------------------------------
+
+    @property
+    def transport(self) -> Transport:
+        """Its way for CDBs, where it has one; see TakesCommands."""
+        if self._commands is None:
+            raise AttributeError(f"{self._name} has no way for CDBs")
+        return self._commands
+
+    @property
+    def write_protected(self) -> bool:
+        return self._protected
+
+    def position(self) -> Position:
+        if not self._loaded or self._place.lost:
+            return Position(None, None)
+        return self._place.position()
+
+    def objects(self) -> int | None:
+        """By own count, or by what the drive says."""
+        if not self._loaded or self._place.lost:
+            return None
+        if self._place.objects is None:
+            self._place.objects = self._tell()
+        return self._place.objects
+
+    def state(self) -> State:
+        """See Drive.state. The st driver knows no capacity."""
+        flags = TapeFlag.NOREWIND
+        if self._protected:
+            flags |= TapeFlag.WR_PROT
+        if self._media_error:
+            flags |= TapeFlag.ERROR
+        file_num, blockno = self.position()
+        position = Position(file_num, blockno if self._blockno_is_told else None)
+        return State(flags, position, self._block_size, self._soft_errors, None, None)
+
+    # --- writing --------------------------------------------------------------------------------------------
+
+    def write_records(self, view: memoryview, record_size: int) -> Outcome:
+        refusal = self._begin(writes=True) or self._no_multiple(record_size)
+        if refusal is not None:
+            return refusal
+        wanted = len(view) // record_size
+        if wanted:
+            try:
+                self._settle()
+            except OSError as error:
+                return self._failed(0, error, "going back over a filemark")
+        for done in range(wanted):
+            part = view[done * record_size : (done + 1) * record_size]
+            outcome = self._write_record(part)
+            if outcome.condition is not Condition.NONE:
+                return outcome._replace(done=done)
+        return Outcome(wanted)
+
+    def _write_record(self, record: memoryview) -> Outcome:
+        if self._warning_due:
+            self._warned, self._warning_due = True, False
+            return Outcome(0, Condition.EARLY_WARNING)
+        left, refused = record, False
+        while left.nbytes:
+            try:
+                count = self._tape.write(left)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    return self._write_failed(error)
+                if not self._warned and left.nbytes == record.nbytes:
+                    self._warned = True
+                    return Outcome(0, Condition.EARLY_WARNING)
+                if refused:
+                    if left.nbytes != record.nbytes:
+                        self._place.lose("a record was written in part")
+                    self._media_error = True
+                    return Outcome(0, Condition.FAILED, Error.IO, f"{self._name}: the tape is full")
+                refused = True
+                continue
+            if count <= 0:
+                return self._write_failed(OSError(errno.EIO, "the driver wrote nothing"))
+            left, refused = left[count:], False
+        warned = False
+        try:
+            warned = General.EOT in self._look().flags
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                return self._write_failed(error)
+            warned = True  # by a write in the background, all of which is on tape
+        self._warning_due = warned and not self._warned
+        self._mark_due = self._unflushed = True
+        self._place.passed_records(self._blocks(record.nbytes))
+        self._place.wrote()
+        return _DONE
+
+    def _write_failed(self, error: OSError) -> Outcome:
+        outcome = self._failed(0, error, "write")
+        # Or the driver writes a filemark at the close, wherever the tape stands then.
+        self._forget_writing()
+        return outcome
+
+    def write_filemarks(self, count: int) -> Outcome:
+        refusal = self._begin(writes=True)
+        if refusal is not None:
+            return refusal
+        if count > FILEMARKS_MAX:
+            return Outcome(0, Condition.FAILED, Error.ILLEGAL_ARGS, f"{count} filemarks, at most {FILEMARKS_MAX}")
+        return self._write_marks(count) if count else _DONE
+
+    def _write_marks(self, count: int) -> Outcome:
+        try:
+            self._settle()
+            self._tape.operate(Operation.WEOF, count)
+        except OSError as error:
+            outcome = self._failed(0, error, "writing filemarks")
+            self._forget_writing()
+            return outcome
+        self._place.passed_marks(count, adjacent=True)
+        self._place.wrote()
+        self._mark_due = self._unflushed = False
+        return Outcome(count)
+
+    def _write_due_mark(self) -> Outcome:
+        """The implicit filemark, behind the data where writing ended.
+
+        Deviates: NDMPv4 writes it before every motion but EOF and TUR; here it is written before REW, OFF and CLOSE
+        only, so that a client which writes and backspaces stands where it expects to (states.md 5.9 item 6).
+        """
+        if not (self._implicit_filemark and self._mark_due):
+            return _DONE
+        if self._place.lost:
+            return self._refused()
+        if not self._place.at_written_end:
+            outcome = self.locate("end", 0)
+            if outcome.condition is Condition.FAILED:
+                return outcome
+        return self._write_marks(1)
+
+    # --- reading --------------------------------------------------------------------------------------------
+
+    def read_records(self, view: memoryview, record_size: int) -> Outcome:
+        refusal = self._begin() or self._no_multiple(record_size) or self._before_reading(crosses=False)
+        if refusal is not None:
+            return refusal
+        for done in range(len(view) // record_size):
+            taken = self._take(view[done * record_size : (done + 1) * record_size])
+            if taken.condition is Condition.NONE and taken.record_length == record_size:
+                self._place.passed_records(self._blocks(record_size))
+                continue
+            if taken.condition is Condition.NONE:
+                try:
+                    self._back(max(1, self._blocks(taken.record_length)) if taken.record_length else 1)
+                except OSError as error:
+                    return self._failed(done, error, "going back over a record of another size")
+                return Outcome(done)
+            if taken.condition is Condition.FILEMARK:
+                self._place.stopped_at_mark(crosses=False)
+            # What went wrong behind good records is told by the next call: the place is lost until then.
+            return Outcome(done) if done else self._told(taken)
+        return Outcome(len(view) // record_size, record_length=record_size)
+
+    def read_record(self, view: memoryview, *, crosses_filemark: bool) -> Outcome:
+        refusal = self._begin() or self._before_reading(crosses=crosses_filemark)
+        if refusal is not None:
+            return refusal
+        try:
+            taken = self._take_whole(view)
+        except OSError as error:
+            return self._failed(0, error, "going back over a long record")
+        if taken.condition is Condition.FILEMARK:
+            self._place.stopped_at_mark(crosses=crosses_filemark)
+        if taken.condition is not Condition.NONE:
+            return self._told(taken)
+        self._place.passed_records(self._blocks(taken.record_length))
+        return taken
+
+    def _take_whole(self, view: memoryview) -> Outcome:
+        """Read what is next, however long.
+
+        The room is at least twice the record or exactly as long: some targets lose the end of a record that fills more
+        than half of it.
+        """
+        if self._block_size:
+            if len(view) < self._block_size:
+                text = f"{self._name}: {len(view)} bytes asked for, blocks have {self._block_size}"
+                return Outcome(0, Condition.FAILED, Error.ILLEGAL_ARGS, text)
+            return self._take(view[: len(view) // self._block_size * self._block_size])
+        length = min(RECORD_BYTES_MAX, 2 * len(view))
+        while True:
+            room = memoryview(self._scratch(length))[:length]
+            taken = self._take(room)
+            if taken.condition is not Condition.NONE:
+                return taken
+            size = taken.record_length
+            if size == length or 0 < 2 * size <= length:
+                done = min(size, len(view))
+                view[:done] = room[:done]
+                return Outcome(done, record_length=size)
+            if not size and length == RECORD_BYTES_MAX:
+                return self._failed(0, OSError(errno.EIO, f"a record of more than {RECORD_BYTES_MAX} bytes"), "read")
+            self._back(1)
+            length = size or RECORD_BYTES_MAX
+
+    def _before_reading(self, *, crosses: bool) -> Outcome | None:
+        """What is known to be next without a look; writing ends here."""
+        try:
+            self._end_writing()
+        except OSError as error:
+            return self._failed(0, error, "writing what the drive holds")
+        if self._place.past_mark and crosses:
+            self._place.stopped_at_mark(crosses=True)
+            return Outcome(0, Condition.FILEMARK)
+        if self._place.before_mark and not crosses:
+            self._blockno_is_told = False
+            return Outcome(0, Condition.FILEMARK)
+        return None
+
+    def _told(self, taken: Outcome) -> Outcome:
+        # The number is known here, but clients that test drives insist on "unknown" (states.md 5.9 item 7).
+        if taken.condition is Condition.FILEMARK and self._place.before_mark:
+            self._blockno_is_told = False
+        return taken
+
+    # --- motion ---------------------------------------------------------------------------------------------
+
+    def space_files(self, count: int) -> Outcome:
+        refusal = self._begin()
+        if refusal is not None:
+            return refusal
+        outcome = self._moved(lambda: self._space_files(count), "spacing over filemarks")
+        if count < 0:
+            self._warned = False
+            self._blockno_is_told = outcome.condition is not Condition.NONE  # as after reading a filemark
+        return outcome
+
+    def space_records(self, count: int, *, crosses_filemark: bool) -> Outcome:
+        refusal = self._begin()
+        if refusal is not None:
+            return refusal
+        outcome = self._moved(lambda: self._space_records(count, crosses=crosses_filemark), "spacing over records")
+        if count < 0 and crosses_filemark and outcome.condition is Condition.FILEMARK:
+            self._blockno_is_told = False
+        return outcome
+
+    def locate(self, unit: Unit, number: int) -> Outcome:
+        refusal = self._begin(repositions=True)
+        if refusal is not None:
+            return refusal
+        self._warned = self._warning_due = False
+        return self._moved(lambda: self._locate(unit, number), f"locating {unit} {number}")
+
+    def rewind(self) -> Outcome:
+        refusal = self._begin(repositions=True)
+        if refusal is not None:
+            return refusal
+        outcome = _DONE if self._place.lost else self._write_due_mark()
+        if outcome.condition is Condition.FAILED:
+            return outcome
+        self._mark_due = self._warned = self._warning_due = False
+        return self._moved(self._rewind, "rewinding")
+
+    def unload(self) -> Outcome:
+        outcome = self.rewind()
+        if outcome.condition is Condition.FAILED:
+            return outcome
+        try:
+            self._tape.operate(Operation.OFFL, 1)
+        except OSError as error:
+            return self._failed(0, error, "unloading")
+        self._loaded = False
+        return _DONE
+
+    def test_ready(self) -> Outcome:
+        refusal = self._begin(repositions=True)
+        if refusal is not None:
+            return refusal
+        try:
+            ready = General.ONLINE in self._look().flags
+        except OSError as error:
+            return self._failed(0, error, "test ready")
+        return _DONE if ready else self._empty()
+
+    def close(self, *, force: bool) -> Outcome:
+        if not self._open:
+            return _DONE
+        self._media_error = False
+        outcome = self._ended() if self._loaded else _DONE
+        if outcome.condition is Condition.FAILED and not force:
+            return outcome
+        self._open = self._loaded = False
+        if self._commands is not None:
+            self._commands.close()
+        try:
+            self._tape.close()
+        except OSError as error:
+            if not force:
+                return self._failed(0, error, "close")
+        return _DONE
+
+    def _ended(self) -> Outcome:
+        """All that is due on tape, and nothing for the driver to do at the close."""
+        if self._place.lost:
+            return self._refused() if self._mark_due or self._unflushed else _DONE
+        outcome = self._write_due_mark()
+        if outcome.condition is Condition.FAILED:
+            return outcome
+        return self._moved(self._leave, "close")
+
+    # --- what every operation begins with --------------------------------------------------------------------
+
+    def _begin(self, *, writes: bool = False, repositions: bool = False) -> Outcome | None:
+        """The refusal, or None; a new operation clears what the last one left in the flags."""
+        self._media_error = False
+        self._blockno_is_told = True
+        if not self._loaded:
+            return self._empty()
+        if writes and self._mode == TapeMode.READ:
+            return Outcome(0, Condition.FAILED, Error.PERMISSION, f"{self._name} is open for reading only")
+        if writes and self._protected:
+            return Outcome(0, Condition.FAILED, Error.WRITE_PROTECT, f"{self._name}: the tape is write protected")
+        return self._refused() if self._place.lost and not repositions else None
+
+    def _empty(self) -> Outcome:
+        return Outcome(0, Condition.FAILED, Error.NO_TAPE_LOADED, f"{self._name} has no tape loaded")
+
+
+def _open_ready(spec: DeviceSpec, mode: TapeMode, opens: Opens, sleep: Callable[[float], None]) -> tuple[Tape, Status]:
+    """Open the node, again and again while a cartridge is being threaded: the driver looks at its drive when opened."""
+    waited = 0.0
+    while True:
+        tape = opens(spec.device, mode != TapeMode.READ)
+        try:
+            status = tape.status()
+        except OSError:
+            tape.close()
+            raise
+        if status.flags & (General.ONLINE | General.DR_OPEN) or waited >= READY_WAIT_S:
+            return tape, status
+        tape.close()
+        sleep(READY_LOOK_S)
+        waited += READY_LOOK_S
