@@ -501,6 +501,7 @@ class JobStatus(_Row, frozen=True, kw_only=True):
 
     Attributes:
         number: of the job; never given again.
+        vserver: whose data LIF the DMA came to; "" = no data LIF.
         level: of a backup; None = a recover.
         state: interrupted = the server ended before it did.
         halt_reason: as NOTIFY_DATA_HALTED told it; "" = not told.
@@ -519,6 +520,7 @@ class JobStatus(_Row, frozen=True, kw_only=True):
 
     number: int
     session_id: int
+    vserver: str = ""
     operation: Operation
     backup_type: str
     path: str

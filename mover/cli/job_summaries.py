@@ -12,14 +12,16 @@ from mover.cli.output import print_json, print_table, shown
 
 @click.command()
 @click.option("--job-id", type=click.IntRange(1), metavar="ID", help="Everything that is known of this job.")
+@click.option("--vserver", metavar="V", help="Only the jobs of this vserver.")
 @admin_socket_option
 @json_option
-def jobs(job_id: int | None, admin_socket: str | None, as_json: bool) -> None:
+def jobs(job_id: int | None, vserver: str | None, admin_socket: str | None, as_json: bool) -> None:
     """Show the jobs of the server, the last 256, a line each.
 
     The number of a job is the one in brackets in the backup log.
     """
     found = ask(admin_socket, Jobs(job_id), JobsReply).jobs
+    found = [each for each in found if vserver in {None, each.vserver}]
     if as_json:
         print_json({"jobs": [msgspec.to_builtins(each) for each in found]})
     elif job_id is not None:
@@ -35,6 +37,7 @@ def _print_table(found: list[JobStatus]) -> None:
     print_table(
         [
             "job-id",
+            "vserver",
             "operation",
             "type",
             "level",
@@ -49,6 +52,7 @@ def _print_table(found: list[JobStatus]) -> None:
         [
             [
                 each.number,
+                each.vserver,
                 each.operation,
                 each.backup_type,
                 each.level,

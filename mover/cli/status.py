@@ -20,7 +20,7 @@ from mover.cli.output import Cell, print_json, print_table, shown
 from mover.cli.streams import work_is_done
 
 STATUS_FIELDS: Final = (
-    "session-id", "client-addr", "ndmp-version", "data-operation", "data-state", "mover-mode", "mover-state",
+    "vserver", "session-id", "client-addr", "ndmp-version", "data-operation", "data-state", "mover-mode", "mover-state",
     "tape-device", "data-bytes-processed", "mover-bytes-moved", "elapsed-seconds", "bottleneck", "data-path",
 )  # fmt: skip
 

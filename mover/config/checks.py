@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from mover.config.errors import ConfigError
-from mover.config.model import VIRTUAL, Config, Snapshot
+from mover.config.model import VIRTUAL, AuthType, Config, Snapshot
+from mover.config.vservers import overlaps
 
 RECORD_BYTES_MAX: Final = 16 << 20  # a longer record fits no NDMP message, nor do drives write any
 RING_BYTES_MAX: Final = 32 << 30  # 65,536 slots of at least half a MiB
@@ -44,10 +45,9 @@ def check_consistency(path: str, config: Config) -> None:
         raise ConfigError(f"{path}: lif: expected at least one, got []")
     _check_lifs(path, config)
     _check_users(path, config)
-    for table, authtype in [
-        ("node", config.node.authtype),
-        *((f"vserver[{index}]", each.authtype) for index, each in enumerate(config.vserver)),
-    ]:
+    for line in overlaps(config, lambda directory: directory):
+        raise ConfigError(f"{path}: {line}")
+    for table, authtype in _authtypes(config):
         if not authtype:
             raise ConfigError(f"{path}: {table}.authtype: expected at least one, got []")
     _check_sizes(path, config)
@@ -69,6 +69,14 @@ def _check_faults(path: str, config: Config) -> None:
                 raise ConfigError(f'{key}.{name}: a value is needed where kind is "{fault.kind}"')
             if value is not None and name not in (*needed, *possible):
                 raise ConfigError(f'{key}.{name}: not with kind = "{fault.kind}", got {value}')
+
+
+def _authtypes(config: Config) -> list[tuple[str, list[AuthType]]]:
+    """The login methods of the node and of each vserver, with the table they stand in."""
+    return [
+        ("node", config.node.authtype),
+        *((f"vserver[{index}]", each.authtype) for index, each in enumerate(config.vserver)),
+    ]
 
 
 def _check_snapshots(path: str, config: Config) -> None:
@@ -134,15 +142,19 @@ def _check_lifs(path: str, config: Config) -> None:
         key = f"{path}: lif[{index}]"
         if lif.vserver and lif.vserver not in vservers:
             raise ConfigError(f'{key}.vserver: expected a [[vserver]], got "{lif.vserver}"')
-        if lif.role == "data" and not lif.vserver:
-            raise ConfigError(f'{key}.vserver: a LIF of role data belongs to a [[vserver]], got ""')
+        if (lif.role == "data") != bool(lif.vserver):
+            raise ConfigError(
+                f"{key}.vserver: a LIF of role data belongs to a [[vserver]] and no other does, "
+                f'got role {lif.role} and vserver "{lif.vserver}"'
+            )
         if lif.port and endpoints.setdefault((lif.address, lif.port), index) != index:
             raise ConfigError(
                 f"{key}.port: expected a port of its own, got {lif.port} as lif[{endpoints[lif.address, lif.port]}]"
             )
-        if "none" in config.node.authtype and not ipaddress.ip_address(lif.address).is_loopback:
+        if "none" in config.service(lif.vserver).authtype and not ipaddress.ip_address(lif.address).is_loopback:
+            table = f"vserver {lif.vserver}" if lif.vserver else "node"
             raise ConfigError(
-                f'{path}: node.authtype: "none" is for loopback LIFs only, got lif[{index}].address {lif.address}'
+                f'{path}: {table}.authtype: "none" is for loopback LIFs only, got lif[{index}].address {lif.address}'
             )
 
 
@@ -187,10 +199,6 @@ def check_supported(path: str, config: Config) -> None:
     Raises:
         ConfigError: names the first such key and says what there is instead.
     """
-    if config.vserver:
-        raise ConfigError(
-            f'{path}: vserver[0]: this version serves the node only, got vserver "{config.vserver[0].name}"'
-        )
     if config.node.metrics:
         raise ConfigError(
             f'{path}: node.metrics: this version serves no metrics, expected "", got "{config.node.metrics}"'
@@ -198,9 +206,6 @@ def check_supported(path: str, config: Config) -> None:
     for key, value in (("certificate", config.tls.certificate), ("key", config.tls.key)):
         if value:
             raise ConfigError(f'{path}: tls.{key}: this version serves no secure port, got "{value}"')
-    for index, lif in enumerate(config.lif):
-        if lif.role != "node-mgmt":
-            raise ConfigError(f"{path}: lif[{index}].role: this version serves node-mgmt LIFs, got {lif.role}")
     for index, drive in enumerate(config.drive):
         virtual = drive.virtual_path()
         if virtual is None or not virtual.startswith("/") or "\0" in virtual:

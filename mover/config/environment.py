@@ -3,6 +3,7 @@
 import os
 
 from mover.config.model import Config
+from mover.config.vservers import overlaps
 
 
 def check_environment(config: Config) -> list[str]:
@@ -14,6 +15,10 @@ def check_environment(config: Config) -> list[str]:
     wrong = []
     for name, directory in config.node.volumes.items():
         wrong += _missing(f"node.volumes.{name}", directory)
+    for index, vserver in enumerate(config.vserver):
+        for name, directory in vserver.volumes.items():
+            wrong += _missing(f"vserver[{index}].volumes.{name}", directory)
+    wrong += overlaps(config, os.path.realpath)
     for index, library in enumerate(config.library):
         wrong += _missing(f"library[{index}].directory", library.directory, to_write=True)
     for index, drive in enumerate(config.drive):

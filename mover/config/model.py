@@ -51,16 +51,29 @@ class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of every table of the file."""
 
 
-class Node(_Table, frozen=True, kw_only=True):
+class Service(_Table, frozen=True, kw_only=True):
+    """What the node and each vserver have alike: volumes, and options of the same names.
+
+    Attributes:
+        volumes: volume name -> directory.
+        backup_log_enable: an entry in the backup log for what happens to each job.
+        debug_enable: a protocol log of every connection from its first byte, of what debug_filter lets through.
+    """
+
+    volumes: Volumes = field(default_factory=dict)
+    authtype: list[AuthType] = field(default_factory=lambda: ["challenge"])
+    backup_log_enable: bool = True
+    debug_enable: bool = False
+    debug_filter: DebugFilter = "all"
+
+
+class Node(Service, frozen=True, kw_only=True):
     """``[node]``: this host.
 
     Attributes:
         metrics: "" = off. Nothing serves metrics in this version, so that is the default and the only value.
-        volumes: volume name -> directory.
         grace_s: how long jobs may go on after SIGTERM.
-        backup_log_enable: an entry in the backup log for what happens to each job.
         backup_log_size, backup_log_old: bytes from which on a new file is begun, and how many old ones are kept.
-        debug_enable: a protocol log of every connection from its first byte, of what debug_filter lets through.
     """
 
     name: Name = field(default_factory=socket.gethostname)
@@ -68,14 +81,9 @@ class Node(_Table, frozen=True, kw_only=True):
     admin_socket: SocketPath = "/run/mover/admin.sock"
     log_format: Literal["console", "json"] = "console"
     metrics: HostPort = ""
-    volumes: Volumes = field(default_factory=dict)
-    authtype: list[AuthType] = field(default_factory=lambda: ["challenge"])
     grace_s: Seconds = 30
-    backup_log_enable: bool = True
     backup_log_size: Size = 16 * MIB
     backup_log_old: Annotated[int, Meta(ge=0, le=99)] = 5
-    debug_enable: bool = False
-    debug_filter: DebugFilter = "all"
 
 
 class Limits(_Table, frozen=True, kw_only=True):
@@ -157,28 +165,17 @@ class Lif(_Table, frozen=True, kw_only=True):
     vserver: str = ""
 
 
-class Vserver(_Table, frozen=True, kw_only=True):
-    """``[[vserver]]``: a tenant and its options, named as ``mover show`` names them with underscores."""
+class Vserver(Service, frozen=True, kw_only=True):
+    """``[[vserver]]``: a tenant.
+
+    Attributes:
+        sessions: NDMP connections at once at its LIFs; those of the node bound them too.
+        disallowed_protocols: "ndmp" in it = its LIFs refuse every connection.
+    """
 
     name: Name
-    volumes: Volumes = field(default_factory=dict)
-    preferred_interface_role: list[LifRole] = field(default_factory=lambda: ["intercluster", "data"])
-    authtype: list[AuthType] = field(default_factory=lambda: ["challenge"])
-    abort_on_disk_error: bool = False
-    backup_log_enable: bool = True
-    data_port_range: PortRange = values.PortRange(0, 0)
-    debug_enable: bool = False
-    debug_filter: str = ""
-    dump_detailed_stats: bool = False
-    fh_dir_retry_interval: Seconds = 250
-    fh_node_retry_interval: Seconds = 250
-    ignore_ctime_enabled: bool = False
-    is_secure_control_connection_enabled: bool = False
-    maxversion: Annotated[int, Meta(ge=1, le=4)] = 4
-    offset_map_enable: bool = True
     sessions: Count = 64
-    tcpnodelay: bool = True
-    tcpwinsize: Size = 32 * 1024
+    disallowed_protocols: list[Literal["ndmp"]] = field(default_factory=list)
 
 
 class User(_Table, frozen=True, kw_only=True):
@@ -325,3 +322,7 @@ class Config(_Table, frozen=True, kw_only=True):
         """The names of all virtual drives."""
         alone = [drive.name for drive in self.drive if drive.virtual_path() is not None]
         return [name for library in self.library for name in library.drive_names()] + alone
+
+    def service(self, vserver: str) -> Service:
+        """Volumes and options of a vserver; "" = of the node."""
+        return {each.name: each for each in self.vserver}[vserver] if vserver else self.node

@@ -26,14 +26,16 @@ from mover.control.incoming import Incoming
 from mover.control.mover_service import MoverService
 from mover.control.outbox import LOG_TEXT_MAX, Outbox
 from mover.control.protocol_log import ProtocolLog
+from mover.control.reach import REACH, Reach, TapeScope
 from mover.control.refusal import Refusal
 from mover.control.scsi_service import ScsiService
 from mover.control.tape_service import TapeService
 from mover.control.version_1 import OwnMover, RecordTapeService, TapeDataService
 from mover.control.volumes import show
 from mover.ndmp import messages as m
-from mover.ndmp.enums import DataState, ErrorCode, LogType, MessageCode, MoverState
+from mover.ndmp.enums import AddressType, DataState, ErrorCode, LogType, MessageCode, MoverState
 from mover.ndmp.errors import PeerError
+from mover.ndmp.extensions import CAB, CAE
 from mover.ndmp.server import Answered, Discarded, Request, ServerProtocol
 from mover.ndmp.states import SessionMachines
 from mover.workers.peer import is_gone
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 
     from mover.config import Lif
     from mover.control.node import Node
+    from mover.control.volumes import Volumes
     from mover.control.workers import Worker
 
 DISCARDED_MAX: Final = 16  # messages in a row that get no answer
@@ -71,9 +74,13 @@ AUDITED: Final = {
 class Connection:
     """One control connection of a DMA.
 
+    Args:
+        lif: that the DMA connected to; None = the only one.
+
     Attributes:
-        config: as it was when the connection began.
+        config: as it was when the connection began, with the options of the LIF's vserver in place of the node's.
         lif: that the DMA came to.
+        vserver: that the LIF belongs to; "" = none.
         secure: the connection is encrypted by TLS.
         authenticated_as: the user; "" before the login.
         outbox: what goes out to the DMA.
@@ -90,16 +97,19 @@ class Connection:
 
     def __init__(self, node: Node, stream: ControlStream, lif: Lif | None = None, *, secure: bool = False) -> None:
         self.node = node
-        self.config = node.config
         self.lif = lif or node.config.lif[0]
+        self.vserver = self.lif.vserver
+        self._scope = node.scope(self.lif)
+        self.config = self._scope.config
         self.secure = secure
         self.session_id = node.next_session_id()
         self.started = time.monotonic()
         self.authenticated_as = ""
         self.challenge: bytes | None = None
         self.protocol = ServerProtocol()
-        self.volumes = node.volumes
         self.log = structlog.get_logger().bind(session=self.session_id)
+        if self.vserver:
+            self.log = self.log.bind(vserver=self.vserver)
         self.gone = trio.Event()
         self.services_open = False
         self.protocol_log: ProtocolLog | None = None
@@ -121,6 +131,29 @@ class Connection:
     def version(self) -> int:
         """The protocol version in use; the offered one before that is settled."""
         return self.protocol.version
+
+    # --- reach
+
+    @property
+    def reach(self) -> Reach:
+        """What the tables give to this connection now."""
+        return REACH[self.lif.role, CAB in self.protocol.extensions.chosen]
+
+    @property
+    def volumes(self) -> Volumes:
+        """The volumes that it reaches."""
+        return self._scope.volumes[self.reach.volumes]
+
+    @property
+    def reaches_tapes(self) -> bool:
+        """Whether it reaches the drives and changers of this node."""
+        return self.reach.tapes is not TapeScope.NONE
+
+    @property
+    def address_types(self) -> tuple[AddressType, ...]:
+        """The kinds of data connections it may ask for; one over IPv6 cannot be spelled without its extension."""
+        has_ipv6 = CAE in self.protocol.extensions.chosen
+        return tuple(each for each in self.reach.address_types if has_ipv6 or each is not AddressType.TCP_IPV6)
 
     # --- life
 

@@ -79,8 +79,13 @@ class RunningJob:
     before files are touched.
     """
 
-    def __init__(self, book: JobBook, job: JobStatus, path: bytes, ring: RingControl) -> None:
-        """Args: job: as it begins. path: the same as in it, as bytes. ring: that of the stream."""
+    def __init__(
+        self, book: JobBook, job: JobStatus, path: bytes, ring: RingControl, *, logs: bool | None = None
+    ) -> None:
+        """Args: job: as it begins. path: the same as in it, as bytes. ring: that of the stream.
+
+        logs: whether it is told of in the backup log; None = as the node has it.
+        """
         self._book = book
         self._ring = ring
         self._side = "producer" if job.operation == "backup" else "consumer"
@@ -93,7 +98,10 @@ class RunningJob:
         self._beginning: list[tuple[str, str]] = []
         self._announced = False
         self._record = Record(
-            job, "dmp" if job.operation == "backup" else "rst", identifier(path, job.number), book.logs
+            job,
+            "dmp" if job.operation == "backup" else "rst",
+            identifier(path, job.number),
+            book.logs if logs is None else logs,
         )
         book.running[job.number] = self.status
 
@@ -262,6 +270,7 @@ def begin_job(connection: "Connection", message: Start, ring: RingControl) -> Ru
         level = message.level if base is not None else 0
     job = JobStatus(
         number=book.next_number(),
+        vserver=connection.vserver,
         session_id=connection.session_id,
         operation=_OPERATIONS[data.machine.operation],
         backup_type=data.butype,
@@ -270,7 +279,8 @@ def begin_job(connection: "Connection", message: Start, ring: RingControl) -> Ru
         client_addr=connection.peer_address,
         started=time.time(),
     )
-    running = RunningJob(book, job, data.path, ring)
+    logs = connection.node.scope(connection.lif).config.node.backup_log_enable  # also where it was changed just now
+    running = RunningJob(book, job, data.path, ring, logs=logs)
     running.start(level, _options(message), _tape(connection), base)
     for text in misspelt(message.env, "backup" if is_backup else "recover"):
         line = LogLine(int(LogType.WARNING), text.encode("utf-8", "surrogateescape"))

@@ -6,7 +6,7 @@ import time
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from mover.config import Config
+from mover.config import Config, Lif
 from mover.control import dump_dates
 from mover.control.accounts import Accounts
 from mover.control.audit import AuditLog
@@ -14,10 +14,10 @@ from mover.control.drives import Devices
 from mover.control.job_book import JobBook
 from mover.control.logins import Logins
 from mover.control.recover_tables import DIRECTORY, RecoverTables
+from mover.control.scopes import Scope, scopes_of
 from mover.control.scsi_bus import ScsiBus
 from mover.control.snapshots import Snapshots
 from mover.control.store import Store
-from mover.control.volumes import Volumes
 from mover.control.workers import Supervisor
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Node:
 
     Attributes:
         config: as read last; a connection keeps the one it began with.
-        volumes: of the configuration.
+        scopes: what the configuration gives to connections, by the vserver of their LIF.
         snapshots: of backups; None = a node that makes none, for tests.
         accounts: the users; of the configuration only, where there is no store, for tests.
         connections: the NDMP connections by session id.
@@ -63,7 +63,7 @@ class Node:
 
         Done here and not for each connection: a file server that has gone would stop everything at each.
         """
-        self.volumes = Volumes(config.node.volumes)
+        self.scopes = scopes_of(config)
         self.config = config
         self.jobs.configure(config.node)
         self.accounts.configure(config)
@@ -84,6 +84,18 @@ class Node:
     def scsi_bus(self) -> ScsiBus:
         """Where the devices answer to CDBs."""
         return ScsiBus(self.devices)
+
+    def scope(self, lif: Lif) -> Scope:
+        """What a connection to a LIF has."""
+        return self.scopes[lif.vserver]
+
+    def refusal(self, lif: Lif) -> str | None:
+        """Why a LIF takes no connection now; None = it takes one."""
+        if self.stopping:
+            return "shutting down"
+        if len(self.connections) >= self.config.limits.sessions:
+            return "too many sessions"
+        return self.scope(lif).refusal([each.vserver for each in self.connections.values()])
 
     def next_session_id(self) -> int:
         """A number that no other connection of this process has had."""

@@ -52,6 +52,8 @@ class ScsiService:
         """SCSI_OPEN: a device of a bus, or a bus by the name of its library. Raises Refusal."""
         if self.is_open or self._connection.tape.is_open:
             raise Refusal(ErrorCode.DEVICE_OPENED_ERR)
+        if not self._connection.reaches_tapes:
+            raise Refusal(ErrorCode.NO_DEVICE_ERR)
         bus, name = self._connection.node.scsi_bus, device.decode("utf-8", "replace")
         target = bus.find(name)
         if target is None and not (self._bus_is_settable and bus.has(name)):

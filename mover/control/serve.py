@@ -17,6 +17,7 @@ import structlog
 import trio
 
 from mover.config import Config, ConfigError, Lif, load_config
+from mover.config.vservers import overlaps
 from mover.control.admin_server import AdminServer
 from mover.control.connection import Connection
 from mover.control.control_stream import ControlStream
@@ -266,12 +267,12 @@ async def _own_connections(
 
 
 async def _begin(node: Node, sock: trio.socket.SocketType, lif: Lif) -> None:
-    if node.stopping or len(node.connections) >= node.config.limits.sessions:
-        reason = b"shutting down" if node.stopping else b"too many sessions"
-        log.warning("connection refused", reason=reason.decode())
+    reason = node.refusal(lif)
+    if reason is not None:
+        log.warning("connection refused", lif=lif.name, reason=reason)
         with sock, trio.move_on_after(1):
             try:
-                await sock.send(ServerProtocol().refuse(reason))
+                await sock.send(ServerProtocol().refuse(reason.encode()))
             except OSError as error:
                 log.debug("refusal not sent", error=error.strerror)
         return
@@ -339,12 +340,20 @@ async def _force(node: Node) -> None:
             worker.kill()
 
 
+def _load(path: str) -> Config:
+    """The configuration, once no volume of a vserver lies in one of another. Raises ConfigError."""
+    config = load_config(path)
+    for line in overlaps(config, os.path.realpath):
+        raise ConfigError(f"{path}: {line}")
+    return config
+
+
 async def _reload(node: Node, path: str | None) -> None:
     if path is None:
         log.warning("no configuration file to read again")
         return
     try:
-        config = await trio.to_thread.run_sync(load_config, path)
+        config = await trio.to_thread.run_sync(_load, path)
     except (ConfigError, OSError) as error:
         log.error("configuration not taken", error=str(error))
         return
@@ -353,11 +362,15 @@ async def _reload(node: Node, path: str | None) -> None:
     changed += [f"node.{name}" for name in _FIXED_NODE if getattr(config.node, name) != getattr(before.node, name)]
     if config.limits.spares != before.limits.spares:
         changed.append("limits.spares")
+    fixed = [*_FIXED]
+    if [each.name for each in config.vserver] != [each.name for each in before.vserver]:
+        fixed.append("vserver")  # LIFs are theirs
+        changed.append("vserver")
     if changed:
         log.warning("these need a restart", keys=changed)
     taken = msgspec.structs.replace(
         config,
-        **{name: getattr(before, name) for name in _FIXED},
+        **{name: getattr(before, name) for name in fixed},
         node=msgspec.structs.replace(config.node, **{name: getattr(before.node, name) for name in _FIXED_NODE}),
     )
     await trio.to_thread.run_sync(node.configure, taken)

@@ -110,6 +110,7 @@ def _bottleneck(connection: Connection) -> Bottleneck:
 def session_status(connection: Connection, figures: dict[int, WorkerStatus]) -> SessionStatus:
     """Every field of one connection."""
     common = {
+        "vserver": connection.vserver,
         "session_id": connection.session_id,
         "ndmp_version": connection.version,
         "session_authorized": connection.protocol.authenticated,

@@ -82,7 +82,7 @@ class TapeService:
         if self.is_open or self._connection.scsi.is_open:
             raise Refusal(ErrorCode.DEVICE_OPENED_ERR)
         bay = self._connection.node.devices.find(device.decode("utf-8", "replace"))
-        if bay is None:
+        if bay is None or not self._connection.reaches_tapes:
             raise Refusal(ErrorCode.NO_DEVICE_ERR)
         if bay.session_id is not None or bay.moves:
             raise Refusal(ErrorCode.DEVICE_BUSY_ERR)

@@ -6,6 +6,7 @@ walks beneath the volume's directory, descriptor by descriptor).
 
 import os
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from mover.workers.messages import Place
 
@@ -36,20 +37,41 @@ def show(path: bytes) -> str:
     )
 
 
+class Volume(NamedTuple):
+    """A volume as DMAs see it."""
+
+    shown: bytes  # its directory; of a vserver's: /VSERVER/NAME
+    directory: str
+
+
 class Volumes:
-    """The volumes of a node: which directories a DMA may name.
+    """The volumes that a control connection reaches: which directories a DMA may name.
 
     Args:
-        directories: volume name -> directory, absolute.
+        directories: of the node: volume name -> directory, absolute.
+        vservers: vserver -> the same of its volumes, which also answer to /VSERVER/NAME.
+
+    Attributes:
+        listed: all of them, in the order of the configuration.
     """
 
-    def __init__(self, directories: Mapping[str, str]) -> None:
+    def __init__(self, directories: Mapping[str, str], vservers: Mapping[str, Mapping[str, str]] | None = None) -> None:
+        self.listed: list[Volume] = []
         self._volumes: list[tuple[list[bytes], bytes]] = []
         for directory in directories.values():
-            # Also by the name it has behind symbolic links: people use both.
-            for spelling in {os.fsencode(directory), os.path.realpath(os.fsencode(directory))}:
-                self._volumes.append((components(spelling), os.fsencode(directory)))
+            self._add(os.fsencode(directory), directory)
+        for vserver, volumes in (vservers or {}).items():
+            for name, directory in volumes.items():
+                shown = f"/{vserver}/{name}".encode()
+                self._add(shown, directory)
+                self._volumes.append((components(shown), os.fsencode(directory)))
         self._volumes.sort(key=lambda volume: -len(volume[0]))  # the deepest volume that holds a path is its volume
+
+    def _add(self, shown: bytes, directory: str) -> None:
+        self.listed.append(Volume(shown, directory))
+        # Also by the name it has behind symbolic links: people use both.
+        for spelling in {os.fsencode(directory), os.path.realpath(os.fsencode(directory))}:
+            self._volumes.append((components(spelling), os.fsencode(directory)))
 
     def place(self, path: bytes) -> Place:
         """Where an absolute path lies.

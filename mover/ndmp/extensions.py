@@ -35,6 +35,12 @@ DEFAULTS: Final[Mapping[int, int]] = {each: versions[0] for each, versions in OF
 """Class -> the version in force where nothing has been chosen."""
 
 
+CAE: Final = 0x2051
+"""NetApp's connection address extension: data connections over IPv6."""
+CAB: Final = 0x2052
+"""NetApp's cluster aware backup."""
+
+
 class Stage(Enum):
     """How far the negotiation is."""
 
@@ -68,11 +74,13 @@ class Negotiation:
 
     Attributes:
         stage: how far it is.
+        chosen: class -> version of what was chosen.
         in_force: class -> version of what may be sent now: what was chosen, before that the defaults.
     """
 
     def __init__(self) -> None:
         self.stage = Stage.FRESH
+        self.chosen: Mapping[int, int] = {}
         self.in_force: Mapping[int, int] = DEFAULTS
 
     def list(self) -> ErrorCode:
@@ -92,7 +100,7 @@ class Negotiation:
             if each.ext_version not in OFFERED[each.ext_class_id]:
                 return ErrorCode.VERSION_NOT_SUPPORTED
             versions[each.ext_class_id] = each.ext_version
-        self.in_force = versions
+        self.chosen = self.in_force = versions
         return self._move(Step.SET)
 
     def use(self) -> None:

@@ -41,8 +41,8 @@ def test_a_line_each(mover: Run, socket_path: str) -> None:
         result = mover("jobs")
         assert control.requests == [Jobs(None)]
     heading, row = result.stdout.splitlines()
-    assert heading.split()[:2] == ["job-id", "operation"]
-    assert row.split()[:5] == ["3", "backup", "dump", "0", "failed"]
+    assert heading.split()[:3] == ["job-id", "vserver", "operation"]
+    assert row.split()[:6] == ["3", "-", "backup", "dump", "0", "failed"]
     assert row.split()[-4:] == ["17", "4096", "4", "/srv/home"]
 
 

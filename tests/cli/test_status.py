@@ -53,11 +53,12 @@ def test_status_is_a_line_each(mover: Run, socket_path: str) -> None:
         result = mover("status")
     assert result.exit_code == 0
     assert [line.split() for line in result.stdout.splitlines()] == [
-        ["session-id", "client-addr", "ndmp-version", "data-operation", "data-state", "mover-mode", "mover-state",
-         "tape-device", "data-bytes-processed", "mover-bytes-moved", "elapsed-seconds", "bottleneck", "data-path"],
-        ["3", "127.0.0.1", "4", "BACKUP", "ACTIVE", "-", "ACTIVE", "vtl0/drive0", "1048576", "0", "1.2", "tape",
+        ["vserver", "session-id", "client-addr", "ndmp-version", "data-operation", "data-state", "mover-mode",
+         "mover-state", "tape-device", "data-bytes-processed", "mover-bytes-moved", "elapsed-seconds",
+         "bottleneck", "data-path"],
+        ["-", "3", "127.0.0.1", "4", "BACKUP", "ACTIVE", "-", "ACTIVE", "vtl0/drive0", "1048576", "0", "1.2", "tape",
          r"/srv/a\nb"],
-        ["12", "10.0.0.7", "0", "-", "IDLE", "-", "IDLE", "-", "0", "0", "0.0", "idle", "-"],
+        ["-", "12", "10.0.0.7", "0", "-", "IDLE", "-", "IDLE", "-", "0", "0", "0.0", "idle", "-"],
     ]  # fmt: skip
 
 

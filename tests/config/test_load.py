@@ -200,11 +200,8 @@ def test_every_key_is_read() -> None:
         ("[[lif]]\nname='a'\nvserver='v'", 'lif[0].vserver: expected a [[vserver]], got "v"'),
         (
             "[[lif]]\nname='a'\nrole='data'",
-            'lif[0].vserver: a LIF of role data belongs to a [[vserver]], got ""',
-        ),
-        (
-            "[[lif]]\nname='a'\nrole='intercluster'",
-            "lif[0].role: this version serves node-mgmt LIFs, got intercluster",
+            ("lif[0].vserver: a LIF of role data belongs to a [[vserver]] and no other does, "
+            'got role data and vserver ""'),
         ),
         (
             "[node]\nauthtype=['none']\n[[lif]]\nname='a'\naddress='0.0.0.0'",
@@ -216,8 +213,6 @@ def test_every_key_is_read() -> None:
         ),
         ("[node]\nmetrics='x'", 'node.metrics: expected "address:port", or "" for off, got "x"'),
         ("[tls]\nkey='/k'", 'tls.key: this version serves no secure port, got "/k"'),
-        ("[[vserver]]\nname='vs1'", 'vserver[0]: this version serves the node only, got vserver "vs1"'),
-        ("[[vserver]]\nname='vs1'\nmaxversion=5", "vserver[0].maxversion: expected 1..4, got 5"),
         (
             "[[user]]\nname='u'",
             "user[0].password: expected either password or password_file",

@@ -49,6 +49,7 @@ async def test_a_peer_that_is_too_late_is_let_go(service: str, monkeypatch: pyte
     ports, log, machines = Ports(), Log(), SessionMachines(4)
     stub = SimpleNamespace(
         version=4,
+        address_types=(AddressType.LOCAL, AddressType.TCP),
         machines=machines,
         data_ports=ports,
         log=log,

@@ -1,6 +1,7 @@
 """What all connections share."""
 
 import os
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -30,7 +31,8 @@ def configured(directory: str) -> Config:
 
 
 def test_a_connection_asks_no_file_system(monkeypatch: pytest.MonkeyPatch) -> None:
-    node = Node(configured("/before"), cast("Supervisor", None), cast("Devices", None))  # neither is looked at
+    devices = cast("Devices", SimpleNamespace(rehearse=lambda faults: None))
+    node = Node(configured("/before"), cast("Supervisor", None), devices)  # that is not looked at
     realpath, asked = os.path.realpath, list[object]()
 
     def asking(path: bytes) -> bytes:

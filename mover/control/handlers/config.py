@@ -13,10 +13,10 @@ import mover
 from mover.control.butypes import BUTYPES
 from mover.control.handlers.connect import offered
 from mover.control.refusal import Refusal
+from mover.control.volumes import Volume
 from mover.ndmp import messages as m
 from mover.ndmp.auth import new_challenge
 from mover.ndmp.enums import (
-    AddressType,
     AuthType,
     ErrorCode,
     FsInfoUnsupported,
@@ -60,7 +60,7 @@ async def get_connection_type(
     connection: Connection, request: m.ConfigGetConnectionTypeRequest
 ) -> m.ConfigGetConnectionTypeReply:
     """CONFIG_GET_CONNECTION_TYPE, in v2 GET_MOVER_TYPE."""
-    return m.ConfigGetConnectionTypeReply(addr_types=(AddressType.LOCAL, AddressType.TCP))
+    return m.ConfigGetConnectionTypeReply(addr_types=connection.address_types)
 
 
 async def get_auth_attr(connection: Connection, request: m.ConfigGetAuthAttrRequest) -> m.ConfigGetAuthAttrReply:
@@ -95,14 +95,14 @@ async def get_butype_info(connection: Connection, request: m.ConfigGetButypeInfo
 
 
 async def get_fs_info(connection: Connection, request: m.ConfigGetFsInfoRequest) -> m.ConfigGetFsInfoReply:
-    """CONFIG_GET_FS_INFO: the volumes."""
-    directories = list(connection.config.node.volumes.values())
-    return m.ConfigGetFsInfoReply(fs_info=tuple(await trio.to_thread.run_sync(_fs_infos, directories)))
+    """CONFIG_GET_FS_INFO: the volumes that this connection reaches."""
+    volumes = connection.volumes.listed
+    return m.ConfigGetFsInfoReply(fs_info=tuple(await trio.to_thread.run_sync(_fs_infos, volumes)))
 
 
-def _fs_infos(directories: list[str]) -> list[m.FsInfo]:
+def _fs_infos(volumes: list[Volume]) -> list[m.FsInfo]:
     mounts = _mounts()
-    return [_fs_info(directory, mounts) for directory in directories]
+    return [_fs_info(volume, mounts) for volume in volumes]
 
 
 def _mounts() -> list[tuple[str, str, str]]:
@@ -112,7 +112,8 @@ def _mounts() -> list[tuple[str, str, str]]:
     return [(row[1].replace("\\040", " "), row[0], row[2]) for row in rows if len(row) > 2]
 
 
-def _fs_info(directory: str, mounts: list[tuple[str, str, str]]) -> m.FsInfo:
+def _fs_info(volume: Volume, mounts: list[tuple[str, str, str]]) -> m.FsInfo:
+    directory = volume.directory
     real = os.path.realpath(directory)
     inside = [mount for mount in mounts if real == mount[0] or real.startswith(mount[0].rstrip("/") + "/")]
     device, kind = max(inside, key=lambda mount: len(mount[0]))[1:] if inside else ("", "unknown")
@@ -124,7 +125,7 @@ def _fs_info(directory: str, mounts: list[tuple[str, str, str]]) -> m.FsInfo:
     ]
     common = m.FsInfo(
         fs_type=kind.encode(),
-        fs_logical_device=os.fsencode(directory),
+        fs_logical_device=volume.shown,
         fs_physical_device=os.fsencode(device),
         fs_env=tuple(env),
     )
@@ -154,7 +155,7 @@ def _fs_info(directory: str, mounts: list[tuple[str, str, str]]) -> m.FsInfo:
 
 
 async def get_tape_info(connection: Connection, request: m.ConfigGetTapeInfoRequest) -> m.ConfigGetTapeInfoReply:
-    """CONFIG_GET_TAPE_INFO: a device a drive; each takes CDBs through both interfaces."""
+    """CONFIG_GET_TAPE_INFO: a device a drive, where any is reached; each takes CDBs through both interfaces."""
     attr = TapeAttribute.RAW if connection.version >= 4 else TapeAttribute(0)
     capability = (m.Pval(b"EXECUTE_CDB", b"b"), m.Pval(b"COMPRESSION", b"1"))
     return m.ConfigGetTapeInfoReply(
@@ -163,7 +164,7 @@ async def get_tape_info(connection: Connection, request: m.ConfigGetTapeInfoRequ
                 model=_model(bay.identity),
                 caplist=(m.DeviceCapability(bay.name.encode(), attr, (*capability, *_identity(bay.identity))),),
             )
-            for bay in connection.node.devices
+            for bay in (connection.node.devices if connection.reaches_tapes else ())
         )
     )
 
@@ -176,7 +177,7 @@ async def get_scsi_info(connection: Connection, request: m.ConfigGetScsiInfoRequ
                 model=_model(changer.identity),
                 caplist=(m.DeviceCapability(changer.name.encode(), 0, _identity(changer.identity)),),
             )
-            for changer in connection.node.devices.changers.values()
+            for changer in (connection.node.devices.changers.values() if connection.reaches_tapes else ())
         )
     )
 

@@ -12,7 +12,7 @@ from mover.control import sockets
 from mover.control.butypes import BUTYPES
 from mover.control.data_connection import DataConnection, DataRing, RelayFailed
 from mover.control.environment import Environment, merge
-from mover.control.handlers.mover import OFFERED, address_type, endpoints
+from mover.control.handlers.mover import address_type, endpoints
 from mover.control.local import join_local
 from mover.control.recover_names import resolve_names
 from mover.control.recover_tables import CHAINED, keeps_names, whole_destination, writes
@@ -73,7 +73,7 @@ async def stop(connection: Connection, request: m.DataStopRequest) -> m.DataStop
 
 async def listen(connection: Connection, request: m.DataListenRequest) -> m.DataListenReply:
     """DATA_LISTEN."""
-    if request.addr_type not in OFFERED:
+    if request.addr_type not in connection.address_types:
         raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR)
     local = request.addr_type == AddressType.LOCAL
     machines, data = connection.machines, connection.data
@@ -102,7 +102,7 @@ async def listen(connection: Connection, request: m.DataListenRequest) -> m.Data
 async def connect(connection: Connection, request: m.DataConnectRequest) -> m.DataConnectReply:
     """DATA_CONNECT."""
     kind = address_type(request.addr)
-    if kind not in OFFERED:
+    if kind not in connection.address_types:
         raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR)
     machines = connection.machines
     machines.audit_data(DataInput.CONNECT, local=kind == AddressType.LOCAL)
@@ -258,7 +258,7 @@ def _audit_start(connection: Connection, mode: MoverMode, address: object | None
         machines.audit_start(mode)
         return
     kind = address_type(address)
-    if kind not in OFFERED:
+    if kind not in connection.address_types:
         raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR)
     local = kind == AddressType.LOCAL
     machines.audit_data(DataInput.START, local=local)

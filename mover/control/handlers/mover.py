@@ -5,7 +5,7 @@ Source: NDMPv4 section 3.6; states.md section 4.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from mover.control import sockets
 from mover.control.data_connection import DataConnection, RelayFailed
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     import trio
 
     from mover.control.connection import Connection
-
-OFFERED: Final = frozenset({int(AddressType.LOCAL), int(AddressType.TCP)})
 
 
 def require(error: ErrorCode) -> None:
@@ -85,7 +83,7 @@ async def set_window(connection: Connection, request: m.MoverSetWindowRequest) -
 def _audit_connection(connection: Connection, signal: MoverInput, mode: int, addr_type: int) -> MoverMode:
     """Arguments, states, device and preconditions of LISTEN and CONNECT, in this order."""
     mover = connection.mover
-    require(check_connection_arguments(mode, addr_type, OFFERED))
+    require(check_connection_arguments(mode, addr_type, frozenset(connection.address_types)))
     connection.machines.audit_mover(signal, local=addr_type == AddressType.LOCAL)
     if not connection.tape.is_open:
         raise Refusal(ErrorCode.DEV_NOT_OPEN_ERR)

@@ -1,0 +1,63 @@
+"""What connections have of the configuration, by the vserver of the LIF they came to: options and volumes.
+
+A vserver's options stand in the node's place, so that what serves a connection asks its configuration and need not know
+whose option it is.
+"""
+
+from collections.abc import Collection
+from typing import Final, NamedTuple
+
+from msgspec.structs import replace
+
+from mover.config import Config, Service
+from mover.control.reach import VolumeScope
+from mover.control.volumes import Volumes
+
+OPTIONS: Final = tuple(name for name in Service.__struct_fields__ if name != "volumes")
+NDMP: Final = "ndmp"
+
+
+class Scope(NamedTuple):
+    """The share of one vserver, or of the node.
+
+    Attributes:
+        vserver: "" = the node, and the whole cluster as long as it has one.
+        config: with the options of the vserver in place of the node's.
+        volumes: by what the tables of reach call them.
+    """
+
+    vserver: str
+    config: Config
+    volumes: dict[VolumeScope, Volumes]
+
+    def refusal(self, connected: Collection[str]) -> str | None:
+        """Why no connection is taken; None = one is.
+
+        Args:
+            connected: the vservers of the connections that there are.
+        """
+        for vserver in self.config.vserver:
+            if vserver.name == self.vserver:
+                if NDMP in vserver.disallowed_protocols:
+                    return "NDMP is not allowed here"
+                if list(connected).count(self.vserver) >= vserver.sessions:
+                    return "too many sessions"
+        return None
+
+
+def scopes_of(config: Config) -> dict[str, Scope]:
+    """The scopes of a configuration, by vserver. Blocks while it looks for symbolic links in the volumes' paths."""
+    vservers = {each.name: each.volumes for each in config.vserver}
+    everything = Volumes(config.node.volumes, vservers)
+    scopes = {"": Scope("", config, {VolumeScope.NODE: everything, VolumeScope.CLUSTER: everything})}
+    for name, directories in vservers.items():
+        own = Volumes({}, {name: directories})
+        scopes[name] = Scope(
+            name, _with_options(config, name), {VolumeScope.VSERVER: own, VolumeScope.VSERVER_ON_NODE: own}
+        )
+    return scopes
+
+
+def _with_options(config: Config, vserver: str) -> Config:
+    service = config.service(vserver)
+    return replace(config, node=replace(config.node, **{name: getattr(service, name) for name in OPTIONS}))
