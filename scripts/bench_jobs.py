@@ -148,12 +148,14 @@ class Times(NamedTuple):
     history_entries: int
 
 
-def backup(bench: Bench, job: Job, tree: Path, *, history: bool = False, butype: str = "dump") -> Times:
-    """One backup of a tree below the source."""
+def backup(
+    bench: Bench, job: Job, tree: Path, *, history: bool = False, butype: str = "dump", record_size: int | None = None
+) -> Times:
+    """One backup of a tree below the source; ``record_size``: other than the benchmark's."""
     counter = HistoryCounter()
     if history:
         job.data.protocol._reader = counter
-    job.connect_data(MoverMode.READ, record_size=bench.record_size)
+    job.connect_data(MoverMode.READ, record_size=record_size or bench.record_size)
     env = pairs(FILESYSTEM=str(tree), HIST="y" if history else "n")
     began = time.monotonic()
     job.data.ok(DataStartBackupRequest(butype.encode(), env))
@@ -170,11 +172,28 @@ def stop(job: Job) -> None:
 
 
 def timed_backup(
-    bench: Bench, tree: Path, *, three_way: bool = False, history: bool = False, butype: str = "dump"
+    bench: Bench,
+    tree: Path,
+    *,
+    three_way: bool = False,
+    history: bool = False,
+    butype: str = "dump",
+    record_size: int | None = None,
 ) -> Times:
     """One backup with servers of its own."""
     with bench.servers(three_way=three_way) as (data, tape, _), bench.job(data, tape) as job:
-        return backup(bench, job, tree, history=history, butype=butype)
+        return backup(bench, job, tree, history=history, butype=butype, record_size=record_size)
+
+
+def records(bench: Bench, file: Path, record_size: int) -> float:
+    """Seconds of the tape worker's own code writing a file as records to a new cartridge."""
+    place = bench.new_directory("records")
+    command = [sys.executable, Path(__file__).with_name("bench_records.py"), file, place / "cartridge.tap"]
+    try:
+        done = subprocess.run([*command, str(record_size)], check=True, stdout=subprocess.PIPE, text=True)
+        return float(done.stdout)
+    finally:
+        shutil.rmtree(place)
 
 
 def timed_recover(bench: Bench, tree: Path, *, butype: str = "dump") -> float:
@@ -206,6 +225,15 @@ def timed_command(*command: str | Path, place: Path | None = None) -> float:
     began = time.monotonic()
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, cwd=place)
     return time.monotonic() - began
+
+
+def dd(bench: Bench, file: Path, block_size: int) -> float:
+    """Seconds of dd of one file to where the tapes are."""
+    place = bench.new_directory("dd")
+    try:
+        return timed_command("dd", f"if={file}", f"of={place / 'copy'}", f"bs={block_size}", "status=none")
+    finally:
+        shutil.rmtree(place)
 
 
 def cp(bench: Bench, file: Path) -> float:
