@@ -27,6 +27,8 @@ _OF_FAULTS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "hang": (("record", "seconds"), ()),
 }
 """Kind of fault -> keys that it needs, keys that it may have; no other kind takes them."""
+ISCSI: Final = "iscsi://"
+CHANGER_DEVICES: Final = (ISCSI, "/")
 DRIVE_KINDS: Final = f"this version drives {VIRTUAL}/path/to/file.tap and the drives of a [[library]]"
 
 
@@ -52,6 +54,7 @@ def check_consistency(path: str, config: Config) -> None:
             raise ConfigError(f"{path}: {table}.authtype: expected at least one, got []")
     _check_sizes(path, config)
     _check_watermarks(path, config)
+    _check_changers(path, config)
     _check_snapshots(path, config)
     _check_faults(path, config)
 
@@ -69,6 +72,22 @@ def _check_faults(path: str, config: Config) -> None:
                 raise ConfigError(f'{key}.{name}: a value is needed where kind is "{fault.kind}"')
             if value is not None and name not in (*needed, *possible):
                 raise ConfigError(f'{key}.{name}: not with kind = "{fault.kind}", got {value}')
+
+
+def _check_changers(path: str, config: Config) -> None:
+    names = {each.name: f"library[{index}]" for index, each in enumerate(config.library)}
+    names |= {each.name: f"drive[{index}]" for index, each in enumerate(config.drive)}
+    for index, changer in enumerate(config.changer):
+        key = f"{path}: changer[{index}]"
+        if changer.name in names:
+            raise ConfigError(f'{key}.name: expected a name of its own, got "{changer.name}" as {names[changer.name]}')
+        secrets = bool(changer.chap_secret) + bool(changer.chap_secret_file)
+        if changer.chap_user and secrets != 1:
+            raise ConfigError(f"{key}.chap_secret: expected either chap_secret or chap_secret_file with chap_user")
+        if secrets and not changer.chap_user:
+            raise ConfigError(f"{key}.chap_user: a value is needed with chap_secret and chap_secret_file")
+        if changer.chap_user and not changer.device.startswith(ISCSI):
+            raise ConfigError(f'{key}.chap_user: expected an iscsi:// device with it, got "{changer.device}"')
 
 
 def _authtypes(config: Config) -> list[tuple[str, list[AuthType]]]:
@@ -211,4 +230,8 @@ def check_supported(path: str, config: Config) -> None:
         if virtual is None or not virtual.startswith("/") or "\0" in virtual:
             raise ConfigError(f'{path}: drive[{index}].device: {DRIVE_KINDS}, got "{drive.device}"')
     for index, changer in enumerate(config.changer):
-        raise ConfigError(f'{path}: changer[{index}].device: this version drives no changer, got "{changer.device}"')
+        if "\0" in changer.device or not changer.device.startswith(CHANGER_DEVICES):
+            raise ConfigError(
+                f"{path}: changer[{index}].device: expected an sg node such as /dev/sg3, "
+                f'or iscsi://host[:port]/iqn/lun, got "{changer.device}"'
+            )

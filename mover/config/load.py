@@ -35,7 +35,9 @@ def load_config(path: str) -> model.Config:
     checks.check_consistency(path, config)
     checks.check_supported(path, config)
     return msgspec.structs.replace(
-        config, user=[_with_password(path, index, user) for index, user in enumerate(config.user)]
+        config,
+        user=[_with_password(path, index, user) for index, user in enumerate(config.user)],
+        changer=[_with_chap_secret(path, index, changer) for index, changer in enumerate(config.changer)],
     )
 
 
@@ -146,27 +148,37 @@ def _shown(kind: inspect.Type, raw: Any) -> str:
 
 def _with_password(path: str, index: int, user: model.User) -> model.User:
     """The user with its secret, read from where it stands."""
-    key = f"{path}: user[{index}]"
-    if user.password:
+    secret = _secret(path, f"user[{index}].password", user.password, user.password_file, "the password")
+    return msgspec.structs.replace(user, password=secret)
+
+
+def _with_chap_secret(path: str, index: int, changer: model.Changer) -> model.Changer:
+    """The changer with its secret, if it has one."""
+    if not changer.chap_user:
+        return changer
+    key = f"changer[{index}].chap_secret"
+    secret = _secret(path, key, changer.chap_secret, changer.chap_secret_file, "the secret")
+    return msgspec.structs.replace(changer, chap_secret=secret)
+
+
+def _secret(path: str, key: str, given: values.Secret, secret_file: str, what: str) -> values.Secret:
+    """A secret of the configuration, from where it stands: in the file itself, or in one of its own."""
+    if given:
         if os.stat(path).st_mode & stat.S_IROTH:
-            raise ConfigError(f"{key}.password: refused, because {path} is readable by others (chmod o-r)")
-        return user
+            raise ConfigError(f"{path}: {key}: refused, because {path} is readable by others (chmod o-r)")
+        return given
     try:
-        with open(user.password_file, "rb") as file:
+        with open(secret_file, "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            secret = file.read(PASSWORD_BYTES_MAX + 1)
+            content = file.read(PASSWORD_BYTES_MAX + 1)
     except OSError as error:
-        raise ConfigError(f"{key}.password_file: {user.password_file}: {error.strerror}") from None
+        raise ConfigError(f"{path}: {key}_file: {secret_file}: {error.strerror}") from None
     if mode & stat.S_IROTH:
-        raise ConfigError(
-            f"{key}.password_file: refused, because {user.password_file} is readable by others (chmod o-r)"
-        )
+        raise ConfigError(f"{path}: {key}_file: refused, because {secret_file} is readable by others (chmod o-r)")
     try:
-        line = secret.decode().split("\n", 1)[0].rstrip("\r")
+        line = content.decode().split("\n", 1)[0].rstrip("\r")
     except UnicodeDecodeError:
         line = ""
-    if not line or len(secret) > PASSWORD_BYTES_MAX:
-        raise ConfigError(
-            f"{key}.password_file: {user.password_file}: expected the password as its first line, in UTF-8"
-        )
-    return msgspec.structs.replace(user, password=values.Secret(line))
+    if not line or len(content) > PASSWORD_BYTES_MAX:
+        raise ConfigError(f"{path}: {key}_file: {secret_file}: expected {what} as its first line, in UTF-8")
+    return values.Secret(line)

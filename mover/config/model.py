@@ -295,10 +295,21 @@ class Snapshot(_Table, frozen=True, kw_only=True):
 
 
 class Changer(_Table, frozen=True, kw_only=True):
-    """``[[changer]]``: a media changer of its own."""
+    """``[[changer]]``: a media changer of its own.
+
+    Attributes:
+        device: a path of an sg device, or ``iscsi://host[:port]/iqn/lun``.
+        chap_user: who we are to an iSCSI target; "" = no authentication. ``chap_secret`` holds the secret also when it
+            came from ``chap_secret_file``.
+        timeout_s: how long it may take for any command; None = as long as each takes at most.
+    """
 
     name: Name
     device: Text
+    chap_user: str = ""
+    chap_secret: Password = values.Secret("")
+    chap_secret_file: Path = ""
+    timeout_s: SomeSeconds | None = None
 
 
 class Config(_Table, frozen=True, kw_only=True):

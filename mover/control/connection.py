@@ -279,7 +279,7 @@ class Connection:
             if self.services_open:
                 for service in (self.tape, self.mover, self.data):
                     stack.push_async_callback(service.release)
-                stack.callback(self.scsi.close)
+                stack.push_async_callback(self.scsi.close)
             stack.push_async_callback(self.data_ports.close)
             stack.callback(self.outbox.close)
 

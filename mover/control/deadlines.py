@@ -57,3 +57,45 @@ def drive_deadline_s(kind: DriveKind, operation: type, timeout_s: float | None) 
     """
     row = _DRIVES[kind][operation]
     return row if timeout_s is None else timeout_s
+
+
+# Of commands that a device is passed, by operation code. Robots may look at every element first, when they were just
+# switched on; who asks for less time has it.
+OPEN_DEVICE_S: Final = 60.0
+_COMMANDS: Final[dict[int, float]] = {
+    0x01: 2400,  # REWIND
+    0x04: 14_000,  # FORMAT MEDIUM; as the st driver's longest
+    0x07: 3600,  # INITIALIZE ELEMENT STATUS: a large library takes an hour
+    0x08: 1200,  # READ(6)
+    0x0A: 1200,  # WRITE(6)
+    0x10: 2400,  # WRITE FILEMARKS(6)
+    0x11: 2400,  # SPACE(6)
+    0x13: 14_000,  # VERIFY(6)
+    0x19: 14_000,  # ERASE(6)
+    0x1B: 900,  # LOAD UNLOAD
+    0x2B: 2400,  # LOCATE(10), POSITION TO ELEMENT
+    0x37: 3600,  # INITIALIZE ELEMENT STATUS WITH RANGE
+    0x80: 2400,  # WRITE FILEMARKS(16)
+    0x91: 2400,  # SPACE(16)
+    0x92: 2400,  # LOCATE(16)
+    0x93: 14_000,  # ERASE(16)
+    0xA5: 900,  # MOVE MEDIUM
+    0xA6: 1800,  # EXCHANGE MEDIUM
+    0xB8: 900,  # READ ELEMENT STATUS
+    0xE7: 3600,  # INITIALIZE ELEMENT STATUS WITH RANGE of older libraries
+}
+_COMMAND_S: Final = 120.0
+COMMAND_MAX_S: Final = max(_COMMANDS.values())
+LATE_S: Final = 10.0  # how much longer than its device a worker may take to say what became of a command
+
+
+def command_timeout_s(cdb: bytes, timeout_s: float | None, wanted_s: float = 0) -> float:
+    """How long a device may take for a command.
+
+    Args:
+        timeout_s: what the configuration says of this device; None = nothing.
+        wanted_s: what the client says, which counts; 0 = nothing.
+    """
+    if wanted_s:
+        return min(wanted_s, COMMAND_MAX_S)
+    return timeout_s if timeout_s is not None else _COMMANDS.get(cdb[0], _COMMAND_S)

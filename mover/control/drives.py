@@ -16,10 +16,13 @@ from mover.config import Config, Drive, Fault, Library
 from mover.control.cartridges import Cartridge, InventoryError
 from mover.control.changer import LibraryChanger
 from mover.control.deadlines import DriveKind
+from mover.control.device_changer import DeviceChanger
 from mover.control.durable import make_file
+from mover.control.hung import describe_hung
 from mover.control.inventory import LibraryInventory
 from mover.control.store import Store
 from mover.control.unflushed import Unflushed
+from mover.workers.device_messages import DeviceSpec
 from mover.workers.messages import DriveFault, DriveSpec
 
 DRIVE_BUFFER_BYTES: Final = 1 << 20  # of a slow drive, where its fault does not say
@@ -41,6 +44,7 @@ class DriveBay(ABC):
     Attributes:
         kind: what its worker drives.
         timeout_s: how long it may take for anything, in the place of the table's rows; None = as the table says.
+        hung_since: it does not answer, and nobody gets it; seconds since 1970, None = it is well.
         session_id: the connection that has it open; None = nobody.
         moves: loads and unloads that are under way; while there are any the drive cannot be opened.
         ring_bytes: size of the data rings of its jobs.
@@ -53,6 +57,7 @@ class DriveBay(ABC):
 
     kind: DriveKind = "virtual"
     timeout_s: float | None = None
+    hung_since: float | None = None
 
     def __init__(self, name: str, ring_bytes: int, unflushed: Unflushed, node: str) -> None:
         self.name = name
@@ -113,6 +118,10 @@ class DriveBay(ABC):
         if written and self.path is not None:
             self._unflushed.lose(self.path)
 
+    def device(self) -> DeviceSpec | None:
+        """How a worker reaches a real drive; None = it is a virtual one."""
+        return None
+
     @abstractmethod
     def spec(self) -> DriveSpec:
         """The drive as its worker needs to know it."""
@@ -143,8 +152,10 @@ class DriveBay(ABC):
         """A cartridge is put in or taken out: nobody opens the drive meanwhile.
 
         Raises:
-            InventoryError: a connection has it open.
+            InventoryError: a connection has it open, or it hangs.
         """
+        if self.hung_since is not None:
+            raise InventoryError("busy", describe_hung(self))
         if self.session_id is not None:
             raise InventoryError("busy", f"{self.name} is open in session {self.session_id}", "drive-open")
         self.moves += 1
@@ -262,13 +273,15 @@ class Devices:
     """All libraries and drives of the configuration, in its order.
 
     Attributes:
-        changers: by the library's name.
+        changers: of the virtual libraries, by the library's name.
+        own_changers: real ones.
         unflushed: cartridges that were not closed in order.
     """
 
     def __init__(self, config: Config, store: Store) -> None:
         self.libraries = {each.name: LibraryInventory(each, store) for each in config.library}
         self.changers: dict[str, LibraryChanger] = {}
+        self.own_changers = [DeviceChanger(each) for each in config.changer]
         self.unflushed = Unflushed()
         self._bays: dict[str, DriveBay] = {}
         node = config.node.name

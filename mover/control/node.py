@@ -11,6 +11,8 @@ from mover.control import dump_dates
 from mover.control.accounts import Accounts
 from mover.control.audit import AuditLog
 from mover.control.drives import Devices
+from mover.control.hung import HungDevices
+from mover.control.identities import Identities
 from mover.control.job_book import JobBook
 from mover.control.logins import Logins
 from mover.control.recover_tables import DIRECTORY, RecoverTables
@@ -81,9 +83,19 @@ class Node:
         return dump_dates.DumpDates(os.path.join(self.config.node.state_directory, dump_dates.DIRECTORY))
 
     @cached_property
+    def hung(self) -> HungDevices:
+        """Devices that do not answer."""
+        return HungDevices(self.supervisor)
+
+    @cached_property
+    def identities(self) -> Identities:
+        """Who the real devices say they are."""
+        return Identities(self.supervisor, self.hung, [*self.devices, *self.devices.own_changers])
+
+    @cached_property
     def scsi_bus(self) -> ScsiBus:
         """Where the devices answer to CDBs."""
-        return ScsiBus(self.devices)
+        return ScsiBus(self)
 
     def scope(self, lif: Lif) -> Scope:
         """What a connection to a LIF has."""

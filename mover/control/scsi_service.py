@@ -6,14 +6,13 @@ CONFLICT.
 Source: NDMPv4 section 3.3; NDMPv1 section 3.3; states.md sections 2.5 and 6.
 """
 
-import math
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from mover import scsi
 from mover.control.refusal import Refusal
-from mover.control.scsi_bus import Address, ScsiTarget
+from mover.control.scsi_target import Address, Command, ScsiTarget
 from mover.ndmp.enums import CdbFlag, ErrorCode
 from mover.ndmp.messages import ExecuteCdbRequest
 
@@ -48,7 +47,7 @@ class ScsiService:
         if not self.is_open:
             raise Refusal(ErrorCode.DEV_NOT_OPEN_ERR)
 
-    def open(self, device: bytes) -> None:
+    async def open(self, device: bytes) -> None:
         """SCSI_OPEN: a device of a bus, or a bus by the name of its library. Raises Refusal."""
         if self.is_open or self._connection.tape.is_open:
             raise Refusal(ErrorCode.DEVICE_OPENED_ERR)
@@ -58,19 +57,31 @@ class ScsiService:
         target = bus.find(name)
         if target is None and not (self._bus_is_settable and bus.has(name)):
             raise Refusal(ErrorCode.NO_DEVICE_ERR)
-        if target is not None and not target.lease(self._connection.session_id):
-            raise Refusal(ErrorCode.DEVICE_BUSY_ERR)
+        if target is not None:
+            await self._have(target)
         self.is_open, self._missing = True, ErrorCode.NO_DEVICE_ERR
         self.target = self._opened = target
 
-    def close(self) -> None:
-        """SCSI_CLOSE, and the end of the connection: locks and reservations go with the lease."""
-        for target in (self.target, self._opened):
-            if target is not None:
-                target.release(self._connection.session_id)
-        self.is_open, self.target, self._opened = False, None, None
+    async def _have(self, target: ScsiTarget) -> None:
+        session_id = self._connection.session_id
+        if not target.lease(session_id):
+            raise Refusal(ErrorCode.DEVICE_BUSY_ERR, target.why_busy())
+        try:
+            await target.open()
+        except BaseException:
+            await target.release(session_id)
+            raise
 
-    def set_target(self, device: bytes, address: Address) -> None:
+    async def close(self) -> None:
+        """SCSI_CLOSE, and the end of the connection: locks and reservations go with the lease."""
+        targets = {self.target, self._opened}
+        self.is_open, self.target, self._opened = False, None, None
+        with trio.CancelScope(shield=True):  # a real device is given back in a bounded time
+            for target in targets:
+                if target is not None:
+                    await target.release(self._connection.session_id)
+
+    async def set_target(self, device: bytes, address: Address) -> None:
         """SET_TARGET: by name or, with an empty one, by address. Raises Refusal; the target before it stands then.
 
         Version 1 lists no error for an address where nothing answers: EXECUTE_CDB says so (NDMPv1 3.3.4, 3.3.7).
@@ -85,38 +96,38 @@ class ScsiService:
                 raise Refusal(error)
             self._missing = error
         if self.target is not None and self.target not in {target, self._opened}:
-            self.target.release(self._connection.session_id)
+            await self.target.release(self._connection.session_id)
         self.target = target
         if target is not None:
             target.lease(self._connection.session_id)
 
-    def reset(self, fault: scsi.Fault) -> None:
+    async def reset(self, fault: scsi.Fault) -> None:
         """RESET_DEVICE and RESET_BUS: of what this connection has; the jobs of others go on. Raises Refusal."""
         self.audit()
         if self.target is not None and self.target.lease(self._connection.session_id):
-            self.target.reset(fault)
+            await self.target.reset(fault)
 
     async def execute(self, request: ExecuteCdbRequest) -> scsi.Answer:
         """EXECUTE_CDB. Raises Refusal."""
-        data_out = audit_cdb(request)
+        command = audit_command(request)
         self.audit()
         if self.target is None:
             raise Refusal(self._missing)
         owner = self.target.lease(self._connection.session_id)
-        answer = scsi.Answer()
-        with trio.move_on_after(request.timeout / 1000 if request.timeout else math.inf) as waiting:
-            record_bytes_max = self._connection.config.limits.record_size_max
-            answer = await self.target.execute(request.cdb, data_out, owner=owner, record_bytes_max=record_bytes_max)
-        if waiting.cancelled_caught:
-            raise Refusal(ErrorCode.TIMEOUT_ERR, f"{self.target.name} was not free within {request.timeout} ms")
-        return answer
+        record_bytes_max = self._connection.config.limits.record_size_max
+        return await self.target.execute(command, owner=owner, record_bytes_max=record_bytes_max)
 
 
-def audit_cdb(request: ExecuteCdbRequest) -> bytes:
-    """The data-out of a request, unless its arguments are wrong. Raises Refusal."""
+def audit_command(request: ExecuteCdbRequest) -> Command:
+    """What a request asks for, unless its arguments are wrong. Raises Refusal."""
     if not request.cdb or request.flags not in PHASES:
         raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR)
-    return request.dataout if request.flags & CdbFlag.DATA_OUT else b""
+    return Command(
+        request.cdb,
+        request.dataout if request.flags & CdbFlag.DATA_OUT else b"",
+        request.datain_len if request.flags & CdbFlag.DATA_IN else 0,
+        request.timeout / 1000,
+    )
 
 
 def data_in(request: ExecuteCdbRequest, answer: scsi.Answer) -> bytes:

@@ -118,6 +118,7 @@ async def _serve(config: Config, path: str | None) -> int:
             node = Node(config, supervisor, devices, snapshots, store)
             await _load_accounts(node)
             await trio.to_thread.run_sync(node.jobs.open)
+            node.identities.ask()
             async with trio.open_nursery() as nursery:
                 admin = AdminServer(node)
                 nursery.start_soon(admin.serve, admin_socket)

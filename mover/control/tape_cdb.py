@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from mover import scsi
 from mover.control.refusal import Refusal
-from mover.control.scsi_service import audit_cdb
+from mover.control.scsi_service import audit_command
 from mover.ndmp.enums import ErrorCode, TapeFlag
 from mover.ndmp.messages import ExecuteCdbRequest
 
@@ -21,7 +21,7 @@ REFUSED: Final = scsi.DISTURBING | {LOAD_UNLOAD}
 
 async def execute_on_tape(connection: "Connection", request: ExecuteCdbRequest) -> scsi.Answer:
     """A CDB to the open drive. Raises Refusal."""
-    data_out = audit_cdb(request)
+    command = audit_command(request)
     tape = connection.tape
     tape.audit()
     if request.cdb[0] in REFUSED:
@@ -35,7 +35,7 @@ async def execute_on_tape(connection: "Connection", request: ExecuteCdbRequest) 
         write_protected=bay.write_protected(),
         record_bytes_max=connection.config.limits.record_size_max,
     )
-    outcome = unit.execute(request.cdb, data_out)
+    outcome = unit.execute(command.cdb, command.data_out)
     if isinstance(outcome, scsi.Answer):
         return outcome
     assert isinstance(outcome, scsi.Locate), "an open tape is not ejected by a CDB"

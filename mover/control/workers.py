@@ -9,9 +9,9 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, Literal
+from typing import Final, Literal, TypeVarTuple
 
 import msgspec
 import structlog
@@ -46,6 +46,7 @@ from mover.workers.messages import (
 WorkerKind = Literal["data", "tape", "relay"]
 ProcessKind = Literal["data", "tape", "relay", "snapshot"]
 KINDS: Final[tuple[WorkerKind, ...]] = ("data", "tape", "relay")
+Arguments = TypeVarTuple("Arguments")
 EVENTS_BUFFERED: Final = 1024  # past it the worker waits in its send; its replies come behind its events
 KILLED_S: Final = 5.0  # after SIGKILL: past it the process sits in a system call that cannot be interrupted
 _CHUNK: Final = 65_536
@@ -279,6 +280,17 @@ class Supervisor:
                 self._starting -= 1
         finally:
             self._wanted.set()
+
+    def look_after(self, task: Callable[[*Arguments], Awaitable[None]], *arguments: *Arguments) -> None:
+        """Run a task of the node's own, which ends with its workers; what it raises is logged and ends nothing else."""
+        self._nursery.start_soon(self._look_after, task, arguments)
+
+    @staticmethod
+    async def _look_after(task: Callable[[*Arguments], Awaitable[None]], arguments: tuple[*Arguments]) -> None:
+        try:
+            await task(*arguments)
+        except Exception:
+            log.exception("task failed")
 
     async def keep_spares(self) -> None:
         """Make the templates warm, then refill the spares one at a time, never before somebody who waits."""

@@ -14,7 +14,6 @@ ASSIGNMENT_PAGE: Final = 0x1D
 ELEMENTS_MAX: Final = 0xFFFF
 _HEADER: Final = 8
 _SHORTEST: Final = 12  # a descriptor up to the source address
-_MODE_HEADER: Final = 8  # of MODE SENSE(10)
 _IN_ASSIGNMENT: Final = (
     ElementKind.TRANSPORT, ElementKind.STORAGE, ElementKind.IMPORT_EXPORT, ElementKind.DATA_TRANSFER,
 )  # fmt: skip
@@ -41,12 +40,26 @@ class ReportedElement(NamedTuple):
     device: str = ""
 
 
-def read_assignment(data: bytes) -> dict[ElementKind, range]:
-    """The addresses of each kind, from the data of MODE SENSE(10) of page 1Dh; {} = the page is not there."""
-    if len(data) < _MODE_HEADER:
+class AssignmentRequest(NamedTuple):
+    """A way to ask for the element addresses: the CDB, and how long the header before the page is."""
+
+    cdb: bytes
+    header: int
+
+
+ASSIGNMENT_REQUESTS: Final = (
+    AssignmentRequest(bytes([0x1A, 0x08, ASSIGNMENT_PAGE, 0, 0xFF, 0]), 4),  # MODE SENSE(6)
+    AssignmentRequest(bytes([0x5A, 0x08, ASSIGNMENT_PAGE, 0, 0, 0, 0, 0, 0xFF, 0]), 8),  # MODE SENSE(10)
+)
+"""Without block descriptors; a changer knows one of them, or both."""
+
+
+def read_assignment(data: bytes, header: int) -> dict[ElementKind, range]:
+    """The addresses of each kind, from what one of ASSIGNMENT_REQUESTS brought; {} = the page is not in it."""
+    if len(data) < header:
         return {}
-    at = _MODE_HEADER + int.from_bytes(data[6:8], "big")
-    page = data[at : at + 20]
+    blocks = data[3] if header == ASSIGNMENT_REQUESTS[0].header else int.from_bytes(data[6:8], "big")
+    page = data[header + blocks : header + blocks + 20]
     if len(page) < 18 or page[0] & 0x3F != ASSIGNMENT_PAGE:
         return {}
     found = {}
@@ -54,11 +67,6 @@ def read_assignment(data: bytes) -> dict[ElementKind, range]:
         first, count = (int.from_bytes(page[2 + 4 * index + part : 4 + 4 * index + part], "big") for part in (0, 2))
         found[kind] = range(first, min(first + count, ELEMENTS_MAX + 1))
     return found
-
-
-def assignment_request() -> bytes:
-    """MODE SENSE(10) of the element addresses, without block descriptors."""
-    return bytes([0x5A, 0x08, ASSIGNMENT_PAGE, 0, 0, 0, 0, 0, 0xFF, 0])
 
 
 def status_request(kind: ElementKind, addresses: range, length: int, *, device_ids: bool = False) -> bytes:

@@ -7,7 +7,7 @@ for says nothing. Source: SPC-4 6.6, 7.8.
 from collections.abc import Iterator
 from typing import Final
 
-from mover.scsi.unit import Identity
+from mover.scsi.unit import COMMON, Answer, Identity, LogicalUnit
 
 INQUIRY_BYTES: Final = 96
 PAGE_BYTES: Final = 252
@@ -72,3 +72,14 @@ def _designators(page: bytes) -> Iterator[tuple[int, str]]:
 def _text(data: bytes) -> str:
     """ASCII without what is around it; what is not printable becomes a question mark."""
     return "".join(chr(each) if 0x20 <= each < 0x7F else "?" for each in data.strip(b" \0"))
+
+
+class _Bystander(LogicalUnit):
+    commands = COMMON
+
+
+def tell_bystander(identity: Identity, cdb: bytes) -> Answer:
+    """What a command from somebody who does not have the device ends with: who it is, or RESERVATION CONFLICT."""
+    answer = _Bystander(identity).look_up(cdb, b"", owner=False)
+    assert isinstance(answer, Answer)
+    return answer

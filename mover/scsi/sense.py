@@ -1,7 +1,7 @@
 """Sense data: what a device says beside CHECK CONDITION, in one table with the clause behind each row."""
 
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 NO_SENSE: Final = 0x0
 FIXED_CURRENT: Final = 0x70  # response code; SPC-4 4.5.3
@@ -64,3 +64,23 @@ def sense_data(fault: Fault, field: int | None = None) -> bytes:
         data[15] = FIELD_IN_DATA if fault is Fault.FIELD_IN_PARAMETERS else FIELD_IN_CDB
         data[16:18] = field.to_bytes(2, "big")
     return bytes(data)
+
+
+class Sense(NamedTuple):
+    """Sense key, additional sense code and qualifier of what a real device said."""
+
+    key: int
+    asc: int
+    ascq: int
+
+    def __str__(self) -> str:
+        known = {(fault.key, fault.asc, fault.ascq): fault.meaning for fault in Fault}
+        return known.get(self, f"sense {self.key:X}h, {self.asc:02X}h/{self.ascq:02X}h")
+
+
+def read_sense(data: bytes) -> Sense:
+    """Of sense data in fixed or descriptor format, whatever is missing as 0. Source: SPC-4 4.5.2, 4.5.3."""
+    padded = data[:FIXED_BYTES].ljust(FIXED_BYTES, b"\0")
+    if padded[0] & 0x7F in {0x72, 0x73}:
+        return Sense(padded[1] & 0x0F, padded[2], padded[3])
+    return Sense(padded[2] & 0x0F, padded[12], padded[13])

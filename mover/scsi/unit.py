@@ -36,7 +36,7 @@ class Answer(NamedTuple):
         taken: bytes of the data-out that the unit has used.
     """
 
-    status: Status = Status.GOOD
+    status: int = Status.GOOD  # a real device may know more
     data: bytes = b""
     sense: bytes = b""
     taken: int = 0

@@ -236,8 +236,24 @@ def test_every_key_is_read() -> None:
             'got "virtual:/a\0b"'),
         ),
         (
-            "[[changer]]\nname='mc0'\ndevice='/dev/sg3'",
-            'changer[0].device: this version drives no changer, got "/dev/sg3"',
+            "[[changer]]\nname='mc0'\ndevice='sg3'",
+            'changer[0].device: expected an sg node such as /dev/sg3, or iscsi://host[:port]/iqn/lun, got "sg3"',
+        ),
+        (
+            "[[changer]]\nname='mc0'\ndevice='/dev/sg3'\nchap_user='u'\nchap_secret='s'",
+            'changer[0].chap_user: expected an iscsi:// device with it, got "/dev/sg3"',
+        ),
+        (
+            "[[changer]]\nname='mc0'\ndevice='iscsi://h/iqn.2026-01.test:vtl/3'\nchap_user='u'",
+            "changer[0].chap_secret: expected either chap_secret or chap_secret_file with chap_user",
+        ),
+        (
+            "[[changer]]\nname='mc0'\ndevice='iscsi://h/iqn.2026-01.test:vtl/3'\nchap_secret='s'",
+            "changer[0].chap_user: a value is needed with chap_secret and chap_secret_file",
+        ),
+        (
+            "[[drive]]\nname='mc0'\ndevice='virtual:/d.tap'\n[[changer]]\nname='mc0'\ndevice='/dev/sg3'",
+            'changer[0].name: expected a name of its own, got "mc0" as drive[0]',
         ),
         (
             "[[library]]\nname='v'\ndirectory='/v'\ncartridge_size='1MB'\nearly_warning='1MB'",
@@ -358,3 +374,17 @@ def test_no_text_escapes_as_another_error(text: str) -> None:
         line = str(error)
     assert line.startswith("any.toml: ")
     assert "\n" not in line
+
+
+def test_a_changers_secret_is_read_from_its_file() -> None:
+    Path("secret").write_text("chap secret\n")
+    Path("secret").chmod(0o600)
+    text = (
+        "[[changer]]\nname='mc0'\ndevice='iscsi://h/iqn.2026-01.test:vtl/3'\nchap_user='u'\nchap_secret_file='SECRET'"
+    )
+    text = text.replace("SECRET", str(Path("secret").resolve()))
+    (changer,) = load(text).changer
+    assert (changer.chap_user, changer.chap_secret.reveal()) == ("u", "chap secret")
+    assert "chap secret" not in repr(changer)
+    Path("secret").chmod(0o644)
+    assert "changer[0].chap_secret_file: refused" in failure(text)

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mover.scsi import (
+    ASSIGNMENT_REQUESTS,
     MEDIA_CHANGER,
     SMC_3,
     Changer,
@@ -13,10 +14,11 @@ from mover.scsi import (
     Identity,
     Occupant,
     ReportedElement,
-    assignment_request,
+    Sense,
     move_request,
     read_assignment,
     read_elements,
+    read_sense,
     status_request,
 )
 from mover.scsi.unit import Answer
@@ -51,7 +53,8 @@ def report(kind: ElementKind, *, device_ids: bool = False) -> bytes:
 
 
 def test_the_emulated_changer_is_read_back() -> None:
-    assert read_assignment(ask(assignment_request())) == {kind: GEOMETRY.addresses(kind) for kind in ElementKind}
+    for cdb, header in ASSIGNMENT_REQUESTS:
+        assert read_assignment(ask(cdb), header) == {kind: GEOMETRY.addresses(kind) for kind in ElementKind}
     assert read_elements(report(ElementKind.STORAGE), ElementKind.STORAGE) == [
         ReportedElement(ElementKind.STORAGE, 0x200, True, "TAPE01L4"),
         ReportedElement(ElementKind.STORAGE, 0x201, False),
@@ -100,6 +103,15 @@ def test_what_an_exception_and_odd_names_look_like() -> None:
     ]
 
 
+def test_sense_data_in_both_formats_and_cut() -> None:
+    assert read_sense(bytes.fromhex("70 00 05 00000000 0a 00000000 3b 0d 00000000")) == Sense(5, 0x3B, 0x0D)
+    assert read_sense(bytes.fromhex("72 05 3b 0e 00 00 00 00")) == Sense(5, 0x3B, 0x0E)
+    assert read_sense(b"\x70\0\x06") == Sense(6, 0, 0)
+    assert read_sense(b"") == Sense(0, 0, 0)
+    assert str(Sense(5, 0x3B, 0x0D)) == "medium destination element full"
+    assert str(Sense(0xB, 0x4B, 0)) == "sense Bh, 4Bh/00h"
+
+
 def test_descriptors_without_a_size_do_not_hold_us_up() -> None:
     for size in (0, 1, 11):
         page = bytes([2, 0x80]) + size.to_bytes(2, "big") + b"\0\xff\xff\xff"
@@ -110,11 +122,12 @@ def test_commands() -> None:
     assert move_request(1, 0x1000, 0x100).hex() == "a5000001100001000000" + "0000"
     request = status_request(ElementKind.DATA_TRANSFER, range(256, 258), 4096, device_ids=True)
     assert request.hex() == "b81401000002010010000000"
-    assert read_assignment(b"") == read_assignment(bytes(28)) == {}
+    assert read_assignment(b"", 8) == read_assignment(bytes(28), 8) == read_assignment(bytes(28), 4) == {}
 
 
 @settings(max_examples=200)
 @given(st.binary(max_size=400), st.sampled_from(ElementKind))
 def test_anything_is_read_without_harm(data: bytes, kind: ElementKind) -> None:
     assert all(each.kind is kind for each in read_elements(data, kind))
-    assert all(each.stop <= 0x10000 for each in read_assignment(data).values())
+    for _, header in ASSIGNMENT_REQUESTS:
+        assert all(each.stop <= 0x10000 for each in read_assignment(data, header).values())

@@ -11,6 +11,7 @@ import trio
 
 import mover
 from mover.control.butypes import BUTYPES
+from mover.control.changer import LibraryChanger
 from mover.control.handlers.connect import offered
 from mover.control.refusal import Refusal
 from mover.control.volumes import Volume
@@ -22,11 +23,12 @@ from mover.ndmp.enums import (
     FsInfoUnsupported,
     TapeAttribute,
 )
-from mover.scsi import VENDOR as VENDOR_ID
 from mover.scsi import Identity
 
 if TYPE_CHECKING:
     from mover.control.connection import Connection
+    from mover.control.device_changer import DeviceChanger
+    from mover.control.drives import DriveBay
 
 VENDOR: Final = b"mover"
 PRODUCT: Final = b"mover NDMP server"
@@ -157,42 +159,55 @@ def _fs_info(volume: Volume, mounts: list[tuple[str, str, str]]) -> m.FsInfo:
 async def get_tape_info(connection: Connection, request: m.ConfigGetTapeInfoRequest) -> m.ConfigGetTapeInfoReply:
     """CONFIG_GET_TAPE_INFO: a device a drive, where any is reached; each takes CDBs through both interfaces."""
     attr = TapeAttribute.RAW if connection.version >= 4 else TapeAttribute(0)
-    capability = (m.Pval(b"EXECUTE_CDB", b"b"), m.Pval(b"COMPRESSION", b"1"))
+    if connection.reaches_tapes:
+        await connection.node.identities.wait()
     return m.ConfigGetTapeInfoReply(
         tape_info=tuple(
             m.DeviceInfo(
-                model=_model(bay.identity),
-                caplist=(m.DeviceCapability(bay.name.encode(), attr, (*capability, *_identity(bay.identity))),),
+                model=_model(bay),
+                caplist=(m.DeviceCapability(bay.name.encode(), attr, (*_capabilities(bay), *_identity(bay.identity))),),
             )
             for bay in (connection.node.devices if connection.reaches_tapes else ())
         )
     )
 
 
+def _capabilities(bay: DriveBay) -> tuple[m.Pval, ...]:
+    """Where it takes CDBs, and whether the tape is written compressed: a real drive's own affair."""
+    cdb = m.Pval(b"EXECUTE_CDB", b"b")
+    return (cdb, m.Pval(b"COMPRESSION", b"1")) if bay.device() is None else (cdb,)
+
+
 async def get_scsi_info(connection: Connection, request: m.ConfigGetScsiInfoRequest) -> m.ConfigGetScsiInfoReply:
-    """CONFIG_GET_SCSI_INFO: the changers of the libraries."""
+    """CONFIG_GET_SCSI_INFO: the changers, of the libraries and real ones."""
+    devices = connection.node.devices
+    changers: list[LibraryChanger | DeviceChanger] = []
+    if connection.reaches_tapes:
+        changers = [*devices.changers.values(), *devices.own_changers]
+        await connection.node.identities.wait()
     return m.ConfigGetScsiInfoReply(
         scsi_info=tuple(
             m.DeviceInfo(
-                model=_model(changer.identity),
+                model=_model(changer),
                 caplist=(m.DeviceCapability(changer.name.encode(), 0, _identity(changer.identity)),),
             )
-            for changer in (connection.node.devices.changers.values() if connection.reaches_tapes else ())
+            for changer in changers
         )
     )
 
 
-def _model(identity: Identity) -> bytes:
-    return f"{VENDOR_ID} {identity.product}".encode()
+def _model(device: DriveBay | LibraryChanger | DeviceChanger) -> bytes:
+    """What it is; of a real one that has not answered, where it should be."""
+    spec = None if isinstance(device, LibraryChanger) else device.device()
+    if spec is not None and not device.identity.product:
+        return spec.device.encode()
+    return f"{device.identity.vendor} {device.identity.product}".strip().encode()
 
 
 def _identity(identity: Identity) -> tuple[m.Pval, ...]:
     """What INQUIRY says, for DMAs that match devices by it. The drafts name no such pairs and leave room for them."""
-    return (
-        m.Pval(b"VENDOR", VENDOR_ID.encode()),
-        m.Pval(b"PRODUCT", identity.product.encode()),
-        m.Pval(b"SERIAL_NUMBER", identity.serial.encode()),
-    )
+    pairs = (("VENDOR", identity.vendor), ("PRODUCT", identity.product), ("SERIAL_NUMBER", identity.serial))
+    return tuple(m.Pval(name.encode(), value.encode()) for name, value in pairs if value)
 
 
 async def get_server_info(connection: Connection, request: m.ConfigGetServerInfoRequest) -> m.ConfigGetServerInfoReply:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mover.control.scsi_bus import Address
 from mover.control.scsi_service import data_in
+from mover.control.scsi_target import Address
 from mover.ndmp import messages as m
 from mover.scsi import Fault
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 async def scsi_open(connection: Connection, request: m.ScsiOpenRequest) -> m.ScsiOpenReply:
     """SCSI_OPEN."""
-    connection.scsi.open(request.device)
+    await connection.scsi.open(request.device)
     return m.ScsiOpenReply()
 
 
 async def scsi_close(connection: Connection, request: m.ScsiCloseRequest) -> m.ScsiCloseReply:
     """SCSI_CLOSE."""
     connection.scsi.audit()
-    connection.scsi.close()
+    await connection.scsi.close()
     return m.ScsiCloseReply()
 
 
@@ -39,19 +39,19 @@ async def get_state(connection: Connection, request: m.ScsiGetStateRequest) -> m
 async def set_target(connection: Connection, request: m.ScsiSetTargetRequest) -> m.ScsiSetTargetReply:
     """SCSI_SET_TARGET (versions 1 to 3)."""
     address = Address(request.target_controller, request.target_id, request.target_lun)
-    connection.scsi.set_target(request.device, address)
+    await connection.scsi.set_target(request.device, address)
     return m.ScsiSetTargetReply()
 
 
 async def reset_device(connection: Connection, request: m.ScsiResetDeviceRequest) -> m.ScsiResetDeviceReply:
     """SCSI_RESET_DEVICE."""
-    connection.scsi.reset(Fault.DEVICE_RESET)
+    await connection.scsi.reset(Fault.DEVICE_RESET)
     return m.ScsiResetDeviceReply()
 
 
 async def reset_bus(connection: Connection, request: m.ScsiResetBusRequest) -> m.ScsiResetBusReply:
     """SCSI_RESET_BUS (versions 1 to 3)."""
-    connection.scsi.reset(Fault.BUS_RESET)
+    await connection.scsi.reset(Fault.BUS_RESET)
     return m.ScsiResetBusReply()
 
 
