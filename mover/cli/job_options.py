@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mover.dma import Credentials, Server
 
 PASSWORD_BYTES_MAX: Final = 4096
+WAIT_S_MAX: Final = 7 * 24 * 3600
 RECORD_BYTES_MAX: Final = (1 << 32) - 1
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -100,8 +101,50 @@ def session_options(*, required: bool) -> Callable[[_Command], _Command]:
             "--tape-host", "--tape", "tape_host", type=ServerType(), metavar="HOST[:PORT]",
             help="Three-way: the NDMP server of the drive.",
         ),
+        *_login_options(required=required),
+        click.option("--data-listens", is_flag=True, help="Three-way: the data server listens, the mover connects."),
+        click.option("--type", "butype", default="dump", show_default=True, metavar="TYPE", help="Backup type."),
+        click.option(
+            "-E", "--env", "env", type=PairType(), multiple=True, metavar="NAME=VALUE",
+            help="A variable of the backup type's environment; may be repeated.",
+        ),
+    ]  # fmt: skip
+    return _adds(options)
+
+
+def tape_options() -> Callable[[_Command], _Command]:
+    """Add what a job about cartridges alone needs; ``tape_session()`` turns the values into the DMA's own."""
+    host = click.option(
+        "--host", type=ServerType(), required=True, metavar="HOST[:PORT]", help="The NDMP server of the drive."
+    )
+    return _adds([host, *_login_options(required=True)])
+
+
+def changer_options(*, required: bool, waits: bool = True) -> Callable[[_Command], _Command]:
+    """Add the changer and, if the job can wait for one, the operator."""
+    options = [
+        click.option(
+            "--changer", required=required, metavar="NAME", help="As the tape's server names it: vtl0/changer."
+        ),
+        click.option(
+            "--drive-element", type=NumberType(16), metavar="N",
+            help="Address of the drive in the changer [default: found by its identity].",
+        ),
+    ]  # fmt: skip
+    if waits:
+        options.append(
+            click.option(
+                "--wait", "wait_s", type=click.IntRange(0, WAIT_S_MAX), default=0, metavar="SECONDS",
+                help="How long to wait for an operator to bring a cartridge that is missing.",
+            )
+        )  # fmt: skip
+    return _adds(options)
+
+
+def _login_options(*, required: bool) -> list[Callable[[_Command], _Command]]:
+    return [
         click.option("--drive", required=required, metavar="NAME", help="As the server names it: vtl0/drive0."),
-        click.option("--user", required=required, metavar="NAME", help="Login at both servers."),
+        click.option("--user", required=required, metavar="NAME", help="The login."),
         click.option(
             "--password-file", envvar="MOVER_PASSWORD_FILE", metavar="FILE",
             help="Its first line is the password [default: $MOVER_PASSWORD_FILE, else asked for].",
@@ -114,14 +157,10 @@ def session_options(*, required: bool) -> Callable[[_Command], _Command]:
             "--ndmp-version", type=click.IntRange(2, 4), default=4, show_default=True,
             help="Highest version to ask for.",
         ),
-        click.option("--data-listens", is_flag=True, help="Three-way: the data server listens, the mover connects."),
-        click.option("--type", "butype", default="dump", show_default=True, metavar="TYPE", help="Backup type."),
-        click.option(
-            "-E", "--env", "env", type=PairType(), multiple=True, metavar="NAME=VALUE",
-            help="A variable of the backup type's environment; may be repeated.",
-        ),
     ]  # fmt: skip
 
+
+def _adds(options: list[Callable[[_Command], _Command]]) -> Callable[[_Command], _Command]:
     def add(command: _Command) -> _Command:
         for option in reversed(options):
             command = option(command)
@@ -144,6 +183,26 @@ def session(options: dict[str, Any]) -> dict[str, Any]:
         "max_version": options.pop("ndmp_version"),
         "data_listens": options.pop("data_listens"),
     }
+
+
+def tape_session(options: dict[str, Any]) -> dict[str, Any]:
+    """As ``session``, of tape_options and changer_options."""
+    return {
+        "data": server(options.pop("host")),
+        "credentials": _credentials(options.pop("user"), options.pop("password_file"), options.pop("auth")),
+        "drive": options.pop("drive"),
+        "max_version": options.pop("ndmp_version"),
+        "changer": changer_name(options),
+        "drive_element": options.pop("drive_element"),
+    }
+
+
+def changer_name(options: dict[str, Any]) -> str | None:
+    """Take --changer out of a command's options."""
+    name: str | None = options.pop("changer")
+    if name is None and options["drive_element"] is not None:
+        raise click.UsageError("--drive-element needs --changer")
+    return name
 
 
 def server(host_port: tuple[str, int | None]) -> "Server":

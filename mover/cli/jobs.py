@@ -13,7 +13,16 @@ from click.core import ParameterSource
 
 from mover.cli.control_process import json_option
 from mover.cli.failure import Failure, WrongConfiguration
-from mover.cli.job_options import NumberType, PairType, SizeType, catalogue_option, session, session_options
+from mover.cli.job_options import (
+    NumberType,
+    PairType,
+    SizeType,
+    catalogue_option,
+    changer_name,
+    changer_options,
+    session,
+    session_options,
+)
 from mover.cli.job_progress import duration, reporter, size
 from mover.cli.output import print_json, print_table, printable
 from mover.cli.streams import work_is_done
@@ -118,17 +127,38 @@ def report_failed(failed: list["FailedName"]) -> None:
 )
 @click.option("--update/--no-update", default=True, show_default=True, help="Let later levels be based on this one.")
 @click.option("--overwrite", is_flag=True, help="Write from the beginning of the tape, not behind what is there.")
+@changer_options(required=False)
+@click.option("--labels", is_flag=True, help="Write to labelled cartridges also without a changer.")
+@click.option("--new-cartridge", is_flag=True, help="Begin on a cartridge with nothing on it that is needed.")
+@click.option(
+    "--keep", "keep_days", type=click.IntRange(0, 36500), metavar="DAYS",
+    help="Then its cartridges may be written anew [default: never].",
+)  # fmt: skip
 @json_option
 def backup(
     path: str, catalogue: Path | None, record_size: int | None, history: Any, level: int, update: bool,
-    overwrite: bool, as_json: bool, **options: Any,
+    overwrite: bool, labels: bool, new_cartridge: bool, keep_days: int | None, wait_s: int, as_json: bool,
+    **options: Any,
 ) -> None:  # fmt: skip
-    """Back up PATH, a directory of a volume as the NDMP server names it, into one tape file."""
+    """Back up PATH, a directory of a volume as the NDMP server names it.
+
+    It becomes one tape file of the cartridge in the drive. With --changer or --labels it goes to labelled cartridges,
+    behind earlier backups or on one that holds nothing that is needed, and on to the next when one is full.
+    """
     from mover.dma import BackupOptions, run_backup
 
+    changer, element = changer_name(options), options.pop("drive_element")
+    if changer is None and not labels:
+        keeps = keep_days is not None
+        for name, value in (("--new-cartridge", new_cartridge), ("--keep", keeps), ("--wait", wait_s)):
+            if value:
+                raise click.UsageError(f"{name} needs --changer or --labels")
+    elif overwrite:
+        raise click.UsageError("--overwrite is not for labelled cartridges: --new-cartridge, or mover cartridge label")
     job = BackupOptions(
         **session(options), filesystem=path, history=history, level=level, update=update,
-        overwrite=overwrite,
+        overwrite=overwrite, changer=changer, drive_element=element, labels=labels, new_cartridge=new_cartridge,
+        keep_s=None if keep_days is None else keep_days * 86400, wait_s=wait_s,
         **_given(catalogue=catalogue, record_size=record_size),
     )  # fmt: skip
     result = run_job(run_backup, job, quiet=as_json)
@@ -136,10 +166,11 @@ def backup(
     if as_json:
         print_json(document(result))
         return
+    on = f"cartridges {' '.join(result.cartridges)}, " if result.cartridges else ""
     rate = f", {size(result.bytes_processed / result.elapsed_s)}/s" if result.elapsed_s > 0 else ""
     click.echo(
         f"job {result.job}: {size(result.bytes_processed)} in {duration(result.elapsed_s)}{rate}, "
-        f"{result.files} {'name' if result.files == 1 else 'names'}, tape file {result.tape_file}, "
+        f"{result.files} {'name' if result.files == 1 else 'names'}, {on}tape file {result.tape_file}, "
         f"warnings: {len(result.warnings)}"
     )
 
@@ -164,16 +195,21 @@ def backup(
 @click.option(
     "--direct", is_flag=True, help="Let the server go straight to the names by the catalogue's positions, if it can."
 )
+@changer_options(required=False)
 @json_option
 def recover(
     names: tuple[str, ...], catalogue: Path | None, destination: str | None, job: int | None, tape_file: int | None,
-    renames: tuple[tuple[str, str], ...], record_size: int | None, direct: bool, as_json: bool, **options: Any,
+    renames: tuple[tuple[str, str], ...], record_size: int | None, direct: bool, wait_s: int, as_json: bool,
+    **options: Any,
 ) -> None:  # fmt: skip
     """Recover NAMES, paths below the root of the backup, or everything."""
     from mover.dma import RecoverOptions, run_recover
 
     if job is not None and tape_file is not None:
         raise click.UsageError("--job and --tape-file exclude each other")
+    changer, element = changer_name(options), options.pop("drive_element")
+    if tape_file is not None and (changer is not None or wait_s):
+        raise click.UsageError("--tape-file reads what is in the drive, without --changer and --wait")
     if tape_file is None:
         _refuse_without_tape_file(["butype"])  # the job's type is known
     if destination == "":
@@ -182,7 +218,8 @@ def recover(
         raise WrongConfiguration(f"--destination {destination}: expected an absolute path, as the server names it")
     wanted = RecoverOptions(
         **session(options), destination=destination or "", names=list(names), renames=list(renames), job=job,
-        tape_file=tape_file, record_size=record_size, direct=direct, **_given(catalogue=catalogue),
+        tape_file=tape_file, record_size=record_size, direct=direct, changer=changer, drive_element=element,
+        wait_s=wait_s, **_given(catalogue=catalogue),
     )  # fmt: skip
     result = run_job(run_recover, wanted, quiet=as_json)
     work_is_done()
@@ -273,13 +310,15 @@ def _print_jobs(jobs: list["Job"], as_json: bool) -> None:
         "server",
         "drive",
         "tape file",
+        "cartridges",
         "bytes",
         "names",
     ]
     rows = [
         [each.job, _local_time(each.started), each.status, each.butype, each.level, each.filesystem,
          each.data_server,
-         f"{each.tape_server} {each.drive}", each.tape_file, each.bytes_processed, each.files]
+         f"{each.tape_server} {each.drive}", each.tape_file, " ".join(each.cartridges), each.bytes_processed,
+         each.files]
         for each in jobs
     ]  # fmt: skip
     print_table(columns, rows)

@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "backup": "mover.cli.jobs:backup",
     "recover": "mover.cli.jobs:recover",
     "list": "mover.cli.jobs:list_",
+    "cartridge": "mover.cli.cartridges:cartridge",
     "copy": "mover.cli.copy:copy",
     "conformance": "mover.cli.conformance:conformance",
     "replay": "mover.cli.replay:replay",

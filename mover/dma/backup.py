@@ -1,12 +1,14 @@
-"""Backup: one tape file out of one file system, its history and environment into the catalogue.
+"""Backup: one file system into one tape file, or over labelled cartridges; history and environment into the catalogue.
 
 The sequence is that of the states reference, section 8: the drive first, then the mover, then the data service.
 """
 
 import os
+import time
 
 import trio
 
+from mover.dma.cartridges_used import CartridgesUsed
 from mover.dma.catalogue import Catalogue
 from mover.dma.drive import go_to_end, mtio, open_drive
 from mover.dma.errors import CartridgeFullError, DmaError, JobError, one_line
@@ -40,7 +42,8 @@ async def run_backup(
     Raises:
         ControlConnectionError, LoginError: a server cannot be used.
         NdmpError: a server refused a request.
-        CartridgeFullError: the tape ended before the backup.
+        CartridgeFullError: the tape ended before the backup, which is written without labels.
+        CartridgeError, ChangerError: there is no cartridge to write, or the changer failed.
         JobError: data service or mover did not end as they should.
         CatalogueError: the catalogue cannot be written.
     """
@@ -57,6 +60,7 @@ class _Backup:
         self.options = options
         self.catalogue = catalogue
         self.job = job
+        self.used: CartridgesUsed | None = None  # labelled ones
         self.tape_file: int | None = None
         self.bytes_processed = 0
         self.env: list[tuple[bytes, bytes]] = []
@@ -64,6 +68,8 @@ class _Backup:
     async def run(self) -> BackupResult:
         options, job = self.options, self.job
         number = await trio.to_thread.run_sync(self._begin)
+        if options.changer is not None or options.labels:
+            self.used = CartridgesUsed(job, self.catalogue, number)
         status, message = "failed", "internal error of the DMA"
         try:
             async with history_sink(self.catalogue, number) as sink:
@@ -90,6 +96,7 @@ class _Backup:
             sink.names,
             job.elapsed_s,
             self.tape_file,
+            self.used.names if self.used is not None else [],
             options.record_size,
             job.data.version,
             self.env,
@@ -109,6 +116,8 @@ class _Backup:
             butype=one_line(options.butype),
             filesystem=filesystem,
             protocol_version=job.data.version,
+            keep_until=time.time() + options.keep_s if options.keep_s is not None else None,
+            level=options.level,
         )
 
     def _end(self, number: int, status: str, message: str) -> None:
@@ -124,8 +133,12 @@ class _Backup:
 
     async def _write(self) -> None:
         options, job = self.options, self.job
-        await open_drive(job, write=True)
-        self.tape_file = 0 if options.overwrite else await go_to_end(job)
+        if self.used is not None:
+            await self.used.begin(append=not options.new_cartridge)
+            self.tape_file = self.used.tape_file
+        else:
+            await open_drive(job, write=True)
+            self.tape_file = 0 if options.overwrite else await go_to_end(job)
         address = await join_services(job, MoverMode.READ, options.record_size)
         await job.data.call(
             DataStartBackupRequest(os.fsencode(options.butype), backup_env(options), address),
@@ -137,6 +150,9 @@ class _Backup:
         mover = await job.tape.call(MoverGetStateRequest(), MoverGetStateReply)
         self.bytes_processed = data.bytes_processed
         self._judge()
+        if self.used is not None:
+            await self.used.end(mover.bytes_moved)
+            self.tape_file = self.used.tape_file
         if mover.bytes_moved < data.bytes_processed:
             job.events.note(f"the data service sent {data.bytes_processed} bytes, the mover moved {mover.bytes_moved}")
         env = await job.data.call(DataGetEnvRequest(), DataGetEnvReply)
@@ -151,9 +167,13 @@ class _Backup:
             return
         if pause.reason in {MoverPauseReason.EOM, MoverPauseReason.EOF, MoverPauseReason.EOW}:
             mover = await self.job.tape.call(MoverGetStateRequest(), MoverGetStateReply)
+            if self.used is not None:
+                self.job.events.mover_pause = None
+                await self.used.go_on(mover.bytes_moved)
+                return
             raise CartridgeFullError(
                 f"{self.options.drive}: the cartridge is full after {mover.bytes_moved} bytes of this backup; "
-                "a backup that spans cartridges is not supported"
+                "one that goes on to another takes --changer or --labels"
             )
         raise JobError(f"the mover paused: {reason_name(MoverPauseReason, pause.reason)}")
 

@@ -7,13 +7,14 @@ B-trees instead of seeking in them; one transaction takes a whole batch. Paths a
 from the root's node that enters each directory node once: a history with a circle in it ends too.
 
 Numbers of 64 bits without a sign are stored as SQLite's signed ones with the same bits.
-The methods block; callers on trio use `trio.to_thread`. One thread at a time.
+The methods block; callers on trio use `trio.to_thread`. Transactions of several threads wait for each other.
 """
 
 import contextlib
 import os
 import re
 import sqlite3
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from mover.dma.history_rows import HistoryRows
 from mover.dma.results import Entry, Job, LogLine
 from mover.ndmp.enums import UNKNOWN_U64, FileType
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 BUSY_TIMEOUT_S: Final = 60.0
 """How long a batch waits for another job's batch in the same file."""
 
@@ -33,7 +34,8 @@ CREATE TABLE job (
     job INTEGER PRIMARY KEY AUTOINCREMENT, started REAL NOT NULL, ended REAL, status TEXT NOT NULL,
     message TEXT NOT NULL, data_server TEXT NOT NULL, tape_server TEXT NOT NULL, drive TEXT NOT NULL, tape_file INTEGER,
     record_size INTEGER NOT NULL, butype TEXT NOT NULL, filesystem BLOB NOT NULL, protocol_version INTEGER NOT NULL,
-    bytes INTEGER NOT NULL, files INTEGER NOT NULL, root INTEGER);
+    bytes INTEGER NOT NULL, files INTEGER NOT NULL, root INTEGER, keep_until REAL,
+    asked_level INTEGER);
 CREATE TABLE env (
     job INTEGER NOT NULL, position INTEGER NOT NULL, name BLOB NOT NULL, value BLOB NOT NULL,
     PRIMARY KEY (job, position)) WITHOUT ROWID;
@@ -54,9 +56,26 @@ CREATE TABLE file (
     fh_info INTEGER NOT NULL,
     PRIMARY KEY (job, path)) WITHOUT ROWID;
 """
+_CARTRIDGES: Final = """
+CREATE TABLE cartridge (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL, barcode TEXT NOT NULL, labelled REAL NOT NULL, is_full INTEGER NOT NULL,
+    gone REAL) WITHOUT ROWID;
+CREATE TABLE segment (
+    job INTEGER NOT NULL, position INTEGER NOT NULL, cartridge TEXT NOT NULL, tape_file INTEGER NOT NULL,
+    offset INTEGER NOT NULL, bytes INTEGER NOT NULL,
+    PRIMARY KEY (job, position)) WITHOUT ROWID;
+CREATE INDEX segment_of_cartridge ON segment (cartridge);
+"""
+# What makes a file of the format before it into one of each format.
+_MIGRATIONS: Final = {
+    2: "ALTER TABLE job ADD COLUMN keep_until REAL; ALTER TABLE job ADD COLUMN asked_level INTEGER;" + _CARTRIDGES,
+}
 _JOB_COLUMNS: Final = (
     "job, started, ended, status, message, data_server, tape_server, drive, tape_file, record_size, butype, "
     "filesystem, protocol_version, bytes, files, "
+    "keep_until, "
+    "(SELECT group_concat(name, ' ') FROM (SELECT name FROM segment JOIN cartridge ON id = cartridge "
+    "WHERE segment.job = job.job ORDER BY position)), "
     "(SELECT value FROM env WHERE env.job = job.job AND name = CAST('LEVEL' AS BLOB) ORDER BY position DESC LIMIT 1)"
 )
 _ATTRIBUTES: Final = "ftype, mode, owner, grp, size, mtime, links, fh_info"
@@ -72,6 +91,7 @@ class Catalogue:
     def __init__(self, path: Path | None, *, create: bool = True) -> None:
         """Open the file; None: a temporary one that goes with the object."""
         self._where = str(path) if path else "the temporary catalogue"
+        self._turn = threading.Lock()
         with self._errors():
             if path is not None:
                 if not create and not path.exists():
@@ -95,14 +115,18 @@ class Catalogue:
         with self._errors():
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = NORMAL")
-            with self._transaction():
+            with self.transaction():
                 (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+                if not 0 <= version <= SCHEMA_VERSION:
+                    raise CatalogueError(f"{self._where} has format {version}, this program knows {SCHEMA_VERSION}")
                 if version == 0:
-                    for statement in _SCHEMA.split(";"):
+                    steps = _SCHEMA + _CARTRIDGES
+                else:
+                    steps = "".join(_MIGRATIONS[each] for each in range(version + 1, SCHEMA_VERSION + 1))
+                if version != SCHEMA_VERSION:
+                    for statement in steps.split(";"):
                         self._connection.execute(statement)
                     self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-                elif version != SCHEMA_VERSION:
-                    raise CatalogueError(f"{self._where} has format {version}, this program knows {SCHEMA_VERSION}")
 
     def close(self) -> None:
         """Close the file."""
@@ -118,11 +142,12 @@ class Catalogue:
             raise CatalogueError(f"catalogue {self._where}: {error.strerror}") from error
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._errors():
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One transaction for the length of a block."""
+        with self._turn, self._errors():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
-                yield
+                yield self._connection
             except BaseException:
                 self._connection.execute("ROLLBACK")
                 raise
@@ -140,13 +165,32 @@ class Catalogue:
         butype: str,
         filesystem: bytes,
         protocol_version: int,
+        keep_until: float | None = None,
+        level: int = 0,
     ) -> int:
-        """Note a backup that begins now; its number."""
-        with self._transaction():
+        """Note a backup that begins now; its number.
+
+        Args:
+            keep_until: seconds since 1970 from when on its cartridges may be written anew; None = never.
+            level: that was asked for.
+        """
+        with self.transaction():
             cursor = self._connection.execute(
                 "INSERT INTO job (started, status, message, data_server, tape_server, drive, record_size, butype, "
-                "filesystem, protocol_version, bytes, files) VALUES (?, 'running', '', ?, ?, ?, ?, ?, ?, ?, 0, 0)",
-                (time.time(), data_server, tape_server, drive, record_size, butype, filesystem, protocol_version),
+                "filesystem, protocol_version, keep_until, asked_level, bytes, files) "
+                "VALUES (?, 'running', '', ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0)",
+                (
+                    time.time(),
+                    data_server,
+                    tape_server,
+                    drive,
+                    record_size,
+                    butype,
+                    filesystem,
+                    protocol_version,
+                    keep_until,
+                    level,
+                ),
             )
         assert cursor.lastrowid is not None
         return cursor.lastrowid
@@ -163,7 +207,7 @@ class Catalogue:
         log: Iterable[LogLine],
     ) -> None:
         """Note how a job ended, with its environment and log."""
-        with self._transaction():
+        with self.transaction():
             self._connection.execute(
                 "UPDATE job SET ended = ?, status = ?, message = ?, tape_file = ?, bytes = ? WHERE job = ?",
                 (time.time(), status, message, tape_file, signed(bytes_processed), job),
@@ -226,7 +270,7 @@ class Catalogue:
 
     def add_history(self, job: int, rows: HistoryRows) -> None:
         """Store a batch of history in one transaction."""
-        with self._transaction():
+        with self.transaction():
             execute = self._connection.executemany
             execute(f"INSERT OR REPLACE INTO dir VALUES ({job}, ?, ?, ?)", rows.dirs)  # noqa: S608 - job is an int
             execute(f"INSERT OR REPLACE INTO node VALUES ({job}, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows.nodes)  # noqa: S608 - job is an int
@@ -348,6 +392,7 @@ def _job(row: Sequence[object]) -> Job:
     assert isinstance(filesystem, bytes)
     values[11] = os.fsdecode(filesystem)
     values[-1] = _level(values[-1])
+    values[-2] = str(values[-2] or "").split()
     return Job(*values)  # type: ignore[arg-type] # the columns of our own schema
 
 

@@ -58,8 +58,10 @@ async def go_to_end(job: RunningJob) -> int:
     return files
 
 
-async def go_to_file(job: RunningJob, number: int) -> None:
-    """Go to the first record of a tape file, from the beginning of the tape."""
+async def go_to_file(job: RunningJob, number: int, *, rewind: bool = False) -> None:
+    """Go to the first record of a tape file, from the beginning of the tape; ``rewind`` = go there first."""
+    if rewind:
+        await mtio(job, TapeOperation.REW, 1)
     if number:
         done = await mtio(job, TapeOperation.FSF, number)
         if done < number:

@@ -84,5 +84,13 @@ class CartridgeFullError(JobError):
     """The mover paused at the end of the tape in mid-backup."""
 
 
+class CartridgeError(JobError):
+    """The cartridge that a job needs is not there, or is another one than it should be."""
+
+
+class ChangerError(JobError):
+    """The media changer refused a command, or says what cannot be."""
+
+
 class CatalogueError(DmaError):
     """The catalogue cannot be opened, read or written, or lacks what was asked for."""

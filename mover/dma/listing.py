@@ -16,6 +16,7 @@ from mover.dma.jobs import ProgressSink, open_job
 from mover.dma.options import ListOptions, TapeListOptions
 from mover.dma.recover import read_tape
 from mover.dma.results import Entry, Job, ListResult
+from mover.dma.segments import TapeFileSource
 from mover.ndmp.enums import ErrorCode
 from mover.ndmp.messages import (
     Address,
@@ -88,7 +89,8 @@ async def _from_tape(
             async with history_sink(catalogue, number) as sink:
                 job.events.history = sink
                 try:
-                    await read_tape(job, options.tape_file, options.record_size, _start(options))
+                    source = TapeFileSource(job, options.tape_file)
+                    await read_tape(job, source, options.record_size, _start(options))
                 except BaseException as error:
                     await job.abort(error)  # before the sink goes, as in a backup
                     if isinstance(error, NdmpError) and error.code == ErrorCode.NOT_SUPPORTED_ERR:

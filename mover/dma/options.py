@@ -65,6 +65,12 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     connect_timeout_s: float = 30
     request_timeout_s: float = 600
     """How long a reply may take: a rewind or a locate on a real drive takes minutes."""
+    changer: str | None = None
+    """Media changer by the name the tape server gives it (`vtl0/changer`): it loads the cartridges."""
+    drive_element: int | None = None
+    """Address of the drive in the changer; None: the changer's only one, or the one that has the drive's identity."""
+    wait_s: float = 0
+    """How long to wait for an operator to bring a cartridge that is missing."""
 
 
 class BackupOptions(Session, frozen=True, kw_only=True):
@@ -80,7 +86,13 @@ class BackupOptions(Session, frozen=True, kw_only=True):
     update: bool = True
     """Later backups of higher levels are based on this one."""
     overwrite: bool = False
-    """Write from the beginning of the tape; otherwise behind the last tape file."""
+    """Write from the beginning of the tape; otherwise behind the last tape file. Not with labels."""
+    labels: bool = False
+    """Write to labelled cartridges, as with a changer, that an operator changes."""
+    new_cartridge: bool = False
+    """With labels: begin on a cartridge that holds nothing needed, not behind other backups."""
+    keep_s: float | None = None
+    """With labels: after so long its cartridges may be written anew; None: never."""
     catalogue: Path = msgspec.field(default_factory=default_catalogue)
 
 
@@ -129,6 +141,24 @@ class CopyOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_version: int = 4
     connect_timeout_s: float = 30
     request_timeout_s: float = 600
+
+
+class LabelOptions(Session, frozen=True, kw_only=True):
+    """Label cartridges. `data` is the server of the drive."""
+
+    names: list[str]
+    """With a changer barcodes, and none for all that are blank; else the one name for what is in the drive."""
+    overwrite: bool = False
+    """Also cartridges with data, whoever has written it: it is lost."""
+    catalogue: Path = msgspec.field(default_factory=default_catalogue)
+
+
+class InventoryOptions(Session, frozen=True, kw_only=True):
+    """Look at what is in a changer. `data` is the server of the changer."""
+
+    initialize: bool = False
+    """Let the changer look into every element first."""
+    catalogue: Path = msgspec.field(default_factory=default_catalogue)
 
 
 class TapeListOptions(Session, frozen=True, kw_only=True):

@@ -7,22 +7,25 @@ data service becomes a MOVER_READ until the data service halts (states reference
 import contextlib
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import msgspec
 import trio
 
 from mover.dma.backup import merge_env
+from mover.dma.cartridge_book import CartridgeBook, Segment
+from mover.dma.cartridges_used import open_shelf
 from mover.dma.catalogue import Catalogue
 from mover.dma.chain import chain_text
-from mover.dma.drive import go_to_file, open_drive
 from mover.dma.errors import JobError, NdmpError
 from mover.dma.events import LogSink
 from mover.dma.jobs import ProgressSink, RunningJob, open_job, reason_name
 from mover.dma.options import DEFAULT_RECORD_SIZE, RecoverOptions
 from mover.dma.recover_list import Wanted, recover_list, wanted_names, with_positions
 from mover.dma.results import FailedName, Job, LogLine, RecoverResult
-from mover.dma.services import CONNECT_S, join_services
+from mover.dma.segments import SegmentSource, TapeFileSource, TapeSource
+from mover.dma.services import CONNECT_S, join_services, set_window
 from mover.ndmp.enums import (
     UNBOUNDED,
     DataHaltReason,
@@ -44,11 +47,14 @@ from mover.ndmp.messages import (
     MoverAbortRequest,
     MoverCloseReply,
     MoverCloseRequest,
+    MoverContinueReply,
+    MoverContinueRequest,
     MoverGetStateReply,
     MoverGetStateRequest,
     MoverReadReply,
     MoverReadRequest,
     NotifyDataReadPost,
+    NotifyMoverPausedPost,
     Pval,
 )
 
@@ -71,6 +77,7 @@ class Image(msgspec.Struct, frozen=True):
     job: Job | None = None  # the catalogue's
     env: tuple[tuple[bytes, bytes], ...] = ()
     chain: str = ""  # what an incremental one builds on
+    segments: tuple[Segment, ...] = ()  # on labelled cartridges
 
 
 async def run_recover(
@@ -86,10 +93,16 @@ async def run_recover(
         NdmpError: a server refused a request.
         JobError: the job to recover did not succeed, the data service did not end successfully, or the drive has no
             such tape file.
+        CartridgeError, ChangerError: a cartridge that the backup lies on is not there, or the changer failed.
         CatalogueError: no catalogue, or no such job in it.
     """
     image, wanted = await trio.to_thread.run_sync(_look_up, options)
-    async with open_job(options, progress, log) as job:
+    catalogue: Catalogue | None = None
+    async with contextlib.AsyncExitStack() as stack:
+        if image.segments:
+            catalogue = await trio.to_thread.run_sync(partial(Catalogue, options.catalogue, create=False))
+            stack.callback(catalogue.close)
+        job = await stack.enter_async_context(open_job(options, progress, log))
         if image.job is not None and options.job is None:
             told = f"job {image.job.job} is the newest good one: {image.job.butype} of {image.job.filesystem}"
             job.events.add_log(LogLine("normal", told))
@@ -105,7 +118,10 @@ async def run_recover(
         def start(address: Address | None) -> tuple[Body, type[Body]]:
             return DataStartRecoverRequest(env, nlist, butype, address), DataStartRecoverReply
 
-        bytes_processed = await read_tape(job, image.tape_file, image.record_size, start)
+        source: TapeSource = TapeFileSource(job, image.tape_file)
+        if catalogue is not None:
+            source = SegmentSource(open_shelf(job, options, catalogue), image.segments)
+        bytes_processed = await read_tape(job, source, image.record_size, start)
         failed = [
             FailedName(fate.name, reason_name(RecoveryStatus, fate.recovery_status))
             for fate in job.events.fates
@@ -157,9 +173,15 @@ def _look_up(options: RecoverOptions) -> tuple[Image, Wanted]:
             wanted = with_positions(wanted, catalogue, found.job, options)
         env = tuple(catalogue.env(found.job))
         chain = chain_text(catalogue, found)
+        segments = tuple(CartridgeBook(catalogue).segments(found.job))
     finally:
         catalogue.close()
-    return Image(tape_file, options.record_size or found.record_size, found, env, chain), wanted
+    if not segments and (options.changer is not None or options.wait_s):
+        raise JobError(
+            f"job {found.job} lies on a cartridge that the catalogue does not know: load it by hand, and recover "
+            "without --changer and --wait"
+        )
+    return Image(tape_file, options.record_size or found.record_size, found, env, chain, segments), wanted
 
 
 def _incomplete(job: Job, jobs: list[Job]) -> str:
@@ -195,18 +217,17 @@ def recover_env(options: RecoverOptions, image: Image, wanted: Wanted) -> tuple[
     return merge_env(own, options.env)
 
 
-async def read_tape(job: RunningJob, tape_file: int, record_size: int, start: Start) -> int:
-    """Let the data service read one tape file; the bytes that it processed.
+async def read_tape(job: RunningJob, source: TapeSource, record_size: int, start: Start) -> int:
+    """Let the data service read a backup image from tape; the bytes that it processed.
 
     Raises:
         NdmpError, JobError, ControlConnectionError: it did not end SUCCESSFUL.
     """
-    await open_drive(job, write=False)
-    await go_to_file(job, tape_file)
-    address = await join_services(job, MoverMode.WRITE, record_size)
+    window = await source.open()
+    address = await join_services(job, MoverMode.WRITE, record_size, window)
     request, reply_type = start(address)
     await job.data.call(request, reply_type, detail=job.session.butype)
-    reading = _Reading(job, tape_file)
+    reading = _Reading(job, source)
     await job.transfer(reading.attend)
     state = await job.data.call(DataGetStateRequest(), DataGetStateReply)
     reading.judge()
@@ -218,9 +239,9 @@ async def read_tape(job: RunningJob, tape_file: int, record_size: int, start: St
 class _Reading:
     """The DMA's part in a running read: wanted reads, pauses, the end."""
 
-    def __init__(self, job: RunningJob, tape_file: int) -> None:
+    def __init__(self, job: RunningJob, source: TapeSource) -> None:
         self.job = job
-        self.tape_file = tape_file
+        self.source = source
         self._ran_out = ""
         self._data_halted_at: float | None = None
         self._mover_seen_active = False
@@ -231,8 +252,8 @@ class _Reading:
         while events.reads and events.data_halt is None:
             await self._read(events.reads.popleft())
         if events.mover_pause is not None and events.mover_halt is None:
-            await self._pause(events.mover_pause.reason)
-            events.mover_pause = None
+            pause, events.mover_pause = events.mover_pause, None
+            await self._pause(pause)
         # What the mover has read may still be on its way: a data service that goes on is left to it.
         drained = bool(self._ran_out) and self.job.still_s >= DRAIN_S
         if (self._data_is_through() or drained) and events.mover_halt is None:
@@ -264,13 +285,18 @@ class _Reading:
             if state != MoverState.HALTED:  # halted: its post says why, and more than this error does
                 raise
 
-    async def _pause(self, reason: int) -> None:
+    async def _pause(self, pause: NotifyMoverPausedPost) -> None:
+        reason = pause.reason
+        if reason == MoverPauseReason.SEEK and (window := await self.source.go_to(pause.seek_position)) is not None:
+            await set_window(self.job.tape, *window)
+            await self.job.tape.call(MoverContinueRequest(), MoverContinueReply)
+            return
         if reason not in {MoverPauseReason.EOF, MoverPauseReason.EOM, MoverPauseReason.SEEK}:
             raise JobError(f"the mover paused: {reason_name(MoverPauseReason, reason)}")
-        # The tape file is at its end. A data service that has its whole image does not need more; another
+        # The image is at its end. A data service that has its whole image does not need more; another
         # fails when the data connection closes, and then this is why.
         mover = await self.job.tape.call(MoverGetStateRequest(), MoverGetStateReply)
-        self._ran_out = f"tape file {self.tape_file} ended ({reason_name(MoverPauseReason, reason)}) after "
+        self._ran_out = f"{self.source} ended ({reason_name(MoverPauseReason, reason)}) after "
         self._ran_out += f"{mover.bytes_moved} bytes, the data service wanted more"
 
     async def _close(self) -> None:

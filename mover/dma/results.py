@@ -40,6 +40,9 @@ class BackupResult(msgspec.Struct, frozen=True):
     files: int
     elapsed_s: float
     tape_file: int
+    """Number of the tape file, on the first of its cartridges."""
+    cartridges: list[str]
+    """As in `Job`."""
     record_size: int
     protocol_version: int
     env: list[tuple[bytes, bytes]]
@@ -105,8 +108,69 @@ class Job(msgspec.Struct, frozen=True):
     protocol_version: int
     bytes_processed: int
     files: int
+    keep_until: float | None = None
+    """Seconds since 1970 from when on its cartridges may be written anew; None: never."""
+    cartridges: list[str] = []
+    """Names of the labelled cartridges that it is on, in order; none: on one without a label of ours."""
     level: int | None = None
     """As the server returned it; None if it did not, or the backup did not end well."""
+
+
+class LabelledCartridge(msgspec.Struct, frozen=True):
+    """A label that was written."""
+
+    name: str
+    barcode: str
+    """As the changer has it; empty without one."""
+    id: str
+    """Of the label."""
+
+
+class LabelResult(msgspec.Struct, frozen=True):
+    """Cartridges that were labelled, and those that were left alone."""
+
+    labelled: list[LabelledCartridge]
+    refused: list[str]
+    """Why each of the others was left alone."""
+
+
+class ElementContents(msgspec.Struct, frozen=True):
+    """An element of a changer, and what the catalogue has on the cartridge in it."""
+
+    address: int
+    kind: str
+    """slot, mail, drive."""
+    barcode: str
+    """Of the cartridge; empty where the element is, or the barcode cannot be read."""
+    full: bool
+    name: str
+    """Of the cartridge by its label; empty where the catalogue does not know it."""
+    jobs: list[int]
+    """Backups on it."""
+    needed: bool
+    """Whether it is not to be written over."""
+
+
+class InventoryResult(msgspec.Struct, frozen=True):
+    """What is in a changer."""
+
+    elements: list[ElementContents]
+
+
+class CartridgeInfo(msgspec.Struct, frozen=True):
+    """A labelled cartridge as the catalogue has it."""
+
+    name: str
+    barcode: str
+    """As a changer had it last; empty without one."""
+    labelled: float
+    """Seconds since 1970."""
+    full: bool
+    """Whether a backup has met its end."""
+    jobs: list[int]
+    """Backups on it that succeeded, oldest first."""
+    needed: bool
+    """Whether one of them, or one that builds on it, is to be kept."""
 
 
 class Entry(msgspec.Struct, frozen=True):

@@ -34,8 +34,13 @@ CONNECT_S: Final = 30.0
 """How long both sides may take to see the data connection."""
 
 
-async def join_services(job: RunningJob, mode: MoverMode, record_size: int) -> Address | None:
+async def join_services(
+    job: RunningJob, mode: MoverMode, record_size: int, window: tuple[int, int] = (0, UNBOUNDED)
+) -> Address | None:
     """Set up the mover and make the data connection.
+
+    Args:
+        window: offset and length of the mover's first one.
 
     Returns:
         The mover's address for a START request of version 2; None where the connection stands already.
@@ -47,9 +52,9 @@ async def join_services(job: RunningJob, mode: MoverMode, record_size: int) -> A
     detail = f"{record_size} bytes"
     await tape.call(MoverSetRecordSizeRequest(record_size), MoverSetRecordSizeReply, detail=detail)
     if job.session.data_listens:
-        await _data_listens(job, mode)
+        await _data_listens(job, mode, window)
     else:
-        address = await _mover_listens(job, mode)
+        address = await _mover_listens(job, mode, window)
         if data.version < 3:
             return address
         await data.call(DataConnectRequest(address), DataConnectReply, detail=_text(address))
@@ -62,31 +67,33 @@ async def join_services(job: RunningJob, mode: MoverMode, record_size: int) -> A
     return None
 
 
-async def _mover_listens(job: RunningJob, mode: MoverMode) -> Address:
+async def _mover_listens(job: RunningJob, mode: MoverMode, window: tuple[int, int]) -> Address:
     tape = job.tape
     kind = AddressType.LOCAL if job.local else AddressType.TCP
     if tape.version >= 4:
-        await _set_window(tape)
+        await set_window(tape, *window)
     reply = await tape.call(MoverListenRequest(mode, kind), MoverListenReply, detail=job.session.drive)
     if tape.version < 4:
-        await _set_window(tape)
+        await set_window(tape, *window)
     return reachable(_expected(reply.data_connection_addr, job, "mover"), tape)
 
 
-async def _data_listens(job: RunningJob, mode: MoverMode) -> None:
+async def _data_listens(job: RunningJob, mode: MoverMode, window: tuple[int, int]) -> None:
     data, tape = job.data, job.tape
     if min(data.version, tape.version) < 3:
         raise JobError("the data server cannot listen: protocol version 2 knows only a mover that listens")
     kind = AddressType.LOCAL if job.local else AddressType.TCP
     if tape.version >= 4:
-        await _set_window(tape)  # version 3 has no state for it here and works without
+        await set_window(tape, *window)  # version 3 has no state for it here and works without
     reply = await data.call(DataListenRequest(kind), DataListenReply)
     address = reachable(_expected(reply.data_connection_addr, job, "data service"), data)
     await tape.call(MoverConnectRequest(mode, address), MoverConnectReply, detail=_text(address))
 
 
-async def _set_window(tape: Client) -> None:
-    await tape.call(MoverSetWindowRequest(0, UNBOUNDED), MoverSetWindowReply)
+async def set_window(tape: Client, offset: int, length: int) -> None:
+    """MOVER_SET_WINDOW: which part of the stream the tape file at the drive's position holds, or is to hold."""
+    detail = f"offset {offset}, length {'unbounded' if length == UNBOUNDED else length}"
+    await tape.call(MoverSetWindowRequest(offset, length), MoverSetWindowReply, detail=detail)
 
 
 def _expected(address: Address, job: RunningJob, who: str) -> Address:

@@ -34,8 +34,8 @@ from mover.ndmp.enums import FileType
 from tests.cli.conftest import Run
 
 BACKUP = BackupResult(
-    job=3, bytes_processed=3 << 20, files=7, elapsed_s=2.0, tape_file=1, record_size=65536, protocol_version=4,
-    env=[(b"LEVEL", b"0"), (b"N", b"\xff")], warnings=["w"], log=[LogLine("normal", "hello")],
+    job=3, bytes_processed=3 << 20, files=7, elapsed_s=2.0, tape_file=1, cartridges=[], record_size=65536,
+    protocol_version=4, env=[(b"LEVEL", b"0"), (b"N", b"\xff")], warnings=["w"], log=[LogLine("normal", "hello")],
 )  # fmt: skip
 RECOVER = RecoverResult(
     requested=2, recovered=1, failed=[FailedName(b"a\n\xff", "FAILED_NOT_FOUND")], bytes_processed=100, elapsed_s=61.0,
@@ -50,6 +50,8 @@ ENTRIES = [
     Entry(b"/", ftype=FileType.DIR, mode=0o755, owner=0, group=0, size=4096, mtime=0),
     Entry(b"/x\x1b\xff", node=12),
 ]
+
+SERVER = ["--host", "h", "--drive", "d", "--user", "u", "--password-file", os.devnull]
 
 Said = list[Any]
 
@@ -163,7 +165,8 @@ def test_list_jobs_and_entries(mover: Run, told: Said, login: list[str]) -> None
         ),
     ]
     assert jobs.stdout.splitlines()[1].split() == [
-        "3", *epoch, "successful", "dump", "2", "/srv", "h:10000", "h:10000", "vtl0/drive0", "1", "10", "2",
+        "3", *epoch, "successful", "dump", "2", "/srv", "h:10000", "h:10000", "vtl0/drive0", "1", "-", "10",
+        "2",
     ]  # fmt: skip
     assert [line.split() for line in entries.stdout.splitlines()] == [
         ["dir", "0755", "0/0", "4096", *epoch, "/"],
@@ -325,6 +328,15 @@ def test_a_signal_cancels_the_job(
             ["recover", "--host", "h", "--drive", "d", "--user", "u", "--job", "1", "--type", "tar"],
             "--type needs --tape-file",
         ),
+        (["backup", "/srv", *SERVER, "--wait", "5"], "--wait needs --changer or --labels"),
+        (["backup", "/srv", *SERVER, "--keep", "0"], "--keep needs --changer or --labels"),
+        (["backup", "/srv", *SERVER, "--new-cartridge"], "--new-cartridge needs --changer or --labels"),
+        (["backup", "/srv", *SERVER, "--drive-element", "1"], "--drive-element needs --changer"),
+        (["backup", "/srv", *SERVER, "--labels", "--overwrite"], "--overwrite is not for labelled cartridges"),
+        (["recover", *SERVER, "--tape-file", "1", "--changer", "c"], "--tape-file reads what is in the drive"),
+        (["cartridge", "label", *SERVER], "one NAME is needed"),
+        (["cartridge", "label", *SERVER, "--changer", "c", "--overwrite"], "--overwrite needs the NAMES"),
+        (["cartridge", "inventory", *SERVER], "Missing option '--changer'"),
     ],
 )
 def test_wrong_usage(mover: Run, told: Said, arguments: list[str], text: str) -> None:

@@ -1,6 +1,7 @@
 """The catalogue: history in, paths out, whatever the names and numbers; bounded queue in front of it."""
 
 import os
+import sqlite3
 import stat
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mover.dma import CatalogueError, Entry
+from mover.dma.cartridge_book import CartridgeBook
 from mover.dma.catalogue import Catalogue
 from mover.dma.history import QUEUE_POSTS, HistorySink, history_sink
 from mover.dma.history_rows import HistoryRows
@@ -135,7 +137,7 @@ def test_the_file_is_private_and_versioned(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.parent.stat().st_mode) & 0o077 == 0
     catalogue._connection.execute("PRAGMA user_version = 99")
     catalogue.close()
-    with pytest.raises(CatalogueError, match="has format 99, this program knows 1"):
+    with pytest.raises(CatalogueError, match="has format 99, this program knows 2"):
         Catalogue(path)
     path.write_bytes(b"not a database" * 100)
     with pytest.raises(CatalogueError, match="file is not a database"):
@@ -144,6 +146,39 @@ def test_the_file_is_private_and_versioned(tmp_path: Path) -> None:
         Catalogue(tmp_path / "none", create=False)
     with pytest.raises(CatalogueError, match=r"^catalogue .*/below a file/x: \w[\w ]+$"):
         Catalogue(path / "below a file" / "x")
+
+
+# What the first format had of the tables that have changed since.
+FORMAT_1 = """
+CREATE TABLE job (
+    job INTEGER PRIMARY KEY AUTOINCREMENT, started REAL NOT NULL, ended REAL, status TEXT NOT NULL,
+    message TEXT NOT NULL, data_server TEXT NOT NULL, tape_server TEXT NOT NULL, drive TEXT NOT NULL, tape_file INTEGER,
+    record_size INTEGER NOT NULL, butype TEXT NOT NULL, filesystem BLOB NOT NULL, protocol_version INTEGER NOT NULL,
+    bytes INTEGER NOT NULL, files INTEGER NOT NULL, root INTEGER);
+CREATE TABLE env (
+    job INTEGER NOT NULL, position INTEGER NOT NULL, name BLOB NOT NULL, value BLOB NOT NULL,
+    PRIMARY KEY (job, position)) WITHOUT ROWID;
+INSERT INTO job VALUES (1, 5, 6, 'successful', '', 'a:1', 'b:2', 'd', 3, 512, 'dump', CAST('/f' AS BLOB), 4, 10, 2, 2);
+INSERT INTO env VALUES (1, 0, CAST('LEVEL' AS BLOB), CAST('0' AS BLOB));
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_catalogue_of_the_first_format_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "catalogue.sqlite"
+    connection = sqlite3.connect(path)
+    connection.executescript(FORMAT_1)
+    connection.close()
+    for _ in range(2):
+        catalogue = Catalogue(path)
+        (job,) = catalogue.jobs()
+        assert (job.job, job.tape_file, job.level, job.keep_until, job.cartridges) == (1, 3, 0, None, [])
+        book = CartridgeBook(catalogue)
+        assert (book.segments(1), book.known(0.0)) == ([], [])
+        catalogue.close()
+    catalogue = Catalogue(path)
+    assert begin(catalogue) == 2
+    catalogue.close()
 
 
 async def test_a_full_queue_waits() -> None:

@@ -1,0 +1,139 @@
+"""Gets cartridges into the job's drive and out of it: by the changer, or with an operator's hands."""
+
+from typing import Final
+
+import trio
+
+from mover.dma.changer import Changer, OpenChanger
+from mover.dma.drive import mtio, open_drive
+from mover.dma.elements import Element, ElementKind
+from mover.dma.errors import CartridgeError, ChangerError, NdmpError
+from mover.dma.jobs import RunningJob
+from mover.dma.results import LogLine
+from mover.ndmp.enums import ErrorCode, TapeOperation
+
+LOAD_S: Final = 120.0
+"""How long a drive may take to thread what the robot has put in."""
+LOAD_PAUSE_S: Final = 0.25
+_PROTECTED: Final = frozenset({ErrorCode.WRITE_PROTECT_ERR, ErrorCode.PERMISSION_ERR})
+
+
+class Loader:
+    """The hands.
+
+    Args:
+        changer: None = an operator's.
+
+    Attributes:
+        barcode: of what was loaded last; "" = not known.
+    """
+
+    def __init__(self, job: RunningJob, changer: Changer | None) -> None:
+        self.job = job
+        self.changer = changer
+        self.barcode = ""
+
+    def say(self, text: str) -> None:
+        """A line for who watches the job."""
+        self.job.events.add_log(LogLine("normal", text))
+
+    async def places(self, *, other_drives: bool = False) -> list[Element]:
+        """The elements with a cartridge that can be used: the job's drive if it is full, then slots.
+
+        Args:
+            other_drives: then other drives that nobody has open, in which an earlier job has left one.
+
+        Raises:
+            NdmpError, ChangerError: the changer cannot be asked.
+        """
+        assert self.changer is not None
+        async with self.changer.opened() as changer:
+            elements = await changer.elements()
+            drive = changer.drive_of(elements)
+        there = [each for each in elements if each.full and each.accessible and each.address != drive.address]
+        slots = [each for each in there if each.kind is ElementKind.STORAGE]
+        others = [each for each in there if each.kind is ElementKind.DATA_TRANSFER and other_drives]
+        return ([drive] if drive.full else []) + slots + others
+
+    async def load(self, place: Element, *, write: bool) -> bool:
+        """Bring the cartridge of an element into the drive, and open that.
+
+        Returns:
+            False: it is not there any more, or cannot be used; that was said.
+        """
+        try:
+            await self._fetch(place)
+            await self._open_threaded(write=write)
+        except (ChangerError, CartridgeError) as error:
+            self.say(str(error))
+            return False
+        return True
+
+    async def open(self, *, write: bool) -> None:
+        """Open the drive with what is in it.
+
+        Raises:
+            CartridgeError: there is nothing in it, or nothing that can be written.
+            NdmpError: it cannot be opened.
+        """
+        drive = self.job.session.drive
+        try:
+            await open_drive(self.job, write=write)
+        except NdmpError as error:
+            if error.code == ErrorCode.NO_TAPE_LOADED_ERR:
+                raise CartridgeError(f"{drive} is empty: load a cartridge") from error
+            if error.code in _PROTECTED:
+                raise CartridgeError(f"{drive}: cartridge {self.barcode or 'in it'} is write-protected") from error
+            raise
+
+    async def _open_threaded(self, *, write: bool) -> None:
+        """Open the drive once it has threaded what the robot put in."""
+        deadline = trio.current_time() + LOAD_S
+        while True:
+            try:
+                return await self.open(write=write)
+            except CartridgeError as error:
+                cause = error.__cause__
+                threading = isinstance(cause, NdmpError) and cause.code == ErrorCode.NO_TAPE_LOADED_ERR
+                if not threading or trio.current_time() >= deadline:
+                    raise
+            await trio.sleep(LOAD_PAUSE_S)
+
+    async def eject(self) -> None:
+        """Have the drive let go of its cartridge, so that a robot or an operator can take it; then it is closed.
+
+        Of a drive that cannot the changer says so when it is to move the cartridge.
+        """
+        try:
+            if not self.job.tape_open:
+                await open_drive(self.job, write=False)
+            await mtio(self.job, TapeOperation.OFF, 1)
+        except NdmpError as error:
+            if error.code == ErrorCode.DEVICE_BUSY_ERR:
+                raise
+        await self.job.close_tape()
+        self.barcode = ""
+
+    async def _fetch(self, place: Element) -> None:
+        assert self.changer is not None
+        async with self.changer.opened() as changer:
+            drive = changer.drive_of(await changer.elements())
+        if place.address != drive.address:
+            if drive.full:
+                await self.eject()
+            async with self.changer.opened() as changer:
+                await self._exchange(changer, place)
+        self.barcode = place.barcode
+
+    @staticmethod
+    async def _exchange(changer: OpenChanger, place: Element) -> None:
+        """Put the cartridge in the drive back where it came from, and the other one in."""
+        elements = await changer.elements()
+        drive = changer.drive_of(elements)
+        if drive.full:
+            free = [each for each in elements if each.kind is ElementKind.STORAGE and not each.full]
+            home = [each for each in free if each.address == drive.source] or free
+            if not home:
+                raise ChangerError(f"{changer.name}: no free slot for {drive.barcode or 'the cartridge'} in the drive")
+            await changer.move(drive, home[0])
+        await changer.move(place, drive)
