@@ -151,7 +151,7 @@ def _ends_so(fd: int, tape: TapeMap) -> bool:
 def write_index(fd: int, path: str, index: Index) -> bool:
     """Put the index in place, whole or not at all, and whether it is: the next open does without one."""
     try:
-        _write(fd, path + SUFFIX, index, durable=False)
+        _write(fd, path + SUFFIX, index)
         with suppress(FileNotFoundError):
             os.unlink(path + CUT_SUFFIX)
     except OSError:  # a directory closed to writing, or no space: the cartridge itself is whole
@@ -159,7 +159,7 @@ def write_index(fd: int, path: str, index: Index) -> bool:
     return True
 
 
-def _write(fd: int, name: str, index: Index, *, durable: bool) -> None:
+def _write(fd: int, name: str, index: Index) -> None:
     status = os.fstat(fd)
     body = msgspec.msgpack.encode(
         msgspec.structs.replace(index, inode=status.st_ino, size=status.st_size, mtime_ns=status.st_mtime_ns)
@@ -174,9 +174,8 @@ def _write(fd: int, name: str, index: Index, *, durable: bool) -> None:
                 with suppress(PermissionError):
                     os.fchown(file.fileno(), status.st_uid, status.st_gid)
             file.write(_MAGIC + crc32(body).to_bytes(4, "little") + body)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
+            file.flush()
+            os.fsync(file.fileno())  # or a crash of the host could leave an empty one in the place of a good one
         os.replace(temporary, name)
     except OSError:
         with suppress(OSError):
@@ -195,7 +194,7 @@ def set_aside(fd: int, path: str, kept: TapeMap) -> None:
     changed = False
     if any(any(file.sums) for file in kept.files):
         with suppress(OSError):  # no space, say: the old ones go all the same
-            _write(fd, path + CUT_SUFFIX, Index.of(kept, (0, 0), ""), durable=True)
+            _write(fd, path + CUT_SUFFIX, Index.of(kept, (0, 0), ""))
             changed = True
     for name in (path + SUFFIX,) if changed else (path + SUFFIX, path + CUT_SUFFIX):
         with suppress(FileNotFoundError):
