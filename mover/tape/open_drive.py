@@ -1,9 +1,10 @@
 """Which kind of drive, and which way to a device, a specification asks for."""
 
-from mover.tape.codes import Error, TapeMode
-from mover.tape.drive import Drive, DriveError
+from mover.tape.codes import TapeMode
+from mover.tape.drive import Drive
 from mover.tape.faults import FaultyDrive
 from mover.tape.iscsi import IscsiTransport
+from mover.tape.scsi_drive import ScsiDrive
 from mover.tape.sg import SgTransport
 from mover.tape.st_drive import StDrive
 from mover.tape.transport import Transport
@@ -23,7 +24,7 @@ def open_drive(spec: DriveSpec | DeviceSpec, mode: TapeMode, *, implicit_filemar
         return virtual(spec, mode, implicit_filemark=implicit_filemark)
     if spec.device.startswith("/"):
         return StDrive(spec, mode, implicit_filemark=implicit_filemark)
-    raise DriveError(Error.IO, f"drive {spec.name}: this version has no driver for {spec.device}")
+    return ScsiDrive(IscsiTransport(spec), spec, mode, implicit_filemark=implicit_filemark)
 
 
 def open_transport(spec: DeviceSpec) -> Transport:
