@@ -2,13 +2,17 @@
 
 import os
 import sys
+from typing import Final
 
 from mover.tape import iscsi
+from mover.tape.st_device import options_path
 from mover.tape.worker import TapeWorker
-from mover.workers.confine import CHANGE, Grant
+from mover.workers.confine import CAP_SYS_RAWIO, CHANGE, IOCTL_DEV, READ_FILE, WRITE_FILE, Grant
 from mover.workers.device_messages import DeviceSpec, OpenDevice
 from mover.workers.frame import run
 from mover.workers.messages import DriveSpec, OpenDrive, ToWorker
+
+_DEVICE: Final = READ_FILE | WRITE_FILE | IOCTL_DEV
 
 
 def need(message: ToWorker) -> Grant:
@@ -30,9 +34,14 @@ def _of_cartridge(drive: DriveSpec) -> Grant:
 
 
 def _of_device(device: DeviceSpec) -> Grant:
-    """The port of an iSCSI target."""
-    return Grant(ports=iscsi.prepare(device.device))
+    """The port of an iSCSI target; or a device node, its sg node and what the kernel tells of its options."""
+    if not device.device.startswith("/"):
+        return Grant(ports=iscsi.prepare(device.device))
+    nodes = [os.fsencode(node) for node in (device.device, device.sg_device) if node]
+    options = os.fsencode(options_path(os.path.basename(os.path.realpath(device.device))))
+    # The kernel takes most commands of tapes and changers, when they come by an sg node, from nobody without this.
+    return Grant(CAP_SYS_RAWIO, (*((node, _DEVICE) for node in nodes), (options, READ_FILE)))
 
 
 if __name__ == "__main__":
-    sys.exit(run("tape", sys.argv, TapeWorker().handle, need))
+    sys.exit(run("tape", sys.argv, TapeWorker().handle, need, capabilities=CAP_SYS_RAWIO))

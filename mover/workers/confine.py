@@ -22,6 +22,7 @@ CAP_DAC_OVERRIDE: Final = 1 << 1
 CAP_DAC_READ_SEARCH: Final = 1 << 2
 CAP_FOWNER: Final = 1 << 3
 CAP_FSETID: Final = 1 << 4
+CAP_SYS_RAWIO: Final = 1 << 17
 CAP_SYS_ADMIN: Final = 1 << 21
 CAP_MKNOD: Final = 1 << 27
 CAP_SETFCAP: Final = 1 << 31
@@ -42,6 +43,8 @@ MAKE_SYM: Final = 1 << 12
 REFER: Final = 1 << 13
 """Link and rename between directories."""
 TRUNCATE: Final = 1 << 14
+IOCTL_DEV: Final = 1 << 15
+"""ioctl of a device that is opened from then on."""
 
 READ: Final = READ_FILE | READ_DIR
 CHANGE: Final = READ | WRITE_FILE | TRUNCATE | MAKE_REG | REMOVE_FILE
@@ -51,9 +54,9 @@ POPULATE: Final = (
 )  # fmt: skip
 """Everything but execute and device ioctls."""
 
-_OF_FILES: Final = READ_FILE | WRITE_FILE | TRUNCATE  # a rule for a file may name no others
+_OF_FILES: Final = READ_FILE | WRITE_FILE | TRUNCATE | IOCTL_DEV  # a rule for a file may name no others
 REFER_ABI: Final = 2
-_FS_RIGHTS: Final = ((1, 0x1FFF), (REFER_ABI, REFER), (3, TRUNCATE), (5, 1 << 15))  # ABI and what it can hold
+_FS_RIGHTS: Final = ((1, 0x1FFF), (REFER_ABI, REFER), (3, TRUNCATE), (5, IOCTL_DEV))  # ABI and what it can hold
 _NET_ABI: Final = 4
 _NET_RIGHTS: Final = 0b11  # bind and connect of TCP
 _CONNECT: Final = 0b10
