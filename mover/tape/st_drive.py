@@ -60,7 +60,7 @@ class StDrive(StMotion):
         spec: name, device node and block size.
         mode: how it is opened.
         implicit_filemark: write a mark behind written data before REW, OFF and CLOSE.
-        opens, sleep: the system's, or a test's.
+        opens, opens_sg, sleep: the system's, or a test's.
 
     Raises:
         DriveError: the tape cannot be opened so.
@@ -73,6 +73,7 @@ class StDrive(StMotion):
         *,
         implicit_filemark: bool,
         opens: Opens = _open_device,
+        opens_sg: Callable[[str], Transport] = SgTransport,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._mode = mode
@@ -90,21 +91,20 @@ class StDrive(StMotion):
         self._blockno_is_told = True
         self._open = True
         self.warning = ""
-        self._commands: Transport | None = None
-        super().__init__(tape, name, spec.block_size, Place(status.file_num, status.blockno, None))
-        try:
-            self._prepare(status)
-        except DriveError:
-            tape.close()
-            raise
-        except OSError as error:
-            tape.close()
-            raise DriveError(Error.IO, f"{name}: {error.strerror}") from error
+        commands = None
         if spec.sg_device:
             try:
-                self._commands = SgTransport(spec.sg_device)
+                commands = opens_sg(spec.sg_device)
             except DriveError as error:
                 self.warning = f"no SCSI commands for this drive: {error}"
+        super().__init__(tape, name, spec.block_size, Place(status.file_num, status.blockno, None), commands)
+        try:
+            self._prepare(status)
+        except (DriveError, OSError) as error:
+            self._give_back()
+            if isinstance(error, DriveError):
+                raise
+            raise DriveError(Error.IO, f"{name}: {error.strerror}") from error
 
     def _prepare(self, status: Status) -> None:
         """Refuse what the mode does not allow, and find out what the drive is like. Raises DriveError, OSError."""
@@ -124,13 +124,14 @@ class StDrive(StMotion):
         if status.block_size != self._block_size:
             self._tape.operate(Operation.SETBLK, self._block_size)
         place = self._place
-        told = self._tell()
-        if told == 0 or (told is None and (place.file, place.block) == (0, 0)):
-            place.rewound()
-        elif told is not None and (place.file, place.block) == (0, 0):
-            self._place = Place(None, None, told)  # the driver takes a flush for a filemark, and this for BOT
-        else:
-            place.objects = told if told is not None or place.file != 0 else place.block
+        if (place.file, place.block) == (0, 0):
+            told = self._tell()
+            if told is None:
+                place.rewound()
+            else:
+                self._place = Place(None, None, told)  # the driver has taken a flush for a filemark, and this for BOT
+        elif place.file == 0:
+            place.objects = place.block
 
     # --- what it is -----------------------------------------------------------------------------------------
 
@@ -278,6 +279,7 @@ class StDrive(StMotion):
             taken = self._take(view[done * record_size : (done + 1) * record_size])
             if taken.condition is Condition.NONE and taken.record_length == record_size:
                 self._place.passed_records(self._blocks(record_size))
+                self._prove()
                 continue
             if taken.condition is Condition.NONE:
                 try:
@@ -304,6 +306,7 @@ class StDrive(StMotion):
         if taken.condition is not Condition.NONE:
             return self._told(taken)
         self._place.passed_records(self._blocks(taken.record_length))
+        self._prove()
         return taken
 
     def _take_whole(self, view: memoryview) -> Outcome:
@@ -420,14 +423,17 @@ class StDrive(StMotion):
         if outcome.condition is Condition.FAILED and not force:
             return outcome
         self._open = self._loaded = False
-        if self._commands is not None:
-            self._commands.close()
         try:
-            self._tape.close()
+            self._give_back()
         except OSError as error:
             if not force:
                 return self._failed(0, error, "close")
         return _DONE
+
+    def _give_back(self) -> None:
+        if self._commands is not None:
+            self._commands.close()
+        self._tape.close()
 
     def _ended(self) -> Outcome:
         """All that is due on tape, and nothing for the driver to do at the close."""

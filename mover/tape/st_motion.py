@@ -6,10 +6,14 @@ from typing import Final
 
 from mover.tape.codes import Error
 from mover.tape.drive import Condition, Outcome, Unit
+from mover.tape.sense import Meaning, parse_sense
 from mover.tape.st_device import General, Operation, Option, Status, Tape
 from mover.tape.st_place import Place
+from mover.tape.transport import Transport, TransportError
 
 SPACE_MAX: Final = 0x7F_FFFF  # SPACE(6) counts in 24 bits with a sign, and the driver cuts off what is above
+READ_S: Final = 900.0  # as the driver gives a record
+_READ_6: Final = 0x08
 SKIP_BYTES: Final = 1 << 20  # room for a record that is read only to pass it; of a longer one the rest is dropped
 _ERRORS: Final = {
     errno.ENOMEDIUM: Error.NO_TAPE_LOADED,
@@ -29,8 +33,9 @@ def _chunks(count: int, size: int) -> Iterator[int]:
 class StMotion:
     """A tape device and where its tape stands. The motions raise OSError; the place is not changed then."""
 
-    def __init__(self, tape: Tape, name: str, block_size: int, place: Place) -> None:
+    def __init__(self, tape: Tape, name: str, block_size: int, place: Place, commands: Transport | None) -> None:
         self._tape = tape
+        self._commands = commands  # the same drive by its sg node
         self._name = name
         self._block_size = block_size
         self._place = place
@@ -38,7 +43,7 @@ class StMotion:
         self._unflushed = False  # the driver takes itself for writing, and the drive may hold what it has not written
         self._soft_errors = 0
         self._media_error = False
-        self._tells = True
+        self._tells, self._trusted = True, False
         self._room = bytearray(0)
 
     # --- what the driver says ---------------------------------------------------------------------------------
@@ -49,14 +54,28 @@ class StMotion:
         return status
 
     def _tell(self) -> int | None:
-        """Objects in front of the place where we count as standing, as the drive has them; None = it has none."""
+        """Objects in front of the place where we count as standing, as the drive has them; None = it has none.
+
+        There are drives that say 0 wherever they are. So a number counts from the first one on that is not 0 and agrees
+        with what was counted here; one that does not agree is the last.
+        """
         if not self._tells:
             return None
         try:
-            return self._tape.tell() - self._place.past_mark
+            told = self._tape.tell() - self._place.past_mark
         except OSError:
             self._tells = False  # from here on by reading: slower, and as exact
             return None
+        if not self._trusted:
+            counted = self._place.objects
+            self._trusted = told > 0 and counted in {None, told}
+            self._tells = counted is None or counted == told
+        return told if self._trusted else None
+
+    def _prove(self) -> None:
+        """Behind a record that was counted: find out whether the drive can be believed, before that is needed."""
+        if self._tells and not self._trusted and self._place.objects:
+            self._tell()
 
     def _failed(self, done: int, error: OSError, what: str) -> Outcome:
         self._media_error = True
@@ -110,6 +129,8 @@ class StMotion:
         try:
             if General.EOD in self._look().flags:
                 return True
+            if self._commands is not None:
+                return self._drive_is_blank(self._commands)
             self._tape.operate(Operation.FSR, 1)
         except OSError:
             try:
@@ -119,6 +140,19 @@ class StMotion:
             told = self._tell()
             return ends and (told is None or self._place.objects is None or told == self._place.objects)
         return False
+
+    def _drive_is_blank(self, commands: Transport) -> bool:
+        """Ask for the next record again, by a way on which its sense data come back."""
+        length = self._block_size or SKIP_BYTES
+        count = 1 if self._block_size else length
+        cdb = bytes([_READ_6, bool(self._block_size)]) + count.to_bytes(3, "big") + bytes(1)
+        room = memoryview(self._scratch(length))[:length]
+        try:
+            reply = commands.execute(cdb, room, timeout_s=READ_S)
+        except TransportError:
+            return False
+        sense = parse_sense(reply.sense)
+        return sense is not None and sense.meaning is Meaning.END_OF_DATA
 
     def _back(self, blocks: int) -> None:
         for chunk in _chunks(blocks, SPACE_MAX):
@@ -169,13 +203,15 @@ class StMotion:
         status, place = self._look(), self._place
         if status.blockno in {None, place.block}:
             return Outcome(0)
-        # It has taken a flush for a filemark. After a LOCATE, or going back behind its BOT, it knows that it knows not.
+        # It has taken a flush for a filemark, or a drive's word for BOT. Behind a SEEK, which need not even succeed, it
+        # knows that it does not know.
         told = self._tell()
-        if told is not None:
-            self._tape.operate(Operation.SEEK, told)
-        elif place.at_written_end and place.block:
-            self._tape.operate(Operation.BSR, 1)
-            self._tape.operate(Operation.FSR, 1)
+        number = place.objects if told is None else told
+        if number is not None:
+            try:
+                self._tape.operate(Operation.SEEK, number)
+            except OSError:
+                return Outcome(0)
         return Outcome(0)
 
     # --- filemarks --------------------------------------------------------------------------------------------
@@ -239,11 +275,17 @@ class StMotion:
                     self._tape.operate(Operation.FSF, 1)
                 place.passed_marks(1, adjacent=True)
             return Outcome(0, Condition.FILEMARK)
-        before = self._tell()
+        done, before = 0, self._tell()
         if before is None:
-            return self._pass_by_reading(count, crosses=crosses)
-        done = 0
-        for chunk in _chunks(count, SPACE_MAX):
+            done = 1 if self._tells else count  # one tells whether the drive can be believed
+            outcome = self._pass_by_reading(done, crosses=crosses)
+            before = self._tell()
+            if outcome.condition is not Condition.NONE or done == count:
+                return outcome
+            if before is None:
+                outcome = self._pass_by_reading(count - done, crosses=crosses)
+                return outcome._replace(done=done + outcome.done)
+        for chunk in _chunks(count - done, SPACE_MAX):
             start = self._look().file_num
             try:
                 self._tape.operate(Operation.FSR, chunk)
@@ -252,6 +294,8 @@ class StMotion:
             place.passed_records(chunk)
             done += chunk
             before += chunk
+            if self._tell() != before:
+                raise OSError(errno.EIO, f"the drive stands at object {self._tell()}, not at {before}")
         return Outcome(done)
 
     def _met(self, done: int, wanted: int, before: int, start: int | None, error: OSError, *, crosses: bool) -> Outcome:
@@ -414,4 +458,6 @@ class StMotion:
             outcome = self._pass_by_reading(1, crosses=True)
             if outcome.condition not in {Condition.NONE, Condition.FILEMARK}:
                 return outcome
+            if self._tell() is not None:
+                return self._to_object(number)
         return Outcome(0)

@@ -27,6 +27,7 @@ class Capability(Enum):
     PROTECTION = "the medium can be write protected"
     EMPTY = "the drive can be without a medium"
     SECOND_OPEN = "the same medium can be asked for by a second drive, or the drive a second time"
+    TINY_RECORDS = "records of one to three bytes; READ BLOCK LIMITS of some drives has none"
     KNOWS_BLOCKNO = "the drive knows where it stands also after it was closed and opened"
 
 
@@ -112,7 +113,7 @@ class DriveContract:
     def test_mode_read_reads_and_writes_nothing(self, peer: Peer) -> None:
         """5.5, mode READ; 5.9 items 1 and 2: also on a blank cartridge."""
         drive = peer.open(TapeMode.READ)
-        assert drive.write_records(memoryview(b"a"), 1).error == Error.PERMISSION
+        assert drive.write_records(memoryview(b"aaaa"), 4).error == Error.PERMISSION
         assert drive.write_filemarks(1).error == Error.PERMISSION
         assert read(drive) == (b"", Condition.END_OF_DATA)
         assert drive.rewind() == Outcome(0)
@@ -127,7 +128,7 @@ class DriveContract:
         drive = peer.open(TapeMode.RAW)
         assert drive.write_protected
         assert drive.state().flags == TapeFlag.NOREWIND | TapeFlag.WR_PROT
-        assert drive.write_records(memoryview(b"a"), 1).error == Error.WRITE_PROTECT
+        assert drive.write_records(memoryview(b"aaaa"), 4).error == Error.WRITE_PROTECT
         assert drive.write_filemarks(1).error == Error.WRITE_PROTECT
         drive.close(force=False)
 
@@ -139,7 +140,7 @@ class DriveContract:
         drive = peer.open(TapeMode.RAW)
         refusals = [
             *[drive.rewind(), drive.unload(), drive.test_ready(), drive.space_files(1), drive.write_filemarks(1)],
-            *[drive.write_records(memoryview(b"a"), 1), drive.space_records(1, crosses_filemark=False)],
+            *[drive.write_records(memoryview(b"aaaa"), 4), drive.space_records(1, crosses_filemark=False)],
             *[drive.read_record(memoryview(bytearray(9)), crosses_filemark=False), drive.locate("end", 0)],
         ]
         assert [outcome.error for outcome in refusals] == [Error.NO_TAPE_LOADED] * 9
@@ -161,27 +162,27 @@ class DriveContract:
     def test_opening_does_not_move_the_tape(self, peer: Peer) -> None:
         """5.2, 5.3: closing does not rewind, and the next open finds the tape where it stood."""
         drive = peer.open()
-        write(drive, b"a", b"b", b"c")
+        write(drive, b"aaaa", b"bbbb", b"cccc")
         drive.write_filemarks(1)
         drive.rewind()
         drive.space_records(2, crosses_filemark=False)
         drive.close(force=False)
         drive = peer.open(TapeMode.READ)
         assert drive.position() == Position(0, 2)
-        assert read(drive) == (b"c", Condition.NONE)
+        assert read(drive) == (b"cccc", Condition.NONE)
         drive.close(force=False)
 
     def test_after_unload_the_tape_is_gone(self, peer: Peer) -> None:
         """5.7, OFF: the drive stays open and answers NO_TAPE_LOADED; 5.4: the implicit mark was written."""
         drive = peer.open()
-        write(drive, b"a")
+        write(drive, b"aaaa")
         assert drive.unload() == Outcome(0)
         assert drive.test_ready().error == Error.NO_TAPE_LOADED
         assert drive.close(force=False) == Outcome(0)
         drive = peer.open()
         assert drive.position() == Position(0, 0)
         assert drive.test_ready() == Outcome(0)
-        assert contents(drive) == [b"a", None]
+        assert contents(drive) == [b"aaaa", None]
         drive.close(force=False)
 
     # --- the implicit filemark (5.4) ----------------------------------------------------------------------------
@@ -189,30 +190,30 @@ class DriveContract:
     def test_one_implicit_mark_behind_data(self, peer: Peer) -> None:
         """5.4: `write, REW` and `write, EOF 1, REW` leave the same."""
         drive = peer.open()
-        write(drive, b"a")
+        write(drive, b"aaaa")
         drive.rewind()
-        assert contents(drive) == [b"a", None]
+        assert contents(drive) == [b"aaaa", None]
         drive.rewind()
-        write(drive, b"b")
+        write(drive, b"bbbb")
         drive.write_filemarks(1)
-        assert contents(drive) == [b"b", None]
+        assert contents(drive) == [b"bbbb", None]
         drive.close(force=False)
 
     def test_the_implicit_mark_comes_behind_the_data_wherever_the_tape_stands(self, peer: Peer) -> None:
         """5.4, as deviated from in 5.9 item 6: motion writes none, the close writes it at the end of the data."""
         drive = peer.open()
-        write(drive, b"a", b"b")
+        write(drive, b"aaaa", b"bbbb")
         assert drive.space_records(-1, crosses_filemark=False) == Outcome(1)
         drive.close(force=False)
         drive = peer.open()
-        assert contents(drive) == [b"a", b"b", None]
+        assert contents(drive) == [b"aaaa", b"bbbb", None]
         drive.close(force=False)
 
     def test_without_the_rule_there_is_no_mark(self, peer: Peer) -> None:
         """5.4: a rule of version 4."""
         drive = peer.open(implicit_filemark=False)
-        write(drive, b"a")
-        assert contents(drive) == [b"a"]
+        write(drive, b"aaaa")
+        assert contents(drive) == [b"aaaa"]
         drive.close(force=False)
 
     # --- writing, early warning, end of medium (5.5) ------------------------------------------------------------
@@ -220,13 +221,13 @@ class DriveContract:
     def test_a_write_ends_the_recorded_data(self, peer: Peer) -> None:
         """SSC: what lay behind the place of a write cannot be read any more."""
         drive = peer.open()
-        write(drive, b"a", b"b", b"c")
+        write(drive, b"aaaa", b"bbbb", b"cccc")
         drive.write_filemarks(2)
         drive.rewind()
         drive.space_records(1, crosses_filemark=False)
-        write(drive, b"new")
+        write(drive, b"newer")
         assert read(drive) == (b"", Condition.END_OF_DATA)
-        assert contents(drive) == [b"a", b"new", None]
+        assert contents(drive) == [b"aaaa", b"newer", None]
         drive.rewind()
         drive.write_filemarks(1)
         assert contents(drive) == [None]
@@ -271,7 +272,9 @@ class DriveContract:
         """5.6: variable mode, one record a read; 5.8: block_size is 0."""
         drive = peer.open()
         assert drive.state().block_size == 0
-        sizes = [1, 2, 3, 512, 513, 10_240, 65_535, 65_536, 262_144, 1 << 20]
+        sizes = [4, 5, 512, 513, 10_240, 65_535, 65_536, 262_144, 1 << 20]
+        if Capability.TINY_RECORDS in peer.capabilities:
+            sizes += [1, 2, 3]
         for size in sizes:
             write(drive, block(size, size))
         drive.rewind()
@@ -295,23 +298,23 @@ class DriveContract:
     def test_a_filemark_is_not_passed_or_is(self, peer: Peer) -> None:
         """5.6: version 4 stays on the BOT side, the older ones go to the EOT side."""
         drive = peer.open()
-        write(drive, b"a")
+        write(drive, b"aaaa")
         drive.write_filemarks(1)
-        write(drive, b"b")
+        write(drive, b"bbbb")
         drive.rewind()
         drive.space_records(1, crosses_filemark=False)
         assert [read(drive) for _ in range(3)] == [(b"", Condition.FILEMARK)] * 3
         assert drive.state().position.file_num == 0
         assert read(drive, crosses=True) == (b"", Condition.FILEMARK)
         assert drive.state().position == Position(1, 0)
-        assert read(drive) == (b"b", Condition.NONE)
+        assert read(drive) == (b"bbbb", Condition.NONE)
         drive.close(force=False)
 
     @pytest.mark.parametrize("crosses", [False, True], ids=["version 4", "versions 2 and 3"])
     def test_the_end_of_data_is_met_again_and_again(self, peer: Peer, crosses: bool) -> None:
         """5.6: blank; 5.9 item 5."""
         drive = peer.open()
-        write(drive, b"a")
+        write(drive, b"aaaa")
         assert [read(drive, crosses=crosses) for _ in range(3)] == [(b"", Condition.END_OF_DATA)] * 3
         assert drive.position() == Position(0, 1)
         drive.close(force=False)
@@ -341,12 +344,12 @@ class DriveContract:
     def test_count_zero_moves_nothing(self, peer: Peer) -> None:
         """5.7: FSF, BSF, FSR, BSR and EOF with count 0."""
         drive = peer.open()
-        write(drive, b"a", b"b")
+        write(drive, b"aaaa", b"bbbb")
         drive.space_records(-1, crosses_filemark=False)
         outcomes = [drive.space_files(0), drive.space_records(0, crosses_filemark=False), drive.write_filemarks(0)]
         assert outcomes == [Outcome(0)] * 3
         assert drive.position() == Position(0, 1)
-        assert read(drive) == (b"b", Condition.NONE)
+        assert read(drive) == (b"bbbb", Condition.NONE)
         drive.close(force=False)
 
     def test_residuals_at_the_beginning(self, peer: Peer) -> None:
@@ -373,17 +376,17 @@ class DriveContract:
     def test_spacing_over_files_stops_on_the_far_side(self, peer: Peer) -> None:
         """5.7: FSF n to the EOT side of the nth mark, BSF n to the BOT side of the nth one back."""
         drive = peer.open()
-        for record in (b"a", b"b", b"c"):
+        for record in (b"aaaa", b"bbbb", b"cccc"):
             write(drive, record)
             drive.write_filemarks(1)
         drive.rewind()
         assert drive.space_files(2) == Outcome(2)
-        assert read(drive) == (b"c", Condition.NONE)
+        assert read(drive) == (b"cccc", Condition.NONE)
         assert drive.space_files(-2) == Outcome(2)
         assert read(drive) == (b"", Condition.FILEMARK)
         assert drive.position().file_num == 0
         assert drive.space_records(-1, crosses_filemark=False) == Outcome(1)
-        assert read(drive) == (b"a", Condition.NONE)
+        assert read(drive) == (b"aaaa", Condition.NONE)
         assert drive.space_files(9) == Outcome(3, Condition.END_OF_DATA)
         assert drive.position() == Position(3, 0)
         drive.close(force=False)
@@ -391,10 +394,10 @@ class DriveContract:
     def test_locate(self, peer: Peer) -> None:
         """SSC LOCATE by object, by file and to the end of data; an object that is not there ends at the end."""
         drive = peer.open()
-        write(drive, b"a", b"b")
+        write(drive, b"aaaa", b"bbbb")
         drive.write_filemarks(1)
-        write(drive, b"c")
-        for number, expected in enumerate([b"a", b"b", b"", b"c"]):
+        write(drive, b"cccc")
+        for number, expected in enumerate([b"aaaa", b"bbbb", b"", b"cccc"]):
             assert drive.locate("object", number) == Outcome(0)
             assert drive.objects() == number
             assert read(drive)[0] == expected

@@ -8,7 +8,9 @@ import errno
 import os
 from enum import IntEnum
 
-from mover.tape.st_device import General, Operation, Option, Status
+from mover.tape.st_device import General, Operation, Option
+from mover.tape.st_device import Status as StStatus
+from mover.tape.transport import Reply, Status
 
 
 class Eof(IntEnum):
@@ -34,8 +36,9 @@ class FakeSt:
         tells: the drive has READ POSITION.
         background: a write returns before it is done, and its error comes with the next call.
         capacity, early_warning: of the tape, in bytes of records.
-        odd: as an odd drive of the field: spaces over records and marks alike, and loses the end of a record that
-            fills more than half of the room it is read into.
+        odd: as an odd drive of the field: spaces over records and marks alike and past the end of data without a word,
+            says that it stands at BOT wherever it is, and loses the end of a record that fills more than half of the
+            room it is read into.
     """
 
     def __init__(
@@ -251,6 +254,8 @@ class FakeSt:
         self.eof = Eof.NONE
         for _ in range(count):
             if self.at == len(self.tape):
+                if self.odd:
+                    return
                 self.eof = Eof.EOD
                 raise error(errno.EIO)
             mark = self.tape[self.at] is None
@@ -273,17 +278,17 @@ class FakeSt:
             self.block = self.block - 1 if self.block > 0 else -1
 
     def _seek(self, place: int) -> None:
-        if not self.tells:
-            raise error(errno.EIO)
         self.file = self.block = -1
         self.eof = Eof.NONE
+        if not self.tells:
+            raise error(errno.EIO)
         self.at = min(place, len(self.tape))
         if self.at < place:
             raise error(errno.EIO)
 
     # --- what it says
 
-    def status(self) -> Status:
+    def status(self) -> StStatus:
         self._await()
         self._called("status")
         flags = General(0)
@@ -303,14 +308,28 @@ class FakeSt:
             flags |= General.EOD
         soft, self.soft_errors = self.soft_errors, 0
         known = [number if number >= 0 else None for number in (self.file, self.block)]
-        return Status(known[0], known[1], self.block_size, soft, flags)
+        return StStatus(known[0], known[1], self.block_size, soft, flags)
 
     def tell(self) -> int:
         self._await()
         self._called("tell")
+        if self.odd:
+            self.file = self.block = 0  # the driver believes it
+            return 0
         if not self.tells:
             raise error(errno.EIO)
         return self.at
+
+    # --- the sg node
+
+    def execute(self, cdb: bytes, data: memoryview | None = None, *, writes: bool = False, timeout_s: float) -> Reply:
+        """READ(6), behind the driver's back."""
+        assert (cdb[0], writes, timeout_s > 0) == (0x08, False, True)
+        assert data is not None
+        if self.at == len(self.tape):
+            return Reply(Status.CHECK_CONDITION, bytes([0x70, 0, 0x48]) + bytes(15), 0)
+        self.at += 1
+        return Reply(Status.GOOD, b"", 0)
 
     def options(self) -> Option:
         return self.option
