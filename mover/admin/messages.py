@@ -467,12 +467,17 @@ class PasswordReply(_Message, frozen=True):
 
 
 class VersionReply(_Message, frozen=True):
-    """The running control process and the NDMP versions it speaks, lowest first."""
+    """The running control process and the NDMP versions it speaks, lowest first.
+
+    Attributes:
+        certificate_fingerprint: SHA-256 of that of its secure ports; "" = it has none.
+    """
 
     version: str
     node: str
     pid: int
     ndmp_versions: list[int]
+    certificate_fingerprint: str = ""
 
 
 class ErrorCause(_Row, frozen=True, kw_only=True):

@@ -26,6 +26,7 @@ def version(admin_socket: str | None, as_json: bool) -> None:
             "node": running.node,
             "pid": running.pid,
             "ndmp-versions": running.ndmp_versions,
+            "certificate-fingerprint": running.certificate_fingerprint,
         }
         print_json({"version": mover.__version__, "server": server})
         return
@@ -35,3 +36,5 @@ def version(admin_socket: str | None, as_json: bool) -> None:
     else:
         versions = ", ".join(map(str, running.ndmp_versions))
         click.echo(f"{running.node} runs mover {running.version} (pid {running.pid}), NDMP versions {versions}")
+        if running.certificate_fingerprint:
+            click.echo(f"certificate of its secure ports (SHA-256): {running.certificate_fingerprint}")

@@ -47,6 +47,9 @@ def check_consistency(path: str, config: Config) -> None:
         raise ConfigError(f"{path}: lif: expected at least one, got []")
     _check_lifs(path, config)
     _check_users(path, config)
+    for given, needed in (("certificate", "key"), ("key", "certificate")):
+        if getattr(config.tls, given) and not getattr(config.tls, needed):
+            raise ConfigError(f"{path}: tls.{needed}: a value is needed with tls.{given}")
     for line in overlaps(config, lambda directory: directory):
         raise ConfigError(f"{path}: {line}")
     for table, authtype in _authtypes(config):
@@ -156,7 +159,7 @@ def _check_users(path: str, config: Config) -> None:
 
 def _check_lifs(path: str, config: Config) -> None:
     vservers = {each.name for each in config.vserver}
-    endpoints: dict[tuple[str, int], int] = {}
+    endpoints: dict[tuple[str, int], tuple[int, str]] = {}
     for index, lif in enumerate(config.lif):
         key = f"{path}: lif[{index}]"
         if lif.vserver and lif.vserver not in vservers:
@@ -166,10 +169,10 @@ def _check_lifs(path: str, config: Config) -> None:
                 f"{key}.vserver: a LIF of role data belongs to a [[vserver]] and no other does, "
                 f'got role {lif.role} and vserver "{lif.vserver}"'
             )
-        if lif.port and endpoints.setdefault((lif.address, lif.port), index) != index:
-            raise ConfigError(
-                f"{key}.port: expected a port of its own, got {lif.port} as lif[{endpoints[lif.address, lif.port]}]"
-            )
+        for name, port in [("port", lif.port), *([("secure_port", lif.secure_port)] if config.is_secure(lif) else [])]:
+            other = endpoints.setdefault((lif.address, port), (index, name)) if port else (index, name)
+            if other != (index, name):
+                raise ConfigError(f"{key}.{name}: expected a port of its own, got {port} as lif[{other[0]}].{other[1]}")
         if "none" in config.service(lif.vserver).authtype and not ipaddress.ip_address(lif.address).is_loopback:
             table = f"vserver {lif.vserver}" if lif.vserver else "node"
             raise ConfigError(
@@ -222,9 +225,6 @@ def check_supported(path: str, config: Config) -> None:
         raise ConfigError(
             f'{path}: node.metrics: this version serves no metrics, expected "", got "{config.node.metrics}"'
         )
-    for key, value in (("certificate", config.tls.certificate), ("key", config.tls.key)):
-        if value:
-            raise ConfigError(f'{path}: tls.{key}: this version serves no secure port, got "{value}"')
     for index, drive in enumerate(config.drive):
         virtual = drive.virtual_path()
         if virtual is None or not virtual.startswith("/") or "\0" in virtual:

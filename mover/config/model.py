@@ -58,6 +58,7 @@ class Service(_Table, frozen=True, kw_only=True):
         volumes: volume name -> directory.
         backup_log_enable: an entry in the backup log for what happens to each job.
         debug_enable: a protocol log of every connection from its first byte, of what debug_filter lets through.
+        is_secure_control_connection_enabled: the LIFs have secure ports.
     """
 
     volumes: Volumes = field(default_factory=dict)
@@ -65,6 +66,7 @@ class Service(_Table, frozen=True, kw_only=True):
     backup_log_enable: bool = True
     debug_enable: bool = False
     debug_filter: DebugFilter = "all"
+    is_secure_control_connection_enabled: bool = False
 
 
 class Node(Service, frozen=True, kw_only=True):
@@ -132,10 +134,16 @@ class DataConnections(_Table, frozen=True, kw_only=True):
 
 
 class Tls(_Table, frozen=True, kw_only=True):
-    """``[tls]``: "" = not given."""
+    """``[tls]``: of secure ports; "" = not given.
+
+    Attributes:
+        certificate, key: PEM; without them they are made in the state directory.
+        client_ca: PEM; clients have to show a certificate of one of these authorities.
+    """
 
     certificate: Path = ""
     key: Path = ""
+    client_ca: Path = ""
 
 
 class Authentication(_Table, frozen=True, kw_only=True):
@@ -328,6 +336,10 @@ class Config(_Table, frozen=True, kw_only=True):
     changer: list[Changer] = field(default_factory=list)
     snapshot: list[Snapshot] = field(default_factory=list)
     fault: list[Fault] = field(default_factory=list)
+
+    def is_secure(self, lif: Lif) -> bool:
+        """Whether a LIF has a secure port: as its vserver says, or the node where it belongs to none."""
+        return self.service(lif.vserver).is_secure_control_connection_enabled
 
     def virtual_drives(self) -> list[str]:
         """The names of all virtual drives."""

@@ -91,7 +91,13 @@ class AdminServer:
         try:
             match request:
                 case a.Version():
-                    return a.VersionReply(mover.__version__, self._node.config.node.name, os.getpid(), list(VERSIONS))
+                    return a.VersionReply(
+                        mover.__version__,
+                        self._node.config.node.name,
+                        os.getpid(),
+                        list(VERSIONS),
+                        self._node.secure_ports.fingerprint,
+                    )
                 case a.Status():
                     return await self._status(request)
                 case a.Jobs():

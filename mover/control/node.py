@@ -18,8 +18,8 @@ from mover.control.logins import Logins
 from mover.control.recover_tables import DIRECTORY, RecoverTables
 from mover.control.scopes import Scope, scopes_of
 from mover.control.scsi_bus import ScsiBus
+from mover.control.secure_ports import SecurePorts
 from mover.control.snapshots import Snapshots
-from mover.control.store import Store
 from mover.control.workers import Supervisor
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ class Node:
         config: as read last; a connection keeps the one it began with.
         scopes: what the configuration gives to connections, by the vserver of their LIF.
         snapshots: of backups; None = a node that makes none, for tests.
-        accounts: the users; of the configuration only, where there is no store, for tests.
+        accounts: the users; None = those of the configuration only, for tests.
+        secure_ports: of the LIFs; None = none, for tests.
         connections: the NDMP connections by session id.
         jobs: what was backed up and recovered lately.
         stopping: no new connections.
@@ -45,12 +46,14 @@ class Node:
         supervisor: Supervisor,
         devices: Devices,
         snapshots: Snapshots | None = None,
-        store: Store | None = None,
+        accounts: Accounts | None = None,
+        secure_ports: SecurePorts | None = None,
     ) -> None:
         self.jobs = JobBook(config.node)
-        self.accounts = Accounts(config, store)
+        self.accounts = accounts or Accounts(config)
         self.logins = Logins(config, self.accounts)
         self.audit = AuditLog(config.node.state_directory)
+        self.secure_ports = secure_ports or SecurePorts()
         self.devices = devices
         self.configure(config)
         self.supervisor = supervisor

@@ -18,6 +18,7 @@ import trio
 
 from mover.config import Config, ConfigError, Lif, load_config
 from mover.config.vservers import overlaps
+from mover.control.accounts import Accounts
 from mover.control.admin_server import AdminServer
 from mover.control.connection import Connection
 from mover.control.control_stream import ControlStream
@@ -25,8 +26,12 @@ from mover.control.drives import Devices
 from mover.control.holding import HeldError, hold
 from mover.control.logs import configure_logs
 from mover.control.node import Node
+from mover.control.secure_ports import SecurePorts
+from mover.control.secure_stream import SecureStream
 from mover.control.snapshots import open_snapshots
+from mover.control.sockets import CONTROL_BACKLOG, open_listener
 from mover.control.store import Store, StoreError, open_store
+from mover.control.tls_identity import IdentityError
 from mover.control.workers import open_supervisor
 from mover.ndmp.server import ServerProtocol
 from mover.workers.confine import REFER_ABI, landlock_abi
@@ -34,14 +39,13 @@ from mover.workers.confine import REFER_ABI, landlock_abi
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 DESCRIPTORS: Final = 16_384
 STANDARD_OUTPUT: Final = 1
-BACKLOG: Final = 128
 ACCEPT_RETRY_S: Final = 0.2
 DRAIN_LOOK_S: Final = 0.1
 SIGNALS_DRAIN_S: Final = 0.01
 FORCE_S: Final = 2.0
 CLOSE_S: Final = 20.0  # after grace_s, until everything is stopped by force
 # What a running server cannot change; compared at SIGHUP.
-_FIXED: Final = ("lif", "library", "drive", "changer", "tls")
+_FIXED: Final = ("lif", "library", "drive", "changer")
 _FIXED_NODE: Final = ("state_directory", "admin_socket", "log_format", "metrics")
 
 log = structlog.get_logger()
@@ -112,11 +116,12 @@ async def _serve(config: Config, path: str | None) -> int:
                 raise StartError(f"{error.filename}: {error.strerror}") from error
             except StoreError as error:
                 raise StartError(str(error)) from error
+            accounts = await _load_accounts(config, store)
+            secure_ports = await _open_secure_ports(stack, config)
             admin_socket = await stack.enter_async_context(_open_admin_socket(config.node.admin_socket))
             supervisor = await stack.enter_async_context(open_supervisor(config.limits.spares))
             snapshots = await stack.enter_async_context(open_snapshots(config))
-            node = Node(config, supervisor, devices, snapshots, store)
-            await _load_accounts(node)
+            node = Node(config, supervisor, devices, snapshots, accounts, secure_ports)
             await trio.to_thread.run_sync(node.jobs.open)
             node.identities.ask()
             async with trio.open_nursery() as nursery:
@@ -124,7 +129,7 @@ async def _serve(config: Config, path: str | None) -> int:
                 nursery.start_soon(admin.serve, admin_socket)
                 accepting = trio.CancelScope()
                 connections = await nursery.start(_own_connections, node, listeners, accepting)
-                _announce(config, listeners)
+                _announce(node, listeners)
                 await _obey(signals, node, path, accepting)
                 connections.cancel()
                 admin.close()
@@ -143,16 +148,11 @@ async def _serve(config: Config, path: str | None) -> int:
 
 @asynccontextmanager
 async def _open_lif(lif: Lif) -> AsyncIterator[Listener]:
-    family = socket.AF_INET6 if ":" in lif.address else socket.AF_INET
-    with trio.socket.socket(family, socket.SOCK_STREAM) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        try:
-            await sock.bind((lif.address, lif.port))
-            sock.listen(BACKLOG)
-        except OSError as error:
-            raise StartError(f"lif {lif.name}: {lif.address} port {lif.port}: {error.strerror}") from error
+    try:
+        sock = await open_listener(lif.address, lif.port)
+    except OSError as error:
+        raise StartError(f"lif {lif.name}: {lif.address} port {lif.port}: {error.strerror}") from error
+    with sock:
         yield Listener(lif, sock)
 
 
@@ -189,11 +189,25 @@ async def _store(directory: str) -> AsyncIterator[Store]:
         await opened.__aexit__(None, None, None)
 
 
-async def _load_accounts(node: Node) -> None:
+async def _open_secure_ports(stack: AsyncExitStack, config: Config) -> SecurePorts:
+    secure_ports = SecurePorts()
+    stack.callback(secure_ports.close)
     try:
-        await node.accounts.load()
+        await secure_ports.configure(config)
+    except IdentityError as error:
+        raise StartError(str(error)) from error
+    except OSError as error:
+        raise StartError(f"lif {error.filename}: its secure port: {error.strerror}") from error
+    return secure_ports
+
+
+async def _load_accounts(config: Config, store: Store) -> Accounts:
+    accounts = Accounts(config, store)
+    try:
+        await accounts.load()
     except StoreError as error:
         raise StartError(str(error)) from error
+    return accounts
 
 
 @asynccontextmanager
@@ -206,7 +220,7 @@ async def _open_admin_socket(path: str) -> AsyncIterator[trio.socket.SocketType]
             await sock.bind(path)
             # Nobody can connect before listen(), so the mode is right from the first moment that counts.
             os.chmod(path, 0o600)
-            sock.listen(BACKLOG)
+            sock.listen(CONTROL_BACKLOG)
             ours = os.stat(path)
         except OSError as error:
             raise StartError(f"admin socket {path}: {error.strerror or error}") from error
@@ -258,30 +272,36 @@ async def _own_connections(
                     log.warning("no connection accepted", lif=listener.lif.name, error=error.strerror)
                     await trio.sleep(ACCEPT_RETRY_S)
                     continue
-                nursery.start_soon(_begin, node, sock, listener.lif)
+                nursery.start_soon(_begin, node, ControlStream(sock), listener.lif)
+
+        def begin(stream: ControlStream, lif: Lif) -> None:
+            nursery.start_soon(_begin, node, stream, lif)
 
         with accepting:
             async with trio.open_nursery() as acceptors:
                 for listener in listeners:
                     acceptors.start_soon(accept, listener)
+                acceptors.start_soon(node.secure_ports.serve, begin)
         await trio.sleep_forever()
 
 
-async def _begin(node: Node, sock: trio.socket.SocketType, lif: Lif) -> None:
+async def _begin(node: Node, stream: ControlStream, lif: Lif) -> None:
     reason = node.refusal(lif)
     if reason is not None:
         log.warning("connection refused", lif=lif.name, reason=reason)
-        with sock, trio.move_on_after(1):
-            try:
-                await sock.send(ServerProtocol().refuse(reason.encode()))
-            except OSError as error:
-                log.debug("refusal not sent", error=error.strerror)
+        try:
+            with trio.move_on_after(1):
+                await stream.send_all(ServerProtocol().refuse(reason.encode()))
+        except trio.BrokenResourceError:
+            log.debug("refusal not sent")
+        finally:
+            stream.close()
         return
     try:
-        connection = Connection(node, ControlStream(sock), lif)
+        connection = Connection(node, stream, lif, secure=isinstance(stream, SecureStream))
     except OSError as error:  # gone before it was served
         log.debug("connection lost at once", error=error.strerror)
-        sock.close()
+        stream.close()
         return
     await connection.run()
 
@@ -375,22 +395,33 @@ async def _reload(node: Node, path: str | None) -> None:
         node=msgspec.structs.replace(config.node, **{name: getattr(before.node, name) for name in _FIXED_NODE}),
     )
     await trio.to_thread.run_sync(node.configure, taken)
+    try:
+        await node.secure_ports.configure(taken)
+    except IdentityError as error:
+        log.error("certificate not taken", error=str(error))
+    except OSError as error:
+        log.error("secure port not opened", lif=error.filename, error=error.strerror)
     log.info("configuration read again", path=path)
 
 
 # --- who is told
 
 
-def _announce(config: Config, listeners: list[Listener]) -> None:
+def _announce(node: Node, listeners: list[Listener]) -> None:
     """The ready line, and systemd."""
     ready = {
         "ready": True,
         "pid": os.getpid(),
         "lifs": [
-            {"name": each.lif.name, "address": each.lif.address, "port": each.port, "secure_port": None}
+            {
+                "name": each.lif.name,
+                "address": each.lif.address,
+                "port": each.port,
+                "secure_port": node.secure_ports.port(each.lif),
+            }
             for each in listeners
         ],
-        "admin_socket": config.node.admin_socket,
+        "admin_socket": node.config.node.admin_socket,
         "metrics": None,
     }
     try:

@@ -16,6 +16,7 @@ from mover.workers.peer import set_keepalive
 
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 _PORT_TRIES: Final = 200
+CONTROL_BACKLOG: Final = 128
 UNSENT_BYTES_MAX: Final = 16 * 1024  # of a control connection, in the kernel: what comes next stands behind them
 
 
@@ -57,6 +58,22 @@ class AllowList:
         if mapped is not None:
             parsed = mapped
         return any(parsed in network for network in self._networks)
+
+
+async def open_listener(address: str, port: int) -> trio.socket.SocketType:
+    """A socket that listens for control connections. Raises OSError."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = trio.socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        await sock.bind((address, port))
+        sock.listen(CONTROL_BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 async def open_data_listener(address: str, first_port: int, last_port: int) -> trio.socket.SocketType:

@@ -118,6 +118,7 @@ def session_status(connection: Connection, figures: dict[int, WorkerStatus]) -> 
         "client_addr": connection.peer_address,
         "client_port": connection.peer_port,
         "node": connection.config.node.name,
+        "is_secure_control_connection": connection.secure,
         "source_addr": connection.local_address,
         "workers": [figures[worker.pid] for worker in connection.workers() if worker.pid in figures],
     }
@@ -160,7 +161,6 @@ def session_status(connection: Connection, figures: dict[int, WorkerStatus]) -> 
         spt_scsi_lun=target.address.lun if target is not None else None,
         tape_device=tape.bay.name if tape.bay is not None else "",
         tape_modes=_MODES[tape.mode] if tape.bay is not None else "",
-        is_secure_control_connection=False,
         data_backup_mode="" if machines.data.operation is DataOperation.NOACTION else connection.data.butype,
         data_path=show(connection.data.path),
         elapsed_seconds=round(connection.data.elapsed_s() or time.monotonic() - connection.started, 3),

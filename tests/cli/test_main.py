@@ -45,7 +45,13 @@ def test_version(mover: Run, socket_path: str) -> None:
     assert plain.stdout == f"mover {__version__}\nfs1 runs mover 9.9 (pid 12), NDMP versions 2, 3, 4\n"
     assert json.loads(as_json.stdout) == {
         "version": __version__,
-        "server": {"version": "9.9", "node": "fs1", "pid": 12, "ndmp-versions": [2, 3, 4]},
+        "server": {
+            "version": "9.9",
+            "node": "fs1",
+            "pid": 12,
+            "ndmp-versions": [2, 3, 4],
+            "certificate-fingerprint": "",
+        },
     }
 
 

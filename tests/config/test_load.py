@@ -191,7 +191,7 @@ def test_every_key_is_read() -> None:
         ),
         (
             "[[lif]]\nname='a'\n[[lif]]\nname='b'",
-            "lif[1].port: expected a port of its own, got 10000 as lif[0]",
+            "lif[1].port: expected a port of its own, got 10000 as lif[0].port",
         ),
         (
             "[[lif]]\nname='a'\n[[lif]]\nname='a'\nport=0",
@@ -212,7 +212,7 @@ def test_every_key_is_read() -> None:
             'node.metrics: this version serves no metrics, expected "", got "127.0.0.1:9110"',
         ),
         ("[node]\nmetrics='x'", 'node.metrics: expected "address:port", or "" for off, got "x"'),
-        ("[tls]\nkey='/k'", 'tls.key: this version serves no secure port, got "/k"'),
+        ("[tls]\nkey='/k'", "tls.certificate: a value is needed with tls.key"),
         (
             "[[user]]\nname='u'",
             "user[0].password: expected either password or password_file",

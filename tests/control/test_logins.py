@@ -290,8 +290,8 @@ def test_secrets_are_nowhere(server: Server) -> None:
     found = files(server)
     key = found["seal.key"]
     for name, content in {**found, "said": said.encode()}.items():
-        for secret in secrets:
-            assert secret not in content, name
+        for hidden in secrets:
+            assert hidden not in content, name
         assert name == "seal.key" or key not in content, name
     modes = {
         path.name: stat.S_IMODE(path.stat().st_mode)

@@ -24,7 +24,7 @@ _SECURE_ONLY: Final = {"plaintext_sso"}  # it sends the password that its user l
 
 def methods(connection: Connection) -> list[str]:
     """The configured login methods that count on this connection."""
-    configured = connection.config.node.authtype
+    configured = connection.config.service(connection.lif.vserver).authtype
     return [name for name in configured if connection.secure or name not in _SECURE_ONLY]
 
 

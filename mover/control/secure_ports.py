@@ -1,0 +1,124 @@
+"""The LIFs' secure ports: open where is-secure-control-connection-enabled, with the certificate as read last."""
+
+import ssl
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+import trio
+
+from mover.config import Config, Lif
+from mover.control.control_stream import ControlStream
+from mover.control.secure_stream import SecureStream
+from mover.control.sockets import open_listener
+from mover.control.tls_identity import Identity, load_identity
+
+HANDSHAKES_MAX: Final = 64
+ACCEPT_RETRY_S: Final = 0.2
+
+log = structlog.get_logger()
+
+
+class SecurePorts:
+    """The secure ports of a server.
+
+    Attributes:
+        fingerprint: of the certificate; "" = there was no secure port yet.
+    """
+
+    def __init__(self) -> None:
+        self.fingerprint = ""
+        self._identity: Identity | None = None
+        self._open: dict[str, tuple[Lif, trio.socket.SocketType]] = {}
+        self._serving: trio.Nursery | None = None
+        self._begin: Callable[[ControlStream, Lif], None] | None = None
+        self._shaking = 0
+
+    def port(self, lif: Lif) -> int | None:
+        """The secure port of a LIF; None = it has none."""
+        found = self._open.get(lif.name)
+        return None if found is None else int(found[1].getsockname()[1])
+
+    async def configure(self, config: Config) -> None:
+        """Read the certificate, and open and close ports as the configuration has it.
+
+        Raises:
+            IdentityError: the certificate cannot be used; everything is as it was.
+            OSError: a port cannot be opened; its filename is the LIF's name.
+        """
+        wanted = {lif.name: lif for lif in config.lif if config.is_secure(lif)}
+        if wanted:
+            self._identity = await trio.to_thread.run_sync(load_identity, config)
+            if self._identity.fingerprint != self.fingerprint:
+                self.fingerprint = self._identity.fingerprint
+                log.info("certificate", sha256=self.fingerprint, made=self._identity.made)
+        for name in [name for name in self._open if name not in wanted]:
+            self._open.pop(name)[1].close()
+        for name, lif in wanted.items():
+            if name not in self._open:
+                try:
+                    self._open[name] = (lif, await open_listener(lif.address, lif.secure_port))
+                except OSError as error:
+                    raise OSError(error.errno, error.strerror, name) from error
+                if self._serving is not None:
+                    self._serving.start_soon(self._accept, *self._open[name])
+
+    async def serve(self, begin: Callable[[ControlStream, Lif], None]) -> None:
+        """Accept until cancelled; ``begin`` is called with each connection whose handshake is done."""
+        self._begin = begin
+        async with trio.open_nursery() as self._serving:
+            for lif, listener in self._open.values():
+                self._serving.start_soon(self._accept, lif, listener)
+            await trio.sleep_forever()
+
+    def close(self) -> None:
+        """No more ports."""
+        for _, listener in self._open.values():
+            listener.close()
+        self._open.clear()
+
+    async def _accept(self, lif: Lif, listener: trio.socket.SocketType) -> None:
+        assert self._serving is not None
+        while True:
+            try:
+                sock, peer = await listener.accept()
+            except (trio.ClosedResourceError, trio.BrokenResourceError):
+                return
+            except OSError as error:
+                if listener.fileno() < 0:
+                    return
+                log.warning("no connection accepted", lif=lif.name, error=error.strerror)
+                await trio.sleep(ACCEPT_RETRY_S)
+                continue
+            if self._shaking >= HANDSHAKES_MAX:
+                log.warning("secure connection refused", reason="too many handshakes", peer=peer[0])
+                sock.close()
+                continue
+            self._shaking += 1
+            self._serving.start_soon(self._shake_hands, sock, lif, str(peer[0]))
+
+    async def _shake_hands(self, sock: trio.socket.SocketType, lif: Lif, peer: str) -> None:
+        assert self._identity is not None
+        assert self._begin is not None
+        try:
+            stream = await SecureStream.accept(sock, self._identity.context)
+        except (ssl.SSLError, trio.BrokenResourceError, trio.TooSlowError) as error:
+            log.info("no secure connection", peer=peer, lif=lif.name, reason=_reason(error))
+            sock.close()
+            return
+        except BaseException:
+            sock.close()
+            raise
+        finally:
+            self._shaking -= 1
+        self._begin(stream, lif)
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case ssl.SSLError():
+            return error.reason or "TLS"
+        case trio.TooSlowError():
+            return "no handshake in time"
+        case _:
+            return str(error) or "connection lost"
