@@ -188,9 +188,10 @@ def timed_backup(
 def records(bench: Bench, file: Path, record_size: int) -> float:
     """Seconds of the tape worker's own code writing a file as records to a new cartridge."""
     place = bench.new_directory("records")
-    command = [sys.executable, Path(__file__).with_name("bench_records.py"), file, place / "cartridge.tap"]
+    program = Path(__file__).with_name("bench_records.py")
+    command: list[str | Path] = [sys.executable, program, file, place / "cartridge.tap", str(record_size)]
     try:
-        done = subprocess.run([*command, str(record_size)], check=True, stdout=subprocess.PIPE, text=True)
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         return float(done.stdout)
     finally:
         shutil.rmtree(place)

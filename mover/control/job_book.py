@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
-from typing import Final
+from typing import BinaryIO, Final
 
 import msgspec
 import structlog
@@ -100,10 +100,9 @@ class JobBook:
         """Write a job's record in the place of the one before."""
 
         def write() -> None:
-            os.makedirs(self.directory, mode=0o700, exist_ok=True)
             path = self._path(record.job.number)
             try:
-                with open(path + _NEW, "wb") as file:
+                with self._open_new(path) as file:
                     file.write(msgspec.json.encode(record))
                 os.replace(path + _NEW, path)
             except OSError:
@@ -112,6 +111,13 @@ class JobBook:
                 raise
 
         self._attempt(write)
+
+    def _open_new(self, path: str) -> BinaryIO:
+        try:
+            return open(path + _NEW, "wb")
+        except FileNotFoundError:
+            os.makedirs(self.directory, mode=0o700, exist_ok=True)
+            return open(path + _NEW, "wb")
 
     def jobs(self, running: dict[int, JobStatus], number: int | None = None) -> list[JobStatus]:
         """The jobs, or the one with this number, the oldest first. Blocks.

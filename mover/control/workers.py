@@ -48,6 +48,8 @@ ProcessKind = Literal["data", "tape", "relay", "snapshot"]
 KINDS: Final[tuple[WorkerKind, ...]] = ("data", "tape", "relay")
 Arguments = TypeVarTuple("Arguments")
 EVENTS_BUFFERED: Final = 1024  # past it the worker waits in its send; its replies come behind its events
+BEGIN_S: Final = 1.0  # how long spares are not refilled while a worker that was taken begins its work,
+YIELD_S: Final = 0.005  # and how much longer, so that a fork does not compete with the reply that a DMA waits for
 KILLED_S: Final = 5.0  # after SIGKILL: past it the process sits in a system call that cannot be interrupted
 _CHUNK: Final = 65_536
 _EVENTS: Final = (
@@ -97,6 +99,7 @@ class Worker:
 
     Attributes:
         events: what the worker says by itself; ends when the worker is gone.
+        begun: it has said something, or is gone.
         exit_status: None while it runs; negative = killed by that signal.
         gone: nothing more comes from it, and nobody waits for it.
         ended: its process has ended, and with it whatever it had open: later than ``gone`` only where a system call
@@ -117,6 +120,7 @@ class Worker:
         self._event_sender: trio.MemorySendChannel[Event]
         self.events: trio.MemoryReceiveChannel[Event]
         self._event_sender, self.events = trio.open_memory_channel[Event](EVENTS_BUFFERED)
+        self.begun = trio.Event()
         self.gone = trio.Event()
         self.ended = trio.Event()
 
@@ -200,6 +204,7 @@ class Worker:
                 await self._dispatch(from_worker_decoder.decode(body))
 
     async def _dispatch(self, message: FromWorker) -> None:
+        self.begun.set()
         if isinstance(message, _EVENTS):
             try:
                 await self._event_sender.send(message)
@@ -224,6 +229,7 @@ class Worker:
         if not self._process.ended:
             log.error("worker cannot be killed, a system call of it hangs", kind=self.kind, pid=self.pid)
         self.exit_status = self._process.exit_status
+        self.begun.set()
         self.gone.set()
         for sender in self._waiting:
             sender.close()
@@ -258,6 +264,7 @@ class Supervisor:
         self._target = spares
         self._spares: dict[WorkerKind, deque[Worker]] = {kind: deque() for kind in KINDS}
         self._wanted = trio.Event()
+        self._taken: deque[Worker] = deque()  # that may not have begun yet
         self._starting = 0  # takers that wait for a process: spares are made after them
         self.workers: dict[int, Worker] = {}
 
@@ -272,6 +279,7 @@ class Supervisor:
             while spares:
                 worker = spares.popleft()
                 if worker.alive:
+                    self._taken.append(worker)
                     return worker
             self._starting += 1
             try:
@@ -304,6 +312,11 @@ class Supervisor:
             short = [kind for kind in KINDS if len(self._spares[kind]) < self._target]
             if not short or self._starting:
                 await self._wanted.wait()
+                continue
+            if self._taken:
+                with trio.move_on_after(BEGIN_S):
+                    await self._taken.popleft().begun.wait()
+                await trio.sleep(YIELD_S)
                 continue
             kind = min(short, key=lambda kind: len(self._spares[kind]))
             try:

@@ -4,9 +4,12 @@ import sys
 
 from mover.data import backup, recover
 from mover.data.rights import MOST, need
+from mover.ring import RingControl
 from mover.workers.channel import Channel, ChannelBroken
 from mover.workers.frame import run
-from mover.workers.messages import CheckBackup, StartBackup, StartRecover, StartRecoverFilehist, ToWorker
+from mover.workers.messages import CheckBackup, Place, StartBackup, StartRecover, StartRecoverFilehist, ToWorker
+
+NO_DIRECTORY = b"/dev/null"
 
 
 def handle(channel: Channel, message: ToWorker) -> None:
@@ -22,5 +25,14 @@ def handle(channel: Channel, message: ToWorker) -> None:
             raise ChannelBroken(f"{type(message).__name__} was sent to a data worker")
 
 
+def rehearsal() -> tuple[ToWorker, list[int]]:
+    """A backup of what is no directory."""
+    ring = RingControl(4096, 4)
+    descriptors = ring.duplicate()
+    ring.close()
+    env = [(b"FILESYSTEM", NO_DIRECTORY), (b"HIST", b"n"), (b"LEVEL", b"0")]
+    return StartBackup("dump", Place(NO_DIRECTORY, b""), NO_DIRECTORY, env, None, "host"), list(descriptors)
+
+
 if __name__ == "__main__":
-    sys.exit(run("data", sys.argv, handle, need, capabilities=MOST))
+    sys.exit(run("data", sys.argv, handle, need, capabilities=MOST, rehearsal=rehearsal))

@@ -11,13 +11,14 @@ import ctypes
 import faulthandler
 import os
 import select
+import socket
 import sys
 import threading
 from collections.abc import Callable
 from typing import Final
 
 from mover.workers import template
-from mover.workers.channel import Channel, ChannelBroken
+from mover.workers.channel import Channel, ChannelBroken, pack, rights
 from mover.workers.confine import Grant, bound_capabilities, confine, prepare
 from mover.workers.messages import ToWorker
 
@@ -26,6 +27,8 @@ EXIT_CONTROL_GONE: Final = 3
 Handler = Callable[[Channel, ToWorker], None]
 Need = Callable[[ToWorker], Grant]
 """What a worker needs for the work that its first message begins."""
+Rehearsal = Callable[[], tuple[ToWorker, list[int]]]
+"""A request that this kind of worker refuses, and the descriptors that come with it."""
 
 
 def _watch(fd: int) -> None:
@@ -43,24 +46,53 @@ def _name_process(name: str) -> None:
     ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode()[:15], 0, 0, 0)
 
 
-def run(kind: str, argv: list[str], handler: Handler, need: Need, *, capabilities: int = 0) -> int:
+def run(
+    kind: str,
+    argv: list[str],
+    handler: Handler,
+    need: Need,
+    *,
+    capabilities: int = 0,
+    rehearsal: Rehearsal | None = None,
+) -> int:
     """The main program of worker room ``kind``: a template, or one worker; returns the exit status.
 
-    ``capabilities``: all that ``need`` may ever grant.
+    ``capabilities``: all that ``need`` may ever grant. ``rehearsal``: what a spare serves before anybody waits for it.
     """
     bound_capabilities(capabilities)
     match argv[1:]:
         case ["--template", fd] if fd.isdigit():
             _name_process(f"mover-{kind}-tpl")
-            return template.serve(int(fd), lambda worker_fd: _work(kind, worker_fd, handler, need))
+            return template.serve(int(fd), lambda worker_fd: _work(kind, worker_fd, handler, need, rehearsal))
         case [fd] if fd.isdigit():
-            return _work(kind, int(fd), handler, need)
+            return _work(kind, int(fd), handler, need, None)
         case _:
             print(f"usage: {argv[0]} [--template] FD (workers are started by mover serve)", file=sys.stderr)
             return 2
 
 
-def _work(kind: str, fd: int, handler: Handler, need: Need) -> int:
+def _rehearse(handler: Handler, need: Need, rehearsal: Rehearsal) -> None:
+    """Serve a request that is refused, and nobody hears it.
+
+    A forked worker shares the template's pages until it touches them: some 300 on the way to its first reply, at two or
+    three microseconds each. A spare has the time for that.
+    """
+    message, descriptors = rehearsal()
+    ours, theirs = socket.socketpair()
+    channel = Channel(theirs.detach())
+    with ours, channel.socket:
+        ours.sendmsg([pack(message)], rights(descriptors))
+        for descriptor in descriptors:
+            os.close(descriptor)
+        received = channel.receive()
+        need(received)
+        handler(channel, received)
+    thread = threading.Thread(target=int, name="watcher", daemon=True)
+    thread.start()
+    thread.join()
+
+
+def _work(kind: str, fd: int, handler: Handler, need: Need, rehearsal: Rehearsal | None) -> int:
     """Serve control's messages with ``handler`` until control closes the socket.
 
     The first message is awaited single threaded (a spare); it says what is needed, all else is given up, and only then
@@ -73,6 +105,8 @@ def _work(kind: str, fd: int, handler: Handler, need: Need) -> int:
     prepare()
     channel = Channel(fd)
     os.set_inheritable(channel.fileno(), False)
+    if rehearsal is not None and not channel.pending():
+        _rehearse(handler, need, rehearsal)
     watcher: threading.Thread | None = None
     try:
         while True:

@@ -10,10 +10,11 @@ import psutil
 import pytest
 import trio
 
+from mover.control import workers
 from mover.control.templates import ForkedProcess
 from mover.control.workers import Supervisor, Worker, WorkerDied, WorkerHung, describe_exit, open_supervisor
 from mover.workers.channel import rights
-from mover.workers.messages import AttachConnection, GetDriveState, Refused, StartRecover
+from mover.workers.messages import AttachConnection, CheckBackup, GetDriveState, Place, Refused, StartRecover
 
 
 async def until_spares(supervisor: Supervisor, count: int) -> None:
@@ -46,6 +47,24 @@ async def test_spares_are_kept_and_all_are_gone_at_the_end() -> None:
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+async def test_spares_are_made_when_the_work_of_the_one_before_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fork beside it would take the processor that a DMA's reply waits for."""
+    monkeypatch.setattr(workers, "BEGIN_S", float("inf"))
+    with trio.fail_after(30):
+        async with open_supervisor(1) as supervisor:
+            await until_spares(supervisor, 3)
+            worker = await supervisor.take("data")
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            assert len(supervisor.workers) == 3
+            assert isinstance(
+                await worker.request(CheckBackup("none", Place(b"/", b""), b"/", []), deadline_s=10), Refused
+            )
+            await until_spares(supervisor, 4)
+            gone = await supervisor.take("data")
+            await gone.stop()
+            await until_spares(supervisor, 4)
 
 
 async def test_only_control_stops_workers_and_templates() -> None:
