@@ -149,12 +149,17 @@ def _ends_so(fd: int, tape: TapeMap) -> bool:
 
 
 def write_index(fd: int, path: str, index: Index) -> bool:
-    """Put the index in place, whole or not at all, and whether it is: the next open does without one."""
+    """Put the index in place, whole or not at all, and whether it is: the next open does without one.
+
+    An older one does not stay either, because the tape stood elsewhere then; its checksums do.
+    """
     try:
         _write(fd, path + SUFFIX, index)
         with suppress(FileNotFoundError):
             os.unlink(path + CUT_SUFFIX)
     except OSError:  # a directory closed to writing, or no space: the cartridge itself is whole
+        with suppress(OSError):
+            os.replace(path + SUFFIX, path + CUT_SUFFIX)
         return False
     return True
 

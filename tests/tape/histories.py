@@ -106,7 +106,7 @@ class TapeHistory(RuleBasedStateMachine):
         assert outcome.error == Error.IO
         with self.disk.watched():
             self.drive.close(force=True)
-        self.begin_again([*passed, *([*each, tap.MARK] for each in passed)])  # it closes with a mark if it can
+        self.begin_again([*passed, *([*each, tap.MARK] for each in passed)], [])  # it closes with a mark if it can
         return outcome
 
     def died(self, passed: list[tap.Tape], aside_before: list[bool]) -> None:
@@ -114,12 +114,14 @@ class TapeHistory(RuleBasedStateMachine):
         assert fired is not None
         self.happened[fired.fate] += 1
         self.lose_drive()
+        killed = list(self.aside)
+        both = zip(aside_before, self.aside, strict=False)
+        self.aside = [first and then for first, then in both]  # it may not have come to that, nor to its sync
         if fired.fate == "switch off":
             self.disk.switch_off(fired.percent)
-            passed = self.since_sync
-            both = zip(aside_before, self.aside, strict=False)
-            self.aside = [first and then for first, then in both]  # the first change may not have come to it
-        self.begin_again(passed, switched_off=fired.fate == "switch off")
+            self.begin_again(self.since_sync, self.aside)
+        else:
+            self.begin_again(passed, killed if self.changed else self.kept)
 
     def lose_drive(self) -> None:
         cartridge = self.drive._cartridge
@@ -127,8 +129,8 @@ class TapeHistory(RuleBasedStateMachine):
             with suppress(OSError):  # it was closing
                 cartridge.abandon()
 
-    def begin_again(self, allowed: list[tap.Tape], *, switched_off: bool = False) -> None:
-        """Open the drive anew, and see that the tape is as it may be, and keeps the checksums that are on disk."""
+    def begin_again(self, allowed: list[tap.Tape], has: list[bool]) -> None:
+        """Open the drive anew, and see that the tape is as it may be, and has the checksums that are on disk."""
         self.loading += 1
         with self.disk.watched():
             self.drive = self.opened()
@@ -136,11 +138,10 @@ class TapeHistory(RuleBasedStateMachine):
             found = contents(self.drive)
         assert found in allowed
         assert found == tap.read(self.path)
-        expected = self.aside if self.changed or switched_off else self.kept
         self.known = self.checksums()
-        assert all(has for has, wanted in zip(self.known, expected, strict=False) if wanted)
+        assert all(known for known, wanted in zip(self.known, has, strict=False) if wanted)
         self.tape, self.at, self.mark_due, self.changed = found, len(found), False, False
-        self.kept = expected
+        self.kept = has
         self.since_sync.append(found)
 
     def checksums(self) -> list[bool]:
@@ -252,10 +253,10 @@ class TapeHistory(RuleBasedStateMachine):
         self.happened["kill" if percent is None else "switch off"] += 1
         self.lose_drive()
         if percent is None:
-            self.begin_again([self.tape])
+            self.begin_again([self.tape], self.aside if self.changed else self.kept)
         else:
             self.disk.switch_off(percent)
-            self.begin_again(self.since_sync, switched_off=True)
+            self.begin_again(self.since_sync, self.aside)
 
     @invariant()
     def holds_what_the_list_says(self) -> None:

@@ -470,3 +470,18 @@ def test_a_torn_tail_that_cannot_be_cut_off_breaks_the_cartridge(
     assert "torn" in again.warning
     assert again.map.last.records == written
     again.abandon()
+
+
+def test_a_position_that_cannot_be_kept_is_not_the_one_before(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cartridge = opened(path)
+    append(cartridge, b"ab", b"cd")
+    cartridge.close((0, 2), "drive")
+    cartridge = opened(path)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    cartridge.close((0, 0), "drive")
+    monkeypatch.undo()
+    assert known(path) == [True, True]  # which also sees that no position is kept
