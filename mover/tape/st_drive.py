@@ -20,12 +20,15 @@ Source: linux/Documentation/scsi/st.rst; states.md sections 5.4 to 5.10.
 """
 
 import errno
+import math
 import time
 from collections.abc import Callable
 from typing import Final
 
 from mover.tape.codes import Error, TapeFlag, TapeMode
 from mover.tape.drive import Condition, DriveError, Outcome, Position, State, Unit
+from mover.tape.drive_logs import Capacity, DriveLogs
+from mover.tape.logical_unit import LogicalUnit
 from mover.tape.sg import SgTransport
 from mover.tape.st_device import General, Operation, Option, Status, StDevice, Tape
 from mover.tape.st_motion import StMotion
@@ -35,6 +38,7 @@ from mover.workers.device_messages import DeviceSpec
 
 READY_WAIT_S: Final = 120.0  # a drive takes so long to thread a cartridge that was just put in
 READY_LOOK_S: Final = 1.0
+CAPACITY_S: Final = 10.0  # how old a capacity may be that is told
 RECORD_BYTES_MAX: Final = (1 << 24) - 1  # READ(6)
 FILEMARKS_MAX: Final = 65_536  # of one request: no client needs more
 _DONE: Final = Outcome(0)
@@ -91,15 +95,21 @@ class StDrive(StMotion):
         self._blockno_is_told = True
         self._open = True
         self.warning = ""
-        commands = None
+        self._logs: DriveLogs | None = None
+        self._capacity, self._capacity_until = Capacity(), -math.inf
+        self._corrected = self._written_since = 0
+        unit = None
         if spec.sg_device:
             try:
-                commands = opens_sg(spec.sg_device)
+                unit = LogicalUnit(opens_sg(spec.sg_device), name)
             except DriveError as error:
                 self.warning = f"no SCSI commands for this drive: {error}"
-        super().__init__(tape, name, spec.block_size, Place(status.file_num, status.blockno, None), commands)
+        super().__init__(tape, name, spec.block_size, Place(status.file_num, status.blockno, None), unit)
         try:
             self._prepare(status)
+            if unit is not None:
+                self._logs = DriveLogs(unit)
+                self.warning = self._logs.alerts()
         except (DriveError, OSError) as error:
             self._give_back()
             if isinstance(error, DriveError):
@@ -138,9 +148,9 @@ class StDrive(StMotion):
     @property
     def transport(self) -> Transport:
         """Its way for CDBs, where it has one; see TakesCommands."""
-        if self._commands is None:
+        if self._unit is None:
             raise AttributeError(f"{self._name} has no way for CDBs")
-        return self._commands
+        return self._unit
 
     @property
     def write_protected(self) -> bool:
@@ -160,7 +170,7 @@ class StDrive(StMotion):
         return self._place.objects
 
     def state(self) -> State:
-        """See Drive.state. The st driver knows no capacity."""
+        """See Drive.state. The st driver knows no capacity: the drive does, where it has that log page."""
         flags = TapeFlag.NOREWIND
         if self._protected:
             flags |= TapeFlag.WR_PROT
@@ -168,12 +178,25 @@ class StDrive(StMotion):
             flags |= TapeFlag.ERROR
         file_num, blockno = self.position()
         position = Position(file_num, blockno if self._blockno_is_told else None)
-        return State(flags, position, self._block_size, self._soft_errors, None, None)
+        capacity = self._known_capacity()
+        return State(
+            flags, position, self._block_size, self._soft_errors + self._corrected, capacity.total, capacity.remaining
+        )
+
+    def _known_capacity(self) -> Capacity:
+        """Not asked for at every look: clients look often, also while the drive is streaming."""
+        if self._logs is not None and self._loaded and time.monotonic() >= self._capacity_until:
+            self._capacity, self._corrected = self._logs.capacity(), self._logs.soft_errors()
+            self._capacity_until, self._written_since = time.monotonic() + CAPACITY_S, 0
+        if not self._loaded:
+            return Capacity()
+        total, remaining = self._capacity
+        return Capacity(total, None if remaining is None else max(0, remaining - self._written_since))
 
     # --- writing --------------------------------------------------------------------------------------------
 
     def write_records(self, view: memoryview, record_size: int) -> Outcome:
-        refusal = self._begin(writes=True) or self._no_multiple(record_size)
+        refusal = self._begin(writes=True, streams=True) or self._no_multiple(record_size)
         if refusal is not None:
             return refusal
         wanted = len(view) // record_size
@@ -222,6 +245,7 @@ class StDrive(StMotion):
             warned = True  # by a write in the background, all of which is on tape
         self._warning_due = warned and not self._warned
         self._mark_due = self._unflushed = True
+        self._written_since += record.nbytes
         self._place.passed_records(self._blocks(record.nbytes))
         self._place.wrote()
         return _DONE
@@ -272,7 +296,7 @@ class StDrive(StMotion):
     # --- reading --------------------------------------------------------------------------------------------
 
     def read_records(self, view: memoryview, record_size: int) -> Outcome:
-        refusal = self._begin() or self._no_multiple(record_size) or self._before_reading(crosses=False)
+        refusal = self._begin(streams=True) or self._no_multiple(record_size) or self._before_reading(crosses=False)
         if refusal is not None:
             return refusal
         for done in range(len(view) // record_size):
@@ -294,7 +318,7 @@ class StDrive(StMotion):
         return Outcome(len(view) // record_size, record_length=record_size)
 
     def read_record(self, view: memoryview, *, crosses_filemark: bool) -> Outcome:
-        refusal = self._begin() or self._before_reading(crosses=crosses_filemark)
+        refusal = self._begin(streams=True) or self._before_reading(crosses=crosses_filemark)
         if refusal is not None:
             return refusal
         try:
@@ -409,6 +433,10 @@ class StDrive(StMotion):
         refusal = self._begin(repositions=True)
         if refusal is not None:
             return refusal
+        if self._unit is not None:
+            answer = self._unit.test_ready()
+            if answer.error:
+                return Outcome(0, Condition.FAILED, answer.error, answer.text)
         try:
             ready = General.ONLINE in self._look().flags
         except OSError as error:
@@ -431,8 +459,8 @@ class StDrive(StMotion):
         return _DONE
 
     def _give_back(self) -> None:
-        if self._commands is not None:
-            self._commands.close()
+        if self._unit is not None:
+            self._unit.close()
         self._tape.close()
 
     def _ended(self) -> Outcome:
@@ -446,12 +474,18 @@ class StDrive(StMotion):
 
     # --- what every operation begins with --------------------------------------------------------------------
 
-    def _begin(self, *, writes: bool = False, repositions: bool = False) -> Outcome | None:
+    def _begin(self, *, writes: bool = False, repositions: bool = False, streams: bool = False) -> Outcome | None:
         """The refusal, or None; a new operation clears what the last one left in the flags."""
+        if not streams:
+            self._capacity_until = -math.inf
         self._media_error = False
         self._blockno_is_told = True
         if not self._loaded:
             return self._empty()
+        unit = self._unit
+        if unit is not None and (unit.lost or unit.moved):
+            self._place.lose(unit.lost or "a command that moved the tape")
+            unit.lost, unit.moved = "", False
         if writes and self._mode == TapeMode.READ:
             return Outcome(0, Condition.FAILED, Error.PERMISSION, f"{self._name} is open for reading only")
         if writes and self._protected:

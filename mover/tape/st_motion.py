@@ -6,14 +6,12 @@ from typing import Final
 
 from mover.tape.codes import Error
 from mover.tape.drive import Condition, Outcome, Unit
-from mover.tape.sense import Meaning, parse_sense
+from mover.tape.logical_unit import LogicalUnit
+from mover.tape.sense import Meaning
 from mover.tape.st_device import General, Operation, Option, Status, Tape
 from mover.tape.st_place import Place
-from mover.tape.transport import Transport, TransportError
 
 SPACE_MAX: Final = 0x7F_FFFF  # SPACE(6) counts in 24 bits with a sign, and the driver cuts off what is above
-READ_S: Final = 900.0  # as the driver gives a record
-_READ_6: Final = 0x08
 SKIP_BYTES: Final = 1 << 20  # room for a record that is read only to pass it; of a longer one the rest is dropped
 _ERRORS: Final = {
     errno.ENOMEDIUM: Error.NO_TAPE_LOADED,
@@ -33,9 +31,9 @@ def _chunks(count: int, size: int) -> Iterator[int]:
 class StMotion:
     """A tape device and where its tape stands. The motions raise OSError; the place is not changed then."""
 
-    def __init__(self, tape: Tape, name: str, block_size: int, place: Place, commands: Transport | None) -> None:
+    def __init__(self, tape: Tape, name: str, block_size: int, place: Place, unit: LogicalUnit | None) -> None:
         self._tape = tape
-        self._commands = commands  # the same drive by its sg node
+        self._unit = unit  # the same drive by its sg node
         self._name = name
         self._block_size = block_size
         self._place = place
@@ -129,8 +127,8 @@ class StMotion:
         try:
             if General.EOD in self._look().flags:
                 return True
-            if self._commands is not None:
-                return self._drive_is_blank(self._commands)
+            if self._unit is not None:
+                return self._unit_is_at_end(self._unit)
             self._tape.operate(Operation.FSR, 1)
         except OSError:
             try:
@@ -141,18 +139,12 @@ class StMotion:
             return ends and (told is None or self._place.objects is None or told == self._place.objects)
         return False
 
-    def _drive_is_blank(self, commands: Transport) -> bool:
+    def _unit_is_at_end(self, unit: LogicalUnit) -> bool:
         """Ask for the next record again, by a way on which its sense data come back."""
         length = self._block_size or SKIP_BYTES
-        count = 1 if self._block_size else length
-        cdb = bytes([_READ_6, bool(self._block_size)]) + count.to_bytes(3, "big") + bytes(1)
         room = memoryview(self._scratch(length))[:length]
-        try:
-            reply = commands.execute(cdb, room, timeout_s=READ_S)
-        except TransportError:
-            return False
-        sense = parse_sense(reply.sense)
-        return sense is not None and sense.meaning is Meaning.END_OF_DATA
+        answer = unit.read(room, blocks=1 if self._block_size else 0)
+        return answer.meaning is Meaning.END_OF_DATA
 
     def _back(self, blocks: int) -> None:
         for chunk in _chunks(blocks, SPACE_MAX):

@@ -6,6 +6,7 @@ what StDrive expects of it.
 
 import errno
 import os
+import struct
 from enum import IntEnum
 
 from mover.tape.st_device import General, Operation, Option
@@ -39,6 +40,7 @@ class FakeSt:
         odd: as an odd drive of the field: spaces over records and marks alike and past the end of data without a word,
             says that it stands at BOT wherever it is, and loses the end of a record that fills more than half of the
             room it is read into.
+        sg: the kernel has an sg node of it.
     """
 
     def __init__(
@@ -49,8 +51,10 @@ class FakeSt:
         capacity: int = 1 << 40,
         early_warning: int = 0,
         odd: bool = False,
+        sg: bool = False,
     ) -> None:
         self.tells, self.background, self.odd = tells, background, odd
+        self.sg = sg or odd
         self.capacity, self.early_warning = capacity, early_warning
         self.tape: list[bytes | None] = []
         self.at = 0
@@ -323,13 +327,23 @@ class FakeSt:
     # --- the sg node
 
     def execute(self, cdb: bytes, data: memoryview | None = None, *, writes: bool = False, timeout_s: float) -> Reply:
-        """READ(6), behind the driver's back."""
-        assert (cdb[0], writes, timeout_s > 0) == (0x08, False, True)
-        assert data is not None
-        if self.at == len(self.tape):
-            return Reply(Status.CHECK_CONDITION, bytes([0x70, 0, 0x48]) + bytes(15), 0)
-        self.at += 1
-        return Reply(Status.GOOD, b"", 0)
+        """READ(6), behind the driver's back, TEST UNIT READY, and the capacity of LOG SENSE."""
+        assert (writes, timeout_s > 0) == (False, True)
+        if cdb[0] == 0x08:
+            if self.at == len(self.tape):
+                return Reply(Status.CHECK_CONDITION, bytes([0x70, 0, 0x48]) + bytes(15), 0)
+            self.at += 1
+            return Reply(Status.GOOD, b"", 0)
+        if cdb[0] == 0x4D and cdb[2] & 0x3F == 0x31 and data is not None:
+            used = sum(len(record) for record in self.tape[: self.at] if record is not None)
+            room = {1: self.capacity - used, 3: self.capacity}
+            parameters = b"".join(struct.pack(">HBBI", number, 0, 4, size >> 20) for number, size in room.items())
+            page = bytes([0x31, 0, 0, len(parameters)]) + parameters
+            data[: len(page)] = page
+            return Reply(Status.GOOD, b"", len(page))
+        if cdb[0] == 0x00:
+            return Reply(Status.GOOD, b"", 0)
+        return Reply(Status.CHECK_CONDITION, bytes([0x70, 0, 0x05, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x24]) + bytes(5), 0)
 
     def options(self) -> Option:
         return self.option

@@ -22,7 +22,7 @@ SPEC = DeviceSpec("lto0", "/dev/nst0")
 def opened(
     st: FakeSt, mode: TapeMode = TapeMode.RDWR, *, implicit_filemark: bool = True, block_size: int = 0
 ) -> StDrive:
-    spec = DeviceSpec("lto0", "/dev/nst0", "/dev/sg1" if st.odd else "", block_size=block_size)
+    spec = DeviceSpec("lto0", "/dev/nst0", "/dev/sg1" if st.sg else "", block_size=block_size)
     return StDrive(
         spec,
         mode,
@@ -47,7 +47,6 @@ class FakePeer(Peer):
     """A drive behind a model of the driver."""
 
     capabilities = frozenset(Capability)
-    faults: ClassVar[dict[str, str]] = {"test_capacity": "the st driver knows no capacity"}
 
     def __init__(self, st: FakeSt) -> None:
         self.st = st
@@ -72,6 +71,12 @@ class FakePeer(Peer):
         self.st.loaded = False
 
 
+class BarePeer(FakePeer):
+    """A kernel without sg nodes."""
+
+    faults: ClassVar[dict[str, str]] = {"test_capacity": "the st driver knows no capacity"}
+
+
 class OddPeer(FakePeer):
     """A drive that says it stands at BOT wherever it is."""
 
@@ -94,7 +99,7 @@ class Reloading(FakeSt):
 
 
 MODELS: dict[str, Callable[[], FakeSt]] = {
-    "tells": Reloading,
+    "tells": lambda: Reloading(sg=True),
     "tells, in the background": lambda: Reloading(background=True),
     "tells nothing": lambda: Reloading(tells=False),
     "odd": lambda: Reloading(background=True, odd=True),
@@ -107,7 +112,8 @@ class TestContract(DriveContract):
     @pytest.fixture(params=MODELS, autouse=True)
     def peer(self, request: pytest.FixtureRequest) -> Peer:
         st = MODELS[request.param]()
-        return OddPeer(st) if st.odd else FakePeer(st)
+        peer = OddPeer if st.odd else FakePeer if st.sg else BarePeer
+        return peer(st)
 
 
 # --- opening ----------------------------------------------------------------------------------------------------
