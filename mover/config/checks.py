@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from mover.config.errors import ConfigError
-from mover.config.model import VIRTUAL, AuthType, Config, Snapshot
+from mover.config.model import VIRTUAL, AuthType, Config, Drive, RealDevice, Snapshot
+from mover.config.values import is_iscsi_url
 from mover.config.vservers import overlaps
 
 RECORD_BYTES_MAX: Final = 16 << 20  # a longer record fits no NDMP message, nor do drives write any
@@ -27,9 +28,12 @@ _OF_FAULTS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "hang": (("record", "seconds"), ()),
 }
 """Kind of fault -> keys that it needs, keys that it may have; no other kind takes them."""
+_OF_VIRTUAL_DRIVES: Final = ("cartridge_size", "early_warning")
+_OF_REAL_DRIVES: Final = ("block_size", "timeout_s")
+_DRIVE_DEFAULTS: Final = Drive(name="", device="virtual:")
 ISCSI: Final = "iscsi://"
-CHANGER_DEVICES: Final = (ISCSI, "/")
-DRIVE_KINDS: Final = f"this version drives {VIRTUAL}/path/to/file.tap and the drives of a [[library]]"
+DRIVE_KINDS: Final = f"this version drives {VIRTUAL}/path/to/file.tap and {ISCSI}host[:port]/iqn/lun"
+BLOCK_BYTES_MAX: Final = (1 << 24) - 1  # 24 bits of a block descriptor, SSC-4 8.3
 
 
 def check_consistency(path: str, config: Config) -> None:
@@ -52,12 +56,16 @@ def check_consistency(path: str, config: Config) -> None:
             raise ConfigError(f"{path}: tls.{needed}: a value is needed with tls.{given}")
     for line in overlaps(config, lambda directory: directory):
         raise ConfigError(f"{path}: {line}")
+    for given, needed in (("certificate", "key"), ("key", "certificate")):
+        if getattr(config.tls, given) and not getattr(config.tls, needed):
+            raise ConfigError(f"{path}: tls.{needed}: a value is needed with tls.{given}")
     for table, authtype in _authtypes(config):
         if not authtype:
             raise ConfigError(f"{path}: {table}.authtype: expected at least one, got []")
     _check_sizes(path, config)
     _check_watermarks(path, config)
     _check_changers(path, config)
+    _check_drives(path, config)
     _check_snapshots(path, config)
     _check_faults(path, config)
 
@@ -84,13 +92,32 @@ def _check_changers(path: str, config: Config) -> None:
         key = f"{path}: changer[{index}]"
         if changer.name in names:
             raise ConfigError(f'{key}.name: expected a name of its own, got "{changer.name}" as {names[changer.name]}')
-        secrets = bool(changer.chap_secret) + bool(changer.chap_secret_file)
-        if changer.chap_user and secrets != 1:
-            raise ConfigError(f"{key}.chap_secret: expected either chap_secret or chap_secret_file with chap_user")
-        if secrets and not changer.chap_user:
-            raise ConfigError(f"{key}.chap_user: a value is needed with chap_secret and chap_secret_file")
-        if changer.chap_user and not changer.device.startswith(ISCSI):
-            raise ConfigError(f'{key}.chap_user: expected an iscsi:// device with it, got "{changer.device}"')
+        _check_login(key, changer)
+
+
+def _check_drives(path: str, config: Config) -> None:
+    for index, drive in enumerate(config.drive):
+        key = f"{path}: drive[{index}]"
+        _check_login(key, drive)
+        if drive.block_size > BLOCK_BYTES_MAX:
+            raise ConfigError(
+                f"{key}.block_size: expected at most {BLOCK_BYTES_MAX} bytes, got {drive.block_size} bytes"
+            )
+        virtual = drive.virtual_path() is not None
+        for name in _OF_VIRTUAL_DRIVES if not virtual else _OF_REAL_DRIVES:
+            if getattr(drive, name) != getattr(_DRIVE_DEFAULTS, name):
+                wanted = f"a {VIRTUAL} device" if not virtual else "a real drive"
+                raise ConfigError(f'{key}.{name}: expected {wanted} with it, got "{drive.device}"')
+
+
+def _check_login(key: str, device: RealDevice) -> None:
+    secrets = bool(device.chap_secret) + bool(device.chap_secret_file)
+    if device.chap_user and secrets != 1:
+        raise ConfigError(f"{key}.chap_secret: expected either chap_secret or chap_secret_file with chap_user")
+    if secrets and not device.chap_user:
+        raise ConfigError(f"{key}.chap_user: a value is needed with chap_secret and chap_secret_file")
+    if device.chap_user and not device.device.startswith(ISCSI):
+        raise ConfigError(f'{key}.chap_user: expected an iscsi:// device with it, got "{device.device}"')
 
 
 def _authtypes(config: Config) -> list[tuple[str, list[AuthType]]]:
@@ -226,12 +253,15 @@ def check_supported(path: str, config: Config) -> None:
             f'{path}: node.metrics: this version serves no metrics, expected "", got "{config.node.metrics}"'
         )
     for index, drive in enumerate(config.drive):
-        virtual = drive.virtual_path()
-        if virtual is None or not virtual.startswith("/") or "\0" in virtual:
+        if not is_iscsi_url(drive.device) and not _is_path(drive.virtual_path() or ""):
             raise ConfigError(f'{path}: drive[{index}].device: {DRIVE_KINDS}, got "{drive.device}"')
     for index, changer in enumerate(config.changer):
-        if "\0" in changer.device or not changer.device.startswith(CHANGER_DEVICES):
+        if not is_iscsi_url(changer.device) and not _is_path(changer.device):
             raise ConfigError(
                 f"{path}: changer[{index}].device: expected an sg node such as /dev/sg3, "
                 f'or iscsi://host[:port]/iqn/lun, got "{changer.device}"'
             )
+
+
+def _is_path(text: str) -> bool:
+    return text.startswith("/") and "\0" not in text

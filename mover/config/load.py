@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import tomllib
-from typing import Any, Final, NoReturn  # Any: TOML values before they are checked
+from typing import Any, Final, NoReturn, TypeVar  # Any: TOML values before they are checked
 
 import msgspec
 from msgspec import inspect
@@ -17,6 +17,8 @@ from mover.config.errors import ConfigError
 FILE_BYTES_MAX: Final = 1 << 20
 PASSWORD_BYTES_MAX: Final = 4096
 SHOWN_MAX: Final = 100  # characters of a wrong value in an error
+
+Device = TypeVar("Device", bound=model.RealDevice)
 
 _AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>.*)`", re.DOTALL)
@@ -37,7 +39,8 @@ def load_config(path: str) -> model.Config:
     return msgspec.structs.replace(
         config,
         user=[_with_password(path, index, user) for index, user in enumerate(config.user)],
-        changer=[_with_chap_secret(path, index, changer) for index, changer in enumerate(config.changer)],
+        drive=[_with_chap_secret(path, f"drive[{index}]", drive) for index, drive in enumerate(config.drive)],
+        changer=[_with_chap_secret(path, f"changer[{index}]", each) for index, each in enumerate(config.changer)],
     )
 
 
@@ -152,13 +155,13 @@ def _with_password(path: str, index: int, user: model.User) -> model.User:
     return msgspec.structs.replace(user, password=secret)
 
 
-def _with_chap_secret(path: str, index: int, changer: model.Changer) -> model.Changer:
-    """The changer with its secret, if it has one."""
-    if not changer.chap_user:
-        return changer
-    key = f"changer[{index}].chap_secret"
-    secret = _secret(path, key, changer.chap_secret, changer.chap_secret_file, "the secret")
-    return msgspec.structs.replace(changer, chap_secret=secret)
+def _with_chap_secret(path: str, table: str, device: Device) -> Device:
+    """The device with its secret, if it has one."""
+    if not device.chap_user:
+        return device
+    key = f"{table}.chap_secret"
+    secret = _secret(path, key, device.chap_secret, device.chap_secret_file, "the secret")
+    return msgspec.structs.replace(device, chap_secret=secret)
 
 
 def _secret(path: str, key: str, given: values.Secret, secret_file: str, what: str) -> values.Secret:

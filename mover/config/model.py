@@ -223,21 +223,38 @@ class Library(_Table, frozen=True, kw_only=True):
         return [f"{self.name}/drive{number}" for number in range(self.drives)]
 
 
-class Drive(_Table, frozen=True, kw_only=True):
+class RealDevice(_Table, frozen=True, kw_only=True):
+    """What a drive and a changer of their own have in common.
+
+    Attributes:
+        chap_user: who we are to an iSCSI target; "" = no authentication. ``chap_secret`` holds the secret also when it
+            came from ``chap_secret_file``.
+        timeout_s: how long it may take for any operation; None = as long as each takes at most.
+    """
+
+    name: Name
+    device: Text
+    chap_user: str = ""
+    chap_secret: Password = values.Secret("")
+    chap_secret_file: Path = ""
+    timeout_s: SomeSeconds | None = None
+
+
+class Drive(RealDevice, frozen=True, kw_only=True):
     """``[[drive]]``: a drive of its own.
 
     Attributes:
         device: ``virtual:/path/to/file.tap``, a path of an st device, or ``iscsi://host[:port]/iqn/lun``.
         ring: bytes; None = that of [limits].
+        block_size: of a real drive in fixed block mode, in bytes; 0 = variable.
         cartridge_size, early_warning: of a virtual drive's file, in bytes.
         start_percent: a drive that had to stop goes on when so much of the ring can be worked on; None = 0 for a
             virtual drive, START_PERCENT for any other.
         stop_percent: it stops when no more than that is left.
     """
 
-    name: Name
-    device: Text
     ring: Size | None = None
+    block_size: Size = 0
     cartridge_size: Size = 100 * GIB
     early_warning: Size = 256 * MIB
     start_percent: Percent | None = None
@@ -302,22 +319,12 @@ class Snapshot(_Table, frozen=True, kw_only=True):
     on_failure: Literal["fail", "go-on"] = "fail"
 
 
-class Changer(_Table, frozen=True, kw_only=True):
+class Changer(RealDevice, frozen=True, kw_only=True):
     """``[[changer]]``: a media changer of its own.
 
     Attributes:
         device: a path of an sg device, or ``iscsi://host[:port]/iqn/lun``.
-        chap_user: who we are to an iSCSI target; "" = no authentication. ``chap_secret`` holds the secret also when it
-            came from ``chap_secret_file``.
-        timeout_s: how long it may take for any command; None = as long as each takes at most.
     """
-
-    name: Name
-    device: Text
-    chap_user: str = ""
-    chap_secret: Password = values.Secret("")
-    chap_secret_file: Path = ""
-    timeout_s: SomeSeconds | None = None
 
 
 class Config(_Table, frozen=True, kw_only=True):

@@ -123,7 +123,7 @@ class DriveBay(ABC):
         return None
 
     @abstractmethod
-    def spec(self) -> DriveSpec:
+    def spec(self) -> DriveSpec | DeviceSpec:
         """The drive as its worker needs to know it."""
 
     @property
@@ -269,6 +269,67 @@ class FileDrive(DriveBay):
         return self._path
 
 
+class DeviceDrive(DriveBay):
+    """A real drive. What is in it is known to who opens it; where it names a cartridge, that is the device."""
+
+    def __init__(self, drive: Drive, ring_bytes: int, unflushed: Unflushed, node: str) -> None:
+        super().__init__(drive.name, ring_bytes, unflushed, node)
+        self.kind = "iscsi"
+        self.timeout_s = drive.timeout_s
+        self.identity = scsi.Identity("", "", "", scsi.TAPE_DRIVE, 0, vendor="")  # until it has answered
+        self._spec = DeviceSpec(
+            drive.name,
+            drive.device,
+            chap_user=drive.chap_user,
+            chap_secret=drive.chap_secret.reveal(),
+            block_size=drive.block_size,
+        )
+
+    @property
+    def path(self) -> str:
+        return self._spec.device
+
+    def write_protected(self) -> bool:
+        """Not known before it is opened."""
+        return False
+
+    @property
+    def unflushed(self) -> bool:
+        """What a real drive had not put on tape is gone with its power, and not with ours."""
+        return False
+
+    def is_opened(self) -> None:
+        """Nothing is to be noted."""
+
+    def was_closed(self) -> None:
+        """Nothing is to be noted."""
+
+    def was_lost(self, *, written: bool) -> None:
+        """It stands where it stands, and tells the next worker."""
+
+    def device(self) -> DeviceSpec:
+        return self._spec
+
+    def spec(self) -> DeviceSpec:
+        return self._spec
+
+    @property
+    def ejected(self) -> bool:
+        return False
+
+    def eject(self) -> None:
+        """It has; a robot or an operator takes the cartridge out."""
+
+    def thread(self) -> None:
+        """A drive that has a cartridge put in does so by itself."""
+
+    async def load(self, barcode: str | None) -> str:
+        raise InventoryError("refused", f"{self.name} is loaded by its changer, or by hand")
+
+    async def unload(self) -> str:
+        raise InventoryError("refused", f"{self.name} is unloaded by its changer, or by hand")
+
+
 class Devices:
     """All libraries and drives of the configuration, in its order.
 
@@ -289,9 +350,12 @@ class Devices:
             self._add_library(library, config.limits.ring, node)
         for drive in config.drive:
             path = drive.virtual_path()
-            assert path is not None, "the configuration is checked for drives of other kinds"
             ring_bytes = drive.ring or config.limits.ring
-            bay = FileDrive(drive, path, ring_bytes, self.unflushed, node)
+            bay: DriveBay
+            if path is None:
+                bay = DeviceDrive(drive, ring_bytes, self.unflushed, node)
+            else:
+                bay = FileDrive(drive, path, ring_bytes, self.unflushed, node)
             bay.watermarks = drive.watermarks()
             self._bays[drive.name] = bay
 

@@ -29,6 +29,7 @@ URL: Final = re.compile(
     r"iscsi://(?:\[(?P<v6>[0-9a-fA-F:.]{2,45})\]|(?P<host>[A-Za-z0-9][A-Za-z0-9._-]{0,252}))(?::(?P<port>\d{1,5}))?"
     r"/(?P<target>[a-z0-9][a-zA-Z0-9.:_-]{0,222})/(?P<lun>\d{1,5})"
 )
+INITIATOR: Final = "iqn.2026-11.local.mover:"  # and the host's name; nobody else can own a name below .local
 LUN_MAX: Final = 16_383  # the most that flat addressing has, SAM-5 4.7
 CONNECT_S: Final = 30
 SYN_COUNT: Final = 4  # tries of a connection: about 30 s
@@ -205,7 +206,7 @@ class IscsiTransport:
         self._name = f"{spec.name} ({spec.device})"
         self._lun = address.lun
         self.broken = ""
-        initiator = spec.initiator or f"iqn.2026-11.local.mover:{socket.gethostname().lower()}"
+        initiator = INITIATOR + re.sub(r"[^a-z0-9.-]", "-", socket.gethostname().lower())
         self._context: int | None = self._library.iscsi_create_context(initiator.encode())
         if self._context is None:
             raise DriveError(Error.IO, f"{self._name}: no memory for a session")

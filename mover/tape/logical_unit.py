@@ -38,17 +38,18 @@ LOG_SENSE: Final = 0x4D
 LOCATE_16: Final = 0x92
 
 TIMEOUTS_S: Final[dict[int, float]] = {
-    READ: 1500,  # with all retries that a drive makes on a bad place
-    WRITE: 1500,
-    WRITE_FILEMARKS: 1800,  # empties the buffer first
-    SPACE: 3000,  # from one end of the tape to the other, and once more at a defect
-    LOCATE: 3000,
-    LOCATE_16: 3000,
-    REWIND: 1200,
-    LOAD_UNLOAD: 1200,
+    READ: 1100,  # with all retries that a drive makes on a bad place
+    WRITE: 1100,
+    WRITE_FILEMARKS: 2300,  # empties the buffer first
+    SPACE: 2300,  # from one end of the tape to the other, and once more at a defect
+    LOCATE: 2300,
+    LOCATE_16: 2300,
+    REWIND: 2300,
+    LOAD_UNLOAD: 800,
 }
-"""How long a command may take, in seconds: about what makers of LTO drives recommend; any other OTHER_S."""
-OTHER_S: Final = 120.0
+"""How long a command may take, in seconds: less than control waits (mover/control/deadlines.py, which has the sources),
+so that the drive's own name for what is slow is told. Any other command OTHER_S."""
+OTHER_S: Final = 100.0
 
 BLOCKS: Final = 0  # codes of SPACE, SSC-4 table 53
 FILEMARKS: Final = 1

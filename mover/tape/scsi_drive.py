@@ -484,9 +484,32 @@ class ScsiDrive:
             if answer.meaning is not Meaning.NOTHING:
                 self._count.to_end(None if file is None else file + passed)
                 self._look()
-                return Outcome(done, Condition.END_OF_DATA)
+                return self._count_to_end() or Outcome(done, Condition.END_OF_DATA)
             self._look()
         return Outcome(done)
+
+    def _count_to_end(self) -> Outcome | None:
+        """At the end of the data, find out how many blocks lie behind the last mark; None = done, as far as it can be.
+
+        An image that is appended has to know whether what is there ends with a mark.
+        """
+        file = self._count.file
+        if self._count.block is not None or file is None:
+            return None
+        back = self._unit.space(BLOCKS, -1)
+        passed = self._skip()
+        if back.error or passed.error:
+            return self._motion_failed(0, back if back.error else passed)
+        if passed.meaning is not Meaning.NOTHING:  # a mark, or at the beginning of a blank tape its end again
+            self._count.to_file(file)
+            self._count.is_end()
+            return None
+        outcome = self._rewind()
+        if outcome.condition is Condition.NONE:
+            outcome = self._files_on(file, 0)
+        if outcome.condition is Condition.NONE:
+            outcome = self.space_records(COUNT_MAX, crosses_filemark=False)
+        return outcome if outcome.condition is Condition.FAILED else None
 
     def _files_back(self, count: int) -> Outcome:
         file = self._count.file
@@ -768,7 +791,8 @@ class ScsiDrive:
         """What is due before the drive is given back: the filemark, the buffer, the tape where it is taken to stand."""
         if self._unit.lost:
             doubtful = self._mark_due or self._unsynced
-            return self._failed(0, self._odd(self._unit.lost)) if doubtful else _DONE
+            lost = Answer(Meaning.OTHER, Error.IO, self._unit.lost, lost=True)
+            return self._failed(0, lost) if doubtful else _DONE
         refusal = self._settle()
         if refusal is not None:
             return refusal

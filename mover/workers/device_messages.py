@@ -17,7 +17,6 @@ class DeviceSpec(Struct, frozen=True, tag=True):
         device: ``iscsi://host[:port]/iqn/lun``, or the path of a device node.
         sg_device: of a drive behind the st driver, the sg node that takes CDBs; "" = the worker finds it.
         chap_user, chap_secret: who we are to an iSCSI target; "" = no authentication.
-        initiator: the name we give to an iSCSI target; "" = one made of the name of this host.
         block_size: of a drive in fixed block mode; 0 = variable.
     """
 
@@ -26,7 +25,6 @@ class DeviceSpec(Struct, frozen=True, tag=True):
     sg_device: str = ""
     chap_user: str = ""
     chap_secret: str = ""
-    initiator: str = ""
     block_size: int = 0
 
     def __repr__(self) -> str:

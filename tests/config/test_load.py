@@ -226,13 +226,34 @@ def test_every_key_is_read() -> None:
             'user[0].vservers: expected a [[vserver]], got "vs9"',
         ),
         (
-            "[[drive]]\nname='nst0'\ndevice='/dev/nst0'",
-            ("drive[0].device: this version drives virtual:/path/to/file.tap and the drives of a [[library]], "
-            'got "/dev/nst0"'),
+            "[[drive]]\nname='nst0'\ndevice='nst0'",
+            ("drive[0].device: this version drives virtual:/path/to/file.tap and iscsi://host[:port]/iqn/lun, "
+            'got "nst0"'),
+        ),
+        (
+            "[[drive]]\nname='t0'\ndevice='iscsi://u%s@h/iqn.2026-01.test:vtl/1'",
+            ("drive[0].device: this version drives virtual:/path/to/file.tap and iscsi://host[:port]/iqn/lun, "
+            'got "iscsi://u%s@h/iqn.2026-01.test:vtl/1"'),
+        ),
+        (
+            "[[drive]]\nname='t0'\ndevice='iscsi://h/iqn.2026-01.test:vtl/1'\nchap_user='u'",
+            "drive[0].chap_secret: expected either chap_secret or chap_secret_file with chap_user",
+        ),
+        (
+            "[[drive]]\nname='t0'\ndevice='iscsi://h/iqn.2026-01.test:vtl/1'\ncartridge_size='1GiB'",
+            'drive[0].cartridge_size: expected a virtual: device with it, got "iscsi://h/iqn.2026-01.test:vtl/1"',
+        ),
+        (
+            "[[drive]]\nname='d'\ndevice='virtual:/d.tap'\nblock_size='4KiB'",
+            'drive[0].block_size: expected a real drive with it, got "virtual:/d.tap"',
+        ),
+        (
+            "[[drive]]\nname='t0'\ndevice='iscsi://h/iqn.2026-01.test:vtl/1'\nblock_size='16MiB'",
+            "drive[0].block_size: expected at most 16777215 bytes, got 16777216 bytes",
         ),
         (
             "[[drive]]\nname='d'\ndevice=\"virtual:/a\\u0000b\"",
-            ("drive[0].device: this version drives virtual:/path/to/file.tap and the drives of a [[library]], "
+            ("drive[0].device: this version drives virtual:/path/to/file.tap and iscsi://host[:port]/iqn/lun, "
             'got "virtual:/a\0b"'),
         ),
         (
