@@ -17,6 +17,7 @@ from mover.control.cartridges import Cartridge, InventoryError
 from mover.control.changer import LibraryChanger
 from mover.control.deadlines import DriveKind
 from mover.control.device_changer import DeviceChanger
+from mover.control.device_names import AtClose, device_names
 from mover.control.durable import make_file
 from mover.control.hung import describe_hung
 from mover.control.inventory import LibraryInventory
@@ -376,6 +377,19 @@ class Devices:
     def find(self, name: str) -> DriveBay | None:
         """The drive of that name."""
         return self._bays.get(name)
+
+    def find_device(self, name: str) -> tuple[DriveBay, AtClose] | None:
+        """The drive of that device name, and what closing it by this name does."""
+        for bay in self:
+            at_close = self.names(bay).get(name)
+            if at_close is not None:
+                return bay, at_close
+        return None
+
+    def names(self, bay: DriveBay) -> dict[str, AtClose]:
+        """The device names of a drive; one that another drive has in the configuration is that drive's alone."""
+        names = device_names(bay.name)
+        return {name: what for name, what in names.items() if name == bay.name or name not in self._bays}
 
     def rehearse(self, faults: Sequence[Fault]) -> None:
         """Take the faults that drives meet when they are opened from now on."""

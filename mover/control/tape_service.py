@@ -8,14 +8,16 @@ what it wrote is in the kernel's hands, and on disk after the next close.
 import math
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import trio
 
 from mover.control.deadlines import drive_deadline_s
+from mover.control.device_names import FLAGS, MOTIONS, AtClose
 from mover.control.drives import DriveBay
 from mover.control.record_memory import RecordMemory
 from mover.control.refusal import Refusal
 from mover.control.workers import Worker, WorkerDied, WorkerHung, describe_exit
-from mover.ndmp.enums import ErrorCode, LogType, MoverState, TapeMode, TapeOperation
+from mover.ndmp.enums import ErrorCode, LogType, MoverState, TapeFlag, TapeMode, TapeOperation
 from mover.scsi import Locate
 from mover.workers.messages import (
     CloseDrive,
@@ -60,6 +62,7 @@ class TapeService:
         self.bay: DriveBay | None = None
         self.worker: Worker | None = None
         self.mode = TapeMode.READ
+        self._at_close = AtClose.STAYS
         self._memory: RecordMemory | None = None
         self._freed = trio.Event()
         self._close_asked = self._close_failed = False
@@ -81,9 +84,10 @@ class TapeService:
             raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR)
         if self.is_open or self._connection.scsi.is_open:
             raise Refusal(ErrorCode.DEVICE_OPENED_ERR)
-        bay = self._connection.node.devices.find(device.decode("utf-8", "replace"))
-        if bay is None or not self._connection.reaches_tapes:
+        found = self._connection.node.devices.find_device(device.decode("utf-8", "replace"))
+        if found is None or not self._connection.reaches_tapes:
             raise Refusal(ErrorCode.NO_DEVICE_ERR)
+        bay, at_close = found
         if bay.session_id is not None or bay.moves:
             raise Refusal(ErrorCode.DEVICE_BUSY_ERR)
         if bay.path is None and mode != TapeMode.RAW:
@@ -119,6 +123,7 @@ class TapeService:
                         memory.close()
                     bay.session_id = None
         self.bay, self.worker, self._memory, self.mode = bay, worker, memory, TapeMode(mode)
+        self._at_close = at_close
         self._close_asked = self._close_failed = False
         self._freed = trio.Event()
         if bay.unflushed:
@@ -204,6 +209,8 @@ class TapeService:
         A second CloseDrive closes also where the first one failed, and then says nothing of the disk.
         """
         first, self._close_asked = not self._close_asked, True
+        if first and self._at_close in MOTIONS:
+            await self._move_at_close(MOTIONS[self._at_close])
         try:
             reply = await self.ask(CloseDrive())
         except Refusal as refusal:
@@ -218,6 +225,16 @@ class TapeService:
             raise
         assert isinstance(reply, Done), reply
         return first
+
+    async def _move_at_close(self, operation: TapeOperation) -> None:
+        """Rewind or unload, as the device's name says. Where that fails the tape stays, and the close tells of it."""
+        try:
+            reply = await self.move(operation, 1)
+        except Refusal as refusal:
+            self._connection.log.warning("tape not moved at its close", operation=operation.name, text=refusal.text)
+            return
+        if reply.error not in {ErrorCode.NO_ERR, ErrorCode.NO_TAPE_LOADED_ERR, ErrorCode.DEVICE_BUSY_ERR}:
+            self._connection.log.warning("tape not moved at its close", operation=operation.name, text=reply.text)
 
     async def _stop(self, *, flushed: bool) -> None:
         worker = self.worker
@@ -270,7 +287,8 @@ class TapeService:
         """Position and capacity. Raises Refusal."""
         reply = await self.ask(GetDriveState())
         assert isinstance(reply, DriveState), reply
-        return reply
+        flags = reply.flags & ~int(TapeFlag.NOREWIND) | int(FLAGS[self._at_close])
+        return msgspec.structs.replace(reply, flags=flags)
 
     async def move(self, operation: TapeOperation, count: int) -> MotionDone:
         """MTIO; after OFF the cartridge is ejected, and the drive empty for all but a changer. Raises Refusal."""

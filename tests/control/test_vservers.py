@@ -100,7 +100,7 @@ def test_what_is_shown_is_what_the_tables_say(server: Server, volumes: dict[str,
         tapes, changers = client.ok(m.ConfigGetTapeInfoRequest()), client.ok(m.ConfigGetScsiInfoRequest())
         assert isinstance(tapes, m.ConfigGetTapeInfoReply)
         assert isinstance(changers, m.ConfigGetScsiInfoReply)
-        drives = [each.device for info in tapes.tape_info for each in info.caplist]
+        drives = [info.caplist[0].device for info in tapes.tape_info]
         robots = [each.device for info in changers.scsi_info for each in info.caplist]
         assert (drives, robots) == (([DRIVE], [CHANGER]) if name in HAS_TAPES else ([], []))
         types = client.ok(m.ConfigGetConnectionTypeRequest())

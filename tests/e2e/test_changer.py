@@ -15,7 +15,16 @@ import pytest
 from mover.admin.client import AdminClient
 from mover.admin.messages import TapeShow, TapeShowReply, TapeUnload
 from mover.dma.compare import compare_trees
-from mover.ndmp.enums import CdbFlag, DataHaltReason, ErrorCode, MoverHaltReason, MoverMode, TapeMode, TapeOperation
+from mover.ndmp.enums import (
+    CdbFlag,
+    DataHaltReason,
+    ErrorCode,
+    MoverHaltReason,
+    MoverMode,
+    TapeAttribute,
+    TapeMode,
+    TapeOperation,
+)
 from mover.ndmp.messages import (
     ConfigGetScsiInfoReply,
     ConfigGetScsiInfoRequest,
@@ -168,8 +177,17 @@ def test_devices_are_listed_with_their_names_and_numbers(version: int, server: S
             b"vtl1/drive0",
             b"nst0",
         ]
+        raw = TapeAttribute.RAW if version == 4 else 0
+        assert [[(each.device, each.attr) for each in info.caplist] for info in drives.tape_info[2:]] == [
+            [
+                (b"vtl1/drive0", raw),
+                (b"vtl1/rdrive0", raw | TapeAttribute.REWIND),
+                (b"vtl1/udrive0", raw | TapeAttribute.UNLOAD),
+            ],
+            [(b"nst0", raw), (b"st0", raw | TapeAttribute.REWIND), (b"ust0", raw | TapeAttribute.UNLOAD)],
+        ]
         for info in (*changers.scsi_info, *drives.tape_info):
-            (device,) = info.caplist
+            device = info.caplist[0]
             told = {pair.name: pair.value for pair in device.capability}
             open_device(client, device.device.decode())
             assert ask(client, "12 01 80 00 ff 00")[4:] == told[b"SERIAL_NUMBER"]

@@ -12,6 +12,7 @@ import trio
 import mover
 from mover.control.butypes import BUTYPES
 from mover.control.changer import LibraryChanger
+from mover.control.device_names import ATTRIBUTES
 from mover.control.handlers.connect import offered
 from mover.control.refusal import Refusal
 from mover.control.volumes import Volume
@@ -157,7 +158,7 @@ def _fs_info(volume: Volume, mounts: list[tuple[str, str, str]]) -> m.FsInfo:
 
 
 async def get_tape_info(connection: Connection, request: m.ConfigGetTapeInfoRequest) -> m.ConfigGetTapeInfoReply:
-    """CONFIG_GET_TAPE_INFO: a device a drive, where any is reached; each takes CDBs through both interfaces."""
+    """CONFIG_GET_TAPE_INFO: the drives, where any is reached, each under all its names; they take CDBs by both ways."""
     attr = TapeAttribute.RAW if connection.version >= 4 else TapeAttribute(0)
     if connection.reaches_tapes:
         await connection.node.identities.wait()
@@ -165,7 +166,12 @@ async def get_tape_info(connection: Connection, request: m.ConfigGetTapeInfoRequ
         tape_info=tuple(
             m.DeviceInfo(
                 model=_model(bay),
-                caplist=(m.DeviceCapability(bay.name.encode(), attr, (*_capabilities(bay), *_identity(bay.identity))),),
+                caplist=tuple(
+                    m.DeviceCapability(
+                        name.encode(), attr | ATTRIBUTES[at_close], (*_capabilities(bay), *_identity(bay.identity))
+                    )
+                    for name, at_close in connection.node.devices.names(bay).items()
+                ),
             )
             for bay in (connection.node.devices if connection.reaches_tapes else ())
         )
