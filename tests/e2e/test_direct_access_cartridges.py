@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mover.dma.compare import compare_trees
 from mover.ndmp.client import Post
 from mover.ndmp.enums import DataHaltReason, MoverHaltReason, MoverMode, MoverPauseReason, TapeMode
 from mover.ndmp.messages import (
@@ -28,7 +29,8 @@ from mover.ndmp.messages import (
 )
 from mover.ndmp.messages.common import Pval
 from tests.e2e.conftest import MakeServer
-from tests.e2e.test_jobs_over_cartridges import Rig, back_up, rig
+from tests.e2e.test_jobs_over_cartridges import RECORD_SIZE, Rig, back_up, rig
+from tests.e2e.test_jobs_over_cartridges import recover as recover_all
 from tests.support.cartridges import Segment
 from tests.support.ndmp_client import NdmpClient, Seen, pairs
 from tests.support.servers import Login
@@ -140,3 +142,46 @@ def test_files_on_two_cartridges(
     assert asked[0] == segments[0].barcode
     assert asked[-1] == segments[-1].barcode
     assert read > 2_500_000
+
+
+@pytest.mark.parametrize(
+    ("version", "way", "butype", "window"),
+    [
+        (4, "local", b"dump", None),
+        (4, "three-way", b"dump", 90 * RECORD_SIZE),
+        (3, "local", b"tar", 90 * RECORD_SIZE),
+        (2, "three-way", b"dump", 90 * RECORD_SIZE),
+    ],
+)
+def test_five_cartridges(
+    version: int, way: str, butype: bytes, window: int | None, make_server: MakeServer, login: Login, shm: Path
+) -> None:
+    """A backup by early warning or by window, all of it back, and single files: across every change of cartridges."""
+    source, target, single = shm / "source", shm / "target", shm / "single"
+    make_small_files(source, files=50, directories=2)
+    for number in range(5):
+        make_large_file(source / f"large{number}", size=1_700_000)
+    single.mkdir()
+    with rig(version, way, make_server, login, cartridges=5) as it:
+        segments = back_up(it, source, butype, window, HIST="f", DIRECT="y")
+        assert len(segments) == 5
+        found = history(it.data)
+        assert recover_all(it, segments, source, target, butype) == [each.offset for each in segments[1:]]
+        assert compare_trees(source, target).differences == []
+        large = sorted((path for path in found if b"large" in path), key=lambda path: found[path].fh_info)
+        names = tuple(
+            RecoverName(
+                path, os.fsencode(single) + (b"" if version == 3 else path), b"", b"", found[path].node,
+                found[path].fh_info,
+            )
+            for path in large
+        )  # fmt: skip
+        env = pairs(FILESYSTEM=str(source), DIRECT="y", MOVER_STREAM_BYTES=str(segments[-1].end))
+        asked = recover(it, segments, butype, env, names)
+        it.stop()
+    assert len(large) == 5
+    for path in large:
+        name = os.fsdecode(path[1:])
+        assert (single / name).read_bytes() == (source / name).read_bytes()
+    barcodes = [each.barcode for each in segments]
+    assert asked[-5:] == barcodes  # each in its turn, whatever was looked at before

@@ -76,33 +76,38 @@ class Rig(NamedTuple):
 
 
 @contextmanager
-def rig(version: int, way: str, make_server: MakeServer, login: Login) -> Iterator[Rig]:
+def rig(version: int, way: str, make_server: MakeServer, login: Login, cartridges: int = 3) -> Iterator[Rig]:
     tape_host = make_server("tape-host", cartridge_size="2MiB", early_warning="100KiB", load=False)
     tape = NdmpClient(tape_host.address, login=login, version=version)
     data = tape
     if way == "three-way":
         file_server = make_server("file-server", drives=0)
         data = NdmpClient(file_server.address, login=login, version=version)
-    with Changer(tape_host, 3) as changer, tape, data:
+    with Changer(tape_host, cartridges) as changer, tape, data:
         yield Rig(data, tape, changer, version)
         for client in {tape, data}:
             client.hang_up()
 
 
-def back_up(rig: Rig, source: Path, butype: bytes = b"dump", **env: str) -> list[Segment]:
-    """A whole backup; the last record's pad does not count."""
+def back_up(rig: Rig, source: Path, butype: bytes = b"dump", window: int | None = None, **env: str) -> list[Segment]:
+    """A whole backup; the last record's pad does not count.
+
+    Args:
+        window: bytes that go on each cartridge; None = up to early warning.
+    """
     segments: list[Segment] = []
     rig.changer.change(rig.tape, rig.changer.barcodes[0])
-    address = rig.connect(READ, (0, ALL))
+    address = rig.connect(READ, (0, ALL if window is None else window))
+    full = MoverPauseReason.EOF if rig.version == 2 else MoverPauseReason.EOW
     rig.data.ok(DataStartBackupRequest(butype, pairs(FILESYSTEM=str(source), **env), address))
     while isinstance(end := next_end(rig.tape), NotifyMoverPausedPost):
-        assert end.reason == MoverPauseReason.EOM
+        assert end.reason == (MoverPauseReason.EOM if window is None else full)
         moved = mover_state(rig.tape).bytes_moved
         segments.append(segment(rig, segments, moved))
         assert segments[-1].length % RECORD_SIZE == 0
         rig.tape.ok(TapeMtioRequest(TapeOperation.EOF, 1))  # behind early warning a mark still fits
         rig.changer.change(rig.tape, rig.changer.barcodes[len(segments)])
-        rig.tape.ok(MoverSetWindowRequest(moved, ALL - moved))
+        rig.tape.ok(MoverSetWindowRequest(moved, ALL - moved if window is None else window))
         rig.tape.ok(MoverContinueRequest())
     assert end.reason == MoverHaltReason.CONNECT_CLOSED
     assert take(rig.data, NotifyDataHaltedPost).reason == DataHaltReason.SUCCESSFUL
@@ -120,12 +125,12 @@ def segment(rig: Rig, before: list[Segment], moved: int) -> Segment:
     return Segment(rig.changer.loaded, offset, moved - offset)
 
 
-def recover(rig: Rig, segments: list[Segment], source: Path, target: Path) -> list[int]:
+def recover(rig: Rig, segments: list[Segment], source: Path, target: Path, butype: bytes = b"dump") -> list[int]:
     """A whole recover; returns the offsets at which another cartridge was asked for."""
     rig.changer.change(rig.tape, segments[0].barcode, TapeMode.READ)
     address = rig.connect(WRITE, segments[0][1:])
     names = (RecoverName(b"", str(target).encode()),)
-    rig.data.ok(DataStartRecoverRequest(pairs(FILESYSTEM=str(source)), names, b"dump", address))
+    rig.data.ok(DataStartRecoverRequest(pairs(FILESYSTEM=str(source)), names, butype, address))
     if rig.data is not rig.tape:
         wanted = take(rig.data, NotifyDataReadPost)
         assert (wanted.offset, wanted.length) == (0, ALL)
