@@ -19,6 +19,7 @@ from mover.tape.worker import TapeWorker
 from mover.workers.channel import Channel, ChannelBroken, Unpacker, pack, rights
 from mover.workers.messages import (
     Done,
+    DriveFault,
     DriveOpened,
     DriveSpec,
     FromWorker,
@@ -114,8 +115,9 @@ class Tape:
         capacity: int = BIG,
         early_warning: int = 0,
         implicit_filemark: bool = False,
+        faults: tuple[DriveFault, ...] = (),
     ) -> DriveOpened:
-        spec = DriveSpec("vtl0/drive0", str(path), capacity, early_warning)
+        spec = DriveSpec("vtl0/drive0", str(path), capacity, early_warning, faults=faults)
         return self.ask(OpenDrive(spec, mode, implicit_filemark), DriveOpened, self.memory)
 
     def start(

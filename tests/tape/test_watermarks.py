@@ -19,18 +19,15 @@ from mover.tape.watermarks import Watermarks
 from mover.workers.messages import (
     Done,
     DriveFault,
-    DriveOpened,
-    DriveSpec,
     DriveState,
     GetDriveState,
     MoverHalted,
     MoverPaused,
-    OpenDrive,
     ReadStream,
     StopMover,
 )
 from tests.tape import tap
-from tests.tape.control import BIG, DEADLINE_S, Tape, cartridge, peek
+from tests.tape.control import DEADLINE_S, Tape, cartridge, peek
 
 SLOT: Final = 64
 SLOTS: Final = 8
@@ -62,8 +59,7 @@ class Rig:
         self._drives = drives
 
     def open(self, path: Path) -> None:
-        spec = DriveSpec("vtl0/drive0", str(path), BIG, 0, faults=(SLOW,))
-        self.tape.ask(OpenDrive(spec, 1, implicit_filemark=False), DriveOpened, self.tape.memory)
+        self.tape.open(path, faults=(SLOW,))
 
     def start(self, mode: MoverMode, start: int, stop: int = 0) -> None:
         self.tape.start(self.ring, mode, SLOT, percents=(start, stop))
