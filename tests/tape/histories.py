@@ -155,10 +155,9 @@ class TapeHistory(RuleBasedStateMachine):
     def synced(self) -> None:
         self.since_sync = [self.tape]
 
-    def take(self, tape: tap.Tape) -> None:
-        """The operation has left this on the tape."""
-        same = _common(self.tape, tape)
-        self.known = self.known[:same] + [True] * (len(tape) - same)
+    def take(self, tape: tap.Tape, at: int) -> None:
+        """The operation has left this on the tape, new from this item on."""
+        self.known = self.known[:at] + [True] * (len(tape) - at)
         self.tape = tape
 
     def holds_good_ones(self, done: int, states: list[tap.Tape]) -> None:
@@ -180,7 +179,7 @@ class TapeHistory(RuleBasedStateMachine):
             self.holds_good_ones(outcome.done, states)
             return
         assert outcome == Outcome(count)
-        self.take(states[count])
+        self.take(states[count], self.at)
         self.at += count
         self.mark_due = True
 
@@ -194,7 +193,7 @@ class TapeHistory(RuleBasedStateMachine):
             self.holds_good_ones(outcome.done, states)
             return
         assert outcome == Outcome(count)
-        self.take(states[count])
+        self.take(states[count], self.at)
         self.at += count
         self.mark_due = False
         self.synced()
@@ -227,9 +226,9 @@ class TapeHistory(RuleBasedStateMachine):
         states: list[tap.Tape] = [[*self.tape, tap.MARK]] if self.mark_due else []
         outcome = self.run(operation, plan, states)
         if outcome == Outcome(0) and states:
-            if self.at == len(self.tape):
-                self.at += 1
-            self.take(states[0])
+            end = len(self.tape)
+            self.at += self.at == end
+            self.take(states[0], end)
             self.mark_due = False
             self.synced()
         return outcome
