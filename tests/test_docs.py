@@ -10,6 +10,7 @@ import pytest
 
 from mover.cli.main import COMMANDS, main
 from mover.config.model import Config
+from mover.config.options import NOT_APPLICABLE, OPTIONS
 from mover.control.environment import VARIABLES
 from tests.test_rooms import DOORS
 
@@ -70,6 +71,8 @@ def documented_keys() -> dict[str, set[str]]:
 def test_every_configuration_key_is_documented_and_no_other() -> None:
     tables = {}
     for table, hint in get_type_hints(Config).items():
+        if table == "given":  # no table
+            continue
         (struct,) = get_args(hint) or (hint,)
         tables[table] = set(struct.__struct_fields__)
     text = (ROOT / "docs" / "configuration.md").read_text()
@@ -77,6 +80,14 @@ def test_every_configuration_key_is_documented_and_no_other() -> None:
         assert f"[{table}]" in text
         del tables[table]
     assert documented_keys() == tables
+
+
+def test_every_option_has_a_row_and_those_of_no_meaning_their_reason() -> None:
+    section = (ROOT / "docs" / "operations.md").read_text().split("\n## Options\n")[1].split("\n## ")[0]
+    effective, refused = section.split("\nOptions of ONTAP that mean nothing here")
+    assert re.findall(r"^\| `([\w-]+)` \|", effective, flags=re.MULTILINE) == list(OPTIONS)
+    rows = re.findall(r"^\| `([\w-]+)` \| (.*) \|$", refused, flags=re.MULTILINE)
+    assert dict(rows) == dict(NOT_APPLICABLE)
 
 
 def test_the_variables_that_are_understood_are_those_that_have_a_row() -> None:

@@ -59,6 +59,32 @@ class Kill(_Message, frozen=True):
     session_id: int
 
 
+class KillAll(_Message, frozen=True):
+    """End all connections, or those to the LIFs of a vserver. Reply: Done with their session ids, or Failed."""
+
+    vserver: str | None = None
+
+
+class OptionsShow(_Message, frozen=True):
+    """The options of a vserver, of the node for ""; None = of the node and of every vserver.
+
+    Reply: OptionsReply; Failed for no such vserver.
+    """
+
+    vserver: str | None = ""
+
+
+class OptionsModify(_Message, frozen=True):
+    """Change options of a vserver, of the node for "", and set others back to what the configuration says.
+
+    They count for connections made from then on. Reply: Done with the options, or Failed, and then nothing has changed.
+    """
+
+    vserver: str = ""
+    changes: dict[str, str] = {}
+    reset: list[str] = []
+
+
 class Jobs(_Message, frozen=True):
     """The jobs, without sizes and causes of errors, or the one with this number. Reply: JobsReply; Failed for none."""
 
@@ -239,6 +265,9 @@ Request = (
     | DumpDatesImport
     | Status
     | Kill
+    | KillAll
+    | OptionsShow
+    | OptionsModify
     | LogStart
     | LogStop
     | TapeShow
@@ -480,6 +509,21 @@ class VersionReply(_Message, frozen=True):
     certificate_fingerprint: str = ""
 
 
+class OptionStatus(_Row, frozen=True, kw_only=True):
+    """One option: its value as `mover modify` takes it, and where it comes from. vserver "" = the node."""
+
+    vserver: str = ""
+    option: str
+    value: str
+    origin: Literal["default", "config", "modified"]
+
+
+class OptionsReply(_Message, frozen=True):
+    """Options, those of the node first."""
+
+    options: list[OptionStatus]
+
+
 class ErrorCause(_Row, frozen=True, kw_only=True):
     """Errors of one cause.
 
@@ -620,6 +664,7 @@ Reply = (
     | UserShowReply
     | RoleShowReply
     | PasswordReply
+    | OptionsReply
     | DumpDatesReply
     | JobsReply
     | StatusReply

@@ -10,6 +10,7 @@ from mover.admin.messages import (
     SESSION_FIELDS,
     Done,
     Kill,
+    KillAll,
     SessionStatus,
     Status,
     StatusReply,
@@ -134,6 +135,20 @@ def kill(session_id: int, admin_socket: str | None, as_json: bool) -> None:
     work_is_done()
     if as_json:
         print_json({"session-id": session_id, "text": done.text})
+    else:
+        click.echo(done.text)
+
+
+@click.command("kill-all")
+@click.option("--vserver", metavar="V", help="Only the sessions at the LIFs of this vserver.")
+@admin_socket_option
+@json_option
+def kill_all(vserver: str | None, admin_socket: str | None, as_json: bool) -> None:
+    """End all NDMP sessions and the jobs they run."""
+    done = ask(admin_socket, KillAll(vserver), Done)
+    work_is_done()
+    if as_json:
+        print_json({"session-ids": [int(each) for each in done.names], "text": done.text})
     else:
         click.echo(done.text)
 

@@ -61,12 +61,27 @@ def parse_config(path: str) -> model.Config:
         raise ConfigError(f"{path}: {error}") from None
     except RecursionError:
         raise ConfigError(f"{path}: nested too deeply") from None
+    if "given" in raw:  # what follows from the file, and no key of it
+        raise ConfigError(f"{path}: given: unknown key")
     kind = inspect.type_info(model.Config)
     parsed = _parse(path, kind, raw, "")
     try:
-        return msgspec.convert(parsed, model.Config)
+        return msgspec.structs.replace(msgspec.convert(parsed, model.Config), given=_given(raw))
     except msgspec.ValidationError as error:
         _explain(path, kind, raw, str(error))
+
+
+def _given(raw: dict[str, Any]) -> frozenset[str]:
+    """Every key of a table, and of each of several tables of a name."""
+    found = set()
+    for table, content in raw.items():
+        rows = (
+            [(table, content)]
+            if isinstance(content, dict)
+            else [(f"{table}[{index}]", each) for index, each in enumerate(content)]
+        )
+        found |= {f"{name}.{key}" for name, row in rows for key in row}
+    return frozenset(found)
 
 
 def _parse(path: str, kind: inspect.Type, raw: Any, key: str) -> Any:

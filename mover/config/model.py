@@ -20,6 +20,7 @@ START_PERCENT: Final = 50
 """Of the ring, from which on a real drive goes on that had to stop."""
 
 Size = Annotated[int, Meta(extra={"parse": values.parse_size})]
+Window = Annotated[int, Meta(extra={"parse": values.parse_window})]
 PortRange = Annotated[values.PortRange, Meta(extra={"parse": values.parse_port_range})]
 Network = Annotated[str, Meta(extra={"parse": values.parse_network})]
 IpAddress = Annotated[str, Meta(extra={"parse": values.parse_ip_address})]
@@ -56,12 +57,20 @@ class Service(_Table, frozen=True, kw_only=True):
 
     Attributes:
         volumes: volume name -> directory.
+        enable: connections are taken.
+        maxversion: highest NDMP version that is offered.
+        tcpnodelay: of control connections.
+        tcpwinsize: buffers of data connections in bytes; 0 = as the kernel has them.
         backup_log_enable: an entry in the backup log for what happens to each job.
         debug_enable: a protocol log of every connection from its first byte, of what debug_filter lets through.
         is_secure_control_connection_enabled: the LIFs have secure ports.
     """
 
     volumes: Volumes = field(default_factory=dict)
+    enable: bool = True
+    maxversion: Annotated[int, Meta(ge=1, le=4)] = 4
+    tcpnodelay: bool = True
+    tcpwinsize: Window = 0
     authtype: list[AuthType] = field(default_factory=lambda: ["challenge"])
     backup_log_enable: bool = True
     debug_enable: bool = False
@@ -178,11 +187,13 @@ class Vserver(Service, frozen=True, kw_only=True):
 
     Attributes:
         sessions: NDMP connections at once at its LIFs; those of the node bound them too.
+        data_port_range: where its data connections are waited for; None = as data_connections has it.
         disallowed_protocols: "ndmp" in it = its LIFs refuse every connection.
     """
 
     name: Name
     sessions: Count = 64
+    data_port_range: PortRange | None = None
     disallowed_protocols: list[Literal["ndmp"]] = field(default_factory=list)
 
 
@@ -328,7 +339,11 @@ class Changer(RealDevice, frozen=True, kw_only=True):
 
 
 class Config(_Table, frozen=True, kw_only=True):
-    """The whole file; the arrays of tables are named as in the file, in the singular."""
+    """The whole file; the arrays of tables are named as in the file, in the singular.
+
+    Attributes:
+        given: the keys that stand in the file ("node.authtype", "vserver[0].sessions").
+    """
 
     node: Node = field(default_factory=Node)
     limits: Limits = field(default_factory=Limits)
@@ -343,6 +358,7 @@ class Config(_Table, frozen=True, kw_only=True):
     changer: list[Changer] = field(default_factory=list)
     snapshot: list[Snapshot] = field(default_factory=list)
     fault: list[Fault] = field(default_factory=list)
+    given: frozenset[str] = frozenset()
 
     def is_secure(self, lif: Lif) -> bool:
         """Whether a LIF has a secure port: as its vserver says, or the node where it belongs to none."""

@@ -14,6 +14,8 @@ SIZE_UNITS: Final = {
     "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
 }  # fmt: skip
 
+WINDOW_MIN: Final = 4 << 10
+WINDOW_MAX: Final = 64 << 20
 SUN_PATH_MAX: Final = 107  # bytes of a unix socket's path, without the closing zero
 
 _SIZE = re.compile(r"([0-9]{1,15}) ?([A-Za-z]+)")
@@ -76,6 +78,19 @@ def parse_size(value: Any) -> int:
     if match is None or match[2] not in SIZE_UNITS or int(match[1]) == 0:
         raise ValueError(f"a size with a unit of {', '.join(SIZE_UNITS)}")
     return int(match[1]) * SIZE_UNITS[match[2]]
+
+
+def parse_window(value: Any) -> int:
+    """A TCP buffer of 4 KiB to 64 MiB; 0 of ``"auto"``."""
+    if value == "auto":
+        return 0
+    try:
+        size = parse_size(value)
+    except ValueError:
+        size = 0
+    if not WINDOW_MIN <= size <= WINDOW_MAX:
+        raise ValueError(f'"auto" or a size from {WINDOW_MIN} to {WINDOW_MAX} bytes')
+    return size
 
 
 def parse_port_range(value: Any) -> PortRange:

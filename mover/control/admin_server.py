@@ -12,7 +12,7 @@ import trio
 
 import mover
 from mover.admin import messages as a
-from mover.control import admin_accounts, admin_dump_dates, admin_library
+from mover.control import admin_accounts, admin_dump_dates, admin_library, admin_options
 from mover.control.cartridges import InventoryError
 from mover.control.drives import DriveBay, LibraryDrive
 from mover.control.node import Node
@@ -91,12 +91,10 @@ class AdminServer:
         try:
             match request:
                 case a.Version():
+                    node = self._node.config.node
+                    versions = [version for version in VERSIONS if version <= node.maxversion]
                     return a.VersionReply(
-                        mover.__version__,
-                        self._node.config.node.name,
-                        os.getpid(),
-                        list(VERSIONS),
-                        self._node.secure_ports.fingerprint,
+                        mover.__version__, node.name, os.getpid(), versions, self._node.secure_ports.fingerprint
                     )
                 case a.Status():
                     return await self._status(request)
@@ -104,6 +102,12 @@ class AdminServer:
                     return await self._jobs(request)
                 case a.Kill():
                     return await self._kill(request, operator)
+                case a.KillAll():
+                    return await self._kill_all(request, operator)
+                case a.OptionsShow():
+                    return admin_options.show(self._node, request)
+                case a.OptionsModify():
+                    return await admin_options.modify(self._node, request, operator)
                 case a.LogStart():
                     return self._log_start(request)
                 case a.LogStop():
@@ -200,6 +204,28 @@ class AdminServer:
             await connection.gone.wait()
             return a.Done(f"session {request.session_id} is ended")
         return a.Failed("failed", f"session {request.session_id} has not ended within {KILL_S:g} s")
+
+    async def _kill_all(self, request: a.KillAll, operator: int) -> a.Reply:
+        if failed := admin_options.no_vserver(self._node, request.vserver or ""):
+            return failed
+        ids = [
+            each.session_id
+            for each in self._node.connections.values()
+            if request.vserver is None or each.vserver == request.vserver
+        ]
+        refused: list[str] = []
+
+        async def kill(session_id: int) -> None:
+            reply = await self._kill(a.Kill(session_id), operator)
+            if isinstance(reply, a.Failed) and reply.code != "not-found":  # that one has ended by itself
+                refused.append(reply.text)
+
+        async with trio.open_nursery() as nursery:
+            for session_id in ids:
+                nursery.start_soon(kill, session_id)
+        if refused:
+            return a.Failed("failed", "; ".join(refused))
+        return a.Done(f"{len(ids)} sessions are ended", [str(each) for each in ids])
 
     def _log_start(self, request: a.LogStart) -> a.Reply:
         connection = self._node.connections.get(request.session_id)

@@ -106,7 +106,7 @@ class Connection:
         self.started = time.monotonic()
         self.authenticated_as = ""
         self.challenge: bytes | None = None
-        self.protocol = ServerProtocol()
+        self.protocol = ServerProtocol(self.config.node.maxversion)
         self.log = structlog.get_logger().bind(session=self.session_id)
         if self.vserver:
             self.log = self.log.bind(vserver=self.vserver)
@@ -185,7 +185,8 @@ class Connection:
             self.log.info("disconnected")
 
     async def _serve(self) -> None:
-        sockets.set_control_options(self._stream.socket, self.config.data_connections.peer_timeout_s)
+        node, peer_timeout_s = self.config.node, self.config.data_connections.peer_timeout_s
+        sockets.set_control_options(self._stream.socket, peer_timeout_s, no_delay=node.tcpnodelay)
         await self.outbox.send(lambda: [self.protocol.connected()])
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch)

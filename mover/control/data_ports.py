@@ -94,6 +94,7 @@ class DataPorts:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._ports = connection.config.data_connections
+        self._window = connection.config.node.tcpwinsize
         self._allow = sockets.AllowList(connection.config)
         self._listening: dict[str, trio.CancelScope] = {}
         self._arrivals: set[_Arrival] = set()
@@ -133,7 +134,7 @@ class DataPorts:
         address = self._own_address()
         ports = self._ports.port_range
         try:
-            listener = await sockets.open_data_listener(address, ports.first, ports.last)
+            listener = await sockets.open_data_listener(address, ports.first, ports.last, self._window)
         except OSError as error:
             raise Refusal(ErrorCode.CONNECT_ERR, f"no data connection listener on {address}: {error}") from error
         port = listener.getsockname()[1]
@@ -197,7 +198,7 @@ class DataPorts:
                 reasons.append(f"{address} is not in data_connections.allow")
                 continue
             try:
-                sock = await sockets.connect_data(address, port, self._ports.connect_timeout_s)
+                sock = await sockets.connect_data(address, port, self._ports.connect_timeout_s, self._window)
             except OSError as error:
                 reasons.append(f"{address}:{port}: {error.strerror or error}")
                 continue

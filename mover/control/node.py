@@ -15,6 +15,7 @@ from mover.control.hung import HungDevices
 from mover.control.identities import Identities
 from mover.control.job_book import JobBook
 from mover.control.logins import Logins
+from mover.control.options import ChangedOptions
 from mover.control.recover_tables import DIRECTORY, RecoverTables
 from mover.control.scopes import Scope, scopes_of
 from mover.control.scsi_bus import ScsiBus
@@ -30,7 +31,8 @@ class Node:
     """This server.
 
     Attributes:
-        config: as read last; a connection keeps the one it began with.
+        config: as read last, with what operators have changed; a connection keeps the one it began with.
+        options: what operators have changed; None = nothing, for tests.
         scopes: what the configuration gives to connections, by the vserver of their LIF.
         snapshots: of backups; None = a node that makes none, for tests.
         accounts: the users; None = those of the configuration only, for tests.
@@ -48,7 +50,9 @@ class Node:
         snapshots: Snapshots | None = None,
         accounts: Accounts | None = None,
         secure_ports: SecurePorts | None = None,
+        options: ChangedOptions | None = None,
     ) -> None:
+        self.options = options or ChangedOptions(config)
         self.jobs = JobBook(config.node)
         self.accounts = accounts or Accounts(config)
         self.logins = Logins(config, self.accounts)
@@ -68,6 +72,7 @@ class Node:
 
         Done here and not for each connection: a file server that has gone would stop everything at each.
         """
+        config = self.options.configure(config)
         self.scopes = scopes_of(config)
         self.config = config
         self.jobs.configure(config.node)
@@ -110,6 +115,8 @@ class Node:
             return "shutting down"
         if len(self.connections) >= self.config.limits.sessions:
             return "too many sessions"
+        if not self.config.node.enable:
+            return "the NDMP service is off"
         return self.scope(lif).refusal([each.vserver for each in self.connections.values()])
 
     def next_session_id(self) -> int:

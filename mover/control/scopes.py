@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
-from mover.config import Config, Service
+from mover.config import Config, Service, options
+from mover.config.options import read
 from mover.control.reach import VolumeScope
 from mover.control.volumes import Volumes
 
@@ -36,6 +37,8 @@ class Scope(NamedTuple):
         Args:
             connected: the vservers of the connections that there are.
         """
+        if not self.config.node.enable:  # that of the vserver
+            return "the NDMP service is off here"
         for vserver in self.config.vserver:
             if vserver.name == self.vserver:
                 if NDMP in vserver.disallowed_protocols:
@@ -60,4 +63,10 @@ def scopes_of(config: Config) -> dict[str, Scope]:
 
 def _with_options(config: Config, vserver: str) -> Config:
     service = config.service(vserver)
-    return replace(config, node=replace(config.node, **{name: getattr(service, name) for name in OPTIONS}))
+    own = {name: getattr(service, name) for name in OPTIONS}
+    ports = read(config, options.OPTIONS["data-port-range"], vserver)
+    return replace(
+        config,
+        node=replace(config.node, **own),
+        data_connections=replace(config.data_connections, port_range=ports),
+    )

@@ -26,6 +26,7 @@ from mover.control.drives import Devices
 from mover.control.holding import HeldError, hold
 from mover.control.logs import configure_logs
 from mover.control.node import Node
+from mover.control.options import ChangedOptions
 from mover.control.secure_ports import SecurePorts
 from mover.control.secure_stream import SecureStream
 from mover.control.snapshots import open_snapshots
@@ -117,11 +118,12 @@ async def _serve(config: Config, path: str | None) -> int:
             except StoreError as error:
                 raise StartError(str(error)) from error
             accounts = await _load_accounts(config, store)
-            secure_ports = await _open_secure_ports(stack, config)
+            options = await _load_options(config, store)
+            secure_ports = await _open_secure_ports(stack, options.configure(config))
             admin_socket = await stack.enter_async_context(_open_admin_socket(config.node.admin_socket))
             supervisor = await stack.enter_async_context(open_supervisor(config.limits.spares))
             snapshots = await stack.enter_async_context(open_snapshots(config))
-            node = Node(config, supervisor, devices, snapshots, accounts, secure_ports)
+            node = Node(config, supervisor, devices, snapshots, accounts, secure_ports, options)
             await trio.to_thread.run_sync(node.jobs.open)
             node.identities.ask()
             async with trio.open_nursery() as nursery:
@@ -187,6 +189,15 @@ async def _store(directory: str) -> AsyncIterator[Store]:
         yield store
     finally:
         await opened.__aexit__(None, None, None)
+
+
+async def _load_options(config: Config, store: Store) -> ChangedOptions:
+    options = ChangedOptions(config, store)
+    try:
+        await options.load()
+    except StoreError as error:
+        raise StartError(str(error)) from error
+    return options
 
 
 async def _open_secure_ports(stack: AsyncExitStack, config: Config) -> SecurePorts:
@@ -378,7 +389,7 @@ async def _reload(node: Node, path: str | None) -> None:
     except (ConfigError, OSError) as error:
         log.error("configuration not taken", error=str(error))
         return
-    before = node.config
+    before = node.options.configured
     changed = [name for name in _FIXED if getattr(config, name) != getattr(before, name)]
     changed += [f"node.{name}" for name in _FIXED_NODE if getattr(config.node, name) != getattr(before.node, name)]
     if config.limits.spares != before.limits.spares:
@@ -396,7 +407,7 @@ async def _reload(node: Node, path: str | None) -> None:
     )
     await trio.to_thread.run_sync(node.configure, taken)
     try:
-        await node.secure_ports.configure(taken)
+        await node.secure_ports.configure(node.config)
     except IdentityError as error:
         log.error("certificate not taken", error=str(error))
     except OSError as error:

@@ -20,9 +20,9 @@ CONTROL_BACKLOG: Final = 128
 UNSENT_BYTES_MAX: Final = 16 * 1024  # of a control connection, in the kernel: what comes next stands behind them
 
 
-def set_control_options(sock: trio.socket.SocketType, peer_timeout_s: int) -> None:
+def set_control_options(sock: trio.socket.SocketType, peer_timeout_s: int, *, no_delay: bool = True) -> None:
     """No delay for replies, not behind much file history either, and probes to a peer that is silent."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, no_delay)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES_MAX)
     set_keepalive(sock, peer_timeout_s)
 
@@ -76,8 +76,18 @@ async def open_listener(address: str, port: int) -> trio.socket.SocketType:
     return sock
 
 
-async def open_data_listener(address: str, first_port: int, last_port: int) -> trio.socket.SocketType:
+def _set_window(sock: trio.socket.SocketType, window: int) -> None:
+    """Before it listens or connects: the buffers decide what window is offered, and accepted sockets take them over."""
+    if window:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, window)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+
+
+async def open_data_listener(address: str, first_port: int, last_port: int, window: int = 0) -> trio.socket.SocketType:
     """A listening socket on the address, within the port range; (0, 0) = any port.
+
+    Args:
+        window: bytes of its buffers; 0 = as the kernel has them.
 
     Raises:
         OSError: no port is free, or the address is not ours.
@@ -94,6 +104,7 @@ async def open_data_listener(address: str, first_port: int, last_port: int) -> t
         sock = trio.socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            _set_window(sock, window)
             await sock.bind((address, port))
             sock.listen(1)
         except OSError as error:
@@ -107,14 +118,18 @@ async def open_data_listener(address: str, first_port: int, last_port: int) -> t
     raise failure
 
 
-async def connect_data(address: str, port: int, timeout_s: float) -> trio.socket.SocketType:
+async def connect_data(address: str, port: int, timeout_s: float, window: int = 0) -> trio.socket.SocketType:
     """A connected socket.
+
+    Args:
+        window: bytes of its buffers; 0 = as the kernel has them.
 
     Raises:
         OSError: refused, unreachable, or not connected in time.
     """
     sock = trio.socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
+        _set_window(sock, window)
         with trio.move_on_after(timeout_s) as scope:
             await sock.connect((address, port))
         if scope.cancelled_caught:

@@ -12,10 +12,10 @@ from typing import Final, Literal, NamedTuple, TypeVar
 
 import trio
 
-from mover.control import account_table
+from mover.control import account_table, option_table
 
 DATABASE: Final = "mover.sqlite"
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 # home: the slot it was in last. imported: an operator put it into the mail slot.
 _CARTRIDGE: Final = """
 CREATE TABLE cartridge (
@@ -177,6 +177,8 @@ def _make_tables(database: sqlite3.Connection) -> None:
         database.executescript(f"BEGIN; {cartridge} {_INTENT} PRAGMA user_version = 2; COMMIT;")
     if version < 3:
         database.executescript(f"BEGIN; {account_table.TABLES} PRAGMA user_version = 3; COMMIT;")
+    if version < 4:
+        database.executescript(f"BEGIN; {option_table.TABLE} PRAGMA user_version = 4; COMMIT;")
 
 
 @asynccontextmanager

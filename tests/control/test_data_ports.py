@@ -13,6 +13,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from mover.config.model import DataConnections
+from mover.config.model import Node as NodeTable
 from mover.config.values import PortRange
 from mover.control import data_ports, sockets
 from mover.control.connection import Connection
@@ -43,8 +44,8 @@ async def world(monkeypatch: pytest.MonkeyPatch, *, late: bool = False) -> Async
     if late:
         plain = sockets.open_data_listener
 
-        async def defer(address: str, first_port: int, last_port: int) -> trio.socket.SocketType:
-            listener = await plain(address, first_port, last_port)
+        async def defer(address: str, first_port: int, last_port: int, window: int) -> trio.socket.SocketType:
+            listener = await plain(address, first_port, last_port, window)
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEADLINE_S)
             return listener
 
@@ -53,7 +54,7 @@ async def world(monkeypatch: pytest.MonkeyPatch, *, late: bool = False) -> Async
     async with trio.open_nursery() as made.nursery:
         options = DataConnections(allow=["127.0.0.0/8"], port_range=PortRange(0, 0))
         stub = SimpleNamespace(
-            config=SimpleNamespace(data_connections=options, lif=[]),
+            config=SimpleNamespace(data_connections=options, lif=[], node=NodeTable()),
             local_address="127.0.0.1",
             nursery=made.nursery,
             log=structlog.get_logger(),

@@ -124,6 +124,7 @@ def test_what_is_opened_is_what_is_shown(server: Server, name: str) -> None:
             ErrorCode.PRECONDITION_ERR if has else ErrorCode.ILLEGAL_ARGS_ERR
         )
         assert client.error(m.DataListenRequest(AddressType.TCP_IPV6)) == ErrorCode.ILLEGAL_ARGS_ERR
+        client.hang_up()  # the next one finds the drive free
 
 
 def start_error(client: NdmpClient, request: Body) -> int:
@@ -263,6 +264,7 @@ def test_a_backup_of_a_vserver_goes_to_a_drive_of_the_node_three_way(server: Ser
         assert data.data_halted() == DataHaltReason.SUCCESSFUL
         tape.mover_halted()
         data.ok(m.DataStopRequest())
+        tape.hang_up()
     jobs = server.ask("jobs", "--vserver", "vs1")["jobs"]
     assert isinstance(jobs, list)
     assert [each["path"] for each in jobs if each["state"] == "successful"][-1] == "/vs1/home/tree"
