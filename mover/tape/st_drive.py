@@ -133,15 +133,11 @@ class StDrive(StMotion):
             raise DriveError(Error.IO, f"{self._name}: {text}")
         if status.block_size != self._block_size:
             self._tape.operate(Operation.SETBLK, self._block_size)
-        place = self._place
-        if (place.file, place.block) == (0, 0):
-            told = self._tell()
-            if told is None:
-                place.rewound()
-            else:
-                self._place = Place(None, None, told)  # the driver has taken a flush for a filemark, and this for BOT
-        elif place.file == 0:
-            place.objects = place.block
+        place, told = self._place, self._tell()
+        if told and (place.file, place.block) == (0, 0):
+            self._place = Place(None, None, told)  # the driver has taken a flush for a filemark, and this for BOT
+        else:
+            place.objects = told if told is not None else place.block if place.file == 0 else None
 
     # --- what it is -----------------------------------------------------------------------------------------
 
@@ -303,7 +299,6 @@ class StDrive(StMotion):
             taken = self._take(view[done * record_size : (done + 1) * record_size])
             if taken.condition is Condition.NONE and taken.record_length == record_size:
                 self._place.passed_records(self._blocks(record_size))
-                self._prove()
                 continue
             if taken.condition is Condition.NONE:
                 try:
@@ -330,7 +325,6 @@ class StDrive(StMotion):
         if taken.condition is not Condition.NONE:
             return self._told(taken)
         self._place.passed_records(self._blocks(taken.record_length))
-        self._prove()
         return taken
 
     def _take_whole(self, view: memoryview) -> Outcome:

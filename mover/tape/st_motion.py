@@ -41,7 +41,7 @@ class StMotion:
         self._unflushed = False  # the driver takes itself for writing, and the drive may hold what it has not written
         self._soft_errors = 0
         self._media_error = False
-        self._tells, self._trusted = True, False
+        self._tells = True
         self._room = bytearray(0)
 
     # --- what the driver says ---------------------------------------------------------------------------------
@@ -52,28 +52,14 @@ class StMotion:
         return status
 
     def _tell(self) -> int | None:
-        """Objects in front of the place where we count as standing, as the drive has them; None = it has none.
-
-        There are drives that say 0 wherever they are. So a number counts from the first one on that is not 0 and agrees
-        with what was counted here; one that does not agree is the last.
-        """
+        """Objects in front of the place where we count as standing, as the drive has them; None = it does not say."""
         if not self._tells:
             return None
         try:
-            told = self._tape.tell() - self._place.past_mark
+            return self._tape.tell() - self._place.past_mark
         except OSError:
             self._tells = False  # from here on by reading: slower, and as exact
             return None
-        if not self._trusted:
-            counted = self._place.objects
-            self._trusted = told > 0 and counted in {None, told}
-            self._tells = counted is None or counted == told
-        return told if self._trusted else None
-
-    def _prove(self) -> None:
-        """Behind a record that was counted: find out whether the drive can be believed, before that is needed."""
-        if self._tells and not self._trusted and self._place.objects:
-            self._tell()
 
     def _failed(self, done: int, error: OSError, what: str) -> Outcome:
         self._media_error = True
@@ -109,18 +95,52 @@ class StMotion:
 
     def _take(self, room: memoryview) -> Outcome:
         """Read what is next; the place stays. record_length 0: a record longer than the room, which was passed."""
+        if self._unit is not None and not self._tells:
+            return self._take_by_command(self._unit, room)
         try:
             count = self._tape.read(room)
-            if count:
-                return Outcome(count, record_length=count)
-            status = self._look()
+            status = self._look() if count in {0, len(room)} else None
         except OSError as error:
             if error.errno == errno.ENOMEM:
                 return Outcome(0)
             if error.errno == errno.EIO and self._data_ends_here():
                 return Outcome(0, Condition.END_OF_DATA)
             return self._failed(0, error, "read")
-        return Outcome(0, Condition.END_OF_DATA if General.EOD in status.flags else Condition.FILEMARK)
+        if status is None or (count and General.EOT not in status.flags):
+            return Outcome(count, record_length=count)
+        if not count:
+            return Outcome(0, Condition.END_OF_DATA if General.EOD in status.flags else Condition.FILEMARK)
+        # With the bit for the end of the medium, and a drive that does not say how much it has not read, the driver
+        # takes the end of data for a record of as many bytes as there was room.
+        told, counted = self._tell(), self._place.objects
+        if told is None:
+            return self._failed(0, OSError(errno.EIO, "the driver does not tell the end of data from a record"), "read")
+        if told == counted:
+            return Outcome(0, Condition.END_OF_DATA)
+        return Outcome(count, record_length=count)
+
+    def _take_by_command(self, unit: LogicalUnit, room: memoryview) -> Outcome:
+        """The same of a drive that does not say where it stands: what ended a read is in its sense data alone."""
+        blocks = len(room) // self._block_size if self._block_size else 0
+        answer = unit.read(room, blocks=blocks)
+        if answer.sense is None and not answer.error and answer.transferred == len(room):
+            return Outcome(len(room), record_length=len(room))
+        left = answer.information
+        if answer.sense is not None and answer.sense.ili and not answer.error and not blocks and left is not None:
+            length = len(room) - left
+            return Outcome(length, record_length=length) if 0 < length <= len(room) else Outcome(0)
+        if answer.meaning in {Meaning.FILEMARK, Meaning.END_OF_DATA}:
+            got = blocks - left if blocks and left is not None and 0 <= left < blocks else 0
+            ended = Condition.FILEMARK if answer.meaning is Meaning.FILEMARK else Condition.END_OF_DATA
+            if not got:
+                return Outcome(0, ended)
+            try:
+                if ended is Condition.FILEMARK:
+                    self._tape.operate(Operation.BSF, 1)  # the next read is to meet it
+            except OSError as error:
+                return self._failed(0, error, "going back over a filemark")
+            return Outcome(got * self._block_size, record_length=got * self._block_size)
+        return self._failed(0, OSError(errno.EIO, answer.text or "the drive answers what cannot be"), "read")
 
     def _data_ends_here(self) -> bool:
         """Whether a motion or read failed because no data follow: the driver says EIO to that as to a broken tape."""
@@ -193,10 +213,10 @@ class StMotion:
         if Option.SYSV in self._options:
             self._tape.operate(Operation.FSR, 0)  # or the driver goes to the next file
         status, place = self._look(), self._place
-        if status.blockno in {None, place.block}:
+        if status.blockno is None or (status.file_num, status.blockno) == (place.file, place.block):
             return Outcome(0)
-        # It has taken a flush for a filemark, or a drive's word for BOT. Behind a SEEK, which need not even succeed, it
-        # knows that it does not know.
+        # It has taken a flush for a filemark, or a drive's word for BOT, or has not seen what was read by commands.
+        # Behind a SEEK, which need not even succeed, it knows that it does not know.
         told = self._tell()
         number = place.objects if told is None else told
         if number is not None:
@@ -269,15 +289,8 @@ class StMotion:
             return Outcome(0, Condition.FILEMARK)
         done, before = 0, self._tell()
         if before is None:
-            done = 1 if self._tells else count  # one tells whether the drive can be believed
-            outcome = self._pass_by_reading(done, crosses=crosses)
-            before = self._tell()
-            if outcome.condition is not Condition.NONE or done == count:
-                return outcome
-            if before is None:
-                outcome = self._pass_by_reading(count - done, crosses=crosses)
-                return outcome._replace(done=done + outcome.done)
-        for chunk in _chunks(count - done, SPACE_MAX):
+            return self._pass_by_reading(count, crosses=crosses)
+        for chunk in _chunks(count, SPACE_MAX):
             start = self._look().file_num
             try:
                 self._tape.operate(Operation.FSR, chunk)
@@ -450,6 +463,4 @@ class StMotion:
             outcome = self._pass_by_reading(1, crosses=True)
             if outcome.condition not in {Condition.NONE, Condition.FILEMARK}:
                 return outcome
-            if self._tell() is not None:
-                return self._to_object(number)
         return Outcome(0)

@@ -38,8 +38,8 @@ class FakeSt:
         background: a write returns before it is done, and its error comes with the next call.
         capacity, early_warning: of the tape, in bytes of records.
         odd: as an odd drive of the field: spaces over records and marks alike and past the end of data without a word,
-            says that it stands at BOT wherever it is, and loses the end of a record that fills more than half of the
-            room it is read into.
+            does not say where it stands, loses the end of a record that fills more than half of the room it is read
+            into, and tells the end of data so that the driver takes it for a record.
         sg: the kernel has an sg node of it.
     """
 
@@ -145,6 +145,9 @@ class FakeSt:
         if self.block_size:
             return self._read_blocks(view)
         if self.at == len(self.tape):
+            if self.odd:  # BLANK CHECK with EOM and without information
+                self.eof = Eof.EOM_OK
+                return len(view)
             return self._read_blank()
         record = self.tape[self.at]
         self.at += 1
@@ -284,7 +287,7 @@ class FakeSt:
     def _seek(self, place: int) -> None:
         self.file = self.block = -1
         self.eof = Eof.NONE
-        if not self.tells:
+        if not self.tells or self.odd:
             raise error(errno.EIO)
         self.at = min(place, len(self.tape))
         if self.at < place:
@@ -317,10 +320,7 @@ class FakeSt:
     def tell(self) -> int:
         self._await()
         self._called("tell")
-        if self.odd:
-            self.file = self.block = 0  # the driver believes it
-            return 0
-        if not self.tells:
+        if not self.tells or self.odd:
             raise error(errno.EIO)
         return self.at
 
@@ -329,11 +329,8 @@ class FakeSt:
     def execute(self, cdb: bytes, data: memoryview | None = None, *, writes: bool = False, timeout_s: float) -> Reply:
         """READ(6), behind the driver's back, TEST UNIT READY, and the capacity of LOG SENSE."""
         assert (writes, timeout_s > 0) == (False, True)
-        if cdb[0] == 0x08:
-            if self.at == len(self.tape):
-                return Reply(Status.CHECK_CONDITION, bytes([0x70, 0, 0x48]) + bytes(15), 0)
-            self.at += 1
-            return Reply(Status.GOOD, b"", 0)
+        if cdb[0] == 0x08 and data is not None:
+            return self._read_by_command(data)
         if cdb[0] == 0x4D and cdb[2] & 0x3F == 0x31 and data is not None:
             used = sum(len(record) for record in self.tape[: self.at] if record is not None)
             room = {1: self.capacity - used, 3: self.capacity}
@@ -344,6 +341,22 @@ class FakeSt:
         if cdb[0] == 0x00:
             return Reply(Status.GOOD, b"", 0)
         return Reply(Status.CHECK_CONDITION, bytes([0x70, 0, 0x05, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x24]) + bytes(5), 0)
+
+    def _read_by_command(self, data: memoryview) -> Reply:
+        assert not self.block_size
+        if self.at == len(self.tape):
+            return Reply(Status.CHECK_CONDITION, bytes([0x70, 0, 0x48]) + bytes(15), 0)
+        record = self.tape[self.at]
+        self.at += 1
+        left = len(data) - len(record or b"")
+        sense = struct.pack(">BBBi", 0xF0, 0, 0x20 if record is not None else 0x80, left) + bytes(11)
+        if record is None:
+            return Reply(Status.CHECK_CONDITION, sense[:12] + b"\0\1" + bytes(4), 0)
+        kept = min(len(record), len(data))
+        if self.odd and len(record) < len(data) < 2 * len(record):
+            kept = len(data) - len(record)
+        data[:kept] = record[:kept]
+        return Reply(Status.CHECK_CONDITION, sense, kept) if left else Reply(Status.GOOD, b"", kept)
 
     def options(self) -> Option:
         return self.option

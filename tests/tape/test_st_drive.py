@@ -78,9 +78,9 @@ class BarePeer(FakePeer):
 
 
 class OddPeer(FakePeer):
-    """A drive that says it stands at BOT wherever it is."""
+    """A drive that does not say where it stands, and is read by commands."""
 
-    capabilities = frozenset(Capability) - {Capability.KNOWS_BLOCKNO}  # the driver believes it
+    capabilities = frozenset(Capability) - {Capability.KNOWS_BLOCKNO}  # the driver sees nothing of them
 
 
 class Reloading(FakeSt):
