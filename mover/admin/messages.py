@@ -366,21 +366,27 @@ class DriveStatus(_Row, frozen=True, kw_only=True):
     Attributes:
         name: as in the configuration, ``vtl0/drive0``.
         library: "" for a drive of its own.
-        state: empty, loaded, ejected (a cartridge is in it and not threaded), or in-use (open by ``session_id``).
+        state: empty, loaded, ejected (a cartridge is in it and not threaded), in-use (open by ``session_id``), closed
+            (a real drive, of which only who opens it knows what is in it), or hung (it does not answer).
         barcode: of the cartridge in it; "" = none, or a drive of its own.
         path: the cartridge file; "" = none.
         unflushed: of the cartridge: it was not closed in order (its tape worker or the whole server was killed), or
             comes from elsewhere, and what was written last may not be on disk before it is opened and closed again.
+        hung_since: since when it does not answer, in seconds since 1970; None = it is not hung.
+        model, serial: of a real drive, as it says itself; "" = it has not said so.
     """
 
     name: str
     library: str = ""
-    state: Literal["empty", "loaded", "ejected", "in-use"]
+    state: Literal["empty", "loaded", "ejected", "in-use", "closed", "hung"]
     session_id: int | None = None
     barcode: str = ""
     path: str = ""
     write_protected: bool = False
     unflushed: bool = False
+    hung_since: float | None = None
+    model: str = ""
+    serial: str = ""
 
 
 class CartridgeStatus(_Row, frozen=True, kw_only=True):
@@ -406,6 +412,9 @@ class ElementStatus(_Row, frozen=True, kw_only=True):
         home: of the cartridge: the slot it was in last; "" = it has not been in one.
         imported: of a cartridge in the mail slot: an operator put it there, not the robot.
         ejected: of a cartridge in a drive: it is not threaded.
+        full: a cartridge is in it; of a real changer also one without a barcode.
+        drive: of a real changer's drive: its name in the configuration, "" = not known.
+        exception: what a real changer says is wrong with it: additional sense code and qualifier; "" = nothing.
     """
 
     element: str
@@ -414,16 +423,37 @@ class ElementStatus(_Row, frozen=True, kw_only=True):
     home: str = ""
     imported: bool = False
     ejected: bool = False
+    full: bool = False
+    drive: str = ""
+    exception: str = ""
+
+
+class HungDevice(_Row, frozen=True, kw_only=True):
+    """A drive or a changer that does not answer, and that nobody gets; ``hung_since`` in seconds since 1970."""
+
+    name: str
+    hung_since: float
 
 
 class LibraryStatus(_Row, frozen=True, kw_only=True):
-    """One library; ``session_id`` has its changer open. Elements: drives, mail slot, slots."""
+    """A virtual library or a real changer; ``session_id`` has the changer open. Elements: drives, mail slot, slots.
+
+    Attributes:
+        directory: of a virtual library; of a real changer its device.
+        error: why a real changer's elements are not told; "" = they are.
+        hung_since: since when the changer does not answer, in seconds since 1970; None = it is not hung.
+        model, serial: of a real changer, as it says itself.
+    """
 
     name: str
     directory: str
     changer: str
     session_id: int | None = None
     elements: list[ElementStatus]
+    error: str = ""
+    hung_since: float | None = None
+    model: str = ""
+    serial: str = ""
 
 
 class DumpDateStatus(_Row, frozen=True, kw_only=True):
@@ -598,9 +628,10 @@ class JobStatus(_Row, frozen=True, kw_only=True):
 
 
 class StatusReply(_Message, frozen=True):
-    """The connections, by session id."""
+    """The connections, by session id, and the drives and changers that do not answer."""
 
     sessions: list[SessionStatus]
+    hung_devices: list[HungDevice] = []
 
 
 class JobsReply(_Message, frozen=True):

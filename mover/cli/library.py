@@ -1,10 +1,11 @@
-"""`mover library`: what is in the elements of the virtual libraries, and moving cartridges by hand."""
+"""`mover library`: what is in the elements of virtual libraries and real changers, and moving cartridges by hand."""
 
 import click
 import msgspec
 
 from mover.admin.messages import (
     Done,
+    ElementStatus,
     LibraryInventory,
     LibraryMove,
     LibraryShow,
@@ -13,7 +14,7 @@ from mover.admin.messages import (
 )
 from mover.cli.control_process import admin_socket_option, ask, json_option
 from mover.cli.main import LazyGroup
-from mover.cli.output import print_json, print_table
+from mover.cli.output import Cell, local_time, print_json, print_table, printable
 from mover.cli.streams import work_is_done
 
 COMMANDS = {
@@ -25,7 +26,7 @@ COMMANDS = {
 
 @click.group(cls=LazyGroup, commands_in=COMMANDS)
 def library() -> None:
-    """Show the virtual libraries and move their cartridges."""
+    """Show libraries and real changers, and move their cartridges."""
 
 
 @click.command()
@@ -48,17 +49,24 @@ def show(library: str | None, admin_socket: str | None, as_json: bool) -> None:
 
 def _print(status: LibraryStatus) -> None:
     opened = f", open in session {status.session_id}" if status.session_id is not None else ""
-    click.echo(f"{status.changer}{opened}: {status.directory}")
-    print_table(
-        ["element", "address", "barcode", "home", "imported", "ejected"],
-        [
-            [each.element, each.address, each.barcode, each.home, each.imported, each.ejected]
-            for each in status.elements
-            if each.barcode or not each.element.startswith("slot")
-        ],
-    )
+    hung = f", hung since {local_time(status.hung_since)}" if status.hung_since is not None else ""
+    model = f" ({status.model})" if status.model else ""
+    click.echo(printable(f"{status.changer}{model}{opened}{hung}: {status.directory}"))
+    if status.error:
+        click.echo(printable(f"not shown: {status.error}"))
+        return
+    columns = ["element", "address", "barcode", "home", "imported", "ejected"]
+    columns += [name for name in ("drive", "exception") if any(getattr(each, name) for each in status.elements)]
+    shown = [each for each in status.elements if each.full or each.exception or not each.element.startswith("slot")]
+    print_table(columns, [[_cell(each, name) for name in columns] for each in shown])
     slots = [each for each in status.elements if each.element.startswith("slot")]
-    click.echo(f"{len(slots)} slots, {sum(not each.barcode for each in slots)} of them free")
+    click.echo(f"{len(slots)} slots, {sum(not each.full for each in slots)} of them free")
+
+
+def _cell(element: ElementStatus, name: str) -> Cell:
+    """A cartridge without a barcode, which a real changer may have, is one all the same."""
+    cell: Cell = getattr(element, name)
+    return "?" if name == "barcode" and element.full and not cell else cell
 
 
 @click.command()
@@ -66,7 +74,7 @@ def _print(status: LibraryStatus) -> None:
 @admin_socket_option
 @json_option
 def inventory(library: str, admin_socket: str | None, as_json: bool) -> None:
-    """Look which cartridge files were put into LIBRARY, or taken out."""
+    """Look which cartridges were put into LIBRARY, or taken out; a real changer looks at every element."""
     _do(admin_socket, LibraryInventory(library), as_json)
 
 

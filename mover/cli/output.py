@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import time
 from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Final
@@ -29,6 +30,11 @@ def shown(value: Cell) -> str:
     if isinstance(value, float):
         return f"{value:.1f}"
     return printable(str(value))
+
+
+def local_time(seconds: float | None) -> str:
+    """Seconds since 1970 on this host's clock; "" for None."""
+    return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 def printable(text: str) -> str:

@@ -9,6 +9,7 @@ import msgspec
 from mover.admin.messages import (
     SESSION_FIELDS,
     Done,
+    HungDevice,
     Kill,
     KillAll,
     SessionStatus,
@@ -17,7 +18,7 @@ from mover.admin.messages import (
     WorkerStatus,
 )
 from mover.cli.control_process import admin_socket_option, ask, json_option
-from mover.cli.output import Cell, print_json, print_table, shown
+from mover.cli.output import Cell, local_time, print_json, print_table, printable, shown
 from mover.cli.streams import work_is_done
 
 STATUS_FIELDS: Final = (
@@ -56,14 +57,15 @@ def _selection(command: _Command) -> _Command:
     )(command)
 
 
-def _sessions(admin_socket: str | None, filters: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The sessions that pass every filter, each as its fields in the contract's order."""
+def _sessions(admin_socket: str | None, filters: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[HungDevice]]:
+    """The sessions that pass every filter, each as its fields in the contract's order; and devices that hang."""
     reply = ask(admin_socket, Status(filters["session_id"]), StatusReply)
     wanted = {name.replace("_", "-"): value for name, value in filters.items() if value is not None}
     rows = [msgspec.to_builtins(session) for session in reply.sessions]
-    return [
+    kept = [
         row for row in rows if all(shown(row[name]).lower() == shown(value).lower() for name, value in wanted.items())
     ]
+    return kept, reply.hung_devices
 
 
 @click.command()
@@ -76,12 +78,15 @@ def status(admin_socket: str | None, as_json: bool, fields: tuple[str, ...] | No
     Every field of `mover probe` can be given as an option that keeps the sessions with this value, such as
     --data-state ACTIVE.
     """
-    rows = _sessions(admin_socket, filters)
+    rows, hung = _sessions(admin_socket, filters)
     if as_json:
         names = fields or SESSION_FIELDS
-        print_json({"sessions": [{name: row[name] for name in names} for row in rows]})
+        sessions = [{name: row[name] for name in names} for row in rows]
+        print_json({"sessions": sessions, "hung-devices": [msgspec.to_builtins(each) for each in hung]})
         return
     names = fields or STATUS_FIELDS
+    for device in hung:
+        click.echo(printable(f"{device.name} is hung since {local_time(device.hung_since)}"))
     if not rows:
         click.echo("no sessions")
         return
@@ -94,7 +99,7 @@ def status(admin_socket: str | None, as_json: bool, fields: tuple[str, ...] | No
 @json_option
 def probe(admin_socket: str | None, as_json: bool, fields: tuple[str, ...] | None, **filters: Any) -> None:
     """Show every field of the NDMP sessions and the statistics of their workers."""
-    rows = _sessions(admin_socket, filters)
+    rows, _ = _sessions(admin_socket, filters)
     names = fields or SESSION_FIELDS
     if as_json:
         print_json({"sessions": [{name: row[name] for name in names} for row in rows]})

@@ -15,7 +15,7 @@ from mover.admin.messages import (
 )
 from mover.cli.control_process import admin_socket_option, ask, json_option
 from mover.cli.main import LazyGroup
-from mover.cli.output import print_json, print_table
+from mover.cli.output import Cell, local_time, print_json, print_table
 from mover.cli.streams import work_is_done
 
 COMMANDS = {
@@ -27,6 +27,9 @@ COMMANDS = {
     "verify": "mover.cli.tape_offline:verify",
     "extract": "mover.cli.tape_offline:extract",
 }
+
+
+OF_REAL_DRIVES = {"hung-since", "model", "serial"}  # a table without any has no column for it
 
 
 @click.group(cls=LazyGroup, commands_in=COMMANDS)
@@ -49,13 +52,22 @@ def show(admin_socket: str | None, as_json: bool) -> None:
         ("drive", "drives", DriveStatus, drives),
         ("barcode", "cartridges", CartridgeStatus, cartridges),
     ):
-        columns = kind.__struct_encode_fields__
+        columns = [
+            name
+            for name in kind.__struct_encode_fields__
+            if name not in OF_REAL_DRIVES or any(row[name] for row in rows)
+        ]
         if rows:
-            print_table([heading, *columns[1:]], [[row[name] for name in columns] for row in rows])
+            print_table([heading, *columns[1:]], [[_cell(row, name) for name in columns] for row in rows])
         else:
             click.echo(f"no {what}")
         if kind is DriveStatus:
             click.echo()
+
+
+def _cell(row: dict[str, Cell], name: str) -> Cell:
+    value = row[name]
+    return local_time(value) if name == "hung-since" and isinstance(value, float) else value
 
 
 @click.command()
@@ -73,11 +85,18 @@ def create(library: str, barcode: str | None, count: int, admin_socket: str | No
 
 @click.command()
 @click.argument("drive")
-@click.option("--barcode", metavar="B", help="The cartridge [default: the first empty one, made where there is none].")
+@click.option(
+    "--barcode",
+    metavar="B",
+    help="The cartridge [default: the first empty one, made where there is none; of a real drive what is in it].",
+)
 @admin_socket_option
 @json_option
 def load(drive: str, barcode: str | None, admin_socket: str | None, as_json: bool) -> None:
-    """Put a cartridge into DRIVE, such as vtl0/drive0."""
+    """Put a cartridge into DRIVE, such as vtl0/drive0.
+
+    A real drive's changer puts the one of --barcode in; without --barcode the drive loads what is in it.
+    """
     _do(admin_socket, TapeLoad(drive, barcode), as_json)
 
 
@@ -86,7 +105,7 @@ def load(drive: str, barcode: str | None, admin_socket: str | None, as_json: boo
 @admin_socket_option
 @json_option
 def unload(drive: str, admin_socket: str | None, as_json: bool) -> None:
-    """Put the cartridge in DRIVE back into its slot."""
+    """Put the cartridge in DRIVE back into its slot; a real one without a changer unloads it."""
     _do(admin_socket, TapeUnload(drive), as_json)
 
 

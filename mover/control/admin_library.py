@@ -1,32 +1,50 @@
-"""The commands `mover library`: what is in the elements of a virtual library, and moving cartridges by hand."""
+"""The commands `mover library`: what is in the elements of a library, and moving cartridges by hand.
 
-import re
-from typing import Final
+Of virtual libraries; those of real changers are in `mover/control/admin_robot.py`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
 
 from mover.admin import messages as a
+from mover.control import admin_robot
+from mover.control.admin_robot import parse_element
 from mover.control.cartridges import InventoryError
 from mover.control.changer import LibraryChanger, address_of
+from mover.control.device_changer import DeviceChanger
 from mover.control.drives import Devices
 from mover.control.store import Element, Location
 
+if TYPE_CHECKING:
+    from mover.control.node import Node
+
 ORDER: Final[tuple[Element, ...]] = ("drive", "mail", "slot")
-_ELEMENT: Final = re.compile(r"(slot|drive|mail)(0|[1-9][0-9]{0,4})")
 LISTED: Final = 5  # names in a line for people
 
 
-def find_changer(devices: Devices, library: str) -> LibraryChanger:
-    """The changer of a library. Raises InventoryError."""
-    changer = devices.changers.get(library)
-    if changer is None:
-        known = ", ".join(devices.changers) or "none"
+def find_changer(devices: Devices, library: str) -> LibraryChanger | DeviceChanger:
+    """The changer of a library, or a real one. Raises InventoryError."""
+    changers: dict[str, LibraryChanger | DeviceChanger] = {each.name: each for each in devices.own_changers}
+    changers |= devices.changers
+    if library not in changers:
+        known = ", ".join([*devices.changers, *(each.name for each in devices.own_changers)]) or "none"
         raise InventoryError("not-found", f"there is no library {library} (libraries: {known})")
-    return changer
+    return changers[library]
 
 
-def show(devices: Devices, request: a.LibraryShow) -> a.LibraryShowReply:
-    """Every library, or the one named. Raises InventoryError."""
-    changers = devices.changers.values() if request.library is None else [find_changer(devices, request.library)]
-    return a.LibraryShowReply([_status(changer) for changer in changers])
+async def show(node: Node, request: a.LibraryShow) -> a.LibraryShowReply:
+    """Every library and real changer, or the one named. Raises InventoryError."""
+    devices = node.devices
+    changers: list[LibraryChanger | DeviceChanger] = [*devices.changers.values(), *devices.own_changers]
+    if request.library is not None:
+        changers = [find_changer(devices, request.library)]
+    return a.LibraryShowReply(
+        [
+            await admin_robot.status(node, changer) if isinstance(changer, DeviceChanger) else _status(changer)
+            for changer in changers
+        ]
+    )
 
 
 def _status(changer: LibraryChanger) -> a.LibraryStatus:
@@ -54,15 +72,18 @@ def _element(changer: LibraryChanger, where: Location) -> a.ElementStatus:
         element=str(where),
         address=address_of(where),
         barcode=cartridge.barcode,
+        full=True,
         home=str(Location("slot", home)) if home is not None else "",
         imported=cartridge.place.imported,
         ejected=cartridge.ejected,
     )
 
 
-async def look(devices: Devices, request: a.LibraryInventory) -> a.Done:
+async def look(node: Node, request: a.LibraryInventory) -> a.Done:
     """Look what was put in and taken out. Raises InventoryError."""
-    changer = find_changer(devices, request.library)
+    changer = find_changer(node.devices, request.library)
+    if isinstance(changer, DeviceChanger):
+        return await admin_robot.look(node, changer)
     found = await changer.operator_looks()
     changes = [f"{word} {_list(names)}" for word, names in (("new:", found.new), ("gone:", found.gone)) if names]
     count = len(changer.inventory.cartridges)
@@ -71,21 +92,15 @@ async def look(devices: Devices, request: a.LibraryInventory) -> a.Done:
     )
 
 
-async def move(devices: Devices, request: a.LibraryMove) -> a.Done:
+async def move(node: Node, request: a.LibraryMove) -> a.Done:
     """Move a cartridge by hand. Raises InventoryError."""
-    changer = find_changer(devices, request.library)
+    changer = find_changer(node.devices, request.library)
+    if isinstance(changer, DeviceChanger):
+        return await admin_robot.move(node, changer, request.source, request.destination)
     cartridge = changer.inventory.cartridges.get(request.source)
-    source = cartridge.where if cartridge is not None else _parse(request.source, "an element or a barcode")
-    moved = await changer.operator_moves(source, _parse(request.destination, "an element"))
+    source = cartridge.where if cartridge is not None else parse_element(request.source, "an element or a barcode")
+    moved = await changer.operator_moves(source, parse_element(request.destination, "an element"))
     return a.Done(f"{moved.barcode} is in {moved.where} of {request.library}", [moved.barcode])
-
-
-def _parse(name: str, expected: str) -> Location:
-    match = _ELEMENT.fullmatch(name)
-    if match is None:
-        raise InventoryError("bad-request", f"{name!r} is not {expected} (elements: slot0, drive0, mail0 and so on)")
-    element: Element = "slot" if match[1] == "slot" else "drive" if match[1] == "drive" else "mail"
-    return Location(element, int(match[2]))
 
 
 def _list(names: list[str]) -> str:

@@ -12,7 +12,7 @@ import trio
 
 import mover
 from mover.admin import messages as a
-from mover.control import admin_accounts, admin_dump_dates, admin_library, admin_options
+from mover.control import admin_accounts, admin_dump_dates, admin_library, admin_options, admin_robot
 from mover.control.cartridges import InventoryError
 from mover.control.drives import DriveBay, LibraryDrive
 from mover.control.node import Node
@@ -118,12 +118,16 @@ class AdminServer:
                     return await self._tape_create(request)
                 case a.TapeLoad():
                     bay = self._bay(request.drive)
+                    if bay.device() is not None:
+                        return await admin_robot.load(self._node, bay, request.barcode)
                     with bay.moving():
                         loaded = await bay.load(request.barcode)
                     chosen = isinstance(bay, LibraryDrive) and request.barcode is None
                     return a.Done(f"{loaded}{' (empty)' if chosen else ''} is in {bay.name}", [loaded])
                 case a.TapeUnload():
                     bay = self._bay(request.drive)
+                    if bay.device() is not None:
+                        return await admin_robot.unload(self._node, bay)
                     with bay.moving():
                         unloaded = await bay.unload()
                     return a.Done(f"{unloaded} is out of {bay.name}", [unloaded])
@@ -136,11 +140,11 @@ class AdminServer:
                 case a.DumpDatesImport():
                     return await trio.to_thread.run_sync(admin_dump_dates.read_file, self._node.dump_dates, request)
                 case a.LibraryShow():
-                    return admin_library.show(self._node.devices, request)
+                    return await admin_library.show(self._node, request)
                 case a.LibraryInventory():
-                    return await admin_library.look(self._node.devices, request)
+                    return await admin_library.look(self._node, request)
                 case a.LibraryMove():
-                    return await admin_library.move(self._node.devices, request)
+                    return await admin_library.move(self._node, request)
                 case (
                     a.UserCreate()
                     | a.UserModify()
@@ -176,7 +180,12 @@ class AdminServer:
         figures = await trio.to_thread.run_sync(
             self._figures.read, [worker for each in connections for worker in each.workers()]
         )
-        return a.StatusReply([session_status(each, figures) for each in connections])
+        return a.StatusReply([session_status(each, figures) for each in connections], self._hung())
+
+    def _hung(self) -> list[a.HungDevice]:
+        devices = self._node.devices
+        hung: dict[str, float | None] = {each.name: each.hung_since for each in (*devices, *devices.own_changers)}
+        return [a.HungDevice(name=name, hung_since=since) for name, since in hung.items() if since is not None]
 
     async def _jobs(self, request: a.Jobs) -> a.Reply:
         book = self._node.jobs
@@ -269,6 +278,9 @@ class AdminServer:
                 path=bay.path or "",
                 write_protected=bay.write_protected(),
                 unflushed=bay.unflushed,
+                hung_since=bay.hung_since,
+                model="" if bay.device() is None else f"{bay.identity.vendor} {bay.identity.product}".strip(),
+                serial="" if bay.device() is None else bay.identity.serial,
             )
             for bay in self._node.devices
         ]
@@ -295,9 +307,13 @@ def _user_id(sock: trio.socket.SocketType) -> int:
     return int(uid)
 
 
-def _state(bay: DriveBay) -> Literal["empty", "loaded", "ejected", "in-use"]:
+def _state(bay: DriveBay) -> Literal["empty", "loaded", "ejected", "in-use", "closed", "hung"]:
+    if bay.hung_since is not None:
+        return "hung"
     if bay.session_id is not None:
         return "in-use"
+    if bay.device() is not None:
+        return "closed"
     if bay.path is not None:
         return "loaded"
     return "ejected" if bay.ejected else "empty"

@@ -17,7 +17,8 @@ from mover.control.refusal import Refusal
 from mover.control.workers import Supervisor, Worker
 from mover.workers.device_messages import DeviceSpec
 
-PROBE_S: Final = 10.0  # between two questions, and how long an answer may take
+PROBE_S: Final = 10.0  # how long an answer may take
+BETWEEN_S: Final = 3.0  # two questions
 PATIENCE_S: Final = 3.0  # how long who opens a device waits for the first answer
 
 log = structlog.get_logger()
@@ -59,7 +60,7 @@ class HungDevices:
         while True:
             if await self._answers(device):
                 break
-            await trio.sleep(PROBE_S)
+            await trio.sleep(BETWEEN_S)
         since, device.hung_since = device.hung_since, None
         self._answered.pop(device.name).set()
         hung_s = 0.0 if since is None else round(time.time() - since, 1)

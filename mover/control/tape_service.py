@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import trio
 
-from mover.control.deadlines import drive_deadline_s
+from mover.control.deadlines import LATE_S, command_timeout_s, drive_deadline_s
 from mover.control.device_names import FLAGS, MOTIONS, AtClose
 from mover.control.drives import DriveBay
+from mover.control.hung import describe_hung
 from mover.control.record_memory import RecordMemory
 from mover.control.refusal import Refusal
 from mover.control.workers import Worker, WorkerDied, WorkerHung, describe_exit
 from mover.ndmp.enums import ErrorCode, LogType, MoverState, TapeFlag, TapeMode, TapeOperation
-from mover.scsi import Locate
+from mover.scsi import Answer, Locate
+from mover.workers.device_messages import CommandDone, ExecuteCommand
 from mover.workers.messages import (
     CloseDrive,
     Done,
@@ -88,6 +90,9 @@ class TapeService:
         if found is None or not self._connection.reaches_tapes:
             raise Refusal(ErrorCode.NO_DEVICE_ERR)
         bay, at_close = found
+        await self._connection.node.hung.wait(bay)
+        if bay.hung_since is not None:
+            raise Refusal(ErrorCode.DEVICE_BUSY_ERR, describe_hung(bay))
         if bay.session_id is not None or bay.moves:
             raise Refusal(ErrorCode.DEVICE_BUSY_ERR)
         if bay.path is None and mode != TapeMode.RAW:
@@ -113,6 +118,9 @@ class TapeService:
                 case _:
                     raise Refusal(ErrorCode.IO_ERR, f"the tape worker answered OpenDrive with {type(reply).__name__}")
         except (OSError, WorkerDied, WorkerHung) as error:
+            if worker is not None and isinstance(error, WorkerHung):
+                self._connection.node.hung.note(bay, worker, str(error))
+                worker.kill()
             raise Refusal(ErrorCode.IO_ERR, f"{bay.name}: {error}") from error
         finally:
             if not opened:
@@ -151,18 +159,20 @@ class TapeService:
         if worker is self.worker:
             bay = self.bay
             assert bay is not None, "a worker has a drive"
-            self._free(flushed=False)
+            self._free(worker, flushed=False)
             text = f"{bay.name}: the tape worker died: {describe_exit(worker.exit_status)}"
             await self._connection.mover.on_tape_lost(text)
             await self._connection.outbox.log_message(LogType.ERROR, text)
 
-    def _free(self, *, flushed: bool) -> None:
-        """The worker is gone: nobody has the drive any more.
+    def _free(self, worker: Worker, *, flushed: bool) -> None:
+        """The worker is gone: nobody has the drive any more, but a worker that hangs in it.
 
         Args:
             flushed: it has closed the drive, and said that all is on disk.
         """
         if self.bay is not None:
+            if not worker.ended.is_set() or (not flushed and self.bay.device() is not None):
+                self._connection.node.hung.note(self.bay, worker, "its worker was lost with the drive open")
             self.bay.session_id = None
             if flushed:
                 self.bay.was_closed()
@@ -179,20 +189,24 @@ class TapeService:
         """Ask the tape worker. Raises Refusal when there is none, or when it dies or hangs."""
         if self.worker is None:
             raise Refusal(ErrorCode.DEV_NOT_OPEN_ERR)
-        worker = self.worker
         assert self.bay is not None, "a worker has a drive"
-        try:
-            deadline_s = drive_deadline_s(self.bay.kind, type(message), self.bay.timeout_s)
-            reply = await worker.request(message, deadline_s=deadline_s)
-        except WorkerDied as error:
-            raise Refusal(ErrorCode.IO_ERR, str(error)) from error
-        except WorkerHung as error:
-            worker.kill()
-            await self._freed.wait()  # by its listener: the DMA's next TAPE_OPEN finds no drive open
-            raise Refusal(ErrorCode.IO_ERR, str(error)) from error
+        deadline_s = drive_deadline_s(self.bay.kind, type(message), self.bay.timeout_s)
+        reply = await self._request(self.worker, self.bay, message, deadline_s)
         if isinstance(reply, Refused):
             raise Refusal(reply.error, reply.text)
         return reply
+
+    async def _request(self, worker: Worker, bay: DriveBay, message: ToWorker, deadline_s: float) -> Reply:
+        """Past the deadline the drive is lost, and taken for hung. Raises Refusal."""
+        try:
+            return await worker.request(message, deadline_s=deadline_s)
+        except WorkerDied as error:
+            raise Refusal(ErrorCode.IO_ERR, str(error)) from error
+        except WorkerHung as error:
+            self._connection.node.hung.note(bay, worker, str(error))
+            worker.kill()
+            await self._freed.wait()  # by its listener: the DMA's next TAPE_OPEN finds no drive open
+            raise Refusal(ErrorCode.IO_ERR, str(error)) from error
 
     async def close(self) -> None:
         """Close the drive; after a failure it is still open (states.md 5.3). Raises Refusal."""
@@ -245,7 +259,7 @@ class TapeService:
             if not flushed:
                 worker.kill()
             await worker.stop()
-            self._free(flushed=flushed)
+            self._free(worker, flushed=flushed)
 
     def hurry(self, within_s: float) -> None:
         """Past so many seconds ``release`` kills a worker that has not closed the drive, also one it waits for now."""
@@ -311,6 +325,32 @@ class TapeService:
         reply = await self.ask(GetTapePosition())
         assert isinstance(reply, TapePosition), reply
         return reply.objects
+
+    async def command(self, cdb: bytes, data_out: bytes, data_in: int, wanted_s: float) -> Answer:
+        """A CDB to a real drive, which its worker passes on.
+
+        Args:
+            data_in: most bytes that it may answer with.
+            wanted_s: how long the client lets it take; 0 = as the table of deadlines says.
+
+        Raises:
+            Refusal: it was not done; TIMEOUT_ERR: nobody knows.
+        """
+        memory, bay, worker = self._memory, self.bay, self.worker
+        if memory is None or bay is None or worker is None:
+            raise Refusal(ErrorCode.DEV_NOT_OPEN_ERR)
+        room = self._connection.config.limits.record_size_max
+        if len(data_out) > room:
+            raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR)
+        memory.store(data_out)
+        timeout_s = command_timeout_s(cdb, bay.timeout_s, wanted_s)
+        message = ExecuteCommand(cdb, len(data_out) or min(data_in, room), bool(data_out), timeout_s)
+        reply = await self._request(worker, bay, message, timeout_s + LATE_S)
+        if isinstance(reply, Refused):
+            raise Refusal(reply.error, f"{bay.name}: {reply.text}")
+        assert isinstance(reply, CommandDone), reply
+        data = b"" if data_out else memory.load(reply.transferred)
+        return Answer(reply.status, data, reply.sense, reply.transferred if data_out else 0)
 
     async def locate(self, target: Locate) -> MotionDone:
         """Move to an object, a file or the end of data; residual 1 = the tape ends before it. Raises Refusal."""

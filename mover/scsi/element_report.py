@@ -128,8 +128,8 @@ def _descriptors(
 
 
 def _device(data: bytes) -> str:
-    """The identifier behind the volume tags. Source: SMC-3 table 48."""
-    if len(data) < 4 or not data[3]:
+    """The identifier behind the volume tags; one that is cut might be another's. Source: SMC-3 table 48."""
+    if len(data) < 4 or not 0 < data[3] <= len(data) - 4:
         return ""
     body = data[4 : 4 + data[3]]
     return _name(body) if data[0] & 0x0F in {2, 3} else body.hex()

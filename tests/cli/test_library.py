@@ -18,17 +18,33 @@ from tests.admin.control import FakeControl
 from tests.cli.conftest import Run
 
 ELEMENTS = [
-    ElementStatus(element="drive0", address=1, barcode="A1", home="slot3", ejected=True),
+    ElementStatus(element="drive0", address=1, barcode="A1", home="slot3", ejected=True, full=True),
     ElementStatus(element="mail0", address=257),
-    ElementStatus(element="slot0", address=512, barcode="B2", home="slot0"),
+    ElementStatus(element="slot0", address=512, barcode="B2", home="slot0", full=True),
     ElementStatus(element="slot1", address=513),
 ]
+
+
+REAL = LibraryStatus(
+    name="mc0",
+    directory="/dev/sg3",
+    changer="mc0",
+    model="TESTLIB VTL",
+    elements=[
+        ElementStatus(element="drive0", address=256, full=True, drive="nst0"),
+        ElementStatus(element="drive1", address=257, exception="83h/02h"),
+        ElementStatus(element="slot0", address=4096),
+    ],
+)
+HUNG = LibraryStatus(name="mc1", directory="/dev/sg4", changer="mc1", elements=[], error="no answer", hung_since=0.0)
 
 
 def answer(request: Request) -> Reply:
     match request:
         case LibraryShow(library="none"):
             return LibraryShowReply([])
+        case LibraryShow(library="mc0"):
+            return LibraryShowReply([REAL, HUNG])
         case LibraryShow():
             status = LibraryStatus(name="vtl0", directory="/vtl0", changer="vtl0/changer", elements=ELEMENTS)
             other = LibraryStatus(name="vtl1", directory="/vtl1", changer="vtl1/changer", session_id=7, elements=[])
@@ -37,6 +53,22 @@ def answer(request: Request) -> Reply:
             return Failed("not-found", "vtl0 has no slot9")
         case _:
             return Done("done", ["A1"])
+
+
+def test_show_real_changers(mover: Run, socket_path: str) -> None:
+    with FakeControl(socket_path, answer):
+        plain = mover("library", "show", "mc0")
+    *lines, first, second = [line.split() for line in plain.stdout.splitlines()]
+    assert lines == [
+        ["mc0", "(TESTLIB", "VTL):", "/dev/sg3"],
+        ["element", "address", "barcode", "home", "imported", "ejected", "drive", "exception"],
+        ["drive0", "256", "?", "-", "false", "false", "nst0", "-"],
+        ["drive1", "257", "-", "-", "false", "false", "-", "83h/02h"],
+        ["1", "slots,", "1", "of", "them", "free"],
+        [],
+    ]
+    assert (first[:3], first[-1]) == (["mc1,", "hung", "since"], "/dev/sg4")
+    assert second == ["not", "shown:", "no", "answer"]
 
 
 def test_show(mover: Run, socket_path: str) -> None:

@@ -28,6 +28,8 @@ class FakeWorker:
 
     def __init__(self, *answers: Reply | None) -> None:
         self._answers = list(answers)
+        self.ended = trio.Event()
+        self.ended.set()
 
     async def request(self, message: ToWorker, descriptors: Sequence[int] = (), *, deadline_s: float) -> Reply:
         answer = self._answers.pop(0)
@@ -54,6 +56,9 @@ class FakeBay:
     unflushed = False
     session_id: int | None = 1
     outcome = ""
+
+    def device(self) -> None:
+        return None
 
     def was_closed(self) -> None:
         self.outcome = "closed"
