@@ -53,9 +53,9 @@ def end_backup(client: V1Client) -> v1.Pairs:
     return saved
 
 
-def recover(client: V1Client, env: v1.Pairs, target: Path, *, drive: str = DRIVE) -> None:
+def recover(client: V1Client, env: v1.Pairs, target: Path, *, drive: str = DRIVE, record: int = RECORD) -> None:
     """A whole recover from one tape."""
-    open_drive(client, v1.READ_MODE, drive=drive)
+    open_drive(client, v1.READ_MODE, drive=drive, record=record)
     client.start_recover(env, [(b"/", bytes(target), FH_UNKNOWN)])
     assert halted(client) == v1.SUCCESSFUL, client.logged()
     client.stop()
