@@ -32,7 +32,7 @@ _OF_VIRTUAL_DRIVES: Final = ("cartridge_size", "early_warning")
 _OF_REAL_DRIVES: Final = ("block_size", "timeout_s")
 _DRIVE_DEFAULTS: Final = Drive(name="", device="virtual:")
 ISCSI: Final = "iscsi://"
-DRIVE_KINDS: Final = f"this version drives {VIRTUAL}/path/to/file.tap and {ISCSI}host[:port]/iqn/lun"
+DRIVE_KINDS: Final = f"expected {VIRTUAL}/path/to/file.tap, a node such as /dev/nst0, or {ISCSI}host[:port]/iqn/lun"
 BLOCK_BYTES_MAX: Final = (1 << 24) - 1  # 24 bits of a block descriptor, SSC-4 8.3
 
 
@@ -253,7 +253,8 @@ def check_supported(path: str, config: Config) -> None:
             f'{path}: node.metrics: this version serves no metrics, expected "", got "{config.node.metrics}"'
         )
     for index, drive in enumerate(config.drive):
-        if not is_iscsi_url(drive.device) and not _is_path(drive.virtual_path() or ""):
+        path_of = drive.virtual_path()
+        if not is_iscsi_url(drive.device) and not _is_path(drive.device if path_of is None else path_of):
             raise ConfigError(f'{path}: drive[{index}].device: {DRIVE_KINDS}, got "{drive.device}"')
     for index, changer in enumerate(config.changer):
         if not is_iscsi_url(changer.device) and not _is_path(changer.device):

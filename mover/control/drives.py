@@ -1,5 +1,6 @@
 """The drives of this node and their leases: one connection at a time has a drive open."""
 
+import errno
 import hashlib
 import os
 import secrets
@@ -8,11 +9,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
+import structlog
 import trio
 
 import mover
 from mover import scsi
 from mover.config import Config, Drive, Fault, Library
+from mover.control import st_nodes
 from mover.control.cartridges import Cartridge, InventoryError
 from mover.control.changer import LibraryChanger
 from mover.control.deadlines import DriveKind
@@ -25,6 +28,8 @@ from mover.control.store import Store
 from mover.control.unflushed import Unflushed
 from mover.workers.device_messages import DeviceSpec
 from mover.workers.messages import DriveFault, DriveSpec
+
+log = structlog.get_logger()
 
 DRIVE_BUFFER_BYTES: Final = 1 << 20  # of a slow drive, where its fault does not say
 REVISION: Final = mover.__version__[:4]
@@ -275,7 +280,7 @@ class DeviceDrive(DriveBay):
 
     def __init__(self, drive: Drive, ring_bytes: int, unflushed: Unflushed, node: str) -> None:
         super().__init__(drive.name, ring_bytes, unflushed, node)
-        self.kind = "iscsi"
+        self.kind = "st" if drive.device.startswith("/") else "iscsi"
         self.timeout_s = drive.timeout_s
         self.identity = scsi.Identity("", "", "", scsi.TAPE_DRIVE, 0, vendor="")  # until it has answered
         self._spec = DeviceSpec(
@@ -308,11 +313,23 @@ class DeviceDrive(DriveBay):
     def was_lost(self, *, written: bool) -> None:
         """It stands where it stands, and tells the next worker."""
 
-    def device(self) -> DeviceSpec:
-        return self._spec
+    def device(self) -> DeviceSpec | None:
+        spec = self.spec()
+        return spec if self.kind != "st" or spec.sg_device else None  # the kernel has no sg nodes
 
     def spec(self) -> DeviceSpec:
-        return self._spec
+        return st_nodes.with_sg_node(self._spec) if self.kind == "st" else self._spec
+
+    def check_node(self) -> None:
+        """Raise OSError when the device node is another kind of file. One that is not there may come yet."""
+        if self.kind != "st":
+            return
+        try:
+            st_nodes.find_st_node(self._spec.device)
+        except st_nodes.StNodeError as error:
+            if not error.missing:
+                raise OSError(errno.ENODEV, str(error), f"drive {self.name}") from error
+            log.warning("device of a drive is not there", drive=self.name, path=self._spec.device)
 
     @property
     def ejected(self) -> bool:
@@ -409,9 +426,11 @@ class Devices:
             )
 
     async def take_inventory(self) -> None:
-        """Look at every library's directory and make the files of drives of their own. Raises OSError, StoreError."""
+        """Look at libraries' directories and drives' nodes, make the files of drives. Raises OSError, StoreError."""
         for inventory in self.libraries.values():
             await inventory.reconcile()
         for bay in self:
             if isinstance(bay, FileDrive):
                 await trio.to_thread.run_sync(bay.make_cartridge)
+            elif isinstance(bay, DeviceDrive):
+                await trio.to_thread.run_sync(bay.check_node)

@@ -10,7 +10,10 @@ import re
 import stat
 from typing import Final
 
+import msgspec
 from msgspec import Struct
+
+from mover.workers.device_messages import DeviceSpec
 
 SYSFS: Final = "/sys/class/scsi_tape"
 _ST_MAJOR: Final = 9
@@ -20,7 +23,15 @@ _PAGE_HEADER: Final = 4
 
 
 class StNodeError(Exception):
-    """This is no tape device that can be driven; one line says why and what to give instead."""
+    """This is no tape device that can be driven; one line says why and what to give instead.
+
+    Attributes:
+        missing: there is nothing of that name, now.
+    """
+
+    def __init__(self, text: str, *, missing: bool = False) -> None:
+        super().__init__(text)
+        self.missing = missing
 
 
 class StNode(Struct, frozen=True):
@@ -49,7 +60,7 @@ def find_st_node(path: str, *, sysfs: str = SYSFS, devices: str = "/dev") -> StN
     try:
         node = os.stat(path)
     except OSError as error:
-        raise StNodeError(f"{path}: {error.strerror}") from error
+        raise StNodeError(f"{path}: {error.strerror}", missing=True) from error
     if not stat.S_ISCHR(node.st_mode) or os.major(node.st_rdev) != _ST_MAJOR:
         raise StNodeError(f"{path} is no device of the st driver, such as /dev/nst0")
     if not os.minor(node.st_rdev) & _NO_REWIND:
@@ -72,6 +83,15 @@ def describe(name: str, *, sysfs: str = SYSFS, devices: str = "/dev") -> StNode:
         _text(_read(device, "rev")),
         _text(_read(device, "vpd_pg80")[_PAGE_HEADER:]),
     )
+
+
+def with_sg_node(spec: DeviceSpec) -> DeviceSpec:
+    """The drive with the sg node that is its own now: numbers change when devices come and go."""
+    try:
+        node = find_st_node(spec.device)
+    except StNodeError:
+        return spec  # the worker has the reason to tell when it opens it
+    return msgspec.structs.replace(spec, sg_device=node.sg_device)
 
 
 def _read(device: str, attribute: str) -> bytes:

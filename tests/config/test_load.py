@@ -227,12 +227,14 @@ def test_every_key_is_read() -> None:
         ),
         (
             "[[drive]]\nname='nst0'\ndevice='nst0'",
-            ("drive[0].device: this version drives virtual:/path/to/file.tap and iscsi://host[:port]/iqn/lun, "
+            ("drive[0].device: expected virtual:/path/to/file.tap, a node such as /dev/nst0, "
+            "or iscsi://host[:port]/iqn/lun, "
             'got "nst0"'),
         ),
         (
             "[[drive]]\nname='t0'\ndevice='iscsi://u%s@h/iqn.2026-01.test:vtl/1'",
-            ("drive[0].device: this version drives virtual:/path/to/file.tap and iscsi://host[:port]/iqn/lun, "
+            ("drive[0].device: expected virtual:/path/to/file.tap, a node such as /dev/nst0, "
+            "or iscsi://host[:port]/iqn/lun, "
             'got "iscsi://u%s@h/iqn.2026-01.test:vtl/1"'),
         ),
         (
@@ -253,7 +255,8 @@ def test_every_key_is_read() -> None:
         ),
         (
             "[[drive]]\nname='d'\ndevice=\"virtual:/a\\u0000b\"",
-            ("drive[0].device: this version drives virtual:/path/to/file.tap and iscsi://host[:port]/iqn/lun, "
+            ("drive[0].device: expected virtual:/path/to/file.tap, a node such as /dev/nst0, "
+            "or iscsi://host[:port]/iqn/lun, "
             'got "virtual:/a\0b"'),
         ),
         (

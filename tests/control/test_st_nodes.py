@@ -5,7 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from mover.config import Drive
+from mover.control.drives import DeviceDrive
 from mover.control.st_nodes import StNode, StNodeError, describe, find_st_node
+from mover.control.unflushed import Unflushed
+from mover.workers.device_messages import DeviceSpec
 
 
 def make_sysfs(tmp_path: Path, *, sg: bool = True) -> Path:
@@ -65,3 +69,27 @@ def test_a_link_by_id_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     link.symlink_to("nst0")
     monkeypatch.setattr(os, "stat", lambda path: type("Stat", (), {"st_mode": 0o020660, "st_rdev": 0x980}))
     assert find_st_node(str(link), sysfs=str(sysfs)).serial == "DRV0000001"
+
+
+def bay(device: str) -> DeviceDrive:
+    return DeviceDrive(Drive(name="nst0", device=device, block_size=512), 1 << 20, Unflushed(), "node")
+
+
+def test_a_bay_finds_the_sg_node_anew_at_each_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [StNode("nst0", "/dev/sg3"), StNode("nst0"), StNode("nst0", "/dev/sg7")]
+    monkeypatch.setattr("mover.control.st_nodes.find_st_node", lambda path: nodes.pop())
+    drive = bay("/dev/tape/by-id/scsi-3500-nst")
+    assert drive.kind == "st"
+    assert drive.spec() == DeviceSpec("nst0", "/dev/tape/by-id/scsi-3500-nst", "/dev/sg7", block_size=512)
+    assert drive.device() is None  # without an sg node there is no way for CDBs
+    assert drive.spec().sg_device == "/dev/sg3"
+
+
+def test_the_start_refuses_other_files_and_waits_for_missing_ones(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="no device of the st driver") as caught:
+        bay("/dev/null").check_node()
+    assert caught.value.filename == "drive nst0"
+    missing = bay(str(tmp_path / "nst9"))
+    missing.check_node()
+    assert missing.spec().sg_device == ""
+    bay("iscsi://h/iqn.2026-01.test:vtl/1").check_node()
