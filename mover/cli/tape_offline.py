@@ -121,26 +121,33 @@ def verify(named: str, keep: bool, admin_socket: str | None, as_json: bool) -> N
 @click.option(
     "--file", "number", type=click.IntRange(0), metavar="N", help="Which tape file [default: the first stream]."
 )
+@click.option("--damaged", is_flag=True, help="Also records that have changed, as they are; zeros for unreadable ones.")
 @admin_socket_option
 @json_option
-def extract(named: str, output: str, number: int | None, admin_socket: str | None, as_json: bool) -> None:
+def extract(
+    named: str, output: str, number: int | None, damaged: bool, admin_socket: str | None, as_json: bool
+) -> None:
     """Write the backup stream in a tape file, without padding, to a file that restore or tar reads."""
     path = cartridge_file(named, admin_socket)
     if os.path.exists(output) and os.path.samefile(path, output):
         raise click.UsageError(f"--output {output} is the cartridge itself")
     try:
-        done = extract_stream(path, output, number)
+        done = extract_stream(path, output, number, damaged=damaged)
     except OfflineError as error:
         raise Failure(str(error)) from None
     work_is_done()
     if as_json:
         print_json(
             {"path": path, "output": output, "file": done.number, "kind": done.kind, "bytes": done.bytes,
-             "warning": done.warning, "missing": done.missing}
+             "warning": done.warning, "missing": done.missing, "damages": done.damages}
         )  # fmt: skip
     else:
         click.echo(f"tape file {done.number}: {done.kind} stream of {done.bytes} bytes")
         _warn(done.warning)
+        for line in done.damages:
+            click.echo(f"mover: {line}", err=True)
+    if done.damaged:
+        raise Failure(f"tape file {done.number}: {done.damaged} damaged records are in {output} as they lie on tape")
     if done.missing:
         raise Failure(f"tape file {done.number} is not whole, {output} has what there is of it: {done.missing}")
 

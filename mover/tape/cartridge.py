@@ -277,6 +277,17 @@ class Cartridge:
                 raise self._altered(file_num, block, offset)
         return length
 
+    def read_damaged(self, file_num: int, block: int, view: memoryview) -> int:
+        """As ``read_record``, of what lies in its place whatever is wrong with that; zeros if it cannot be read."""
+        offset, word, _ = self.map.files[file_num].place(block)
+        length = word & LENGTH_BITS
+        into = view[:length]
+        try:
+            self._read([into], offset + 4, len(into))
+        except CartridgeError:
+            into[:] = bytes(len(into))
+        return length
+
     def _read(self, buffers: list[memoryview], offset: int, size: int) -> None:
         try:
             count = os.preadv(self._fd, buffers, offset)

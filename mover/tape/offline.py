@@ -20,6 +20,7 @@ DUMP_END: Final = 5
 END_LITTLE: Final = DUMP_END.to_bytes(4, "little") + DUMP_MAGIC.to_bytes(4, "little")
 END_BIG: Final = DUMP_END.to_bytes(4, "big") + DUMP_MAGIC.to_bytes(4, "big")
 BUFFER_BYTES: Final = 1 << 20
+DAMAGES_MAX: Final = 100  # lines; the rest is counted
 
 
 class OfflineError(Exception):
@@ -62,6 +63,8 @@ class Extracted(Struct, frozen=True):
         bytes: of stream in the output.
         warning: as in Contents.
         missing: why the stream is not whole, else "".
+        damages: a line for each record that has changed or cannot be read, where such are taken; of the first ones.
+        damaged: how many there are.
     """
 
     number: int
@@ -69,6 +72,8 @@ class Extracted(Struct, frozen=True):
     bytes: int
     warning: str
     missing: str
+    damages: list[str] = []
+    damaged: int = 0
 
 
 def list_files(path: str) -> Contents:
@@ -79,7 +84,7 @@ def list_files(path: str) -> Contents:
     """
     cartridge = _open(path)
     try:
-        files = [_look(cartridge, number)[0] for number in range(len(cartridge.map.files))]
+        files = [_look(_Reader(cartridge), number)[0] for number in range(len(cartridge.map.files))]
     except CartridgeError as error:
         raise OfflineError(str(error)) from error
     finally:
@@ -89,7 +94,7 @@ def list_files(path: str) -> Contents:
     return Contents(files, cartridge.warning)
 
 
-def extract(path: str, output_path: str, file_number: int | None = None) -> Extracted:
+def extract(path: str, output_path: str, file_number: int | None = None, *, damaged: bool = False) -> Extracted:
     """Write the stream in a tape file, without its padding, to ``output_path``.
 
     A dump stream ends behind its last END record. A tar stream ends with zero blocks of its own, so the zeros of the
@@ -97,15 +102,17 @@ def extract(path: str, output_path: str, file_number: int | None = None) -> Extr
 
     Args:
         file_number: which tape file; None = the first one that is a stream.
+        damaged: take records that have changed as they lie there, and zeros for those that cannot be read.
 
     Raises:
         OfflineError: no such tape file, or reading or writing failed.
     """
     cartridge = _open(path)
+    reader = _Reader(cartridge, damaged=damaged)
     try:
-        chosen, first = _choose(cartridge, path, file_number)
+        chosen, first = _choose(reader, path, file_number)
         length = left = chosen.bytes - (chosen.record_bytes if first else 0)
-        end = _dump_end(cartridge, chosen.number, first, length) if chosen.kind == "dump" else None
+        end = _dump_end(reader, chosen.number, first, length) if chosen.kind == "dump" else None
         missing = ""
         if chosen.kind == "dump" and end is None:
             missing = "the dump has no end"
@@ -114,7 +121,7 @@ def extract(path: str, output_path: str, file_number: int | None = None) -> Extr
         if end is not None:
             length = left = end
         with open(output_path, "wb") as output:
-            for piece in _pieces(cartridge, chosen.number, first):
+            for piece in reader.pieces(chosen.number, first):
                 part = piece[:left]
                 output.write(part)
                 left -= len(part)
@@ -124,7 +131,8 @@ def extract(path: str, output_path: str, file_number: int | None = None) -> Extr
         raise OfflineError(f"{output_path}: {error.strerror}") from error
     finally:
         cartridge.abandon()
-    return Extracted(chosen.number, chosen.kind, length, cartridge.warning, missing)
+    warning = cartridge.warning
+    return Extracted(chosen.number, chosen.kind, length, warning, missing, reader.damages, reader.damaged)
 
 
 def _open(path: str) -> Cartridge:
@@ -134,72 +142,110 @@ def _open(path: str) -> Cartridge:
         raise OfflineError(str(error)) from error
 
 
-def _choose(cartridge: Cartridge, path: str, file_number: int | None) -> tuple[TapeFileContents, int]:
+class _Reader:
+    """Reads the records of a cartridge.
+
+    Args:
+        damaged: also those that have changed or cannot be read, and notes them as they come in ``pieces``.
+    """
+
+    def __init__(self, cartridge: Cartridge, *, damaged: bool = False) -> None:
+        self.cartridge = cartridge
+        self._takes_damaged = damaged
+        self.damages: list[str] = []
+        self.damaged = 0
+
+    def record(self, number: int, block: int, limit: int) -> bytes:
+        """The first ``limit`` bytes of a record. Raises CartridgeError."""
+        buffer = memoryview(bytearray(limit))
+        try:
+            length = self.cartridge.read_record(number, block, buffer)
+        except CartridgeError:
+            if not self._takes_damaged:
+                raise
+            length = self.cartridge.read_damaged(number, block, buffer)
+        return bytes(buffer[:length])
+
+    def pieces(self, number: int, first: int) -> Iterator[memoryview]:
+        """A tape file's bytes from a record on, record after record; one is good until the next is asked for.
+
+        Raises:
+            CartridgeError: a record has changed or cannot be read, and such are not taken.
+        """
+        file = self.cartridge.map.files[number]
+        buffer = memoryview(bytearray(BUFFER_BYTES))
+        block = first
+        while block < file.records:
+            size = file.place(block).word & LENGTH_BITS
+            if size > len(buffer):
+                buffer = memoryview(bytearray(size))
+            count = self._run(number, block, buffer, size)
+            yield buffer[: count * size]
+            block += count
+
+    def _run(self, number: int, block: int, buffer: memoryview, size: int) -> int:
+        """Read as many records as go in one call, at least one."""
+        try:
+            count = self.cartridge.read_run(number, block, buffer, size)
+            if count:
+                return count
+        except CartridgeError:  # one of the run: the record here, by itself, tells whether it is that one
+            pass
+        try:
+            self.cartridge.read_record(number, block, buffer)  # a record that was written as bad says so here
+        except CartridgeError as error:
+            if not self._takes_damaged:
+                raise
+            self.damaged += 1
+            if len(self.damages) < DAMAGES_MAX:
+                self.damages.append(str(error))
+            self.cartridge.read_damaged(number, block, buffer)
+        return 1
+
+
+def _choose(reader: _Reader, path: str, file_number: int | None) -> tuple[TapeFileContents, int]:
     """The tape file, and the number of its first record that is not a header."""
-    files = cartridge.map.files
+    files = reader.cartridge.map.files
     if file_number is None:
         for number in range(len(files)):
-            found, first = _look(cartridge, number)
+            found, first = _look(reader, number)
             if found.kind in STREAMS:
                 return found, first
         raise OfflineError(f"{path}: no tape file holds a stream; name one with its number")
     if not 0 <= file_number < len(files) or not files[file_number].records:
         raise OfflineError(f"{path}: no tape file {file_number}")
-    return _look(cartridge, file_number)
+    return _look(reader, file_number)
 
 
-def _look(cartridge: Cartridge, number: int) -> tuple[TapeFileContents, int]:
-    file = cartridge.map.files[number]
+def _look(reader: _Reader, number: int) -> tuple[TapeFileContents, int]:
+    file = reader.cartridge.map.files[number]
     if not file.records:
         return TapeFileContents(number, 0, 0, 0, "empty", "", ""), 0
     runs = file.runs()
     size = sum((word & LENGTH_BITS) * count for word, count in runs)
-    found = identify(_record(cartridge, number, 0, HEAD_BYTES))
+    found = identify(reader.record(number, 0, HEAD_BYTES))
     kind, first = found.kind, 0
     if kind == "header":
         first = 1
-        kind = identify(_record(cartridge, number, 1, HEAD_BYTES)).kind if file.records > 1 else "unknown"
+        kind = identify(reader.record(number, 1, HEAD_BYTES)).kind if file.records > 1 else "unknown"
     of_ours: Kind = kind if kind in {"dump", "tar", "label", "unknown"} else "unknown"
     contents = TapeFileContents(number, file.records, size, runs[0][0] & LENGTH_BITS, of_ours, found.writer, found.text)
     return contents, first
 
 
-def _record(cartridge: Cartridge, number: int, block: int, limit: int) -> bytes:
-    """The first ``limit`` bytes of a record."""
-    buffer = bytearray(limit)
-    length = cartridge.read_record(number, block, memoryview(buffer))
-    return bytes(buffer[:length])
-
-
-def _pieces(cartridge: Cartridge, number: int, first: int) -> Iterator[memoryview]:
-    """The tape file's bytes from a record on, record after record; a piece is good until the next one is asked for."""
-    file = cartridge.map.files[number]
-    buffer = memoryview(bytearray(BUFFER_BYTES))
-    block = first
-    while block < file.records:
-        size = file.place(block).word & LENGTH_BITS
-        if size > len(buffer):
-            buffer = memoryview(bytearray(size))
-        count = cartridge.read_run(number, block, buffer, size)
-        if not count:  # a record that was written as bad: reading it by itself says so
-            cartridge.read_record(number, block, buffer)
-        yield buffer[: count * size]
-        block += count
-
-
-def _dump_end(cartridge: Cartridge, number: int, first: int, length: int) -> int | None:
+def _dump_end(reader: _Reader, number: int, first: int, length: int) -> int | None:
     """Bytes of a dump stream up to its last END record; None when the tape file does not end with one.
 
     Args:
         first: the record that it begins with.
         length: bytes from there to the end of the tape file.
     """
-    file = cartridge.map.files[number]
+    file = reader.cartridge.map.files[number]
     begin, tail = length, b""
     for block in range(file.records - 1, first - 1, -1):
         size = file.place(block).word & LENGTH_BITS
         begin -= size
-        tail = (_record(cartridge, number, block, size) + tail).rstrip(b"\0")
+        tail = (reader.record(number, block, size) + tail).rstrip(b"\0")
         if not tail:
             continue
         end = -(-(begin + len(tail)) // DUMP_UNIT) * DUMP_UNIT

@@ -6,13 +6,12 @@ from msgspec import Struct
 
 from mover.tape.cartridge import Cartridge, CartridgeError
 from mover.tape.checksum import UNKNOWN, checksums
-from mover.tape.offline import OfflineError
+from mover.tape.offline import DAMAGES_MAX, OfflineError
 from mover.tape.tape_map import LENGTH_BITS
 
 __all__ = ["Verified", "VerifiedFile", "verify"]
 
 BUFFER_BYTES: Final = 1 << 20
-DAMAGES_MAX: Final = 100  # lines; the counts go on
 
 
 class VerifiedFile(Struct, frozen=True):

@@ -156,3 +156,20 @@ def test_verify_of_what_is_not_whole_fails(mover: Run, cartridge: Path) -> None:
         result = mover("tape", "verify", str(cartridge), *options)
         assert result.exit_code == 1
         assert "torn" in result.stderr
+
+
+def test_damaged_records_are_named_and_fail(mover: Run, tmp_path: Path) -> None:
+    cartridge, output = tmp_path / "a.tap", tmp_path / "out"
+    cartridge.write_bytes(record(b"good") + record(b"lost") + record(b"more") + MARK)
+    mover("tape", "verify", str(cartridge), "--keep")
+    data = bytearray(cartridge.read_bytes())
+    data[16] ^= 1
+    cartridge.write_bytes(data)
+    arguments = ["tape", "extract", str(cartridge), "--file", "0", "--output", str(output)]
+    assert mover(*arguments).exit_code == 1
+    taken = mover(*arguments, "--damaged")
+    assert (taken.exit_code, taken.stdout) == (1, "tape file 0: unknown stream of 12 bytes\n")
+    assert "record 1 of tape file 0, at byte 12, has another checksum" in taken.stderr
+    assert f"1 damaged records are in {output} as they lie on tape" in taken.stderr
+    assert output.read_bytes() == b"good" + data[16:20] + b"more"
+    assert len(json.loads(mover(*arguments, "--damaged", "--json").stdout)["damages"]) == 1

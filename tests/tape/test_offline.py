@@ -1,11 +1,14 @@
 """Cartridges read with no server: what is on them, and a stream cut out without its padding."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from mover.tape.cartridge import Cartridge
 from mover.tape.offline import Contents, Extracted, OfflineError, TapeFileContents, extract, list_files
+from mover.tape.verify import verify
 from tests.tape import tap
 
 LABEL = b"##ndmjob -m TAPE01\n".ljust(512, b"\0")
@@ -168,3 +171,69 @@ def test_a_cartridge_in_a_drive_can_be_looked_at(path: Path) -> None:
     holder.append_records(memoryview(LABEL), 512)
     assert [file.kind for file in list_files(str(path)).files] == ["label"]
     holder.abandon()
+
+
+def test_damaged_records_are_taken_where_they_are_wanted(path: Path, tmp_path: Path) -> None:
+    stream = dump(20, 2)
+    size, output = 4096, tmp_path / "out"
+    path.write_bytes(tap.build([LABEL, None, *records(stream, size), None]))
+    assert verify(str(path), keep=True).kept == 7
+    data = bytearray(path.read_bytes())
+    first = 520 + 4
+    lies = {1: 100, 4: 3000}  # in which record a byte is another one
+    for number, at in lies.items():
+        data[first + number * (size + 8) + 4 + at] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(OfflineError, match="record 1 of tape file 1"):
+        extract(str(path), str(output))
+    found = extract(str(path), str(output), damaged=True)
+    expected = bytearray(stream)
+    for number, at in lies.items():
+        expected[number * size + at] ^= 0xFF
+    assert output.read_bytes() == expected
+    assert (found.bytes, found.damaged, found.missing) == (len(stream), 2, "")
+    assert [line.split(": ")[1].split(",")[0] for line in found.damages] == [
+        "record 1 of tape file 1",
+        "record 4 of tape file 1",
+    ]
+
+
+def test_a_damaged_end_of_a_dump_is_not_taken_for_another_one(path: Path, tmp_path: Path) -> None:
+    stream = dump(6, 1)
+    path.write_bytes(tap.build([*records(stream, 1024), None]))
+    verify(str(path), keep=True)
+    data = bytearray(path.read_bytes())
+    data[-4 - 4 - 1024 + 24] ^= 1  # the magic of the END record
+    path.write_bytes(data)
+    with pytest.raises(OfflineError, match="another checksum"):
+        extract(str(path), str(tmp_path / "out"))
+    found = extract(str(path), str(tmp_path / "out"), damaged=True)
+    assert (found.damaged, found.missing) == (1, "the dump has no end")
+
+
+def test_what_cannot_be_read_is_zeros(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = bytes(257) + b"ustar\0" + b"x" * 3000
+    path.write_bytes(tap.build(records(archive, 512)))
+    preadv = os.preadv
+
+    def failing(fd: int, buffers: list[memoryview], offset: int) -> int:
+        if offset <= 2 * 520 + 4 < offset + sum(map(len, buffers)):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return preadv(fd, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", failing)
+    with pytest.raises(OfflineError, match="Input/output error"):
+        extract(str(path), str(tmp_path / "out"))
+    found = extract(str(path), str(tmp_path / "out"), damaged=True)
+    whole = archive.ljust(7 * 512, b"\0")
+    assert (tmp_path / "out").read_bytes() == whole[:1024] + bytes(512) + whole[1536:]
+    assert (found.damaged, found.bytes) == (1, len(whole))
+
+
+def test_a_record_that_was_written_as_bad_is_taken_as_it_is(path: Path, tmp_path: Path) -> None:
+    bad = b"\x02\0\0\x80no\x02\0\0\x80"
+    path.write_bytes(tap.build([b"ab"]) + bad + tap.build([b"cd", None]))
+    with pytest.raises(OfflineError, match="bad record"):
+        extract(str(path), str(tmp_path / "out"), 0)
+    found = extract(str(path), str(tmp_path / "out"), 0, damaged=True)
+    assert ((tmp_path / "out").read_bytes(), found.damaged) == (b"abnocd", 1)
