@@ -82,7 +82,9 @@ class FromTape(Mover):
             note = WindowStart(here, self._window_offset + inside // self._record_size * self._record_size)
         self.window_start = note
         # Records between the window's first one and the drive, and the stream offset of the one in front of it.
-        self._block = (here.blockno or 0) - (note.position.blockno or 0)
+        block_size = drive.state().block_size
+        self._blocks = max(1, self._record_size // block_size) if block_size else 1  # that a record is, on tape
+        self._block = ((here.blockno or 0) - (note.position.blockno or 0)) // self._blocks
         self._next = note.offset + self._block * self._record_size
         self._scratch = bytearray(0)  # a record of which only a part is wanted
         self._held_at, self._held_until = 0, 0  # stream offsets of what it holds
@@ -186,8 +188,8 @@ class FromTape(Mover):
         block = (self._read_offset - self.window_start.offset) // size
         delta = block - self._block
         drive = self._drive
-        outcome = self._timed(lambda: drive.space_records(delta, crosses_filemark=False))
-        moved = outcome.done if delta > 0 else -outcome.done
+        outcome = self._timed(lambda: drive.space_records(delta * self._blocks, crosses_filemark=False))
+        moved = outcome.done // self._blocks * (1 if delta > 0 else -1)
         self._passed(moved, moved * size)
         if outcome.condition is Condition.NONE:
             self._next = self.window_start.offset + block * size

@@ -7,13 +7,16 @@ from typing import ClassVar
 
 import pytest
 
-from mover.tape.codes import Error, TapeFlag, TapeMode
+from mover.ring import Consumer, RingControl, Verdict
+from mover.tape.codes import Error, MoverMode, TapeFlag, TapeMode, TapeOperation
 from mover.tape.drive import Condition, DriveError, Outcome, Position
 from mover.tape.st_device import Option
 from mover.tape.st_drive import StDrive
 from mover.tape.transport import TakesCommands
 from mover.workers.device_messages import DeviceSpec
+from mover.workers.messages import Done, MotionDone, MoveTape, ReadStream
 from tests.tape.contract import WHOLE_BYTES, Capability, DriveContract, Peer, contents, read, write
+from tests.tape.control import Tape, take
 from tests.tape.fake_st import FakeSt
 
 SPEC = DeviceSpec("lto0", "/dev/nst0")
@@ -372,3 +375,24 @@ def test_commands_go_by_the_sg_node(tmp_path: Path) -> None:
         assert isinstance(drive, TakesCommands) is takes
         assert ("gone" in drive.warning) is ("gone" in sg_device)
         drive.close(force=False)
+
+
+def test_the_mover_seeks_by_records_of_several_fixed_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = bytes(range(200))
+    st = FakeSt()
+    st.tape = [b"label", None, *[stream[at : at + 5] for at in range(0, 200, 5)], None]
+
+    def open_st(spec: object, mode: TapeMode, *, implicit_filemark: bool) -> StDrive:
+        return opened(st, mode, implicit_filemark=implicit_filemark, block_size=5)
+
+    monkeypatch.setattr("mover.tape.worker.open_drive", open_st)
+    ring = RingControl(64, 4)
+    with Tape() as tape, Consumer(ring.duplicate()) as consumer:
+        tape.open(Path("/dev/nst0"), TapeMode.READ)
+        assert tape.ask(MoveTape(TapeOperation.FSF, 1, False), MotionDone).error == Error.NO_ERR
+        tape.start(ring, MoverMode.WRITE, 10, window=(0, 200))
+        for offset, length in ((0, 20), (150, 10), (25, 3), (190, 10), (5, 60)):
+            tape.ask(ReadStream(offset, length), Done)
+            assert take(consumer, length) == stream[offset : offset + length]
+    ring.conclude(Verdict.BROKEN)
+    ring.close()
