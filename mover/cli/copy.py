@@ -7,11 +7,12 @@ import click
 
 from mover.cli.control_process import json_option
 from mover.cli.failure import WrongConfiguration
-from mover.cli.job_options import PairType, ServerType, password, server
+from mover.cli.job_options import PairType, ServerType, add_options, password, server
 from mover.cli.job_progress import duration, size
 from mover.cli.jobs import document, report_failed, run_job
 from mover.cli.output import print_json
 from mover.cli.streams import work_is_done
+from mover.cli.tls_options import TLS_OPTIONS, take_tls
 
 if TYPE_CHECKING:
     from mover.dma import Credentials
@@ -73,11 +74,13 @@ class PlaceType(click.ParamType[tuple[tuple[str, int | None], str]]):
     "-E", "--env", "env", type=PairType(), multiple=True, metavar="NAME=VALUE",
     help="A variable of the backup type's environment, for both servers; may be repeated.",
 )  # fmt: skip
+@add_options(TLS_OPTIONS)
 @json_option
 def copy(
     source: Any, destination: Any, source_login: str | None, destination_login: str | None,
     password_file: str | None, source_auth: Any, destination_auth: Any, level: int, update: bool, force: bool,
     exclude: tuple[str, ...], butype: str, ndmp_version: int, env: tuple[tuple[str, str], ...], as_json: bool,
+    **options: Any,
 ) -> None:  # fmt: skip
     """Copy directory SOURCE into directory DESTINATION, each as [HOST[:PORT]:]/PATH.
 
@@ -93,9 +96,10 @@ def copy(
         raise WrongConfiguration(f"{to_path} lies in what is copied, {from_path}")
     giver = _login(source_login, source_auth, password_file, "-sa")
     taker = _login(destination_login or source_login, destination_auth, password_file, "-da")
+    tls = take_tls(options)
     wanted = CopyOptions(
-        source=Place(server=server(from_server), credentials=giver, path=from_path),
-        destination=Place(server=server(to_server), credentials=taker, path=to_path),
+        source=Place(server=server(from_server, tls), credentials=giver, path=from_path),
+        destination=Place(server=server(to_server, tls), credentials=taker, path=to_path),
         butype=butype, level=level, update=update, exclude=list(exclude), env=list(env), max_version=ndmp_version,
     )  # fmt: skip
     result = run_job(run_copy, wanted, quiet=as_json)

@@ -3,17 +3,18 @@
 import os
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar  # Any: any command function, and click's own values
 
 import click
 
 from mover.cli.failure import Failure
+from mover.cli.tls_options import TLS_OPTIONS, take_tls
 from mover.config.values import parse_size
 
 if TYPE_CHECKING:
-    from mover.dma import Credentials, Server
+    from mover.dma import Credentials, Server, Tls
 
 PASSWORD_BYTES_MAX: Final = 4096
 WAIT_S_MAX: Final = 7 * 24 * 3600
@@ -109,7 +110,7 @@ def session_options(*, required: bool) -> Callable[[_Command], _Command]:
             help="A variable of the backup type's environment; may be repeated.",
         ),
     ]  # fmt: skip
-    return _adds(options)
+    return add_options(options)
 
 
 def tape_options() -> Callable[[_Command], _Command]:
@@ -117,7 +118,7 @@ def tape_options() -> Callable[[_Command], _Command]:
     host = click.option(
         "--host", type=ServerType(), required=True, metavar="HOST[:PORT]", help="The NDMP server of the drive."
     )
-    return _adds([host, *_login_options(required=True)])
+    return add_options([host, *_login_options(required=True)])
 
 
 def changer_options(*, required: bool, waits: bool = True) -> Callable[[_Command], _Command]:
@@ -138,7 +139,7 @@ def changer_options(*, required: bool, waits: bool = True) -> Callable[[_Command
                 help="How long to wait for an operator to bring a cartridge that is missing.",
             )
         )  # fmt: skip
-    return _adds(options)
+    return add_options(options)
 
 
 def _login_options(*, required: bool) -> list[Callable[[_Command], _Command]]:
@@ -157,10 +158,13 @@ def _login_options(*, required: bool) -> list[Callable[[_Command], _Command]]:
             "--ndmp-version", type=click.IntRange(2, 4), default=4, show_default=True,
             help="Highest version to ask for.",
         ),
+        *TLS_OPTIONS,
     ]  # fmt: skip
 
 
-def _adds(options: list[Callable[[_Command], _Command]]) -> Callable[[_Command], _Command]:
+def add_options(options: Sequence[Callable[[_Command], _Command]]) -> Callable[[_Command], _Command]:
+    """Several options as one decorator, in the order of the help."""
+
     def add(command: _Command) -> _Command:
         for option in reversed(options):
             command = option(command)
@@ -173,9 +177,10 @@ def session(options: dict[str, Any]) -> dict[str, Any]:
     """Take the values of session_options out of a command's options; returns the DMA's Session fields."""
     if options["data_listens"] and options["tape_host"] is None:
         raise click.UsageError("--data-listens needs --tape-host")
+    tls = take_tls(options)
     return {
-        "data": server(options.pop("host")),
-        "tape": server(tape) if (tape := options.pop("tape_host")) is not None else None,
+        "data": server(options.pop("host"), tls),
+        "tape": server(tape, tls) if (tape := options.pop("tape_host")) is not None else None,
         "credentials": _credentials(options.pop("user"), options.pop("password_file"), options.pop("auth")),
         "drive": options.pop("drive"),
         "butype": options.pop("butype"),
@@ -188,7 +193,7 @@ def session(options: dict[str, Any]) -> dict[str, Any]:
 def tape_session(options: dict[str, Any]) -> dict[str, Any]:
     """As ``session``, of tape_options and changer_options."""
     return {
-        "data": server(options.pop("host")),
+        "data": server(options.pop("host"), take_tls(options)),
         "credentials": _credentials(options.pop("user"), options.pop("password_file"), options.pop("auth")),
         "drive": options.pop("drive"),
         "max_version": options.pop("ndmp_version"),
@@ -205,12 +210,12 @@ def changer_name(options: dict[str, Any]) -> str | None:
     return name
 
 
-def server(host_port: tuple[str, int | None]) -> "Server":
+def server(host_port: tuple[str, int | None], tls: "Tls | None" = None) -> "Server":
     """A server as the DMA has it; without a port at the usual one."""
-    from mover.dma import Server
+    from mover.dma import DEFAULT_PORT, SECURE_PORT, Server
 
     host, port = host_port
-    return Server(host) if port is None else Server(host, port)
+    return Server(host, port or (DEFAULT_PORT if tls is None else SECURE_PORT), tls)
 
 
 def _credentials(user: str, password_file: str | None, method: Any) -> "Credentials":

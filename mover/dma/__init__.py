@@ -32,6 +32,8 @@ from mover.dma.errors import (
 )
 from mover.dma.listing import run_list
 from mover.dma.options import (
+    DEFAULT_PORT,
+    SECURE_PORT,
     BackupOptions,
     CopyOptions,
     Credentials,
@@ -42,6 +44,7 @@ from mover.dma.options import (
     RecoverOptions,
     Server,
     TapeListOptions,
+    Tls,
     default_catalogue,
 )
 from mover.dma.recover import run_recover
@@ -63,6 +66,8 @@ from mover.dma.results import (
 )
 
 __all__ = [
+    "DEFAULT_PORT",
+    "SECURE_PORT",
     "BackupOptions",
     "BackupResult",
     "CartridgeError",
@@ -96,6 +101,7 @@ __all__ = [
     "RecoverResult",
     "Server",
     "TapeListOptions",
+    "Tls",
     "default_catalogue",
     "run_backup",
     "run_cartridges",

@@ -18,6 +18,7 @@ import trio
 
 from mover.dma.errors import ControlConnectionError, DmaError, LoginError, NdmpError, error_name, one_line
 from mover.dma.options import Credentials, Server
+from mover.dma.secure import secure
 from mover.ndmp.auth import md5_digest
 from mover.ndmp.client import ClientProtocol, Post, Reply
 from mover.ndmp.enums import AuthType, ConnectionStatusReason, ErrorCode
@@ -45,6 +46,7 @@ from mover.ndmp.messages import (
 
 R = TypeVar("R", bound=Body)
 PostHandler = Callable[[Body], Awaitable[None]]
+ControlStream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 OLDEST_VERSION: Final = 2
 RECEIVE_BYTES: Final = 256 << 10
@@ -79,9 +81,10 @@ class Client:
         failure: why the connection is of no more use; None while it works.
     """
 
-    def __init__(self, stream: trio.SocketStream, server: Server, on_post: PostHandler, timeout_s: float) -> None:
+    def __init__(self, stream: ControlStream, server: Server, on_post: PostHandler, timeout_s: float) -> None:
         self.server = server
-        self.peer_address = str(stream.socket.getpeername()[0])
+        transport = stream if isinstance(stream, trio.SocketStream) else stream.transport_stream
+        self.peer_address = str(transport.socket.getpeername()[0])
         self.failure: str | None = None
         self._stream = stream
         self._on_post = on_post
@@ -299,20 +302,25 @@ def printable(text: bytes) -> str:
     return one_line(text.decode("utf-8", "surrogateescape"))
 
 
-async def _connect(server: Server, timeout_s: float) -> trio.SocketStream:
+async def _connect(server: Server, timeout_s: float) -> ControlStream:
     try:
         with trio.fail_after(timeout_s):
             stream = await trio.open_tcp_stream(server.host, server.port)
+            _set_options(stream)
+            return stream if server.tls is None else await secure(stream, server, server.tls)
     except trio.TooSlowError:
         raise ControlConnectionError(f"cannot connect to {server}: no answer within {timeout_s:g} s") from None
     except OSError as error:
         raise ControlConnectionError(f"cannot connect to {server}: {_reason(error)}") from error
+
+
+def _set_options(stream: trio.SocketStream) -> None:
+    """Find a server that is gone."""
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_COUNT)
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_S * 1000)
-    return stream
 
 
 def _reason(error: OSError) -> str:

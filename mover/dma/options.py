@@ -11,6 +11,8 @@ from typing import Literal
 import msgspec
 
 DEFAULT_PORT = 10000
+SECURE_PORT = 30000
+"""Source: IANA, service ndmps."""
 DEFAULT_RECORD_SIZE = 65536
 
 AuthMethod = Literal["auto", "md5", "text", "none"]
@@ -23,11 +25,24 @@ def default_catalogue() -> Path:
     return Path(data_home) / "mover" / "catalogue.sqlite"
 
 
+class Tls(msgspec.Struct, frozen=True):
+    """How a server proves on a secure connection who it is.
+
+    Attributes:
+        ca: a PEM file of authorities; "" = those of the system.
+        fingerprints: SHA-256 in small hexadecimal digits; the certificate has one of them. () = the authorities say.
+    """
+
+    ca: str = ""
+    fingerprints: tuple[str, ...] = ()
+
+
 class Server(msgspec.Struct, frozen=True):
-    """An NDMP server's control port."""
+    """An NDMP server's control port; tls: None = a plain one."""
 
     host: str
     port: int = DEFAULT_PORT
+    tls: Tls | None = None
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

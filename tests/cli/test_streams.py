@@ -22,7 +22,7 @@ async def run_backup(options, *, progress, log):
     progress(Progress("connect"))
     log(LogLine("warning", "a file shrank"))
     progress(Progress("transfer", 1 << 20))
-    return BackupResult(job=3, bytes_processed=1, files=7, elapsed_s=2.0, tape_file=1, record_size=65536,
+    return BackupResult(job=3, bytes_processed=1, files=7, elapsed_s=2.0, tape_file=1, cartridges=[], record_size=65536,
                         protocol_version=4, env=[], warnings=[], log=[])
 
 async def run_recover(options, *, progress, log):

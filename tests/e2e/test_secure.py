@@ -361,6 +361,70 @@ def test_openssl_with_old_tls_is_refused(server: Server) -> None:
     assert server.ask("status")["sessions"] == []
 
 
+def dma(server: Server, *words: str, port: int | None = None) -> subprocess.CompletedProcess[str]:
+    """The built-in DMA at the secure port."""
+    host, secure_port = secure_address(server)
+    directory = server.config.parent
+    secret = directory / "secret"
+    secret.write_text(LOGIN.password)
+    secret.chmod(0o600)
+    command = [
+        *mover_command(), *words, "--host", f"{host}:{port or secure_port}", "--drive", "vtl0/drive0",
+        "--user", LOGIN.user, "--password-file", str(secret), "--catalogue", str(directory / "catalogue"),
+    ]  # fmt: skip
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_built_in_dma_knows_the_server_before_it_says_a_word(directory: Path) -> None:
+    source = directory / "source"
+    source.mkdir()
+    (source / "file").write_bytes(b"content" * 100_000)
+    config = configured(directory)
+    config.write_text(config.read_text().replace("[node.volumes]", f'[node.volumes]\nv = "{directory}"'))
+    with Server(config) as server:
+        server.ask("tape", "load", "vtl0/drive0")
+        shown = ask(server, a.Version(), a.VersionReply).certificate_fingerprint
+        authority = ("--ca", str(certificate(server)))
+        refusals = {
+            ("--tls",): "its certificate is not trusted: ",
+            ("--fingerprint", "00" * 32): f"its certificate has the fingerprint {shown.replace(':', '').lower()}, ",
+            ("--ca", str(source / "file")): "",
+            ("--ca", str(directory / "none")): "No such file or directory",
+        }
+        for words, why in refusals.items():
+            ended = dma(server, "backup", str(source), *words)
+            assert ended.returncode == 1
+            host, port = secure_address(server)
+            assert ended.stderr.splitlines()[-1].startswith(f"mover: no secure connection to {host}:{port}: {why}")
+        assert not (server.config.parent / "state" / "audit.log").exists()  # not even a login was tried
+        plain = int(server.address.rpartition(":")[2])
+        ended = dma(server, "backup", str(source), "--tls", port=plain)  # a greeting is no handshake
+        assert ended.returncode == 1
+        assert f"no secure connection to 127.0.0.1:{plain}: wrong version number" in ended.stderr
+
+        ended = dma(server, "backup", str(source), "--fingerprint", shown)
+        assert ended.returncode == 0, ended.stderr
+        ended = dma(server, "recover", "--destination", str(directory / "back"), *authority)
+        assert ended.returncode == 0, ended.stderr
+        assert (directory / "back" / "file").read_bytes() == (source / "file").read_bytes()
+        host, port = secure_address(server)
+        command = [
+            *mover_command(), "copy", f"{host}:{port}:{source}", f"{host}:{port}:{directory}/copied",
+            "-sa", LOGIN.user, "--password-file", str(directory / "secret"), *authority,
+        ]  # fmt: skip
+        subprocess.run(command, capture_output=True, timeout=120, check=True)
+        assert (directory / "copied" / "file").read_bytes() == (source / "file").read_bytes()
+        assert {line["secure"] for line in audit(server) if line["event"] == "login"} == {True}
+
+
+@pytest.mark.parametrize("value", ["", "00", "zz" * 32, "00" * 33])
+def test_a_fingerprint_that_is_none_is_wrong_usage(value: str) -> None:
+    command = [*mover_command(), "backup", "/x", "--fingerprint", value]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert "expected the SHA-256 of a certificate" in ended.stderr
+
+
 @pytest.mark.peer("ndmjob", "socat")
 def test_ndmjob_works_through_a_tls_client_of_its_own(directory: Path) -> None:
     """ndmjob has no TLS; socat gives it some, and checks the certificate."""

@@ -1,0 +1,59 @@
+"""TLS in front of a control connection, the client's side: no word is said before the certificate is known."""
+
+import contextlib
+import hashlib
+import hmac
+import ssl
+
+import trio
+
+from mover.dma.errors import ControlConnectionError
+from mover.dma.options import Server, Tls
+
+
+async def secure(stream: trio.SocketStream, server: Server, tls: Tls) -> trio.SSLStream[trio.SocketStream]:
+    """Shake hands and look at the certificate.
+
+    Raises:
+        ControlConnectionError: no TLS there, or another server than it should be; the connection is closed.
+    """
+    try:
+        context = await trio.to_thread.run_sync(_context, tls)
+        secured = trio.SSLStream(stream, context, server_hostname=server.host, https_compatible=True)
+        await secured.do_handshake()
+        if tls.fingerprints:
+            _check(secured.getpeercert(binary_form=True) or b"", tls)
+    except BaseException as error:
+        with contextlib.suppress(trio.BrokenResourceError):
+            await trio.aclose_forcefully(stream)
+        if isinstance(error, (trio.BrokenResourceError, OSError, ValueError)):
+            raise ControlConnectionError(f"no secure connection to {server}: {_reason(error)}") from error
+        raise
+    return secured
+
+
+def _context(tls: Tls) -> ssl.SSLContext:
+    """Raises OSError: the authority's file cannot be used."""
+    context = ssl.create_default_context(cafile=tls.ca or None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if tls.fingerprints and not tls.ca:  # the certificate itself is known, whoever signed it
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _check(certificate: bytes, tls: Tls) -> None:
+    shown = hashlib.sha256(certificate).hexdigest()
+    if not any(hmac.compare_digest(shown, wanted) for wanted in tls.fingerprints):
+        raise ValueError(f"its certificate has the fingerprint {shown}, which is not the one expected")
+
+
+def _reason(error: BaseException) -> str:
+    cause = error.__cause__ if isinstance(error, trio.BrokenResourceError) and error.__cause__ else error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {cause.verify_message}"
+    if isinstance(cause, ssl.SSLError):
+        return str(cause.reason or cause.strerror or "TLS").replace("_", " ").lower()
+    if isinstance(cause, OSError):
+        return str(cause.strerror or cause)
+    return str(cause) or "the connection ended in the handshake"
