@@ -32,6 +32,7 @@ from bench_jobs import (
 )
 from bench_measure import ATTEMPTS, IDLE_WAIT_S, MEMORY, Comparison, commit, conduct, measure, now, percentile, say
 from bench_report import Limit, Report, machine
+from bench_tape import tape_limits
 
 from tests.data.backup_runner import backup_here, request
 from tests.support.trees import make_large_file, make_small_files
@@ -188,6 +189,9 @@ def run(scale: Scale, record_size: int, only: str | None, attempts: int) -> Repo
             figures += direct_access(
                 bench, stream_bytes=scale.direct_bytes, files=scale.direct_files, rounds=scale.rounds
             )
+        if only is None or only in "tape service":
+            say("  tape service")
+            figures += tape_limits(bench.new_directory("tape"), scale.rounds)
     finally:
         shutil.rmtree(place)
     conditions = {
@@ -208,7 +212,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes, to try it; nothing is stored")
     parser.add_argument(
-        "--only", metavar="TEXT", help="only the ratios whose name has TEXT, or direct access; nothing is stored"
+        "--only",
+        metavar="TEXT",
+        help="only the ratios whose name has TEXT, or direct access, or tape service; nothing is stored",
     )
     parser.add_argument("--record-size", type=int, default=256, metavar="KIB", help="mover record size (default: 256)")
     parser.add_argument(
