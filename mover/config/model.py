@@ -294,7 +294,7 @@ class Fault(_Table, frozen=True, kw_only=True):
 
     drive: Text
     kind: Literal["write-error", "read-error", "early-warning", "slow", "hang"]
-    record: Count | None = None
+    record: Annotated[int, Meta(ge=1, le=values.SIZE_MAX)] | None = None
     at: Size | None = None
     rate: Size | None = None
     buffer: Size | None = None

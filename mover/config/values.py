@@ -16,6 +16,8 @@ SIZE_UNITS: Final = {
 
 WINDOW_MIN: Final = 4 << 10
 WINDOW_MAX: Final = 64 << 20
+SIZE_MAX: Final = (1 << 63) - 1  # bytes; no file is longer
+
 SUN_PATH_MAX: Final = 107  # bytes of a unix socket's path, without the closing zero
 
 _SIZE = re.compile(r"([0-9]{1,15}) ?([A-Za-z]+)")
@@ -72,12 +74,15 @@ class PortRange(NamedTuple):
 
 def parse_size(value: Any) -> int:
     """Bytes of a size such as ``"1MiB"``; a plain integer is bytes."""
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    if match is None or match[2] not in SIZE_UNITS or int(match[1]) == 0:
+    size = 0
+    if isinstance(value, int) and not isinstance(value, bool):
+        size = value
+    elif match is not None and match[2] in SIZE_UNITS:
+        size = int(match[1]) * SIZE_UNITS[match[2]]
+    if not 0 < size <= SIZE_MAX:
         raise ValueError(f"a size with a unit of {', '.join(SIZE_UNITS)}")
-    return int(match[1]) * SIZE_UNITS[match[2]]
+    return size
 
 
 def parse_window(value: Any) -> int:
