@@ -424,6 +424,8 @@ class Devices:
                 for each in faults
                 if each.drive == bay.name
             )
+            if bay.faults:
+                log.warning("drive rehearses faults", drive=bay.name, faults=[each.kind for each in bay.faults])
 
     async def take_inventory(self) -> None:
         """Look at libraries' directories and drives' nodes, make the files of drives. Raises OSError, StoreError."""

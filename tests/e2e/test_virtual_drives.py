@@ -93,6 +93,7 @@ def test_a_fault_is_met_named_and_taken_away_by_a_reload(make_server: MakeServer
         assert state(client).flags & TapeFlag.ERROR
         assert write(client, b"c" * 512) == (ErrorCode.NO_ERR, 512)
         client.ok(TapeCloseRequest())
+    assert "drive rehearses faults" in server.log.read_text(errors="replace")
     (cartridge,) = (server.config.parent / "tapes").glob("*.tap")
     assert tap.read(cartridge) == [b"a" * 512, b"c" * 512, tap.MARK]
     server.config.write_text(server.config.read_text().replace(fault, ""))
