@@ -101,7 +101,7 @@ class StDrive(StMotion):
         unit = None
         if spec.sg_device:
             try:
-                unit = LogicalUnit(opens_sg(spec.sg_device), name)
+                unit = LogicalUnit(opens_sg(spec.sg_device), name, spec.timeout_s)
             except DriveError as error:
                 self.warning = f"no SCSI commands for this drive: {error}"
         super().__init__(tape, name, spec.block_size, Place(status.file_num, status.blockno, None), unit)

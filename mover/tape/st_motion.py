@@ -12,7 +12,10 @@ from mover.tape.st_device import General, Operation, Option, Status, Tape
 from mover.tape.st_place import Place
 
 SPACE_MAX: Final = 0x7F_FFFF  # SPACE(6) counts in 24 bits with a sign, and the driver cuts off what is above
-SKIP_BYTES: Final = 1 << 20  # room for a record that is read only to pass it; of a longer one the rest is dropped
+SEEK_MAX: Final = 0x7FFF_FFFF
+# Room for a record that is read only to pass it. The driver logs each that is longer, a CDB does not.
+SKIP_BYTES: Final = 1 << 20
+SKIP_BYTES_BY_COMMAND: Final = 4096
 _ERRORS: Final = {
     errno.ENOMEDIUM: Error.NO_TAPE_LOADED,
     errno.EACCES: Error.WRITE_PROTECT,
@@ -91,6 +94,11 @@ class StMotion:
             self._room = bytearray(length)
         return self._room
 
+    def _skip_room(self) -> memoryview:
+        skip = SKIP_BYTES if self._unit is None else SKIP_BYTES_BY_COMMAND
+        length = self._block_size or skip
+        return memoryview(self._scratch(length))[:length]
+
     # --- one record -------------------------------------------------------------------------------------------
 
     def _take(self, room: memoryview) -> Outcome:
@@ -161,14 +169,18 @@ class StMotion:
 
     def _unit_is_at_end(self, unit: LogicalUnit) -> bool:
         """Ask for the next record again, by a way on which its sense data come back."""
-        length = self._block_size or SKIP_BYTES
-        room = memoryview(self._scratch(length))[:length]
+        room = self._skip_room()
         answer = unit.read(room, blocks=1 if self._block_size else 0)
         return answer.meaning is Meaning.END_OF_DATA
 
     def _back(self, blocks: int) -> None:
-        for chunk in _chunks(blocks, SPACE_MAX):
+        for chunk in _chunks(blocks, self._most):
             self._tape.operate(Operation.BSR, chunk)
+
+    @property
+    def _most(self) -> int:
+        """How much one SPACE may be asked for: how far a count took a drive that does not say, nobody knows."""
+        return SPACE_MAX if self._tells else 1
 
     # --- before a motion --------------------------------------------------------------------------------------
 
@@ -219,11 +231,10 @@ class StMotion:
         # Behind a SEEK, which need not even succeed, it knows that it does not know.
         told = self._tell()
         number = place.objects if told is None else told
-        if number is not None:
-            try:
-                self._tape.operate(Operation.SEEK, number)
-            except OSError:
-                return Outcome(0)
+        try:
+            self._tape.operate(Operation.SEEK, SEEK_MAX if number is None else number)
+        except OSError:
+            return Outcome(0)
         return Outcome(0)
 
     # --- filemarks --------------------------------------------------------------------------------------------
@@ -236,12 +247,12 @@ class StMotion:
             place.stopped_at_mark(crosses=True)
             done = 1
         start = self._look().file_num
-        for chunk in _chunks(count - done, SPACE_MAX if start is not None else 1):
+        for chunk in _chunks(count - done, self._most if start is not None else 1):
             try:
                 self._tape.operate(Operation.FSF, chunk)
             except OSError as error:
                 status = self._look()
-                moved = 0 if start is None else (status.file_num or 0) - start
+                moved = 0 if start is None or chunk == 1 else (status.file_num or 0) - start
                 if General.EOD not in status.flags or not 0 <= moved < chunk:
                     raise error from None
                 place.passed_marks(moved)
@@ -262,7 +273,7 @@ class StMotion:
         if place.past_mark:
             adjacent = False
             self._settle()
-        for number, chunk in enumerate(_chunks(count, 1 if place.file is None else SPACE_MAX)):
+        for number, chunk in enumerate(_chunks(count, 1 if place.file is None else self._most)):
             try:
                 self._tape.operate(Operation.BSF, chunk)
             except OSError:
@@ -324,8 +335,7 @@ class StMotion:
         return Outcome(done + moved, Condition.FILEMARK)
 
     def _pass_by_reading(self, count: int, *, crosses: bool) -> Outcome:
-        length = self._block_size or SKIP_BYTES
-        room = memoryview(self._scratch(length))[:length]
+        room = self._skip_room()
         for done in range(count):
             taken = self._take(room)
             if taken.condition is Condition.FILEMARK:
@@ -392,9 +402,7 @@ class StMotion:
         else:
             self._tape.operate(Operation.BSF, 1)
             self._tape.operate(Operation.FSF, 1)
-        length = self._block_size or SKIP_BYTES
-        room = memoryview(self._scratch(length))[:length]
-        count = 0
+        room, count = self._skip_room(), 0
         while (taken := self._take(room)).condition is Condition.NONE:
             count += 1
         if taken.condition is not Condition.FILEMARK:
@@ -415,6 +423,12 @@ class StMotion:
 
     def _to_end(self) -> Outcome:
         place = self._place
+        if self._tell() is None:
+            if place.lost:
+                self._rewind()
+            while self._space_files(SPACE_MAX).condition is Condition.NONE:
+                continue
+            return Outcome(0)
         lost, start = bool(place.lost), None if place.lost else self._look().file_num
         self._tape.operate(Operation.EOM, 1)
         there = self._look().file_num

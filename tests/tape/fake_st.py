@@ -37,8 +37,8 @@ class FakeSt:
         tells: the drive has READ POSITION.
         background: a write returns before it is done, and its error comes with the next call.
         capacity, early_warning: of the tape, in bytes of records.
-        odd: as an odd drive of the field: spaces over records and marks alike and past the end of data without a word,
-            does not say where it stands, loses the end of a record that fills more than half of the room it is read
+        odd: as an odd drive of the field: spaces over records and marks alike, past the end of data without a word and
+            backwards by one only, tells no residual, does not say where it stands, loses the end of a record that fills more than half of the room it is read
             into, and tells the end of data so that the driver takes it for a record.
         sg: the kernel has an sg node of it.
     """
@@ -236,6 +236,7 @@ class FakeSt:
         self.block, self.eof = 0, Eof.NONE
 
     def _fsf(self, count: int, *, quietly: bool) -> None:
+        claimed = self.file + count
         while count and self.at < len(self.tape):
             if self.tape[self.at] is None:
                 count -= 1
@@ -244,6 +245,7 @@ class FakeSt:
         self.block, self.eof = 0, Eof.NONE
         if count:
             self.block, self.eof = -1, Eof.EOD
+            self.file = claimed if self.odd else self.file  # no residual: the driver takes it for all
             if not quietly:
                 raise error(errno.EIO)
 
@@ -274,6 +276,8 @@ class FakeSt:
 
     def _bsr(self, count: int) -> None:
         self.eof = Eof.NONE
+        if self.odd and count > 1:
+            return
         for _ in range(count):
             if self.at == 0:
                 self.block = 0
