@@ -37,9 +37,9 @@ class FakeSt:
         tells: the drive has READ POSITION.
         background: a write returns before it is done, and its error comes with the next call.
         capacity, early_warning: of the tape, in bytes of records.
-        odd: as an odd drive of the field: spaces over records and marks alike, past the end of data without a word and
-            backwards by one only, tells no residual, does not say where it stands, loses the end of a record that fills more than half of the room it is read
-            into, and tells the end of data so that the driver takes it for a record.
+        odd: as an odd drive of the field. It spaces over records and marks alike, past the end of data without a word,
+            and backwards by one only; it tells no residual and not where it stands; it loses the end of a record that
+            fills more than half of the room it is read into; its end of data the driver takes for a record.
         sg: the kernel has an sg node of it.
     """
 
