@@ -60,7 +60,7 @@ class ScsiDrive:
     """
 
     def __init__(self, transport: Transport, spec: DeviceSpec, mode: TapeMode, *, implicit_filemark: bool) -> None:
-        self._unit = LogicalUnit(transport, f"drive {spec.name}")
+        self._unit = LogicalUnit(transport, f"drive {spec.name}", spec.timeout_s)
         self._name = f"drive {spec.name}"
         self._mode = mode
         self._implicit_filemark = implicit_filemark
@@ -289,6 +289,10 @@ class ScsiDrive:
         if self._ahead is _Mark.AHEAD:
             return Outcome(0, Condition.FILEMARK)
         size = self._block_size
+        if self._ahead is not None and len(self._ahead) == record_size <= len(view):
+            view[:record_size], self._ahead = self._ahead, None
+            self._count.by_records(1)
+            return Outcome(1, record_length=record_size)
         if self._ahead is not None or record_size > self._read_max or (size and record_size % size):
             return _DONE
         blocks = record_size // size if size else 0
@@ -682,7 +686,7 @@ class ScsiDrive:
             outcome = self._rewind()
             if outcome.condition is Condition.NONE and number:
                 outcome = self.space_files(number)
-        return outcome if outcome.condition is not Condition.NONE else _DONE
+        return outcome._replace(done=0)
 
     def _locate_object(self, number: int) -> Outcome:
         if self._tells:
@@ -690,7 +694,7 @@ class ScsiDrive:
             answer = self._unit.locate(number)
             self._note(answer)
             if answer.meaning is not Meaning.UNSUPPORTED:
-                self._count.forget()
+                self._count.leave()
                 self._early = _Warning.NONE
                 if answer.meaning in {Meaning.END_OF_DATA, Meaning.END_OF_MEDIUM}:
                     self._look()
@@ -709,7 +713,7 @@ class ScsiDrive:
             if outcome.condition is Condition.FILEMARK:
                 left -= 1
                 outcome = _DONE
-        return outcome if outcome.condition is not Condition.NONE else _DONE
+        return outcome._replace(done=0)
 
     def _to_end(self) -> Outcome:
         self._ahead = None

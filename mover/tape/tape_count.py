@@ -26,12 +26,17 @@ class TapeCount:
     def position(self) -> Position:
         return Position(self.file, self.block)
 
-    def forget(self, *, medium: bool = False) -> None:
-        """Nobody knows where the tape stands, or even (``medium``) which it is."""
+    def leave(self) -> None:
+        """The tape is on its way to where only the drive can say."""
+        self._leave_end()
         self.file = self.block = self.objects = None
-        self.at_end = False
+
+    def forget(self, *, medium: bool = False) -> None:
+        """Nobody knows where the tape stands and where its data ends, or even (``medium``) which it is."""
+        self.file = self.block = self.objects = None
+        self.at_end, self._end = False, None
         if medium:
-            self._starts, self._end = {0: 0}, None
+            self._starts = {0: 0}
 
     def to_beginning(self) -> None:
         self._leave_end()
@@ -137,5 +142,5 @@ class TapeCount:
             file = self.file
             known = self._starts.items()
             self._starts = {0: 0} if file is None else {number: start for number, start in known if number <= file}
-            self._end = None
             self.at_end = True
+        self._end = None
