@@ -27,6 +27,8 @@ RECORDS_PER_CALL: Final = 511  # two buffers a record and one more, below IOV_MA
 REST_BYTES: Final = 1 << 20  # how much is read at once of what a caller has no room for
 PREALLOCATED_BYTES: Final = 64 * 1024 * 1024
 _FALLOC_FL_KEEP_SIZE: Final = 1
+_TMPFS_MAGIC: Final = 0x01021994
+_STATFS_BYTES: Final = 256  # more than struct statfs has; its first word is the type
 
 
 class CartridgeError(DriveError):
@@ -82,6 +84,7 @@ class Cartridge:
             os.close(self._fd)
             raise
         self._allocated: int | None = self.map.end  # None = no reserving ahead on this file
+        self._in_memory = _is_in_memory(self._fd)
         self._writable = writable
         self._changed = False
         self._set_aside = 0  # once it is changed: up to which byte checksums are set aside
@@ -133,23 +136,26 @@ class Cartridge:
         Returns:
             How many records are on tape, and why not all; nothing of the record that failed stays in the file.
         """
-        count = len(view) // record_size
-        self._allocate(count * extent(record_size))
+        count, size = len(view) // record_size, extent(record_size)
+        self._allocate(count * size)
         word = record_size.to_bytes(4, "little")
-        pad = b"\0" * (record_size & 1)
-        tail, joint = pad + word, pad + word + word
+        tail = b"\0" * (record_size & 1) + word
+        joint = tail + word
         done = 0
         while done < count:
             batch = min(count - done, RECORDS_PER_CALL)
-            buffers: list[bytes | memoryview] = [word]
-            for at in range(done * record_size, (done + batch) * record_size, record_size):
-                buffers += (view[at : at + record_size], joint)
-            buffers[-1] = tail
-            sums = checksums(view[done * record_size : (done + batch) * record_size], record_size)
-            written, failure = self._write(buffers, batch * extent(record_size))
-            whole = written // extent(record_size)
+            part = view if batch == count else view[done * record_size : (done + batch) * record_size]
+            buffers: list[bytes | memoryview] = [word, part, tail]
+            if batch > 1:
+                buffers = [word]
+                for at in range(0, batch * record_size, record_size):
+                    buffers += (part[at : at + record_size], joint)
+                buffers[-1] = tail
+            sums = checksums(part, record_size)
+            written, failure = self._write(buffers, batch * size)
+            whole = written // size
             if whole:
-                self.map.append_records(record_size, whole, sums[:whole])
+                self.map.append_records(record_size, whole, sums if whole == batch else sums[:whole])
                 done += whole
             if failure is not None:
                 self._drop_tail()
@@ -203,9 +209,9 @@ class Cartridge:
     def _allocate(self, size: int) -> None:
         """Reserve space ahead without making the file longer (longer zeros would be filemarks to any reader).
 
-        64 MiB at a time make writes to ext4 a quarter faster; on tmpfs they cost and gain nothing.
+        64 MiB at a time make writes to ext4 a quarter faster; on tmpfs they cost a twentieth: pages are made twice.
         """
-        if self._allocated is None or self.map.end + size <= self._allocated:
+        if self._in_memory or self._allocated is None or self.map.end + size <= self._allocated:
             return
         libc = ctypes.CDLL(None, use_errno=True)
         libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
@@ -405,3 +411,9 @@ def _refused(path: str) -> CartridgeError:
     if protected:
         return CartridgeError(Error.WRITE_PROTECT, f"cartridge {path} is write protected: no write permission")
     return CartridgeError(Error.PERMISSION, f"cartridge {path}: permission denied")
+
+
+def _is_in_memory(fd: int) -> bool:
+    """Whether the file lies on a tmpfs."""
+    found = ctypes.create_string_buffer(_STATFS_BYTES)
+    return ctypes.CDLL(None).fstatfs(fd, found) == 0 and ctypes.c_long.from_buffer(found).value == _TMPFS_MAGIC
