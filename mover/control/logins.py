@@ -75,11 +75,11 @@ class Logins:
         except UnicodeDecodeError:
             account = None  # no user has such a name
         if self._watch.begin(key, started):
-            reason = await self._refusal(connection, account, proof)
+            reason: str | None = await self._refusal(connection, account, proof)
         else:
             reason = "locked out after too many failures"
         user = shown_user(proof.name)
-        if not reason:
+        if reason is None:
             self._watch.succeeded(key)
             connection.log.info("logged in", user=user, method=proof.method)
         else:
@@ -91,24 +91,24 @@ class Logins:
                 connection.log.warning("user is locked out", user=user, peer=connection.peer_address)
         connection.node.audit.event(
             "login",
-            result="refused" if reason else "accepted",
+            result="accepted" if reason is None else "refused",
             user=user,
             method=proof.method,
             client=connection.peer_address,
             lif=connection.lif.name,
             secure=connection.secure,
             session=connection.session_id,
-            reason=reason,
+            reason=reason or "",
         )
-        if reason:
+        if reason is not None:
             floor = FLOOR_SSO_S if proof.login else FLOOR_ASKING_S if self._accounts.asks_host() else FLOOR_S
             delay = self._watch.delay_s(key, floor)
             taken = trio.current_time() - started
             await trio.sleep(delay * max(1, math.ceil(taken / delay)) - taken)
-        return not reason
+        return reason is None
 
-    async def _refusal(self, connection: Connection, account: Account | None, proof: Proof) -> str:
-        """Why the login does not stand; "" = it does. Everything is looked at in any case."""
+    async def _refusal(self, connection: Connection, account: Account | None, proof: Proof) -> str | None:
+        """Why the login does not stand; None = it does. Everything is looked at in any case."""
         secret, missing = None, "there is no such user"
         if account is not None:
             secret, missing = await self._accounts.ndmp_password(account)
@@ -126,14 +126,16 @@ class Logins:
             right, wrong = await self._accounts.verify_login(account, proof.secret)
             missing = "" if account is not None else missing
         if not right:
-            return missing or wrong
+            return missing or wrong or "refused"
         assert account is not None
+        if self._accounts.find(account.name) != account:  # somebody has to be asked, which takes time
+            return "the user was changed meanwhile"
         if not self._accounts.carries_ndmp(account.role):
             return f"role {account.role} has no access to the NDMP service"
         lif = connection.lif
         if not may_log_in(account.role, account.vservers, lif.role, lif.vserver):
             return f"a user of role {account.role} may not log in at a LIF of role {lif.role}"
-        return ""
+        return None
 
 
 def shown_user(name: bytes) -> str:

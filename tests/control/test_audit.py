@@ -24,9 +24,9 @@ def test_an_event_is_one_line_whatever_is_in_it(tmp_path: Path) -> None:
 
 
 def test_a_long_file_is_begun_anew_and_the_oldest_goes(tmp_path: Path) -> None:
-    lines = LineFile(str(tmp_path / "f"), size_max=20, old=2)
+    lines = LineFile("log", str(tmp_path / "f"), size_max=20, old=2)
     for number in range(8):
-        lines.append(b"line %d ..\n" % number)
+        lines.write(b"line %d ..\n" % number)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
         "f": "line 6 ..\nline 7 ..\n",
         "f.1": "line 4 ..\nline 5 ..\n",
@@ -36,7 +36,7 @@ def test_a_long_file_is_begun_anew_and_the_oldest_goes(tmp_path: Path) -> None:
 
 def test_a_line_that_a_crash_cut_off_does_not_take_the_next_with_it(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"half a li")
-    LineFile(str(tmp_path / "f"), size_max=1000, old=1).append(b"whole\n")
+    LineFile("log", str(tmp_path / "f"), size_max=1000, old=1).write(b"whole\n")
     assert (tmp_path / "f").read_bytes() == b"half a li\nwhole\n"
 
 
