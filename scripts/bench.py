@@ -38,7 +38,7 @@ from tests.data.backup_runner import backup_here, request
 from tests.support.trees import make_large_file, make_small_files
 
 KIB, MIB = 1 << 10, 1 << 20
-AGAIN_S = 420.0
+AGAIN_S = 300.0
 """A run that has lasted so long measures no set of pairs again, and waits no more for a machine at rest."""
 
 
