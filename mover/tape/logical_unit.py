@@ -117,10 +117,12 @@ class LogicalUnit:
 
     Args:
         name: for texts.
+        timeout_s: how long it may take for any command of ours; 0 = as the table says.
     """
 
-    def __init__(self, transport: Transport, name: str) -> None:
+    def __init__(self, transport: Transport, name: str, timeout_s: int = 0) -> None:
         self._transport = transport
+        self._timeout_s = timeout_s
         self._name = name
         self.lost = ""
         self.moved = False
@@ -140,7 +142,7 @@ class LogicalUnit:
 
     def command(self, cdb: bytes, data: memoryview | None = None, *, writes: bool = False) -> Answer:
         """Have a command done; raises nothing on account of the device."""
-        timeout_s = TIMEOUTS_S.get(cdb[0], OTHER_S)
+        timeout_s = self._timeout_s or TIMEOUTS_S.get(cdb[0], OTHER_S)
         busy_until = time.monotonic() + BUSY_S
         for _ in range(AGAIN_MAX):
             try:

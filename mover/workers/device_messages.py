@@ -18,6 +18,7 @@ class DeviceSpec(Struct, frozen=True, tag=True):
         sg_device: of a drive behind the st driver, the sg node that takes CDBs; "" = the worker finds it.
         chap_user, chap_secret: who we are to an iSCSI target; "" = no authentication.
         block_size: of a drive in fixed block mode; 0 = variable.
+        timeout_s: how long it may take for anything; 0 = as long as each command takes at most.
     """
 
     name: str
@@ -26,6 +27,7 @@ class DeviceSpec(Struct, frozen=True, tag=True):
     chap_user: str = ""
     chap_secret: str = ""
     block_size: int = 0
+    timeout_s: int = 0
 
     def __repr__(self) -> str:
         """Without the secret, wherever a message is printed."""

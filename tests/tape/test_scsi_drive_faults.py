@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from mover.tape import logical_unit, scsi_drive
+from mover.tape import logical_unit, scsi_medium
 from mover.tape.codes import Error, TapeFlag, TapeMode
 from mover.tape.drive import Condition, DriveError, Outcome, Position
 from mover.tape.drive_logs import parse_parameters
@@ -31,7 +31,7 @@ def model() -> ModelDrive:
 @pytest.fixture(autouse=True)
 def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logical_unit, "BUSY_PAUSE_S", 0)
-    monkeypatch.setattr(scsi_drive, "READY_PAUSE_S", 0)
+    monkeypatch.setattr(scsi_medium, "READY_PAUSE_S", 0)
 
 
 def opened(
