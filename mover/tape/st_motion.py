@@ -253,7 +253,7 @@ class StMotion:
             except OSError as error:
                 status = self._look()
                 moved = 0 if start is None or chunk == 1 else (status.file_num or 0) - start
-                if General.EOD not in status.flags or not 0 <= moved < chunk:
+                if not self._data_ends_here() or not 0 <= moved < chunk:
                     raise error from None
                 place.passed_marks(moved)
                 place.reached_end(place.file, self._tell())

@@ -245,7 +245,8 @@ class FakeSt:
         self.block, self.eof = 0, Eof.NONE
         if count:
             self.block, self.eof = -1, Eof.EOD
-            self.file = claimed if self.odd else self.file  # no residual: the driver takes it for all
+            if self.odd:  # no residual: the driver takes it for all; and no sense key that it knows
+                self.file, self.eof = claimed, Eof.NONE
             if not quietly:
                 raise error(errno.EIO)
 
