@@ -75,7 +75,7 @@ PAUSED_4: Final = (
     (5, 0, READ, ARGS),
     (RECORD, 1000, READ, ARGS),
     (RECORD, 2 * RECORD, READ, "NO_ERR"),
-    (RECORD, ALL, READ, ARGS),
+    (RECORD, ALL, WRITE, ARGS),  # in mode READ servers take it, for NDMJOB's client
 )
 READ_RANGES: Final = ((0, 0), (5, 0), (1, ALL), (ALL, 2))  # 4.6 item 2
 

@@ -47,6 +47,15 @@ def _misaligned(mode: int, record_size: int, offset: int, length: int) -> bool:
     return mode == MoverMode.WRITE and offset % record_size != 0
 
 
+def _no_end(version: int, state: MoverState, mode: int, *, strict: bool) -> bool:
+    """Whether a length of all ones behind offset 0 is taken as no end.
+
+    Before version 4 nothing says what it means. In version 4 it is wrong; but NDMJOB's client sends it for the next
+    cartridge of a backup, where the offset does not count.
+    """
+    return version < 4 or (not strict and state is MoverState.PAUSED and mode == MoverMode.READ)
+
+
 def check_window(
     version: int, state: MoverState, mode: int, record_size: int, offset: int, length: int, *, strict: bool = False
 ) -> ErrorCode:
@@ -57,8 +66,7 @@ def check_window(
         return ErrorCode.PRECONDITION_ERR
     if length == 0:
         return ErrorCode.ILLEGAL_ARGS_ERR
-    # Before version 4 nothing says what a length of all ones means behind offset 0: taken as no end.
-    if offset + length > U64_MAX and (version >= 4 or length != UNBOUNDED):
+    if offset + length > U64_MAX and not (length == UNBOUNDED and _no_end(version, state, mode, strict=strict)):
         return ErrorCode.ILLEGAL_ARGS_ERR
     if state is not MoverState.IDLE and _misaligned(mode, record_size, offset, length):
         return ErrorCode.ILLEGAL_ARGS_ERR

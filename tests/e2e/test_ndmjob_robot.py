@@ -57,6 +57,10 @@ class Robot:
             "-D", self._agent, "-T", self._agent, "-f", "vtl0/drive0", "-b", "128", "-B", "dump", *arguments
         )
 
+    def list_labels(self, *media: str) -> str:
+        """What it said of the labels on cartridges; it ends with "had problems" whatever it has found."""
+        return self.run("-T", self._agent, "-f", "vtl0/drive0", "-b", "128", "-l", *media)
+
     def full(self) -> dict[int, str]:
         """Its own picture of the library: address -> barcode."""
         said = self.done("-o", "init-elem-status")
@@ -88,12 +92,18 @@ def test_robot_operations(robot: Robot) -> None:
     assert robot.full() == {SLOT + 1: second, SLOT + 3: fourth, SLOT + 5: third, SLOT + 7: first}
 
 
-def test_a_job_over_three_cartridges(robot: Robot, shm: Path) -> None:
-    source, target, index = shm / "source", shm / "target", shm / "index"
+def make_source(shm: Path) -> tuple[Path, Path, Path]:
+    """A tree of 2.5 MB, an empty directory, and where an index can be."""
+    source, target = shm / "source", shm / "target"
     source.mkdir()
     target.mkdir()
     for number in range(10):
         (source / f"file{number}").write_bytes(bytes([number]) * 250_000)
+    return source, target, shm / "index"
+
+
+def test_a_job_over_three_cartridges(robot: Robot, shm: Path) -> None:
+    source, target, index = make_source(shm)
     labels = [argument for number in range(3) for argument in ("-m", f"T{number}@{SLOT + number}/{WINDOW >> 10}K")]
     said = robot.job("-o", "init-labels", *labels)
     assert said.count("Writing tape label") == 3
@@ -102,6 +112,29 @@ def test_a_job_over_three_cartridges(robot: Robot, shm: Path) -> None:
     media = re.findall(r"media #\d (T\d)\+1/(\w+)@(\d+)", said)
     assert [(label, int(at)) for label, _, at in media] == [(f"T{number}", SLOT + number) for number in range(3)], said
     assert [size for _, size, _ in media[:2]] == ["1M"] * 2
+    said = robot.job("-x", "-C", str(target), "-J", str(index))
+    assert "Operation ended OKAY" in said, said
+    assert compare_trees(source, target, time_granularity_ns=1000).differences == []
+
+
+@pytest.mark.parametrize("flags", FLAGS)
+def test_a_job_that_early_warning_sends_to_the_next_cartridge(
+    make_server: MakeServer, login: Login, shm: Path, flags: str
+) -> None:
+    """No windows: each cartridge takes what it has room for; then the labels are listed, and all of it comes back."""
+    server = make_server("server", load=False, cartridge_size="1MiB", early_warning="128KiB")
+    server.ask("tape", "create", "vtl0", "--count", "4")
+    robot = Robot(server, login, flags, shm)
+    source, target, index = make_source(shm)
+    labels = [argument for number in range(4) for argument in ("-m", f"T{number}@{SLOT + number}")]
+    robot.job("-o", "init-labels", *labels)
+    said = robot.job("-c", "-C", str(source), "-I", str(index), "-E", "HIST=y", *labels)
+    assert "Operation ended OKAY" in said, said
+    media = re.findall(r"media #\d (T\d)\+1/(\w+)@(\d+)", said)
+    assert [label for label, _, _ in media[:3]] == ["T0", "T1", "T2"], said
+    assert re.findall(r'^ME "(.*)"$', robot.list_labels(*labels), flags=re.MULTILINE) == [
+        f"T{number}@{SLOT + number}" for number in range(4)
+    ]
     said = robot.job("-x", "-C", str(target), "-J", str(index))
     assert "Operation ended OKAY" in said, said
     assert compare_trees(source, target, time_granularity_ns=1000).differences == []

@@ -493,7 +493,8 @@ WINDOWS_PAUSED: list[tuple[int, int, MoverMode, dict[int, str]]] = [
     (1024, 1000, READ, dict.fromkeys((2, 3, 4), ARGS)),
     (1024, 2048, READ, dict.fromkeys((2, 3, 4), "ok")),
     (1024, ALL - 1024, READ, dict.fromkeys((2, 3, 4), "ok")),
-    (1024, ALL, READ, {2: "ok", 3: "ok", 4: ARGS}),  # "not defined in V2/V3; all ones in practice"
+    (1024, ALL, READ, {2: "ok", 3: "ok", 4: "ok"}),  # wrong in version 4, and what ndmjob's client sends
+    (1024, ALL, WRITE, {2: "ok", 3: "ok", 4: ARGS}),  # "not defined in V2/V3; all ones in practice"
     (1000, 2048, WRITE, dict.fromkeys((2, 3, 4), ARGS)),
     (1024, 1000, WRITE, dict.fromkeys((2, 3, 4), "ok")),
 ]

@@ -49,6 +49,9 @@ def test_initial_record_size() -> None:
         (4, PAUSED, READ, 10, 5, 20, OK, OK),
         (4, PAUSED, READ, 10, 0, 15, ARGS, ARGS),
         (4, PAUSED, READ, 10, 5, U64_MAX - 5, OK, OK),
+        (4, PAUSED, READ, 10, 20, U64_MAX, OK, ARGS),  # ndmjob's client, for the next cartridge
+        (4, PAUSED, READ, 10, 20, U64_MAX - 19, ARGS, ARGS),
+        (4, PAUSED, WRITE, 10, 20, U64_MAX, ARGS, ARGS),
         (4, PAUSED, WRITE, 10, 20, 15, OK, OK),
         (4, PAUSED, WRITE, 10, 5, 20, ARGS, ARGS),
         (4, PAUSED, WRITE, 10, 5, U64_MAX - 5, ARGS, ARGS),
