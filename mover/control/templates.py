@@ -19,7 +19,7 @@ import structlog
 import trio
 
 from mover.workers.channel import rights
-from mover.workers.template import EXITED, FAILED, FORKED, RECORD
+from mover.workers.template import EXITED, FAILED, FORKED, RECORD, SPARE, WANTED
 
 GRACE_S: Final = 2.0
 FORK_S: Final = 10.0  # a fork takes a millisecond or two
@@ -93,8 +93,11 @@ class Template:
         self._waiting: deque[trio.MemorySendChannel[ForkedProcess | OSError]] = deque()
         self._running: dict[int, ForkedProcess] = {}
 
-    async def fork(self, worker_socket: socket.socket) -> ForkedProcess:
+    async def fork(self, worker_socket: socket.socket, *, spare: bool) -> ForkedProcess:
         """A new worker whose control socket is ``worker_socket``; the caller closes its own copy.
+
+        Args:
+            spare: nobody waits for it yet.
 
         Raises:
             OSError: no process could be made.
@@ -108,7 +111,7 @@ class Template:
             # Once asked for, the process is taken in whatever happens to the caller.
             with trio.CancelScope(shield=True):
                 try:
-                    await self._socket.sendmsg([b"\0"], rights([worker_socket.fileno()]))
+                    await self._socket.sendmsg([SPARE if spare else WANTED], rights([worker_socket.fileno()]))
                 except OSError:
                     if sender in self._waiting:  # not asked: no answer is this one's
                         self._waiting.remove(sender)

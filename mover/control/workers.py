@@ -283,7 +283,7 @@ class Supervisor:
                     return worker
             self._starting += 1
             try:
-                return await self._spawn(kind)
+                return await self._spawn(kind, spare=False)
             finally:
                 self._starting -= 1
         finally:
@@ -320,17 +320,17 @@ class Supervisor:
                 continue
             kind = min(short, key=lambda kind: len(self._spares[kind]))
             try:
-                self._spares[kind].append(await self._spawn(kind))
+                self._spares[kind].append(await self._spawn(kind, spare=True))
             except OSError as error:
                 log.error("no spare worker", kind=kind, error=str(error))
                 with trio.move_on_after(1):
                     await self._wanted.wait()
 
-    async def _spawn(self, kind: WorkerKind) -> Worker:
+    async def _spawn(self, kind: WorkerKind, *, spare: bool) -> Worker:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                process = await self._templates[kind].fork(theirs)
+                process = await self._templates[kind].fork(theirs, spare=spare)
             except BaseException:
                 ours.close()
                 raise

@@ -63,7 +63,11 @@ def run(
     match argv[1:]:
         case ["--template", fd] if fd.isdigit():
             _name_process(f"mover-{kind}-tpl")
-            return template.serve(int(fd), lambda worker_fd: _work(kind, worker_fd, handler, need, rehearsal))
+
+            def work(worker_fd: int, is_spare: bool) -> int:
+                return _work(kind, worker_fd, handler, need, rehearsal if is_spare else None)
+
+            return template.serve(int(fd), work)
         case [fd] if fd.isdigit():
             return _work(kind, int(fd), handler, need, None)
         case _:
@@ -105,7 +109,7 @@ def _work(kind: str, fd: int, handler: Handler, need: Need, rehearsal: Rehearsal
     prepare()
     channel = Channel(fd)
     os.set_inheritable(channel.fileno(), False)
-    if rehearsal is not None and not channel.pending():
+    if rehearsal is not None:
         _rehearse(handler, need, rehearsal)
     watcher: threading.Thread | None = None
     try:

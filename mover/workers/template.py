@@ -6,8 +6,9 @@ fork and reap; so what a worker inherits is code. It leaves when control closes 
 themselves, each by its own socket, and are seen off: where orphans are reaped late, one that is dead would seem alive.
 
 The conversation, one kind of record each way. Control sends one byte with one descriptor, the new worker's control
-socket. The template answers FORKED with the pid, in order, and says EXITED with pid and status when it has reaped a
-worker; until then the pid cannot be anybody else's.
+socket; the byte says whether somebody waits for the worker (WANTED) or nobody does yet (SPARE). The template answers
+FORKED with the pid, in order, and says EXITED with pid and status when it has reaped a worker; until then the pid
+cannot be anybody else's.
 """
 
 import gc
@@ -23,6 +24,8 @@ from typing import Final
 
 from mover.workers.channel import ANCILLARY_BYTES, receive_descriptors
 
+WANTED: Final = b"w"
+SPARE: Final = b"s"
 RECORD: Final = struct.Struct("<Bii")  # kind, pid, status as os.waitstatus_to_exitcode gives it
 FORKED: Final = 1
 EXITED: Final = 2
@@ -40,8 +43,8 @@ def _wake(_number: int, _frame: FrameType | None) -> None:
     """SIGCHLD: the wake-up descriptor says it all."""
 
 
-def serve(control_fd: int, work: Callable[[int], int]) -> int:
-    """Fork workers for control until it is gone; ``work(fd)`` is a worker's whole life."""
+def serve(control_fd: int, work: Callable[[int, bool], int]) -> int:
+    """Fork workers for control until it is gone; ``work(fd, is_spare)`` is a worker's whole life."""
     control = socket.socket(fileno=control_fd)
     control.set_inheritable(False)
     woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -56,8 +59,8 @@ def serve(control_fd: int, work: Callable[[int], int]) -> int:
         while True:
             ready = dict(poller.poll())
             if control.fileno() in ready:
-                worker_fd = _fork(control)
-                if worker_fd is not None:
+                forked = _fork(control)
+                if forked is not None:
                     break
             if woken in ready:
                 os.read(woken, 4096)
@@ -70,11 +73,11 @@ def serve(control_fd: int, work: Callable[[int], int]) -> int:
     control.close()
     os.close(woken)
     os.close(wake)
-    return work(worker_fd)
+    return work(*forked)
 
 
-def _fork(control: socket.socket) -> int | None:
-    """Take one request. Returns the worker's descriptor in the worker, None in the template.
+def _fork(control: socket.socket) -> tuple[int, bool] | None:
+    """Take one request. Returns descriptor and whether it is a spare in the worker, None in the template.
 
     Raises:
         EOFError, ConnectionError: control is gone.
@@ -90,7 +93,7 @@ def _fork(control: socket.socket) -> int | None:
         answer = RECORD.pack(FAILED, 0, error.errno or 0)
     else:
         if pid == 0:
-            return worker_fd
+            return worker_fd, data == SPARE
         answer = RECORD.pack(FORKED, pid, 0)
     os.close(worker_fd)
     control.sendall(answer)

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mover.workers.channel import rights
-from mover.workers.template import FORKED, RECORD
+from mover.workers.template import FORKED, RECORD, SPARE
 
 DEADLINE_S = 60
 PROGRAM = """
 import socket, sys
 from mover.workers import template
 
-def work(fd):
+def work(fd, is_spare):
     with socket.socket(fileno=fd) as control:
         control.recv(1)  # as a spare: until control is gone
     return 0
@@ -46,7 +46,7 @@ def fork(template_socket: socket.socket) -> tuple[int, socket.socket]:
     """A worker's pid, and control's end of its socket."""
     ours, theirs = socket.socketpair()
     with theirs:
-        template_socket.sendmsg([b"x"], rights([theirs.fileno()]))
+        template_socket.sendmsg([SPARE], rights([theirs.fileno()]))
     kind, pid, _ = RECORD.unpack(template_socket.recv(RECORD.size))
     assert kind == FORKED
     return pid, ours
