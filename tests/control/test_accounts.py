@@ -21,6 +21,8 @@ from mover.control.logins import FLOOR_ASKING_S, FLOOR_S, FLOOR_SSO_S, Logins, P
 from mover.control.store import open_store
 from mover.ndmp.auth import md5_digest, new_challenge
 
+pytestmark = pytest.mark.slow  # hashes of login passwords, and refusals that take their time
+
 
 class Host:
     """Answers as the auth helper does."""
