@@ -1,10 +1,12 @@
 """The tape worker: ``python -I -m mover.tape FD``."""
 
+import mmap
 import os
 import sys
 from typing import Final
 
 from mover.tape import iscsi
+from mover.tape.codes import TapeMode
 from mover.tape.st_device import options_path
 from mover.tape.worker import TapeWorker
 from mover.workers.confine import CAP_SYS_RAWIO, CHANGE, IOCTL_DEV, READ_FILE, WRITE_FILE, Grant
@@ -43,5 +45,12 @@ def _of_device(device: DeviceSpec) -> Grant:
     return Grant(CAP_SYS_RAWIO, (*((node, _DEVICE) for node in nodes), (options, READ_FILE)))
 
 
+def rehearsal() -> tuple[ToWorker, list[int]]:
+    """The opening of a drive without a tape."""
+    memory = os.memfd_create("rehearsal", os.MFD_CLOEXEC)
+    os.ftruncate(memory, mmap.PAGESIZE)
+    return OpenDrive(DriveSpec("rehearsal", None, 1, 0), TapeMode.READ, implicit_filemark=False), [memory]
+
+
 if __name__ == "__main__":
-    sys.exit(run("tape", sys.argv, TapeWorker().handle, need, capabilities=CAP_SYS_RAWIO))
+    sys.exit(run("tape", sys.argv, TapeWorker().handle, need, capabilities=CAP_SYS_RAWIO, rehearsal=rehearsal))
