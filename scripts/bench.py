@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench_direct import direct_access
+from bench_iscsi import missing, timed
 from bench_jobs import (
     TAR,
     Bench,
@@ -137,6 +138,22 @@ def comparisons(bench: Bench, scale: Scale) -> list[Comparison]:
     ]  # fmt: skip
 
 
+def of_peers(bench: Bench, scale: Scale) -> list[Comparison]:
+    """The ratios that need programs which need not be here."""
+    absent = missing()
+    if absent:
+        say(f"without drives over iSCSI: {absent} not installed")
+        return []
+    size, records = 256 * KIB, min(scale.large_bytes, 1 << 30) // (256 * KIB)
+    return [
+        Comparison(
+            "records of 256 KiB written to and read from a drive over iSCSI, inside the tape worker",
+            "a bare loop of libiscsi", 0.8, "MiB/s", 2 * records * size / MIB,
+            lambda: timed(bench, "worker", size, records), lambda: timed(bench, "bare", size, records),
+        )
+    ]  # fmt: skip
+
+
 def limits(bench: Bench, scale: Scale) -> list[Limit]:
     """Memory and latencies."""
     small = bench.source / "small"
@@ -178,7 +195,8 @@ def run(scale: Scale, record_size: int, only: str | None, attempts: int) -> Repo
     try:
         bench = Bench(place, record_size=record_size)
         say("making the trees")
-        wanted = [each for each in comparisons(bench, scale) if only is None or only in each.work]
+        rows = [*comparisons(bench, scale), *of_peers(bench, scale)]
+        wanted = [each for each in rows if only is None or only in each.work]
         ratios = []
         for each in wanted:
             late = time.monotonic() - began > AGAIN_S

@@ -39,7 +39,7 @@ ATTENTIONS_MAX: Final = 8  # unit attentions that a device may have queued for a
 TEST_UNIT_READY: Final = bytes(6)
 
 _NORMAL_SESSION: Final = 2
-_NO_DATA, _IN, _OUT = 0, 1, 2
+NO_DATA, IN, OUT = 0, 1, 2
 _UNDERFLOW: Final = 1
 _TIMED_OUT: Final = 0x0F00_0002
 _NO_ANSWER: Final = 0x0F00_0000  # from here on a status is the library's own
@@ -60,13 +60,15 @@ class _Data(Structure):
     _fields_ = (("size", c_int), ("data", c_void_p))
 
 
-class _Vector(Structure):
+class Vector(Structure):
+    """An area of memory, struct scsi_iovec."""
+
     _fields_ = (("base", c_void_p), ("length", c_size_t))
 
 
 class _Vectors(Structure):
     _fields_ = (
-        ("vectors", POINTER(_Vector)),
+        ("vectors", POINTER(Vector)),
         ("count", c_int),
         ("allocated", c_int),
         ("offset", c_size_t),
@@ -112,8 +114,8 @@ _FUNCTIONS: Final[dict[str, tuple[object, tuple[object, ...]]]] = {
     "iscsi_service": (c_int, (c_void_p, c_int)),
     "scsi_create_task": (POINTER(_Task), (c_int, c_char_p, c_int, c_int)),
     "scsi_free_scsi_task": (None, (POINTER(_Task),)),
-    "scsi_task_set_iov_in": (None, (POINTER(_Task), POINTER(_Vector), c_int)),
-    "scsi_task_set_iov_out": (None, (POINTER(_Task), POINTER(_Vector), c_int)),
+    "scsi_task_set_iov_in": (None, (POINTER(_Task), POINTER(Vector), c_int)),
+    "scsi_task_set_iov_out": (None, (POINTER(_Task), POINTER(Vector), c_int)),
     "iscsi_scsi_command_sync": (POINTER(_Task), (c_void_p, c_int, POINTER(_Task), c_void_p)),
 }
 """Name -> result and arguments; the library is not asked for any other function."""
@@ -185,6 +187,7 @@ class IscsiTransport:
     """A session with the target of ``spec``, and the way to its logical unit; see Transport.
 
     Attributes:
+        library, context: libiscsi and its session.
         broken: why no command goes through any more; "" = one does.
 
     Raises:
@@ -202,18 +205,18 @@ class IscsiTransport:
                 raise DriveError(failure.error, f"{spec.name}: {failure}")
         assert isinstance(library, ctypes.CDLL)
         assert isinstance(portal, str)
-        self._library = library
+        self.library = library
         self._name = f"{spec.name} ({spec.device})"
         self._lun = address.lun
         self.broken = ""
         initiator = INITIATOR + re.sub(r"[^a-z0-9.-]", "-", socket.gethostname().lower())
-        self._context: int | None = self._library.iscsi_create_context(initiator.encode())
-        if self._context is None:
+        self.context: int | None = self.library.iscsi_create_context(initiator.encode())
+        if self.context is None:
             raise DriveError(Error.IO, f"{self._name}: no memory for a session")
         try:
             self._log_in(spec, address, portal)
         except BaseException:
-            self._library.iscsi_destroy_context(self._context)
+            self.library.iscsi_destroy_context(self.context)
             raise
         self._lock = threading.Lock()
         self._last_used = time.monotonic()
@@ -227,7 +230,7 @@ class IscsiTransport:
             raise DriveError(Error.IO, str(error)) from error
 
     def _log_in(self, spec: DeviceSpec, address: Address, portal: str) -> None:
-        library, context = self._library, self._context
+        library, context = self.library, self.context
         library.iscsi_set_targetname(context, address.target.encode())
         library.iscsi_set_session_type(context, _NORMAL_SESSION)
         library.iscsi_set_noautoreconnect(context, 1)
@@ -258,21 +261,21 @@ class IscsiTransport:
             raise TransportError(f"{self._name}: a CDB of {len(cdb)} bytes, at most {CDB_BYTES_MAX}")
         if data is not None and writes and data.readonly:
             data = memoryview(bytearray(data))  # ctypes takes the address of what can be written only
-        direction = _NO_DATA if not length else _OUT if writes else _IN
+        direction = NO_DATA if not length else OUT if writes else IN
         with self._lock:
-            if self._context is None or self.broken:
+            if self.context is None or self.broken:
                 raise TransportError(self.broken or f"{self._name}: closed")
-            task = self._library.scsi_create_task(len(cdb), cdb, direction, length)
+            task = self.library.scsi_create_task(len(cdb), cdb, direction, length)
             if not task:
                 raise MemoryError
             try:
                 if data is not None and length:
                     memory = c_char.from_buffer(data)
-                    vector = _Vector(ctypes.addressof(memory), length)
-                    set_vector = self._library.scsi_task_set_iov_out if writes else self._library.scsi_task_set_iov_in
+                    vector = Vector(ctypes.addressof(memory), length)
+                    set_vector = self.library.scsi_task_set_iov_out if writes else self.library.scsi_task_set_iov_in
                     set_vector(task, byref(vector), 1)
-                self._library.iscsi_set_timeout(self._context, max(1, int(timeout_s)))
-                answered = self._library.iscsi_scsi_command_sync(self._context, self._lun, task, None)
+                self.library.iscsi_set_timeout(self.context, max(1, int(timeout_s)))
+                answered = self.library.iscsi_scsi_command_sync(self.context, self._lun, task, None)
                 if not answered:
                     task = None  # whose it is now the library does not say: it stays
                     self._lose("the session with the target is lost")
@@ -280,7 +283,7 @@ class IscsiTransport:
             finally:
                 self._last_used = time.monotonic()
                 if task:
-                    self._library.scsi_free_scsi_task(task)
+                    self.library.scsi_free_scsi_task(task)
 
     def _lose(self, why: str, *, timed_out: bool = False) -> NoReturn:
         # What the library says last may be of another command, long ago: it is not told.
@@ -306,35 +309,35 @@ class IscsiTransport:
             if time.monotonic() - self._last_used < IDLE_S or not self._lock.acquire(blocking=False):
                 continue
             try:
-                if self._context is not None and not self.broken:
+                if self.context is not None and not self.broken:
                     self._take_what_came()
             finally:
                 self._lock.release()
 
     def _take_what_came(self) -> None:
         poller = select.poll()
-        poller.register(self._library.iscsi_get_fd(self._context), select.POLLIN)
+        poller.register(self.library.iscsi_get_fd(self.context), select.POLLIN)
         for _ in range(64):
             ready = poller.poll(0)
             if not ready:
                 break
-            if self._library.iscsi_service(self._context, ready[0][1]) != 0 or ready[0][1] & ~select.POLLIN:
+            if self.library.iscsi_service(self.context, ready[0][1]) != 0 or ready[0][1] & ~select.POLLIN:
                 self.broken = f"{self._name}: the session with the target is lost"
                 break
 
     def _error(self) -> str:
-        text: bytes | None = self._library.iscsi_get_error(self._context)
+        text: bytes | None = self.library.iscsi_get_error(self.context)
         return (text or b"").decode("utf-8", "replace").strip() or "no reason given"
 
     def close(self) -> None:
         """See Transport.close."""
         with self._lock:
-            context, self._context = self._context, None
+            context, self.context = self.context, None
             if context is None:
                 return
             self._closing.set()
             if not self.broken:
-                self._library.iscsi_set_timeout(context, 5)
-                self._library.iscsi_logout_sync(context)
-            self._library.iscsi_destroy_context(context)
+                self.library.iscsi_set_timeout(context, 5)
+                self.library.iscsi_logout_sync(context)
+            self.library.iscsi_destroy_context(context)
         self._answering.join()
