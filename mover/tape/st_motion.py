@@ -13,6 +13,7 @@ from mover.tape.st_place import Place
 
 SPACE_MAX: Final = 0x7F_FFFF  # SPACE(6) counts in 24 bits with a sign, and the driver cuts off what is above
 SEEK_MAX: Final = 0x7FFF_FFFF
+OVERSHOT_MAX: Final = 4  # records
 # Room for a record that is read only to pass it. The driver logs each that is longer, a CDB does not.
 SKIP_BYTES: Final = 1 << 20
 SKIP_BYTES_BY_COMMAND: Final = 4096
@@ -144,7 +145,7 @@ class StMotion:
                 return Outcome(0, ended)
             try:
                 if ended is Condition.FILEMARK:
-                    self._tape.operate(Operation.BSF, 1)  # the next read is to meet it
+                    self._back_over_one_mark()  # the next read is to meet it
             except OSError as error:
                 return self._failed(0, error, "going back over a filemark")
             return Outcome(got * self._block_size, record_length=got * self._block_size)
@@ -211,8 +212,25 @@ class StMotion:
     def _settle(self) -> None:
         """Bring the tape itself to where it counts as standing."""
         if self._place.past_mark:
-            self._tape.operate(Operation.BSF, 1)
+            self._back_over_one_mark()
             self._place.past_mark = False
+
+    def _back_over_one_mark(self) -> None:
+        """Right behind a filemark: to its near side.
+
+        Drives that do not say where they stand go too far by SPACE over filemarks; over blocks they either stop there,
+        as they should, or go over the mark as if it were one.
+        """
+        if self._tells:
+            self._tape.operate(Operation.BSF, 1)
+            return
+        start = self._look().file_num
+        try:
+            self._tape.operate(Operation.BSR, 1)
+        except OSError:
+            there = self._look().file_num
+            if start is not None and there != start - 1:
+                raise
 
     def _rewind(self) -> Outcome:
         self._tape.operate(Operation.REW, 1)
@@ -281,8 +299,22 @@ class StMotion:
                     raise
                 self._rewind()
                 return Outcome(number, Condition.BEGINNING)
+        if not self._tells:
+            self._go_behind_mark()
         place.backed_over_marks(count, adjacent=adjacent)
+        place.past_mark = not self._tells
         return Outcome(count)
+
+    def _go_behind_mark(self) -> None:
+        """Over the filemark that a drive which does not say where it stands should be in front of, and may not be."""
+        room = self._skip_room()
+        for _ in range(OVERSHOT_MAX):
+            taken = self._take(room)
+            if taken.condition is Condition.FILEMARK:
+                return
+            if taken.condition is not Condition.NONE:
+                break
+        raise OSError(errno.EIO, taken.text or "the filemark that was spaced over is gone")
 
     # --- records ----------------------------------------------------------------------------------------------
 
@@ -365,7 +397,7 @@ class StMotion:
         if place.file == 0:
             return Outcome(done, Condition.BEGINNING)
         if crosses:
-            self._tape.operate(Operation.BSF, 1)
+            self._back_over_one_mark()
             place.backed_over_marks(1, adjacent=True)
         return Outcome(done, Condition.FILEMARK)
 
@@ -407,7 +439,7 @@ class StMotion:
             count += 1
         if taken.condition is not Condition.FILEMARK:
             raise OSError(errno.EIO, taken.text or "the filemark behind the records is gone")
-        self._tape.operate(Operation.BSF, 1)
+        self._back_over_one_mark()
         self._place.block = count
 
     # --- locating ---------------------------------------------------------------------------------------------

@@ -38,8 +38,9 @@ class FakeSt:
         background: a write returns before it is done, and its error comes with the next call.
         capacity, early_warning: of the tape, in bytes of records.
         odd: as an odd drive of the field. It spaces over records and marks alike, past the end of data without a word,
-            and backwards by one only; it tells no residual and not where it stands; it loses the end of a record that
-            fills more than half of the room it is read into; its end of data the driver takes for a record.
+            backwards by one only, and over a filemark one too far; it tells no residual and not where it stands; it
+            loses the end of a record that fills more than half of the room it is read into; its end of data the driver
+            takes for a record.
         sg: the kernel has an sg node of it.
     """
 
@@ -259,6 +260,8 @@ class FakeSt:
         self.block, self.eof = (0 if count else -1), Eof.NONE
         if count:
             raise error(errno.EIO)
+        if self.odd and self.at:
+            self.at -= 1
 
     def _fsr(self, count: int) -> None:
         self.eof = Eof.NONE
