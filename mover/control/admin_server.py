@@ -118,7 +118,7 @@ class AdminServer:
                     return await self._tape_create(request)
                 case a.TapeLoad():
                     bay = self._bay(request.drive)
-                    if bay.device() is not None:
+                    if bay.real:
                         return await admin_robot.load(self._node, bay, request.barcode)
                     with bay.moving():
                         loaded = await bay.load(request.barcode)
@@ -126,7 +126,7 @@ class AdminServer:
                     return a.Done(f"{loaded}{' (empty)' if chosen else ''} is in {bay.name}", [loaded])
                 case a.TapeUnload():
                     bay = self._bay(request.drive)
-                    if bay.device() is not None:
+                    if bay.real:
                         return await admin_robot.unload(self._node, bay)
                     with bay.moving():
                         unloaded = await bay.unload()
@@ -279,8 +279,8 @@ class AdminServer:
                 write_protected=bay.write_protected(),
                 unflushed=bay.unflushed,
                 hung_since=bay.hung_since,
-                model="" if bay.device() is None else f"{bay.identity.vendor} {bay.identity.product}".strip(),
-                serial="" if bay.device() is None else bay.identity.serial,
+                model="" if not bay.real else f"{bay.identity.vendor} {bay.identity.product}".strip(),
+                serial="" if not bay.real else bay.identity.serial,
             )
             for bay in self._node.devices
         ]
@@ -312,7 +312,7 @@ def _state(bay: DriveBay) -> Literal["empty", "loaded", "ejected", "in-use", "cl
         return "hung"
     if bay.session_id is not None:
         return "in-use"
-    if bay.device() is not None:
+    if bay.real:
         return "closed"
     if bay.path is not None:
         return "loaded"

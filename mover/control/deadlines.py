@@ -55,8 +55,9 @@ def drive_deadline_s(kind: DriveKind, operation: type, timeout_s: float | None) 
         operation: the type of the message.
         timeout_s: what the configuration says of this drive; None = nothing.
     """
-    row = _DRIVES[kind][operation]
-    return row if timeout_s is None else timeout_s
+    if timeout_s is None:
+        return _DRIVES[kind][operation]
+    return timeout_s if kind == "virtual" else timeout_s + LATE_S  # its worker says first what did not answer
 
 
 # Of commands that a device is passed, by operation code. Robots may look at every element first, when they were just

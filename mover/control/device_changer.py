@@ -21,6 +21,8 @@ class DeviceChanger:
         identity: what its INQUIRY says; without a product until it has answered.
     """
 
+    real = True
+
     def __init__(self, changer: Changer) -> None:
         self.name = changer.name
         self.path = changer.device

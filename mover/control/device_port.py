@@ -4,6 +4,7 @@ The worker is taken by the first command, and again by the next one after a comm
 device did then is not known, and the way to it is made anew.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -35,14 +36,19 @@ class DevicePort:
     """The way for CDBs to one device.
 
     Args:
+        name: of the device, for texts.
+        device: how a worker reaches it now; None = not at all.
         timeout_s: how long the device may take for anything; None = as the table of deadlines says.
 
     Attributes:
         worker: who has the device open; None = nobody.
     """
 
-    def __init__(self, supervisor: Supervisor, device: DeviceSpec, timeout_s: float | None) -> None:
+    def __init__(
+        self, supervisor: Supervisor, name: str, device: Callable[[], DeviceSpec | None], timeout_s: float | None
+    ) -> None:
         self._supervisor = supervisor
+        self._name = name
         self._device = device
         self._timeout_s = timeout_s
         self._memory: RecordMemory | None = None
@@ -58,17 +64,20 @@ class DevicePort:
         if self.worker is not None and self.worker.alive:
             return
         await self._drop()
+        spec = self._device()
+        if spec is None:
+            raise Refusal(ErrorCode.NO_DEVICE_ERR, f"{self._name}: the kernel has no sg node for it")
         deadline_s = OPEN_DEVICE_S if self._timeout_s is None else self._timeout_s + LATE_S
         try:
             self._memory = RecordMemory(DATA_BYTES_MAX)
             self.worker = await self._supervisor.take("tape")
-            reply = await self._ask(OpenDevice(self._device), deadline_s, [self._memory.fd])
+            reply = await self._ask(OpenDevice(spec), deadline_s, [self._memory.fd])
         except OSError as error:
             await self._drop()
-            raise Refusal(ErrorCode.IO_ERR, f"{self._device.name}: {error}") from error
+            raise Refusal(ErrorCode.IO_ERR, f"{self._name}: {error}") from error
         if not isinstance(reply, DeviceOpened):
             await self._drop()
-            raise Refusal(ErrorCode.IO_ERR, f"{self._device.name}: the worker answered with {type(reply).__name__}")
+            raise Refusal(ErrorCode.IO_ERR, f"{self._name}: the worker answered with {type(reply).__name__}")
 
     async def execute(self, cdb: bytes, data_out: bytes = b"", data_in: int = 0, wanted_s: float = 0) -> scsi.Answer:
         """Have the device do a command.
@@ -105,11 +114,11 @@ class DevicePort:
             reply = await worker.request(message, descriptors or [], deadline_s=deadline_s)
         except WorkerDied as error:
             await self._drop()
-            raise Refusal(ErrorCode.IO_ERR, f"{self._device.name}: {error}") from error
+            raise Refusal(ErrorCode.IO_ERR, f"{self._name}: {error}") from error
         except WorkerHung as error:
             worker.kill()
             await self._drop()
-            raise DeviceHungError(worker, f"{self._device.name}: {error}") from error
+            raise DeviceHungError(worker, f"{self._name}: {error}") from error
         except BaseException:  # cancelled: what the device does is not waited for
             worker.kill()
             await self._drop()
@@ -117,7 +126,7 @@ class DevicePort:
         if isinstance(reply, Refused):
             if reply.error != ErrorCode.ILLEGAL_ARGS_ERR:
                 await self._drop()
-            raise Refusal(ErrorCode(reply.error), f"{self._device.name}: {reply.text}")
+            raise Refusal(ErrorCode(reply.error), f"{self._name}: {reply.text}")
         return reply
 
     async def close(self) -> None:

@@ -82,6 +82,11 @@ class DriveBay(ABC):
         return ""
 
     @property
+    def real(self) -> bool:
+        """Whether it is hardware."""
+        return self.kind != "virtual"
+
+    @property
     def barcode(self) -> str:
         """Of the cartridge in it; "" = none or unknown."""
         return ""
@@ -125,7 +130,7 @@ class DriveBay(ABC):
             self._unflushed.lose(self.path)
 
     def device(self) -> DeviceSpec | None:
-        """How a worker reaches a real drive; None = it is a virtual one."""
+        """How a worker has CDBs done by a real drive; None = it is a virtual one, or has no way for them."""
         return None
 
     @abstractmethod
@@ -289,6 +294,7 @@ class DeviceDrive(DriveBay):
             chap_user=drive.chap_user,
             chap_secret=drive.chap_secret.reveal(),
             block_size=drive.block_size,
+            timeout_s=drive.timeout_s or 0,
         )
 
     @property

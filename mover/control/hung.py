@@ -67,10 +67,9 @@ class HungDevices:
         log.warning("device answers again", device=device.name, seconds=hung_s)
 
     async def _answers(self, device: Device) -> bool:
-        spec = device.device()
-        if spec is None:
+        if device.device() is None:
             return True
-        port = DevicePort(self._supervisor, spec, PROBE_S)
+        port = DevicePort(self._supervisor, device.name, device.device, PROBE_S)
         try:
             await port.execute(scsi.inquiry(), data_in=scsi.INQUIRY_BYTES)
         except DeviceHungError as error:

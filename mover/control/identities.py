@@ -33,7 +33,7 @@ class Identities:
     ) -> None:
         self._supervisor = supervisor
         self._hung = hung
-        self._devices = [each for each in devices if each.device() is not None]
+        self._devices = [each for each in devices if each.real]
         self._asking: trio.Event | None = None
 
     async def wait(self, within_s: float = LIST_S) -> None:
@@ -63,9 +63,7 @@ class Identities:
             done.set()
 
     async def _ask(self, device: "DriveBay | DeviceChanger") -> None:
-        spec = device.device()
-        assert spec is not None, "a real device"
-        port = DevicePort(self._supervisor, spec, ANSWER_S)
+        port = DevicePort(self._supervisor, device.name, device.device, ANSWER_S)
         try:
             pages = [await _page(port, page) for page in (None, scsi.SERIAL_PAGE, scsi.IDENTIFICATION_PAGE)]
         except DeviceHungError as error:
@@ -78,7 +76,7 @@ class Identities:
             await port.close()
         identity = scsi.read_identity(*pages)
         if identity is None:
-            log.warning("no device there", device=device.name, path=spec.device)
+            log.warning("no device there", device=device.name)
             return
         device.identity = identity
         log.info(

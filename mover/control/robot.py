@@ -143,7 +143,7 @@ class Robot:
 async def robot_of(node: Node, changer: DeviceChanger) -> AsyncIterator[Robot]:
     """A changer for an operator's command. Raises InventoryError: it is not free, or does not do what it is told."""
     with changer.operating():
-        port = DevicePort(node.supervisor, changer.device(), changer.timeout_s)
+        port = DevicePort(node.supervisor, changer.name, changer.device, changer.timeout_s)
         try:
             yield Robot(changer, port)
         except CommandFailed as error:
@@ -167,9 +167,7 @@ def drive_of(slot: Slot, drives: Iterable[DriveBay]) -> DriveBay | None:
 
 async def load_drive(node: Node, bay: DriveBay, *, load: bool) -> None:
     """LOAD or UNLOAD of a real drive itself. Raises InventoryError."""
-    spec = bay.device()
-    assert spec is not None, "a real drive"
-    port = DevicePort(node.supervisor, spec, bay.timeout_s)
+    port = DevicePort(node.supervisor, bay.name, bay.device, bay.timeout_s)
     try:
         await command(port, bay.name, _LOAD if load else _UNLOAD)
         if load:  # drives take the command without a cartridge, too

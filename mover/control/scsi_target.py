@@ -154,9 +154,7 @@ class DeviceTarget(ScsiTarget):
         super().__init__(device, address)
         self._real = device
         self._hung = hung
-        spec = device.device()
-        assert spec is not None, "a real device"
-        self._port = DevicePort(supervisor, spec, device.timeout_s)
+        self._port = DevicePort(supervisor, device.name, device.device, device.timeout_s)
 
     async def open(self) -> None:
         try:
@@ -186,6 +184,6 @@ class DeviceTarget(ScsiTarget):
 
 def target_of(node: "Node", device: LibraryChanger | DeviceChanger | DriveBay, address: Address) -> ScsiTarget:
     """The target for a device."""
-    if isinstance(device, LibraryChanger) or device.device() is None:
+    if isinstance(device, LibraryChanger) or not device.real:
         return EmulatedTarget(device, address)
     return DeviceTarget(device, address, node.supervisor, node.hung)

@@ -43,11 +43,12 @@ async def execute_on_tape(connection: "Connection", request: ExecuteCdbRequest) 
     tape.audit()
     bay = tape.bay
     assert bay is not None, "a drive is open"
-    real = bay.device() is not None
-    if command.cdb[0] in (REFUSED_OF_REAL if real else REFUSED):
+    if command.cdb[0] in (REFUSED_OF_REAL if bay.real else REFUSED):
         text = f"operation code {command.cdb[0]:02X}h is refused here: TAPE_READ, TAPE_WRITE and TAPE_MTIO do that"
         raise Refusal(ErrorCode.NOT_SUPPORTED_ERR, text)
-    if real and command.cdb[0] not in MOTIONS:
+    if bay.real and command.cdb[0] not in MOTIONS:
+        if bay.device() is None:
+            raise Refusal(ErrorCode.NOT_SUPPORTED_ERR, f"the kernel has no sg node for {bay.name}")
         return await tape.command(command.cdb, command.data_out, command.data_in, command.timeout_s)
     return await _emulated(connection, bay, command)
 
@@ -56,7 +57,7 @@ async def _emulated(connection: "Connection", bay: "DriveBay", command: Command)
     tape = connection.tape
     unit = scsi.TapeDrive(
         bay.identity,
-        await _status(connection, bay) if bay.device() is not None or bay.path is not None else None,
+        await _status(connection, bay) if bay.path is not None else None,
         write_protected=bay.write_protected(),
         record_bytes_max=connection.config.limits.record_size_max,
     )
@@ -72,8 +73,8 @@ async def _emulated(connection: "Connection", bay: "DriveBay", command: Command)
 
 
 async def _status(connection: "Connection", bay: "DriveBay") -> scsi.TapeStatus:
-    if bay.device() is not None:
-        return scsi.TapeStatus()  # a motion does not ask for it
+    if bay.real:
+        return scsi.TapeStatus(objects=0)  # a motion does not ask where it begins
     tape = connection.tape
     state = await tape.state()
     spec = bay.spec()

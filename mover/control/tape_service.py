@@ -18,7 +18,16 @@ from mover.control.hung import describe_hung
 from mover.control.record_memory import RecordMemory
 from mover.control.refusal import Refusal
 from mover.control.workers import Worker, WorkerDied, WorkerHung, describe_exit
-from mover.ndmp.enums import ErrorCode, LogType, MoverState, TapeFlag, TapeMode, TapeOperation
+from mover.ndmp.enums import (
+    ErrorCode,
+    LogType,
+    MoverHaltReason,
+    MoverPauseReason,
+    MoverState,
+    TapeFlag,
+    TapeMode,
+    TapeOperation,
+)
 from mover.scsi import Answer, Locate
 from mover.workers.device_messages import CommandDone, ExecuteCommand
 from mover.workers.messages import (
@@ -51,6 +60,8 @@ UNFLUSHED: Final = (
     "the cartridge was not closed in order here: what was written last is on disk only after the next TAPE_CLOSE"
 )
 
+_FAILURES: Final = frozenset({ErrorCode.IO_ERR, ErrorCode.TIMEOUT_ERR})
+
 
 class TapeService:
     """The drive that this connection has open.
@@ -68,6 +79,7 @@ class TapeService:
         self._memory: RecordMemory | None = None
         self._freed = trio.Event()
         self._close_asked = self._close_failed = False
+        self._failed = False  # the drive has failed at something: it may not answer any more
         self._close_within_s = math.inf
         self._releasing: trio.CancelScope | None = None
 
@@ -132,7 +144,7 @@ class TapeService:
                     bay.session_id = None
         self.bay, self.worker, self._memory, self.mode = bay, worker, memory, TapeMode(mode)
         self._at_close = at_close
-        self._close_asked = self._close_failed = False
+        self._close_asked = self._close_failed = self._failed = False
         self._freed = trio.Event()
         if bay.unflushed:
             text = f"{bay.name}: {UNFLUSHED}"
@@ -149,8 +161,10 @@ class TapeService:
                     case LogLine():
                         await self._connection.outbox.log_line(event)
                     case MoverPaused():
+                        self._failed = self._failed or event.reason == MoverPauseReason.MEDIA_ERROR
                         await self._connection.mover.on_paused(event)
                     case MoverHalted():
+                        self._failed = self._failed or event.reason == MoverHaltReason.MEDIA_ERROR
                         await self._connection.mover.on_halted(event)
                     case _:
                         self._connection.log.error("unexpected event of a tape worker", message=type(event).__name__)
@@ -171,8 +185,9 @@ class TapeService:
             flushed: it has closed the drive, and said that all is on disk.
         """
         if self.bay is not None:
-            if not worker.ended.is_set() or (not flushed and self.bay.device() is not None):
-                self._connection.node.hung.note(self.bay, worker, "its worker was lost with the drive open")
+            if not worker.ended.is_set() or (self.bay.real and (self._failed or not flushed)):
+                text = "it failed while it was open" if flushed else "its worker was lost with the drive open"
+                self._connection.node.hung.note(self.bay, worker, text)
             self.bay.session_id = None
             if flushed:
                 self.bay.was_closed()
@@ -199,7 +214,7 @@ class TapeService:
     async def _request(self, worker: Worker, bay: DriveBay, message: ToWorker, deadline_s: float) -> Reply:
         """Past the deadline the drive is lost, and taken for hung. Raises Refusal."""
         try:
-            return await worker.request(message, deadline_s=deadline_s)
+            reply = await worker.request(message, deadline_s=deadline_s)
         except WorkerDied as error:
             raise Refusal(ErrorCode.IO_ERR, str(error)) from error
         except WorkerHung as error:
@@ -207,6 +222,9 @@ class TapeService:
             worker.kill()
             await self._freed.wait()  # by its listener: the DMA's next TAPE_OPEN finds no drive open
             raise Refusal(ErrorCode.IO_ERR, str(error)) from error
+        if isinstance(reply, (Refused, MotionDone, RecordDone)) and reply.error in _FAILURES:
+            self._failed = True
+        return reply
 
     async def close(self) -> None:
         """Close the drive; after a failure it is still open (states.md 5.3). Raises Refusal."""

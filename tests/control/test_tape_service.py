@@ -57,8 +57,7 @@ class FakeBay:
     session_id: int | None = 1
     outcome = ""
 
-    def device(self) -> None:
-        return None
+    real = False
 
     def was_closed(self) -> None:
         self.outcome = "closed"

@@ -123,7 +123,7 @@ def test_a_changer_that_hangs_is_told_of(tgtd: Tgtd, server: Server) -> None:
     finally:
         os.kill(tgtd.pid, signal.SIGCONT)
     assert full(server) == HOME
-    settle(lambda: elements(server, "mc1")["error"] == "", "it answers again")
+    settle(lambda: elements(server, "mc1")["error"] == "", "it answers again", 60)
 
 
 def test_a_drive_without_a_changer_is_loaded_by_itself(server: Server) -> None:

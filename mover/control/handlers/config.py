@@ -180,8 +180,9 @@ async def get_tape_info(connection: Connection, request: m.ConfigGetTapeInfoRequ
 
 def _capabilities(bay: DriveBay) -> tuple[m.Pval, ...]:
     """Where it takes CDBs, and whether the tape is written compressed: a real drive's own affair."""
-    cdb = m.Pval(b"EXECUTE_CDB", b"b")
-    return (cdb, m.Pval(b"COMPRESSION", b"1")) if bay.device() is None else (cdb,)
+    if not bay.real:
+        return (m.Pval(b"EXECUTE_CDB", b"b"), m.Pval(b"COMPRESSION", b"1"))
+    return (m.Pval(b"EXECUTE_CDB", b"b" if bay.device() is not None else b"n"),)
 
 
 async def get_scsi_info(connection: Connection, request: m.ConfigGetScsiInfoRequest) -> m.ConfigGetScsiInfoReply:
