@@ -35,7 +35,7 @@ from mover.control.volumes import show
 from mover.ndmp import messages as m
 from mover.ndmp.enums import AddressType, DataState, ErrorCode, LogType, MessageCode, MoverState
 from mover.ndmp.errors import PeerError
-from mover.ndmp.extensions import CAB, CAE
+from mover.ndmp.extensions import CAB, CAE, OFFERED, WITH_VSERVERS
 from mover.ndmp.server import Answered, Discarded, Request, ServerProtocol
 from mover.ndmp.states import SessionMachines
 from mover.workers.peer import is_gone
@@ -107,6 +107,8 @@ class Connection:
         self.authenticated_as = ""
         self.challenge: bytes | None = None
         self.protocol = ServerProtocol(self.config.node.maxversion)
+        if self.config.vserver:
+            self.protocol.extensions.offered = {**WITH_VSERVERS, **OFFERED}
         self.log = structlog.get_logger().bind(session=self.session_id)
         if self.vserver:
             self.log = self.log.bind(vserver=self.vserver)

@@ -26,6 +26,7 @@ from mover.control.refusal import Refusal
 from mover.control.snapshot_run import begin_snapshot_run, snapshot_plan
 from mover.control.workers import Worker, describe_exit
 from mover.ndmp.enums import (
+    AddressType,
     DataHaltReason,
     DataOperation,
     DataState,
@@ -77,6 +78,7 @@ class DataService:
         path: what is backed up or recovered, for status.
         result: the worker's last word; None before.
         job: the operation as operators know it, while it runs.
+        prepared: the type of data connection that CAB_DATA_CONN_PREPARE has announced for the next operation.
         report_names: LOG_FILE is sent; not where the recover list was empty, since each entry gets one post.
     """
 
@@ -93,6 +95,7 @@ class DataService:
         self.result: DataFinished | None = None
         self.job: RunningJob | None = None
         self.report_names = True
+        self.prepared: AddressType | None = None
         self.started = 0.0
         self.ended_after_s: float | None = None
         self._finished = trio.Event()
@@ -556,6 +559,7 @@ class DataService:
     def stop(self) -> None:
         """STOP: back to IDLE, environment and counters cleared."""
         self.machine.apply(DataInput.STOP)
+        self.prepared = None
         self._forget()
 
     def _forget(self) -> None:

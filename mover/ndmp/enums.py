@@ -138,6 +138,7 @@ class MessageCode(IntEnum):
     MOVER_CLOSE = 0xA07
     MOVER_SET_RECORD_SIZE = 0xA08
     MOVER_CONNECT = 0xA09  # v3 on
+    CAB_DATA_CONN_PREPARE = 0x2052_0001  # class 2052, NetApp's cluster aware backup (v4)
     TEST_ECHO = 0x7FF0_0000  # class 7ff0, the extension for tests (v4)
 
 

@@ -25,20 +25,22 @@ def _offered() -> dict[int, tuple[int, ...]]:
     return {each: tuple(sorted(found)) for each, found in sorted(versions.items())}
 
 
-OFFERED: Final[Mapping[int, tuple[int, ...]]] = _offered()
-"""Class -> its versions, the default first.
-
-Not offered: NetApp's 2050 (snapshots, restartable backup: its bodies are not public), 2051 (IPv6 data connections: ours
-are IPv4) and 2052 (which node of a cluster has a volume: there is one).
-"""
-DEFAULTS: Final[Mapping[int, int]] = {each: versions[0] for each, versions in OFFERED.items()}
-"""Class -> the version in force where nothing has been chosen."""
-
-
 CAE: Final = 0x2051
 """NetApp's connection address extension: data connections over IPv6."""
 CAB: Final = 0x2052
 """NetApp's cluster aware backup."""
+WITH_VSERVERS: Final[Mapping[int, tuple[int, ...]]] = {CAB: (1,)}
+"""Class -> its versions, of those that are offered where there are vservers. They count once they were chosen."""
+OFFERED: Final[Mapping[int, tuple[int, ...]]] = {
+    each: versions for each, versions in _offered().items() if each not in WITH_VSERVERS
+}
+"""Class -> its versions, the default first, of those that are offered everywhere.
+
+Not offered: NetApp's 2050 (snapshots, restartable backup: its bodies are not public) and 2051 (IPv6 data connections:
+ours are IPv4).
+"""
+DEFAULTS: Final[Mapping[int, int]] = {each: versions[0] for each, versions in OFFERED.items()}
+"""Class -> the version in force where nothing has been chosen."""
 
 
 class Stage(Enum):
@@ -73,12 +75,14 @@ class Negotiation:
     """One session's negotiation.
 
     Attributes:
+        offered: class -> its versions, the default first.
         stage: how far it is.
         chosen: class -> version of what was chosen.
         in_force: class -> version of what may be sent now: what was chosen, before that the defaults.
     """
 
     def __init__(self) -> None:
+        self.offered = OFFERED
         self.stage = Stage.FRESH
         self.chosen: Mapping[int, int] = {}
         self.in_force: Mapping[int, int] = DEFAULTS
@@ -93,11 +97,11 @@ class Negotiation:
             return REFUSALS[self.stage]
         versions: dict[int, int] = {}
         for each in chosen:
-            if each.ext_class_id not in OFFERED:
+            if each.ext_class_id not in self.offered:
                 return ErrorCode.CLASS_NOT_SUPPORTED
             if each.ext_class_id in versions:
                 return ErrorCode.EXT_DUPL_CLASSES
-            if each.ext_version not in OFFERED[each.ext_class_id]:
+            if each.ext_version not in self.offered[each.ext_class_id]:
                 return ErrorCode.VERSION_NOT_SUPPORTED
             versions[each.ext_class_id] = each.ext_version
         self.chosen = self.in_force = versions

@@ -115,6 +115,7 @@ _POSTS: Final[tuple[tuple[str, str, type[m.Body]], ...]] = (
 
 # name, versions of its class, request, reply; all need a login
 _EXTENSIONS: Final[tuple[tuple[str, str, type[m.Body], type[m.Body]], ...]] = (
+    ("CAB_DATA_CONN_PREPARE", "1", m.CabDataConnPrepareRequest, m.CabDataConnPrepareReply),
     ("TEST_ECHO", "12", m.TestEchoRequest, m.TestEchoReply),
 )  # fmt: skip
 

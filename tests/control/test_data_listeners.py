@@ -54,7 +54,7 @@ async def test_a_peer_that_is_too_late_is_let_go(service: str, monkeypatch: pyte
         data_ports=ports,
         log=log,
         tape=SimpleNamespace(is_open=True, writable=True, mode=TapeMode.RDWR),
-        data=SimpleNamespace(listener_lost=None),
+        data=SimpleNamespace(listener_lost=None, prepared=None),
         mover=SimpleNamespace(record_size=1024, window_offset=0, window_length=0, listener_lost=None),
     )
     connection = cast("Connection", stub)  # what LISTEN looks at

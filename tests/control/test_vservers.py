@@ -10,6 +10,7 @@ import pytest
 from mover.ndmp import messages as m
 from mover.ndmp.client import ClientProtocol, Post
 from mover.ndmp.enums import AddressType, ConnectionStatusReason, DataHaltReason, ErrorCode, MoverMode, TapeMode
+from mover.ndmp.extensions import CAB
 from mover.ndmp.messages import Body
 from tests.support.ndmp_client import DEADLINE_S, Job, NdmpClient, pairs
 from tests.support.servers import Login, Server, write_config
@@ -105,6 +106,78 @@ def test_what_is_shown_is_what_the_tables_say(server: Server, volumes: dict[str,
         assert (drives, robots) == (([DRIVE], [CHANGER]) if name in HAS_TAPES else ([], []))
         types = client.ok(m.ConfigGetConnectionTypeRequest())
         assert types == m.ConfigGetConnectionTypeReply(addr_types=(LOCAL, TCP) if name in HAS_TAPES else (TCP,))
+
+
+def choose_cab(client: NdmpClient) -> None:
+    listed = client.ok(m.ConfigGetExtListRequest())
+    assert isinstance(listed, m.ConfigGetExtListReply)
+    assert m.ExtClass(CAB, (1,)) in listed.class_list
+    client.ok(m.ConfigSetExtListRequest((m.SelectedExt(CAB, 1),)))
+    client.protocol.extensions = {CAB: 1}
+
+
+@pytest.mark.parametrize("name", LOGINS)
+def test_what_a_dma_that_knows_of_clusters_reaches(server: Server, name: str) -> None:
+    has = name in {"node-mgmt", "cluster-mgmt", "intercluster"}
+    with connect(server, name, LOGINS[name]) as client:
+        choose_cab(client)
+        shown = client.ok(m.ConfigGetFsInfoRequest())
+        assert isinstance(shown, m.ConfigGetFsInfoReply)
+        assert len(shown.fs_info) == len(REACHED[name])
+        tapes = client.ok(m.ConfigGetTapeInfoRequest())
+        assert isinstance(tapes, m.ConfigGetTapeInfoReply)
+        assert [info.caplist[0].device for info in tapes.tape_info] == ([DRIVE] if has else [])
+        places = {pair.value for each in shown.fs_info for pair in each.fs_env if pair.name == b"AFFINITY"}
+        places |= {
+            pair.value
+            for info in tapes.tape_info
+            for each in info.caplist
+            for pair in each.capability
+            if pair.name == b"AFFINITY"
+        }
+        assert len(places) == 1, "one node"
+        types = client.ok(m.ConfigGetConnectionTypeRequest())
+        assert types == m.ConfigGetConnectionTypeReply(addr_types=(LOCAL, TCP) if has else (TCP,))
+        assert client.error(m.ScsiOpenRequest(CHANGER)) == (0 if has else ErrorCode.NO_DEVICE_ERR)
+        if has:
+            client.ok(m.ScsiCloseRequest())
+        assert client.error(m.TapeOpenRequest(DRIVE, TapeMode.RDWR)) == (0 if has else ErrorCode.NO_DEVICE_ERR)
+        assert client.error(m.DataListenRequest(LOCAL)) == (0 if has else ErrorCode.ILLEGAL_ARGS_ERR)
+        client.hang_up()
+
+
+def test_a_data_connection_is_of_the_type_that_was_prepared(server: Server, volumes: dict[str, Path]) -> None:
+    env = pairs(FILESYSTEM="/vs1/home/tree")
+    with connect(server, "intercluster", NODE) as client:
+        client.protocol.extensions = {CAB: 1}  # only spelled, not chosen
+        assert client.error(m.CabDataConnPrepareRequest(TCP, b"dump", env)) == ErrorCode.NOT_SUPPORTED_ERR
+        choose_cab(client)
+        for wrong in (
+            m.CabDataConnPrepareRequest(7, b"dump", env),
+            m.CabDataConnPrepareRequest(TCP, b"cpio", env),
+            m.CabDataConnPrepareRequest(TCP, b"dump", ()),
+            m.CabDataConnPrepareRequest(TCP, b"dump", pairs(FILESYSTEM="/vs9/home")),
+        ):
+            assert client.error(wrong) == ErrorCode.ILLEGAL_ARGS_ERR
+        client.ok(m.DataListenRequest(LOCAL))  # nothing was prepared
+        assert client.error(m.CabDataConnPrepareRequest(TCP, b"dump", env)) == ErrorCode.ILLEGAL_STATE_ERR
+        client.ok(m.DataAbortRequest())
+        client.ok(m.DataStopRequest())
+        client.ok(m.CabDataConnPrepareRequest(TCP, b"dump", env))
+        assert client.error(m.DataListenRequest(LOCAL)) == ErrorCode.PRECONDITION_ERR
+        assert client.error(m.DataConnectRequest(m.LOCAL)) == ErrorCode.PRECONDITION_ERR
+        assert "CAB data connection prepare precondition error: TCP was prepared, not this type" in client.log()
+        assert start_error(client, backup(volumes["of-one"])) == 0
+        client.ok(m.DataListenRequest(LOCAL))  # STOP has ended what was prepared
+        client.ok(m.DataAbortRequest())
+        client.ok(m.DataStopRequest())
+        client.hang_up()
+    with connect(server, "data1", ONE) as client:
+        choose_cab(client)
+        client.ok(m.CabDataConnPrepareRequest(TCP, b"dump", env))
+        for foreign in ("/vs2/home/tree", str(volumes["of-two"]), str(volumes["of-node"])):
+            request = m.CabDataConnPrepareRequest(TCP, b"dump", pairs(FILESYSTEM=foreign))
+            assert client.error(request) == ErrorCode.ILLEGAL_ARGS_ERR
 
 
 @pytest.mark.parametrize("name", LOGINS)

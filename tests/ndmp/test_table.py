@@ -90,7 +90,7 @@ def test_rows_are_consistent() -> None:
 
 
 def test_extensions_are_apart_from_every_version() -> None:
-    assert set(EXTENSION_TABLE) == {(1, 0x7FF0_0000), (2, 0x7FF0_0000)}
+    assert set(EXTENSION_TABLE) == {(1, 0x2052_0001), (1, 0x7FF0_0000), (2, 0x7FF0_0000)}
     assert not set(TABLE) & set(EXTENSION_TABLE)
     assert len(ROWS) == len(TABLE) + len(EXTENSION_TABLE)
     assert all(class_of(code) for _, code in EXTENSION_TABLE)

@@ -60,6 +60,7 @@ HANDLERS: Final[dict[type[m.Body], Handler]] = {
     m.DataAbortRequest: data.abort,
     m.DataGetEnvRequest: data.get_env,
     m.DataStopRequest: data.stop,
+    m.CabDataConnPrepareRequest: extensions.prepare,
     m.TestEchoRequest: extensions.test_echo,
 }
 

@@ -24,6 +24,7 @@ from mover.ndmp.enums import (
     FsInfoUnsupported,
     TapeAttribute,
 )
+from mover.ndmp.extensions import CAB
 from mover.scsi import Identity
 
 if TYPE_CHECKING:
@@ -100,12 +101,23 @@ async def get_butype_info(connection: Connection, request: m.ConfigGetButypeInfo
 async def get_fs_info(connection: Connection, request: m.ConfigGetFsInfoRequest) -> m.ConfigGetFsInfoReply:
     """CONFIG_GET_FS_INFO: the volumes that this connection reaches."""
     volumes = connection.volumes.listed
-    return m.ConfigGetFsInfoReply(fs_info=tuple(await trio.to_thread.run_sync(_fs_infos, volumes)))
+    infos = await trio.to_thread.run_sync(_fs_infos, volumes, _affinity(connection))
+    return m.ConfigGetFsInfoReply(fs_info=tuple(infos))
 
 
-def _fs_infos(volumes: list[Volume]) -> list[m.FsInfo]:
+def _fs_infos(volumes: list[Volume], affinity: tuple[m.Pval, ...]) -> list[m.FsInfo]:
     mounts = _mounts()
-    return [_fs_info(volume, mounts) for volume in volumes]
+    return [_fs_info(volume, mounts, affinity) for volume in volumes]
+
+
+def _affinity(connection: Connection) -> tuple[m.Pval, ...]:
+    """Where a volume or a device is, for a DMA that knows of clusters: equal values are the same node.
+
+    Source: extensions.md 3.5, which does not know NetApp's own name of it.
+    """
+    if CAB not in connection.protocol.extensions.chosen:
+        return ()
+    return (m.Pval(b"AFFINITY", connection.config.node.name.encode()),)
 
 
 def _mounts() -> list[tuple[str, str, str]]:
@@ -115,7 +127,7 @@ def _mounts() -> list[tuple[str, str, str]]:
     return [(row[1].replace("\\040", " "), row[0], row[2]) for row in rows if len(row) > 2]
 
 
-def _fs_info(volume: Volume, mounts: list[tuple[str, str, str]]) -> m.FsInfo:
+def _fs_info(volume: Volume, mounts: list[tuple[str, str, str]], affinity: tuple[m.Pval, ...]) -> m.FsInfo:
     directory = volume.directory
     real = os.path.realpath(directory)
     inside = [mount for mount in mounts if real == mount[0] or real.startswith(mount[0].rstrip("/") + "/")]
@@ -125,6 +137,7 @@ def _fs_info(volume: Volume, mounts: list[tuple[str, str, str]]) -> m.FsInfo:
         m.Pval(b"TYPE", kind.encode()),
         m.Pval(b"AVAILABLE_BACKUP", _TYPE_NAMES),
         m.Pval(b"AVAILABLE_RECOVERY", _TYPE_NAMES),
+        *affinity,
     ]
     common = m.FsInfo(
         fs_type=kind.encode(),
@@ -168,7 +181,9 @@ async def get_tape_info(connection: Connection, request: m.ConfigGetTapeInfoRequ
                 model=_model(bay),
                 caplist=tuple(
                     m.DeviceCapability(
-                        name.encode(), attr | ATTRIBUTES[at_close], (*_capabilities(bay), *_identity(bay.identity))
+                        name.encode(),
+                        attr | ATTRIBUTES[at_close],
+                        (*_capabilities(bay), *_identity(bay.identity), *_affinity(connection)),
                     )
                     for name, at_close in connection.node.devices.names(bay).items()
                 ),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mover.control import sockets
 from mover.control.butypes import BUTYPES
-from mover.control.data_connection import DataConnection, DataRing, RelayFailed
+from mover.control.data_connection import DataConnection, DataRing, PeerEnd, RelayFailed
 from mover.control.environment import Environment, merge
 from mover.control.handlers.mover import address_type, endpoints
 from mover.control.local import join_local
@@ -75,6 +75,7 @@ async def listen(connection: Connection, request: m.DataListenRequest) -> m.Data
     """DATA_LISTEN."""
     if request.addr_type not in connection.address_types:
         raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR)
+    _audit_prepared(connection, request.addr_type)
     local = request.addr_type == AddressType.LOCAL
     machines, data = connection.machines, connection.data
     machines.audit_data(DataInput.LISTEN, local=local)
@@ -99,11 +100,22 @@ async def listen(connection: Connection, request: m.DataListenRequest) -> m.Data
     return m.DataListenReply(data_connection_addr=connected)
 
 
+def _audit_prepared(connection: Connection, kind: int) -> None:
+    """Refuse another type of data connection than CAB_DATA_CONN_PREPARE has announced. Source: extensions.md 3.3."""
+    prepared = connection.data.prepared
+    if prepared is not None and prepared != kind:
+        raise Refusal(
+            ErrorCode.PRECONDITION_ERR,
+            f"CAB data connection prepare precondition error: {prepared.name} was prepared, not this type",
+        )
+
+
 async def connect(connection: Connection, request: m.DataConnectRequest) -> m.DataConnectReply:
     """DATA_CONNECT."""
     kind = address_type(request.addr)
     if kind not in connection.address_types:
         raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR)
+    _audit_prepared(connection, kind)
     machines = connection.machines
     machines.audit_data(DataInput.CONNECT, local=kind == AddressType.LOCAL)
     if isinstance(request.addr, m.TcpAddress):
@@ -119,7 +131,12 @@ async def _attach(
 ) -> None:
     """The TCP data connection stands: a relay watches it until the operation starts."""
     data = connection.data
-    end = DataConnection(m.tcp_address(sockets.ip_number(address), port), data.on_peer_end)
+
+    async def ended(how: PeerEnd) -> None:
+        if data.connection_end is end:  # one that was let go may end while the next stands
+            await data.on_peer_end(how)
+
+    end = DataConnection(m.tcp_address(sockets.ip_number(address), port), ended)
     attached = False
     try:
         timeout_s = connection.config.data_connections.peer_timeout_s
@@ -139,7 +156,7 @@ async def _attach(
 # --- START
 
 
-def _environment(connection: Connection, butype: bytes, pairs: tuple[m.Pval, ...]) -> Environment:
+def environment(connection: Connection, butype: bytes, pairs: tuple[m.Pval, ...]) -> Environment:
     """Type and environment of a START. Raises Refusal."""
     if butype not in BUTYPES:
         known = " and ".join(each.name for each in BUTYPES.values())
@@ -152,7 +169,7 @@ def _environment(connection: Connection, butype: bytes, pairs: tuple[m.Pval, ...
     return env
 
 
-def _place(connection: Connection, path: bytes) -> Place:
+def place_of(connection: Connection, path: bytes) -> Place:
     try:
         return connection.volumes.place(path)
     except PlacementError as error:
@@ -167,10 +184,10 @@ def _answered_env(connection: Connection, env: Environment) -> Pairs:
 async def start_backup(connection: Connection, request: m.DataStartBackupRequest) -> m.DataStartBackupReply:
     """DATA_START_BACKUP."""
     _audit_start(connection, MoverMode.READ, request.mover_address)
-    env = _environment(connection, request.butype, request.env)
+    env = environment(connection, request.butype, request.env)
     if env.root is None:
         raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, "the environment names no FILESYSTEM")
-    place = _place(connection, env.root)
+    place = place_of(connection, env.root)
     butype = BUTYPES[request.butype]
     form = env.history_form(butype.history)
     message = StartBackup(
@@ -189,7 +206,7 @@ async def start_backup(connection: Connection, request: m.DataStartBackupRequest
 async def start_recover(connection: Connection, request: m.DataStartRecoverRequest) -> m.DataStartRecoverReply:
     """DATA_START_RECOVER."""
     _audit_start(connection, MoverMode.WRITE, request.mover_address)
-    env = _environment(connection, request.butype, request.env)
+    env = environment(connection, request.butype, request.env)
     try:
         names = await resolve_names(
             connection.version,
@@ -240,7 +257,7 @@ async def start_recover_filehist(
 ) -> m.DataStartRecoverFilehistReply:
     """DATA_START_RECOVER_FILEHIST."""
     _audit_start(connection, MoverMode.WRITE, request.mover_address)
-    env = _environment(connection, request.butype, request.env)
+    env = environment(connection, request.butype, request.env)
     butype = BUTYPES[request.butype]
     form = env.history_form(butype.history) or butype.history
     message = StartRecoverFilehist(butype=butype.name, env=env.pairs, history=HistoryPlan(connection.version, form))

@@ -1,13 +1,13 @@
-"""Extensions of version 4: their negotiation, and the class for tests. Source: extensions.md section 2."""
+"""Extensions of version 4: their negotiation, cluster aware backup, the class for tests. Source: extensions.md."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mover.control.handlers import data
 from mover.control.refusal import Refusal
 from mover.ndmp import messages as m
-from mover.ndmp.enums import ErrorCode
-from mover.ndmp.extensions import OFFERED
+from mover.ndmp.enums import AddressType, DataState, ErrorCode
 
 if TYPE_CHECKING:
     from mover.control.connection import Connection
@@ -17,7 +17,9 @@ async def get_ext_list(connection: Connection, request: m.ConfigGetExtListReques
     """CONFIG_GET_EXT_LIST: what is offered; not asked for any more once a list was chosen."""
     if error := connection.protocol.extensions.list():
         raise Refusal(error)
-    return m.ConfigGetExtListReply(class_list=tuple(m.ExtClass(*each) for each in OFFERED.items()))
+    return m.ConfigGetExtListReply(
+        class_list=tuple(m.ExtClass(*each) for each in connection.protocol.extensions.offered.items())
+    )
 
 
 async def set_ext_list(connection: Connection, request: m.ConfigSetExtListRequest) -> m.ConfigSetExtListReply:
@@ -25,6 +27,23 @@ async def set_ext_list(connection: Connection, request: m.ConfigSetExtListReques
     if error := connection.protocol.extensions.choose(request.ndmp_selected_ext):
         raise Refusal(error)
     return m.ConfigSetExtListReply()
+
+
+async def prepare(connection: Connection, request: m.CabDataConnPrepareRequest) -> m.CabDataConnPrepareReply:
+    """CAB_DATA_CONN_PREPARE: the volume is looked for, and the data connection has to be of this type.
+
+    Source: extensions.md 3.1 to 3.3. One for the next operation; another one takes its place.
+    """
+    if request.addr_type not in connection.address_types:
+        raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR)
+    env = data.environment(connection, request.butype, request.env)
+    if env.root is None:
+        raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, "the environment names no FILESYSTEM")
+    data.place_of(connection, env.root)
+    if connection.machines.data.state is not DataState.IDLE:
+        raise Refusal(ErrorCode.ILLEGAL_STATE_ERR)
+    connection.data.prepared = AddressType(request.addr_type)
+    return m.CabDataConnPrepareReply()
 
 
 async def test_echo(connection: Connection, request: m.TestEchoRequest) -> m.TestEchoReply:

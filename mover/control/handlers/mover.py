@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mover.control import sockets
-from mover.control.data_connection import DataConnection, RelayFailed
+from mover.control.data_connection import DataConnection, PeerEnd, RelayFailed
 from mover.control.local import join_local
 from mover.control.refusal import Refusal
 from mover.ndmp import messages as m
@@ -127,7 +127,12 @@ async def _go(
 ) -> None:
     """The TCP data connection stands: relay on one side of a ring, tape worker on the other, mover ACTIVE."""
     mover = connection.mover
-    end = DataConnection(m.tcp_address(sockets.ip_number(address), port), mover.on_peer_end)
+
+    async def ended(how: PeerEnd) -> None:
+        if mover.connection_end is end:  # one that was let go may end while the next stands
+            await mover.on_peer_end(how)
+
+    end = DataConnection(m.tcp_address(sockets.ip_number(address), port), ended)
     started = False
     try:
         timeout_s = connection.config.data_connections.peer_timeout_s

@@ -85,7 +85,14 @@ from mover.ndmp.messages.data import (
     DataStopRequest,
     RecoverName,
 )
-from mover.ndmp.messages.extensions import TestEchoReply, TestEchoReply1, TestEchoRequest, TestEchoRequest1
+from mover.ndmp.messages.extensions import (
+    CabDataConnPrepareReply,
+    CabDataConnPrepareRequest,
+    TestEchoReply,
+    TestEchoReply1,
+    TestEchoRequest,
+    TestEchoRequest1,
+)
 from mover.ndmp.messages.mover import (
     MoverAbortReply,
     MoverAbortRequest,
@@ -180,6 +187,8 @@ __all__ = [
     "AuthTextAttr",
     "Body",
     "ButypeInfo",
+    "CabDataConnPrepareReply",
+    "CabDataConnPrepareRequest",
     "ConfigGetAuthAttrReply",
     "ConfigGetAuthAttrRequest",
     "ConfigGetButypeAttrReply",

@@ -1,7 +1,24 @@
 """Messages of extension classes in the internal form. Source: NDMPv4 section 3.2 (extensions)."""
 
 from mover.ndmp.enums import ErrorCode
+from mover.ndmp.messages.common import Pval
 from mover.ndmp.xdr_types import U16, Body, Enum, String
+
+
+class CabDataConnPrepareRequest(Body, frozen=True):
+    """Which volume a data connection will be for (class 2052). Source: extensions.md 3.1.
+
+    Clients in use call the first word a length that is always 1; the errors that are documented make it the type of the
+    data connection's address.
+    """
+
+    addr_type: Enum  # AddressType
+    butype: String
+    env: tuple[Pval, ...]
+
+
+class CabDataConnPrepareReply(Body, frozen=True):
+    error: Enum = ErrorCode.NO_ERR
 
 
 class TestEchoRequest(Body, frozen=True):
