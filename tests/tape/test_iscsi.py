@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 
 from mover.tape import iscsi
+from mover.tape.__main__ import need
 from mover.tape.codes import Error
 from mover.tape.drive import DriveError
 from mover.tape.iscsi import Address, IscsiTransport, parse_url, prepare
 from mover.tape.sense import Key, parse_sense
 from mover.tape.transport import Status, TransportError
-from mover.workers.device_messages import DeviceSpec
+from mover.workers.confine import Grant
+from mover.workers.device_messages import DeviceSpec, OpenDevice
+from mover.workers.messages import OpenDrive
 from tests.support.tgtd import Tgtd
 
 TIMEOUT_S = 60
@@ -60,6 +63,16 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
             IscsiTransport(DeviceSpec("t0", "iscsi://127.0.0.1/iqn.x/1"))
     finally:
         iscsi._library.cache_clear()
+
+
+def test_a_worker_gets_the_port_of_its_target_and_nothing_else() -> None:
+    for url, ports in (
+        ("iscsi://127.0.0.1/iqn.x/1", (3260,)),
+        ("iscsi://[::1]:4000/iqn.x/1", (4000,)),
+        ("iscsi://no such host/iqn.x/1", ()),
+    ):
+        spec = DeviceSpec("t0", url)
+        assert need(OpenDevice(spec)) == need(OpenDrive(spec, 0, implicit_filemark=True)) == Grant(ports=ports)
 
 
 def test_a_secret_is_not_printed() -> None:
