@@ -50,7 +50,9 @@ class Watermarks:
         """
         if self._moves and ring.room > self.stop:
             return
-        self._stand(ring.wait_for_room(min(self.start, max(1, slots)), PATIENCE_S))
+        # One slot may hold the beginning of something whose rest the other side waits for.
+        most = max(1, min(ring.slots - 1, slots))
+        self._stand(ring.wait_for_room(min(self.start, most), PATIENCE_S))
 
     def _stand(self, waited: bool) -> None:
         self.underruns += waited and self._moves
