@@ -7,8 +7,10 @@ import click
 
 from mover.cli.control_process import json_option
 from mover.cli.failure import Failure
-from mover.cli.job_options import ServerType, read_password
+from mover.cli.job_options import ServerType, add_options, read_password
+from mover.cli.job_options import server as to_server
 from mover.cli.output import print_json, printable
+from mover.cli.tls_options import TLS_OPTIONS, take_tls
 
 
 @click.command()
@@ -23,10 +25,11 @@ from mover.cli.output import print_json, printable
     "--timeout", "timeout_s", type=click.IntRange(1, 86400), default=120, show_default=True, metavar="SECONDS",
     help="How long the server may take for a reply or post.",
 )  # fmt: skip
+@add_options(TLS_OPTIONS)
 @json_option
 def replay(
     file: Path, server: tuple[str, int | None], user: str | None, password_file: str | None, timeout_s: int,
-    as_json: bool,
+    as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Send the requests of a protocol log FILE to a server, and report the first difference in what it answers.
 
@@ -34,16 +37,15 @@ def replay(
     """
     import trio
 
-    from mover.dma import Credentials, DmaError, Server
+    from mover.dma import Credentials, DmaError
     from mover.dma.replay import run_replay
 
-    host, port = server
+    target = to_server(server, take_tls(options))
     credentials = None
     if user is not None:
         if password_file is None:
             raise click.UsageError("--user needs --password-file (or $MOVER_PASSWORD_FILE)")
         credentials = Credentials(user, read_password(password_file))
-    target = Server(host) if port is None else Server(host, port)
     try:
         result = trio.run(lambda: run_replay(file, target, credentials, timeout_s=timeout_s))
     except DmaError as error:

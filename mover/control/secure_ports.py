@@ -33,6 +33,7 @@ class SecurePorts:
         self._serving: trio.Nursery | None = None
         self._begin: Callable[[ControlStream, Lif], None] | None = None
         self._shaking = 0
+        self._configuring = trio.Lock()
 
     def port(self, lif: Lif) -> int | None:
         """The secure port of a LIF; None = it has none."""
@@ -43,25 +44,23 @@ class SecurePorts:
         """Read the certificate, and open and close ports as the configuration has it.
 
         Raises:
-            IdentityError: the certificate cannot be used; everything is as it was.
-            OSError: a port cannot be opened; its filename is the LIF's name.
+            IdentityError: the certificate cannot be used.
+            OSError: a port cannot be opened; its filename is the LIF's name. In both cases everything is as it was.
         """
-        wanted = {lif.name: lif for lif in config.lif if config.is_secure(lif)}
-        if wanted:
-            self._identity = await trio.to_thread.run_sync(load_identity, config)
-            if self._identity.fingerprint != self.fingerprint:
-                self.fingerprint = self._identity.fingerprint
-                log.info("certificate", sha256=self.fingerprint, made=self._identity.made)
-        for name in [name for name in self._open if name not in wanted]:
-            self._open.pop(name)[1].close()
-        for name, lif in wanted.items():
-            if name not in self._open:
-                try:
-                    self._open[name] = (lif, await open_listener(lif.address, lif.secure_port))
-                except OSError as error:
-                    raise OSError(error.errno, error.strerror, name) from error
-                if self._serving is not None:
-                    self._serving.start_soon(self._accept, *self._open[name])
+        async with self._configuring:
+            wanted = {lif.name: lif for lif in config.lif if config.is_secure(lif)}
+            identity = await trio.to_thread.run_sync(load_identity, config) if wanted else self._identity
+            opened = await _open_all([lif for name, lif in wanted.items() if name not in self._open])
+            for name in [name for name in self._open if name not in wanted]:
+                self._open.pop(name)[1].close()
+            self._open |= opened
+            self._identity = identity
+            if identity is not None and identity.fingerprint != self.fingerprint:
+                self.fingerprint = identity.fingerprint
+                log.info("certificate", sha256=identity.fingerprint, made=identity.made)
+            if self._serving is not None:
+                for lif, listener in opened.values():
+                    self._serving.start_soon(self._accept, lif, listener)
 
     async def serve(self, begin: Callable[[ControlStream, Lif], None]) -> None:
         """Accept until cancelled; ``begin`` is called with each connection whose handshake is done."""
@@ -112,6 +111,22 @@ class SecurePorts:
         finally:
             self._shaking -= 1
         self._begin(stream, lif)
+
+
+async def _open_all(lifs: list[Lif]) -> dict[str, tuple[Lif, trio.socket.SocketType]]:
+    """Listeners of the LIFs by name, or none. Raises OSError with the LIF's name."""
+    opened: dict[str, tuple[Lif, trio.socket.SocketType]] = {}
+    try:
+        for lif in lifs:
+            try:
+                opened[lif.name] = (lif, await open_listener(lif.address, lif.secure_port))
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, lif.name) from error
+    except BaseException:
+        for _, listener in opened.values():
+            listener.close()
+        raise
+    return opened
 
 
 def _reason(error: Exception) -> str:

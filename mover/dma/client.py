@@ -302,7 +302,8 @@ def printable(text: bytes) -> str:
     return one_line(text.decode("utf-8", "surrogateescape"))
 
 
-async def _connect(server: Server, timeout_s: float) -> ControlStream:
+async def connect_control(server: Server, timeout_s: float) -> ControlStream:
+    """A connection to a server's control port, by TLS if it is to be; raises ControlConnectionError."""
     try:
         with trio.fail_after(timeout_s):
             stream = await trio.open_tcp_stream(server.host, server.port)
@@ -371,7 +372,7 @@ async def open_client(
         ControlConnectionError: cannot connect, refused, no version in common.
         LoginError: no method in common, or refused.
     """
-    stream = await _connect(server, connect_timeout_s)
+    stream = await connect_control(server, connect_timeout_s)
     client = Client(stream, server, on_post, request_timeout_s)
     reading = trio.CancelScope(shield=True)
     with single_error():

@@ -17,6 +17,7 @@ from typing import Any, Final  # Any: JSON values
 import msgspec
 import trio
 
+from mover.dma.client import ControlStream, connect_control
 from mover.dma.errors import ControlConnectionError, JobError
 from mover.dma.options import Credentials, Server
 from mover.dma.replay_log import is_shutdown, logins_taken, read_log
@@ -105,11 +106,7 @@ async def run_replay(
         ControlConnectionError: the server cannot be reached.
     """
     opening, messages, notes = await trio.to_thread.run_sync(read_log, path)
-    try:
-        with trio.fail_after(timeout_s):
-            stream = await trio.open_tcp_stream(server.host, server.port)
-    except (OSError, trio.TooSlowError) as error:
-        raise ControlConnectionError(f"cannot connect to {server}: {error}") from error
+    stream = await connect_control(server, timeout_s)
     async with stream:
         player = _Player(stream, opening, messages, credentials, timeout_s, posts=not any("posts" in n for n in notes))
         found: Difference | None = None
@@ -122,7 +119,7 @@ async def run_replay(
 
 class _Player:
     def __init__(
-        self, stream: trio.SocketStream, opening: Opening, messages: list[tuple[int, Message]],
+        self, stream: ControlStream, opening: Opening, messages: list[tuple[int, Message]],
         credentials: Credentials | None, timeout_s: float, *, posts: bool,
     ) -> None:  # fmt: skip
         self.requests = 0

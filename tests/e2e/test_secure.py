@@ -266,6 +266,25 @@ def test_sighup_opens_and_closes_the_port(directory: Path) -> None:
                     client.ok(DataGetStateRequest())  # the connections that there are stay
 
 
+def test_a_port_that_cannot_be_opened_leaves_all_as_it_was(directory: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        config = configured(directory, node="")
+        second = f'[[lif]]\nname = "second"\nport = 0\nsecure_port = {taken.getsockname()[1]}\n'
+        config.write_text(config.read_text() + second)
+        off = config.read_text()
+        with Server(config) as server:
+            plain = ports(server)
+            config.write_text(off.replace("[node]", f"[node]\n{SECURE}"))
+            reload(server)
+            assert "secure port not opened" in server.log.read_text()
+            assert ports(server) == plain
+            taken.close()
+            reload(server)
+            assert len(ports(server)) == len(plain) + 2
+
+
 def test_a_certificate_that_cannot_be_used_is_one_line(directory: Path) -> None:
     certificate, key = directory / "c.pem", directory / "k.pem"
     config = configured(directory, f'[tls]\ncertificate = "{certificate}"\nkey = "{key}"\n')
