@@ -287,11 +287,17 @@ class StMotion:
             done = place.file
             self._rewind()
             return Outcome(done, Condition.BEGINNING)
-        adjacent = count == 1 and (place.block == 0 or place.past_mark)
-        if place.past_mark:
-            adjacent = False
+        adjacent = count == 1 and place.block == 0 and not place.past_mark
+        further = 0
+        if self._tells:
             self._settle()
-        for number, chunk in enumerate(_chunks(count, 1 if place.file is None else self._most)):
+        elif place.before_mark:
+            # From right in front of a mark such drives take that one for the first; from behind it they count well.
+            if not place.past_mark:
+                self._go_behind_mark()
+                place.past_mark = True
+            further = 1
+        for number, chunk in enumerate(_chunks(count + further, 1 if place.file is None else self._most)):
             try:
                 self._tape.operate(Operation.BSF, chunk)
             except OSError:
@@ -429,10 +435,8 @@ class StMotion:
 
     def _count_file(self, file: int) -> None:
         """In front of a filemark, of a drive that gives no position: how many records lie before it in its file."""
-        if file == 0:
-            self._tape.operate(Operation.REW, 1)
-        else:
-            self._tape.operate(Operation.BSF, 1)
+        self._tape.operate(Operation.REW, 1)
+        for _ in range(file):
             self._tape.operate(Operation.FSF, 1)
         room, count = self._skip_room(), 0
         while (taken := self._take(room)).condition is Condition.NONE:

@@ -253,15 +253,14 @@ class FakeSt:
 
     def _bsf(self, count: int) -> None:
         while count and self.at:
-            self.at -= 1
-            if self.tape[self.at] is None:
+            here = self.at - (not self.odd)  # an odd one looks at what is next before it goes back
+            if here < len(self.tape) and self.tape[here] is None:
                 count -= 1
                 self.file = self.file - 1 if self.file >= 0 else -1
+            self.at -= 1
         self.block, self.eof = (0 if count else -1), Eof.NONE
         if count:
             raise error(errno.EIO)
-        if self.odd and self.at:
-            self.at -= 1
 
     def _fsr(self, count: int) -> None:
         self.eof = Eof.NONE
