@@ -55,7 +55,7 @@ class TapeHistory(RuleBasedStateMachine):
         self.mark_due = False
         self.loading = 0
         self.changed = False  # by this drive
-        self.known: list[bool] = []  # of each item of the tape, whether the drive has its checksum; of marks too
+        self.known: list[bool] = []  # of each item of the tape, whether the drive has its checksum; marks have none
         self.kept: list[bool] = []  # as of the index, while nothing is changed
         self.aside: list[bool] = []  # as of what was set aside
         self._small = mock.patch("mover.tape.cartridge.PREALLOCATED_BYTES", 4096)
@@ -149,7 +149,7 @@ class TapeHistory(RuleBasedStateMachine):
         cartridge.abandon()
         known: list[bool] = []
         for number, file in enumerate(cartridge.map.files):
-            known += [True] * (number > 0) + [each != UNKNOWN for each in file.sums]
+            known += [False] * (number > 0) + [each != UNKNOWN for each in file.sums]
         return known
 
     def synced(self) -> None:
@@ -157,7 +157,7 @@ class TapeHistory(RuleBasedStateMachine):
 
     def take(self, tape: tap.Tape, at: int) -> None:
         """The operation has left this on the tape, new from this item on."""
-        self.known = self.known[:at] + [True] * (len(tape) - at)
+        self.known = self.known[:at] + [item is not None for item in tape[at:]]
         self.tape = tape
 
     def holds_good_ones(self, done: int, states: list[tap.Tape]) -> None:
