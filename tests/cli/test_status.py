@@ -6,6 +6,7 @@ from mover.admin.messages import (
     SESSION_FIELDS,
     Done,
     Failed,
+    HungDevice,
     Kill,
     Reply,
     Request,
@@ -120,3 +121,18 @@ def test_kill(mover: Run, socket_path: str) -> None:
     assert json.loads(as_json.stdout) == {"session-id": 3, "text": "session 3 ended"}
     assert (refused.exit_code, refused.stdout, refused.stderr) == (1, "", "mover: stuck\n")
     assert usage.exit_code == 2
+
+
+def test_devices_that_hang_are_told_of_first(mover: Run, socket_path: str) -> None:
+    hung = [HungDevice(name="lto0", hung_since=1.5), HungDevice(name="mc0", hung_since=2.0)]
+    with FakeControl(socket_path, lambda _: StatusReply([], hung)):
+        plain = mover("status")
+        as_json = mover("status", "--json")
+    first, second, last = plain.stdout.splitlines()
+    assert first.startswith("lto0 is hung since 19")
+    assert second.startswith("mc0 is hung since 19")
+    assert last == "no sessions"
+    assert json.loads(as_json.stdout) == {
+        "sessions": [],
+        "hung-devices": [{"name": "lto0", "hung-since": 1.5}, {"name": "mc0", "hung-since": 2.0}],
+    }
