@@ -485,3 +485,23 @@ def test_a_position_that_cannot_be_kept_is_not_the_one_before(path: Path, monkey
     cartridge.close((0, 0), "drive")
     monkeypatch.undo()
     assert known(path) == [True, True]  # which also sees that no position is kept
+
+
+def test_an_index_is_on_disk_before_it_takes_a_place(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cartridge = opened(path)
+    append(cartridge, b"ab")
+    calls: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def noted_fsync(fd: int) -> None:
+        calls.append(f"sync {os.path.basename(os.readlink(f'/proc/self/fd/{fd}'))}")
+        fsync(fd)
+
+    def noted_replace(source: str, target: str) -> None:
+        calls.append(f"replace {os.path.basename(target)}")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    cartridge.close((0, 0), "drive")
+    assert calls == ["sync a.tap.idx.new", "replace a.tap.idx"]
