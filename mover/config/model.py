@@ -58,6 +58,7 @@ class Service(_Table, frozen=True, kw_only=True):
     Attributes:
         volumes: volume name -> directory.
         enable: connections are taken.
+        preferred_interface_role: where data connections are waited for: at LIFs of these roles, best first.
         maxversion: highest NDMP version that is offered.
         tcpnodelay: of control connections.
         tcpwinsize: buffers of data connections in bytes; 0 = as the kernel has them.
@@ -68,6 +69,9 @@ class Service(_Table, frozen=True, kw_only=True):
 
     volumes: Volumes = field(default_factory=dict)
     enable: bool = True
+    preferred_interface_role: list[LifRole] = field(
+        default_factory=lambda: ["intercluster", "cluster-mgmt", "node-mgmt"]
+    )
     maxversion: Annotated[int, Meta(ge=1, le=4)] = 4
     tcpnodelay: bool = True
     tcpwinsize: Window = 0
@@ -192,6 +196,7 @@ class Vserver(Service, frozen=True, kw_only=True):
     """
 
     name: Name
+    preferred_interface_role: list[LifRole] = field(default_factory=lambda: ["intercluster", "data"])
     sessions: Count = 64
     data_port_range: PortRange | None = None
     disallowed_protocols: list[Literal["ndmp"]] = field(default_factory=list)

@@ -5,13 +5,13 @@ default. They are written into a configuration, so that whatever reads one need 
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal, NamedTuple  # Any: each option has values of its own type
+from typing import Any, Final, Literal, NamedTuple, get_args  # Any: each option has values of its own type
 
 from msgspec.structs import replace
 
 from mover.config import values
 from mover.config.debug_filter import parse_debug_filter
-from mover.config.model import Config
+from mover.config.model import Config, LifRole
 
 Origin = Literal["default", "config", "modified"]
 Changes = Mapping[tuple[str, str], str]
@@ -106,6 +106,10 @@ _ROWS: Final = (
     Option(
         "data-port-range", ("data_connections", "port_range"), "data_port_range",
         values.parse_port_range, _show_ports, "where data connections are waited for",
+    ),
+    _alike(
+        "preferred-interface-role", _words(*get_args(LifRole)), _show_words,
+        "data connections are waited for at LIFs of these roles, best first",
     ),
     _alike("tcpnodelay", _boolean, _show_boolean, "control connections send at once (TCP_NODELAY)"),
     _alike(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import select
 import socket
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -13,6 +12,7 @@ import trio
 from mover.control import sockets
 from mover.control.data_connection import RESET_ON_CLOSE
 from mover.control.handshakes import is_half_open
+from mover.control.interfaces import choose_addresses
 from mover.control.refusal import Refusal
 from mover.ndmp.enums import ErrorCode
 
@@ -126,17 +126,12 @@ class DataPorts:
         accepted: Callable[[trio.socket.SocketType, str, int], Awaitable[None]],
         lost: Callable[[str], None],
     ) -> tuple[str, int]:
-        """Listen for one TCP data connection on the address of the control connection; returns address and port.
+        """Listen for one TCP data connection at a LIF of the preferred roles; returns address and port.
 
         Raises:
-            Refusal: no port is free, or the control connection is not over IPv4.
+            Refusal: no port is free, or no LIF fits.
         """
-        address = self._own_address()
-        ports = self._ports.port_range
-        try:
-            listener = await sockets.open_data_listener(address, ports.first, ports.last, self._window)
-        except OSError as error:
-            raise Refusal(ErrorCode.CONNECT_ERR, f"no data connection listener on {address}: {error}") from error
+        address, listener = await self._open()
         port = listener.getsockname()[1]
         scope = self._listening[owner] = trio.CancelScope()
         arrival = _Arrival(listener)
@@ -178,13 +173,23 @@ class DataPorts:
         if scope is not None:
             scope.cancel()
 
-    def _own_address(self) -> str:
-        """Where data connections listen: our address of the control connection. Raises Refusal over IPv6."""
-        address: str = self._connection.local_address.removeprefix("::ffff:")
-        with suppress(ValueError):
-            sockets.ip_number(address)
-            return address
-        raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, f"TCP data connections are IPv4 only, this LIF has {address}")
+    async def _open(self) -> tuple[str, trio.socket.SocketType]:
+        """A listener at the best address that has a free port. Raises Refusal."""
+        connection, ports = self._connection, self._ports.port_range
+        roles = connection.config.node.preferred_interface_role
+        choice = choose_addresses(connection.config.lif, roles, connection.lif, connection.local_address)
+        failures = []
+        for address in choice.addresses:
+            try:
+                return address, await sockets.open_data_listener(address, ports.first, ports.last, self._window)
+            except OSError as error:
+                failures.append(f"no data connection listener on {address}: {error}")
+        if failures:
+            raise Refusal(ErrorCode.CONNECT_ERR, "; ".join(failures))
+        raise Refusal(
+            ErrorCode.CONNECT_ERR,
+            f"no LIF for a data connection: preferred-interface-role is {','.join(roles)}; {choice.considered}",
+        )
 
     async def connect_out(self, addresses: list[tuple[str, int]]) -> tuple[trio.socket.SocketType, str, int]:
         """Connect a data connection to the first address that answers.

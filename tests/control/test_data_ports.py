@@ -12,7 +12,7 @@ import structlog
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from mover.config.model import DataConnections
+from mover.config.model import DataConnections, Lif
 from mover.config.model import Node as NodeTable
 from mover.config.values import PortRange
 from mover.control import data_ports, sockets
@@ -54,7 +54,8 @@ async def world(monkeypatch: pytest.MonkeyPatch, *, late: bool = False) -> Async
     async with trio.open_nursery() as made.nursery:
         options = DataConnections(allow=["127.0.0.0/8"], port_range=PortRange(0, 0))
         stub = SimpleNamespace(
-            config=SimpleNamespace(data_connections=options, lif=[], node=NodeTable()),
+            config=SimpleNamespace(data_connections=options, lif=[Lif(name="a")], node=NodeTable()),
+            lif=Lif(name="a"),
             local_address="127.0.0.1",
             nursery=made.nursery,
             log=structlog.get_logger(),

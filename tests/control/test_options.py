@@ -38,6 +38,7 @@ NODE = Login("ndmp", "the secret of the node")
 def config(directory: Path, volume: Path) -> Path:
     extra = (
         f'[[lif]]\nname = "data1"\nport = 0\nrole = "data"\nvserver = "vs1"\n'
+        '[[lif]]\nname = "between"\naddress = "127.0.0.2"\nport = 0\nrole = "intercluster"\n'
         f'[[vserver]]\nname = "vs1"\nvolumes = {{ home = "{volume}" }}\nauthtype = ["challenge", "plaintext"]\n'
         f'[[user]]\nname = "{LOGIN.user}"\nrole = "vsadmin"\nvservers = ["vs1"]\npassword = "{LOGIN.password}"\n'
     )
@@ -180,6 +181,30 @@ def test_data_connections_are_waited_for_in_the_port_range(server: Server) -> No
                 assert isinstance(reply.data_connection_addr, m.TcpAddress)
                 assert (reply.data_connection_addr.endpoints[0].port in ports) == inside
                 each.ok(m.DataAbortRequest())
+
+
+@pytest.mark.parametrize(("lif", "vserver", "own"), [("only", "", "node-mgmt"), ("data1", "vs1", "data")])
+def test_data_connections_are_waited_for_at_the_preferred_lifs(
+    server: Server, lif: str, vserver: str, own: str
+) -> None:
+    def listens_at() -> str:
+        with connect(server, lif) as client:
+            reply = client.ok(m.DataListenRequest(AddressType.TCP))
+            assert isinstance(reply, m.DataListenReply)
+            assert isinstance(reply.data_connection_addr, m.TcpAddress)
+            return sockets.ip_text(reply.data_connection_addr.endpoints[0].ip_addr)
+
+    assert listens_at() == "127.0.0.2"  # intercluster is the first
+    server.ask("modify", "--vserver", vserver, "--preferred-interface-role", f"{own},intercluster")
+    assert listens_at() == "127.0.0.1"
+    server.ask("modify", "--vserver", vserver, "--preferred-interface-role", "cluster-mgmt")
+    with connect(server, lif) as client:
+        assert client.error(m.DataListenRequest(AddressType.TCP)) == ErrorCode.CONNECT_ERR
+        client.ok(m.DataGetStateRequest())  # what was logged is here before its reply
+        (line,) = client.log()
+        assert line.startswith("no LIF for a data connection: preferred-interface-role is cluster-mgmt; ")
+        assert "between (intercluster, 127.0.0.2) is of another role" in line
+        assert ("data1" in line) == (lif == "data1")
 
 
 def test_a_protocol_log_of_every_connection(server: Server, directory: Path) -> None:
