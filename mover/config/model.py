@@ -4,7 +4,6 @@ A key that TOML has no type for carries its parser in the annotation; mover.conf
 described for administrators in docs/configuration.md.
 """
 
-import ipaddress
 import socket
 from typing import Annotated, Final, Literal
 
@@ -137,14 +136,6 @@ class DataConnections(_Table, frozen=True, kw_only=True):
     connect_timeout_s: SomeSeconds = 10
     peer_timeout_s: Annotated[int, Meta(ge=1, le=PEER_TIMEOUT_S_MAX)] = 30
 
-    def networks(self) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-        """The networks of ``allow`` without "lan"."""
-        return [ipaddress.ip_network(entry) for entry in self.allow if entry != "lan"]
-
-    def allows_lan(self) -> bool:
-        """Whether the LIFs' own networks are allowed too."""
-        return "lan" in self.allow
-
 
 class Tls(_Table, frozen=True, kw_only=True):
     """``[tls]``: of secure ports; "" = not given.
@@ -163,12 +154,14 @@ class Authentication(_Table, frozen=True, kw_only=True):
     """``[authentication]``: logins of DMAs.
 
     Attributes:
+        allow: networks that DMAs may come from; "lan" = the LIFs' own networks.
         lockout_failures: so many failed logins in a row, and the user is locked out at that address.
         lockout_s: for so long, from the last failure on.
         ndmp_password_days: how long an NDMP password counts whose login password is not visible here; 0 = not at all.
         pam_service: the file in /etc/pam.d by which plaintext_sso asks about users of the host.
     """
 
+    allow: list[Network] = field(default_factory=lambda: ["0.0.0.0/0", "::/0"])
     lockout_failures: Annotated[int, Meta(ge=1, le=1000)] = 10
     lockout_s: Annotated[int, Meta(ge=1, le=86_400)] = 300
     ndmp_password_days: Annotated[int, Meta(ge=0, le=3650)] = 0

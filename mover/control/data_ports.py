@@ -95,7 +95,7 @@ class DataPorts:
         self._connection = connection
         self._ports = connection.config.data_connections
         self._window = connection.config.node.tcpwinsize
-        self._allow = sockets.AllowList(connection.config)
+        self._allow = sockets.AllowList(connection.config.data_connections.allow, connection.config.lif)
         self._listening: dict[str, trio.CancelScope] = {}
         self._arrivals: set[_Arrival] = set()
 

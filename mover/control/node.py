@@ -21,6 +21,7 @@ from mover.control.scopes import Scope, scopes_of
 from mover.control.scsi_bus import ScsiBus
 from mover.control.secure_ports import SecurePorts
 from mover.control.snapshots import Snapshots
+from mover.control.sockets import AllowList
 from mover.control.workers import Supervisor
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Node:
         scopes: what the configuration gives to connections, by the vserver of their LIF.
         snapshots: of backups; None = a node that makes none, for tests.
         accounts: the users; None = those of the configuration only, for tests.
+        clients: where DMAs may come from.
         secure_ports: of the LIFs; None = none, for tests.
         connections: the NDMP connections by session id.
         jobs: what was backed up and recovered lately.
@@ -78,6 +80,7 @@ class Node:
         self.jobs.configure(config.node)
         self.accounts.configure(config)
         self.logins.configure(config)
+        self.clients = AllowList(config.authentication.allow, config.lif)
         self.devices.rehearse(config.fault)
 
     @cached_property

@@ -298,8 +298,17 @@ async def _own_connections(
 
 async def _begin(node: Node, stream: ControlStream, lif: Lif) -> None:
     reason = node.refusal(lif)
+    try:
+        peer = str(stream.socket.getpeername()[0])
+    except OSError as error:  # gone before it was served
+        log.debug("connection lost at once", error=error.strerror)
+        stream.close()
+        return
+    if not node.clients.allows(peer):
+        reason = "not from this address"
+        node.audit.event("connect", result="refused", client=peer, lif=lif.name, reason=reason)
     if reason is not None:
-        log.warning("connection refused", lif=lif.name, reason=reason)
+        log.warning("connection refused", lif=lif.name, peer=peer, reason=reason)
         try:
             with trio.move_on_after(1):
                 await stream.send_all(ServerProtocol().refuse(reason.encode()))

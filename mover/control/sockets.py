@@ -11,7 +11,7 @@ from typing import Final
 import psutil
 import trio
 
-from mover.config import Config
+from mover.config import Lif
 from mover.workers.peer import set_keepalive
 
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -44,12 +44,19 @@ def lan_networks(addresses: Iterable[str]) -> list[IpNetwork]:
 
 
 class AllowList:
-    """Who may connect in to a data listener, and where CONNECT may go."""
+    """Who may connect in, and, for data connections, where CONNECT may go.
 
-    def __init__(self, config: Config) -> None:
-        self._networks: list[IpNetwork] = list(config.data_connections.networks())
-        if config.data_connections.allows_lan():
-            self._networks += lan_networks(lif.address for lif in config.lif)
+    Args:
+        entries: networks; "lan" = those that the LIFs' own addresses stand in.
+    """
+
+    def __init__(self, entries: Iterable[str], lifs: Iterable[Lif]) -> None:
+        self._networks: list[IpNetwork] = []
+        for entry in entries:
+            if entry == "lan":
+                self._networks += lan_networks(lif.address for lif in lifs)
+            else:
+                self._networks.append(ipaddress.ip_network(entry))
 
     def allows(self, address: str) -> bool:
         """Whether the address lies in an allowed network."""

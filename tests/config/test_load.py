@@ -108,8 +108,7 @@ def test_every_key_is_read() -> None:
     assert config.limits.record_size_max == 262144
     assert config.limits.ring == 8_000_000
     assert config.data_connections.port_range == PortRange(0, 0)
-    assert [str(network) for network in config.data_connections.networks()] == ["127.0.0.0/8", "::1/128"]
-    assert config.data_connections.allows_lan()
+    assert config.data_connections.allow == ["127.0.0.0/8", "::1/128", "lan"]
     assert [(lif.name, lif.address, lif.port) for lif in config.lif] == [
         ("mgmt", "127.0.0.1", 0),
         ("six", "::1", 10000),

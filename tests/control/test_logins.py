@@ -2,6 +2,9 @@
 
 import contextlib
 import json
+import os
+import signal
+import socket
 import stat
 import tempfile
 import time
@@ -25,7 +28,8 @@ from mover.ndmp.messages import (
     LogMessagePost,
 )
 from mover.ndmp.messages.common import AuthMd5, AuthMd5Attr, AuthText
-from tests.support.ndmp_client import NdmpClient
+from tests.support.ndmp_client import DEADLINE_S, NdmpClient
+from tests.support.processes import settle
 from tests.support.servers import Login, Server, write_config
 
 pytestmark = pytest.mark.slow  # a server for each, and refusals that take their time
@@ -275,6 +279,23 @@ def test_a_user_of_the_file_is_not_changed(shared: Server, request_: a.Request) 
     assert refused(shared, request_) == (
         "refused", "user ndmp stands in the configuration file, with his NDMP password",
     )  # fmt: skip
+
+
+def test_who_comes_from_elsewhere_is_refused_before_a_login(server: Server) -> None:
+    text = server.config.read_text()
+    server.config.write_text(text.replace("[authentication]", '[authentication]\nallow = ["127.0.0.2/32"]'))
+    said = "configuration read again"
+    os.kill(server.pid, signal.SIGHUP)
+    settle(lambda: said in server.log.read_text(), said)
+    host, _, port = server.address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=DEADLINE_S) as stranger:
+        assert b"not from this address" in stranger.recv(65536)
+        assert stranger.recv(65536) == b""
+    allowed = socket.create_connection((host, int(port)), timeout=DEADLINE_S, source_address=("127.0.0.2", 0))
+    with NdmpClient(server.address, login=LOGIN, connection=allowed) as client:
+        client.ok(DataGetStateRequest())
+    first = audit(server)[0]
+    assert (first["event"], first["client"], first["reason"]) == ("connect", "127.0.0.1", "not from this address")
 
 
 def test_secrets_are_nowhere(server: Server) -> None:

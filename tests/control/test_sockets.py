@@ -5,14 +5,12 @@ import socket
 import pytest
 import trio
 
-from mover.config import Config, DataConnections, Lif, PortRange
+from mover.config import Lif, PortRange
 from mover.control import sockets
 
 
 def allow_list(*allow: str, address: str = "127.0.0.1") -> sockets.AllowList:
-    return sockets.AllowList(
-        Config(data_connections=DataConnections(allow=list(allow)), lif=[Lif(name="a", address=address)])
-    )
+    return sockets.AllowList(allow, [Lif(name="a", address=address)])
 
 
 @pytest.mark.parametrize(
