@@ -5,11 +5,18 @@ See :mod:`mover.tape.scsi_drive` for the two kinds of drive that there are.
 Source: SSC-4 6.3, 6.4, 7.7; states.md section 5.7.
 """
 
+from typing import Final
+
 from mover.tape.codes import Error
 from mover.tape.drive import Condition, Outcome, Unit
 from mover.tape.logical_unit import BLOCKS, COUNT_MAX, END_OF_DATA, FILEMARKS, Answer
 from mover.tape.scsi_medium import DONE, EarlyWarning, Mark, ScsiMedium
 from mover.tape.sense import Meaning
+
+FILES_AT_ONCE: Final = 100_000  # who asks for more wants the end of the data, which is better come to one by one
+_ENDS: Final = frozenset(
+    {Meaning.NOTHING, Meaning.FILEMARK, Meaning.BEGINNING, Meaning.END_OF_DATA, Meaning.END_OF_MEDIUM}
+)
 
 
 class ScsiMotion(ScsiMedium):
@@ -34,14 +41,21 @@ class ScsiMotion(ScsiMedium):
         return self._files_back(-count) if count < 0 else self._files_on(count, done)
 
     def _files_on(self, count: int, done: int) -> Outcome:
+        single = not self._tells and (self._count.file is None or count > FILES_AT_ONCE)
         while done < count:
-            step = min(count - done, COUNT_MAX) if self._tells else 1
+            file = self._count.file
+            step = 1 if single else min(count - done, COUNT_MAX)
             answer = self._unit.space(FILEMARKS, step)
             self._note(answer)
-            passed = step if answer.meaning is Meaning.NOTHING else step - (answer.information or step)
-            file = self._count.file
             if answer.meaning not in {Meaning.NOTHING, Meaning.END_OF_DATA, Meaning.END_OF_MEDIUM}:
                 return self._motion_failed(done, answer)
+            passed = self._passed(answer, step)
+            if passed is None:  # there are less, and the drive does not say how many: once more, one by one
+                single = True
+                outcome = self._again_at(file)
+                if outcome.condition is Condition.FAILED:
+                    return outcome
+                continue
             if passed:
                 self._count.to_file(None if file is None else file + passed)
             done += passed
@@ -51,6 +65,27 @@ class ScsiMotion(ScsiMedium):
                 return self._count_to_end() or Outcome(done, Condition.END_OF_DATA)
             self._look()
         return Outcome(done)
+
+    def _again_at(self, file: int | None) -> Outcome:
+        """Back to the beginning of a file, from wherever the tape is."""
+        if file is None:
+            return self._motion_failed(0, self._odd("it does not say how many filemarks it passed"))
+        outcome = self._rewind()
+        if outcome.condition is Condition.NONE and file:
+            answer = self._unit.space(FILEMARKS, file)
+            if answer.meaning is not Meaning.NOTHING:
+                return self._motion_failed(0, answer)
+            self._count.to_file(file)
+        return outcome
+
+    @staticmethod
+    def _passed(answer: Answer, step: int) -> int | None:
+        """How many of a step are done; None = the drive does not say."""
+        if answer.meaning is Meaning.NOTHING:
+            return step
+        if answer.information is None:
+            return 0 if step == 1 else None
+        return step - answer.information
 
     def _count_to_end(self) -> Outcome | None:
         """At the end of the data, find out how many blocks lie behind the last mark; None = done, as far as it can be.
@@ -91,8 +126,11 @@ class ScsiMotion(ScsiMedium):
             answer = self._unit.space(FILEMARKS, -step)
             self._note(answer)
             if answer.meaning is Meaning.BEGINNING:
+                passed = self._passed(answer, step)
+                if passed is None:
+                    return self._motion_failed(done, self._odd("it does not say how many filemarks it passed"))
                 self._count.to_beginning()
-                return Outcome(done + step - (answer.information or step), Condition.BEGINNING)
+                return Outcome(done + passed, Condition.BEGINNING)
             if answer.meaning is not Meaning.NOTHING:
                 return self._motion_failed(done, answer)
             done += step
@@ -139,9 +177,9 @@ class ScsiMotion(ScsiMedium):
             step = min(count - done, COUNT_MAX) if self._tells else 1
             answer = self._unit.space(BLOCKS, step) if self._tells else self._skip()
             self._note(answer)
-            passed = step if answer.meaning is Meaning.NOTHING else step - (answer.information or step)
-            if not 0 <= passed <= step:
-                return self._motion_failed(done, self._odd(f"it passed {passed} of {step} records"))
+            passed = self._passed(answer, step) if answer.meaning in _ENDS else 0
+            if passed is None or not 0 <= passed <= step:
+                return self._motion_failed(done, self._odd(f"it does not say how many of {step} records it passed"))
             self._count.by_records(passed)
             done += passed
             if answer.meaning is Meaning.FILEMARK:
@@ -172,9 +210,9 @@ class ScsiMotion(ScsiMedium):
             step = min(count - done, COUNT_MAX)
             answer = self._unit.space(BLOCKS, -step)
             self._note(answer)
-            passed = step if answer.meaning is Meaning.NOTHING else step - (answer.information or step)
-            if not 0 <= passed <= step:
-                return self._motion_failed(done, self._odd(f"it passed {passed} of {step} records"))
+            passed = self._passed(answer, step) if answer.meaning in _ENDS else 0
+            if passed is None or not 0 <= passed <= step:
+                return self._motion_failed(done, self._odd(f"it does not say how many of {step} records it passed"))
             self._count.by_records(-passed)
             done += passed
             if answer.meaning is Meaning.BEGINNING:

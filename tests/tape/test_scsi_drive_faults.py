@@ -330,6 +330,35 @@ def test_who_appends_is_told_whether_a_mark_is_missing(
     drive.close(force=False)
 
 
+def test_a_drive_that_tells_its_place_and_no_residual(model: ModelDrive) -> None:
+    """What it cannot know exactly it does not tell as done."""
+    model.items = [b"aaaa", b"bbbb", None, b"cccc", None]
+    model.says_residual = False
+    drive = opened(model, TapeMode.READ)
+    assert drive.space_files(9) == Outcome(2, Condition.END_OF_DATA)
+    assert drive.position() == Position(2, 0)
+    drive.rewind()
+    failed = drive.space_records(9, crosses_filemark=False)
+    assert (failed.condition, failed.text) == (
+        Condition.FAILED, "drive t0: it does not say how many of 9 records it passed",
+    )  # fmt: skip
+    assert drive.rewind() == Outcome(0)
+    drive.close(force=False)
+
+
+@pytest.mark.parametrize("count", [3, 4, 200_000])
+def test_an_odd_drive_passes_many_files_at_once(model: ModelDrive, count: int) -> None:
+    model.items = [b"aaaa", None, b"bbbb", None, b"cccc", None]
+    drive = opened(odd(model), TapeMode.READ)
+    drive.rewind()
+    model.log.clear()
+    short = count > 3
+    assert drive.space_files(count) == Outcome(3, Condition.END_OF_DATA if short else Condition.NONE)
+    assert (drive.position(), model.at) == (Position(3, 0), 6)
+    assert (model.log.count(SPACE) == 1) == (not short)
+    drive.close(force=False)
+
+
 # --- fixed blocks -----------------------------------------------------------------------------------------------
 
 
