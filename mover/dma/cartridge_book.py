@@ -121,11 +121,17 @@ class CartridgeBook:
             )
             return [Segment(_cartridge(row[:6]), *row[6:]) for row in rows]
 
-    def last_tape_file(self, cartridge: Cartridge) -> int:
-        """The last tape file of a cartridge that a backup was begun in; 0, the label, without any."""
+    def last_tape_file(self, cartridge: Cartridge, *, begun: bool = False) -> int:
+        """The last tape file of a cartridge that has a part of a backup; 0, the label, without any.
+
+        Args:
+            begun: or in which a backup was begun that may have come to nothing.
+        """
+        least = 0 if begun else 1
         with self.catalogue.transaction() as connection:
             (last,) = connection.execute(
-                "SELECT coalesce(max(tape_file), 0) FROM segment WHERE cartridge = ?", (cartridge.id,)
+                "SELECT coalesce(max(tape_file), 0) FROM segment WHERE cartridge = ? AND bytes >= ?",
+                (cartridge.id, least),
             ).fetchone()
         return int(last)
 

@@ -38,17 +38,18 @@ class CartridgesUsed:
         self.book = self.shelf.book
         self._loaded: list[Loaded] = []
         self._offset = 0  # of the stream, where the present one begins
-        self._empty: set[str] = set()  # names of those that took nothing
+        self._empty: set[str] = set()  # ids of those that took nothing
 
     @property
     def names(self) -> list[str]:
         """Of the cartridges with a part of the backup, in order."""
-        return [each.cartridge.name for each in self._loaded if each.cartridge.name not in self._empty]
+        return [each.cartridge.name for each in self._loaded if each.cartridge.id not in self._empty]
 
     @property
     def tape_file(self) -> int:
         """That the backup begins with, on the first cartridge that has a part of it."""
-        return next(each.tape_file for each in self._loaded if each.cartridge.name not in self._empty)
+        with_a_part = [each for each in self._loaded if each.cartridge.id not in self._empty]
+        return (with_a_part or self._loaded)[0].tape_file
 
     async def begin(self, *, append: bool) -> None:
         """Have the first cartridge in the drive."""
@@ -63,7 +64,8 @@ class CartridgesUsed:
         full = self._loaded[-1].cartridge
         written = await self._ended(bytes_moved)
         await _in_thread(self.book.filled, full)
-        await mtio(self.job, TapeOperation.EOF, 1)  # behind early warning a filemark still fits
+        if written:
+            await mtio(self.job, TapeOperation.EOF, 1)  # behind early warning a filemark still fits
         await self.job.close_tape()
         self.shelf.loader.say(f"cartridge {full.name} is full with {written} bytes of this backup")
         if not written and len(self._empty) > 1:
@@ -90,6 +92,6 @@ class CartridgesUsed:
         """The present cartridge has its part; how many bytes of the stream that is."""
         written = bytes_moved - self._offset
         if not written:
-            self._empty.add(self._loaded[-1].cartridge.name)
+            self._empty.add(self._loaded[-1].cartridge.id)
         await _in_thread(self.book.end_segment, self.number, len(self._loaded) - 1, written)
         return written

@@ -43,6 +43,15 @@ async def go_to_end(job: RunningJob) -> int:
 
     Tape left without a filemark by an interrupted writer gets one, or its image would run into ours.
     """
+    files, unfinished = await find_end(job)
+    if unfinished:
+        job.events.note(f"tape file {files} had no filemark at its end and got one")
+        files += await mtio(job, TapeOperation.EOF, 1)
+    return files
+
+
+async def find_end(job: RunningJob) -> tuple[int, bool]:
+    """Go to the end of data; the filemarks before it, and whether there are records behind the last one."""
     try:
         files = await mtio(job, TapeOperation.FSF, ALL_FILES)
     except NdmpError as error:
@@ -52,10 +61,8 @@ async def go_to_end(job: RunningJob) -> int:
         if files == UNKNOWN_U32:
             raise
     state = await job.tape.call(TapeGetStateRequest(), TapeGetStateReply)
-    if not state.unsupported & TapeUnsupported.BLOCKNO and state.blockno not in {0, UNKNOWN_U32}:
-        job.events.note(f"tape file {files} had no filemark at its end and got one")
-        files += await mtio(job, TapeOperation.EOF, 1)
-    return files
+    known = not state.unsupported & TapeUnsupported.BLOCKNO and state.blockno != UNKNOWN_U32
+    return files, known and state.blockno != 0
 
 
 async def go_to_file(job: RunningJob, number: int, *, rewind: bool = False) -> None:

@@ -173,7 +173,7 @@ def _look_up(options: RecoverOptions) -> tuple[Image, Wanted]:
             wanted = with_positions(wanted, catalogue, found.job, options)
         env = tuple(catalogue.env(found.job))
         chain = chain_text(catalogue, found)
-        segments = tuple(CartridgeBook(catalogue).segments(found.job))
+        segments = tuple(CartridgeBook(catalogue).segments(found.job)) if options.tape_file is None else ()
     finally:
         catalogue.close()
     if not segments and (options.changer is not None or options.wait_s):

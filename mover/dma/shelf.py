@@ -181,6 +181,10 @@ class Shelf:
             raise CartridgeError(f"{where} is {found}, with data that this catalogue does not know: not written over")
         if known.id in used or known.id in await _in_thread(self.book.needed, time.time()):
             raise CartridgeError(f"{where} is {found}, and backups on it are to be kept")
+        # An old copy of the catalogue does not know what was written since.
+        noted = await _in_thread(partial(self.book.last_tape_file, known, begun=True))
+        if await tape_label.last_tape_file(self.job) > noted:
+            raise CartridgeError(f"{where} is {found}, with more on it than this catalogue knows: not written over")
         return known
 
     # ---- for a recover

@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from mover.dma.drive import mtio
+from mover.dma.drive import find_end, mtio
 from mover.dma.errors import CartridgeError, NdmpError
 from mover.dma.jobs import RunningJob
 from mover.media import HEAD_BYTES, Identified, Label, LabelError, decode_label, encode_label, identify
@@ -69,6 +69,13 @@ async def empty_behind_label(job: RunningJob) -> bool:
     """Whether nothing follows the label of the cartridge in the open drive."""
     await mtio(job, TapeOperation.REW, 1)
     return not await _passed_filemark(job) or await _nothing_follows(job)
+
+
+async def last_tape_file(job: RunningJob) -> int:
+    """Number of the last tape file with anything in it, of the labelled cartridge in the open drive; 0 = the label."""
+    await mtio(job, TapeOperation.REW, 1)
+    files, unfinished = await find_end(job)
+    return files if unfinished else files - 1
 
 
 async def write_label(job: RunningJob, label: Label) -> None:

@@ -15,6 +15,7 @@ from mover.dma import (
     LabelOptions,
     ListOptions,
     LogLine,
+    NdmpError,
     RecoverOptions,
     Server,
     run_backup,
@@ -143,6 +144,21 @@ async def test_a_backup_over_three_cartridges_and_back(library: Library, version
             barcodes[2]: ("drive", [job], True),
             barcodes[3]: ("slot", [], False),
         }
+
+
+@pytest.mark.parametrize("data_listens", [False, True])
+async def test_three_way_and_of_type_tar(library: Library, tmp_path: Path, *, data_listens: bool) -> None:
+    fill(library.source, 3 * MIB)
+    volumes = {name: tmp_path / name for name in ("source", "target")}
+    config = write_config(tmp_path / "files", Login(LOGIN.user, LOGIN.password), volumes=volumes, drives=0)
+    with trio.fail_after(DEADLINE_S), Serve(config) as files:
+        host, _, port = files.address.rpartition(":")
+        way = {"data": Server(host, int(port)), "tape": library.server, "data_listens": data_listens}
+        barcodes = create(library, 2)
+        job = await library.back_up(**way, butype="tar")
+        assert await library.cartridges(job) == barcodes
+        await library.recover(job, **way)
+        assert library.same()
 
 
 async def test_direct_access_fetches_the_one_cartridge(library: Library) -> None:
@@ -343,3 +359,72 @@ async def test_a_backup_that_fails_leaves_nothing_that_is_kept(library: Library)
         assert await library.cartridges(job) == [barcodes[1]]  # the one in the drive
         await library.recover(job)
         assert library.same()
+
+
+async def test_a_refused_backup_does_not_spoil_its_cartridge(library: Library) -> None:
+    fill(library.source, 300_000)
+    with trio.fail_after(DEADLINE_S):
+        barcodes = create(library, 2)
+        await library.back_up()
+        for _ in range(2):
+            with pytest.raises(NdmpError, match="DATA_START_BACKUP"):
+                await library.back_up(env=[("FILESYSTEM", "/no/such/place")])
+        assert await library.cartridges(await library.back_up()) == [barcodes[0]]
+        assert [kind for kind, _ in library.kinds(barcodes[0])] == ["label", "dump", "dump"]
+
+
+async def test_a_protected_cartridge_is_passed_over(library: Library) -> None:
+    fill(library.source, 300_000)
+    with trio.fail_after(DEADLINE_S):
+        first, second = create(library, 2)
+        library.tape(first).chmod(0o444)
+        assert await library.cartridges(await library.back_up()) == [second]
+        assert f"cartridge {first} is write-protected" in "\n".join(line.text for line in library.said)
+        assert library.kinds(first) == []
+
+
+async def test_an_old_copy_of_the_catalogue_overwrites_nothing(library: Library) -> None:
+    """It has all backups on the cartridge as expired; another one was put behind them since."""
+    fill(library.source, 300_000)
+    with trio.fail_after(DEADLINE_S):
+        (barcode,) = create(library, 1)
+        await library.back_up(keep_s=DEADLINE_S)
+        old = library.directory / "old.sqlite"
+        with sqlite3.connect(library.catalogue) as now, sqlite3.connect(old) as copy:
+            now.backup(copy)
+        now.close()
+        copy.close()
+        newest = library.catalogue
+        job = await library.back_up()
+        assert await library.cartridges(job) == [barcode]
+        library.catalogue = old
+        expire(old, 1)
+        with pytest.raises(CartridgeError, match="no cartridge in it can be written"):
+            await library.back_up()
+        assert library.said[-1].text.endswith("with more on it than this catalogue knows: not written over")
+        library.catalogue = newest
+        await library.recover(job)
+        assert library.same()
+
+
+async def test_cancelled_while_it_waits_for_a_cartridge(library: Library) -> None:
+    fill(library.source, 3 * MIB)
+    with trio.fail_after(DEADLINE_S):
+        (barcode,) = create(library, 1)
+        with trio.CancelScope() as scope:
+
+            def hear(line: LogLine) -> None:
+                if line.text.startswith("waiting: vtl0/changer: no cartridge in it can be written"):
+                    scope.cancel()
+
+            options = library.session(filesystem=str(library.source), wait_s=DEADLINE_S)
+            await run_backup(BackupOptions(**options), log=hear)  # type: ignore[arg-type] # a test's own choices
+        assert scope.cancelled_caught
+        catalogue = Catalogue(library.catalogue)
+        assert catalogue.job(1).status == "aborted"
+        catalogue.close()
+        library.serve.ask("tape", "unload", "vtl0/drive0")  # nobody has it any more
+        for path in library.source.iterdir():
+            path.unlink()
+        fill(library.source, 300_000)
+        assert await library.cartridges(await library.back_up()) == [barcode]
