@@ -22,7 +22,7 @@ from tests.conformance.fake_server import (
     until_closed,
 )
 
-TIMEOUT_S = 0.4
+TIMEOUT_S = 1.5
 
 
 def found(
