@@ -10,12 +10,13 @@ import structlog
 import trio
 
 from mover.control.connection import Connection
+from mover.control.device_names import AtClose
 from mover.control.drives import DriveBay
 from mover.control.refusal import Refusal
 from mover.control.tape_service import TapeService
 from mover.control.workers import Worker
 from mover.ndmp.enums import ErrorCode, TapeMode
-from mover.workers.messages import Done, Refused, Reply, ToWorker
+from mover.workers.messages import Done, MotionDone, Refused, Reply, ToWorker
 
 IO = Refused(int(ErrorCode.IO_ERR), "disk full")
 NOT_OPEN = Refused(int(ErrorCode.DEV_NOT_OPEN_ERR), "no tape drive is open")
@@ -99,3 +100,20 @@ async def test_only_a_first_close_says_that_all_is_on_disk(
         await tape.release()
     assert (bay.outcome, bay.session_id, tape.is_open) == (outcome, None, False)
     assert flushes == told
+
+
+@pytest.mark.parametrize(
+    "moved", [MotionDone(int(ErrorCode.NO_ERR), 0, ""), MotionDone(int(ErrorCode.IO_ERR), 0, ""), IO]
+)
+async def test_a_rewind_that_fails_does_not_keep_a_drive_from_closing(moved: Reply) -> None:
+    async def note_flush(*, whole: bool) -> None:
+        assert whole
+
+    data = SimpleNamespace(note_flush=note_flush)
+    connection = SimpleNamespace(session_id=1, log=structlog.get_logger(), data=data, version=4)
+    tape = TapeService(cast("Connection", connection))
+    bay, worker = FakeBay(), FakeWorker(moved, Done())
+    tape.bay, tape.worker, tape._at_close = cast("DriveBay", bay), cast("Worker", worker), AtClose.REWINDS
+    with trio.fail_after(30):
+        await tape.close()
+    assert (bay.outcome, tape.is_open, worker._answers) == ("closed", False, [])
