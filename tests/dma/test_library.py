@@ -32,7 +32,7 @@ from tests.support.servers import Login, write_config
 from tests.support.servers import Server as Serve
 from tests.tape import tap
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 LOGIN = Credentials("ndmp", "a secret")
 DEADLINE_S = 120
