@@ -57,6 +57,7 @@ class Service(_Table, frozen=True, kw_only=True):
     Attributes:
         volumes: volume name -> directory.
         enable: connections are taken.
+        abort_on_disk_error: an error of the disk ends a backup or recover, which else goes on without the object.
         preferred_interface_role: where data connections are waited for: at LIFs of these roles, best first.
         maxversion: highest NDMP version that is offered.
         tcpnodelay: of control connections.
@@ -68,6 +69,7 @@ class Service(_Table, frozen=True, kw_only=True):
 
     volumes: Volumes = field(default_factory=dict)
     enable: bool = True
+    abort_on_disk_error: bool = False
     preferred_interface_role: list[LifRole] = field(
         default_factory=lambda: ["intercluster", "cluster-mgmt", "node-mgmt"]
     )

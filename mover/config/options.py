@@ -111,6 +111,10 @@ _ROWS: Final = (
         "preferred-interface-role", _words(*get_args(LifRole)), _show_words,
         "data connections are waited for at LIFs of these roles, best first",
     ),
+    _alike(
+        "abort-on-disk-error", _boolean, _show_boolean,
+        "an error of the disk ends a job, which else goes on without the object",
+    ),
     _alike("tcpnodelay", _boolean, _show_boolean, "control connections send at once (TCP_NODELAY)"),
     _alike(
         "tcpwinsize", _parse_window, _show_window,

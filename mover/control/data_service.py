@@ -61,6 +61,8 @@ if TYPE_CHECKING:
 RUNNING: Final = (DataState.ACTIVE, DataState.PAUSED)
 DISMISS_S: Final = 0.1
 UNFLUSHED_MAX: Final = 100  # a DMA that makes more backups without a filemark finds the first ones unflushed
+DISK_ERRORS: Final = frozenset({"EIO", "EUCLEAN", "EBADMSG"})
+"""Causes of errors that abort-on-disk-error ends a job for: the device, or what a file system finds damaged."""
 TELL_S: Final = 0.7  # how long a halt waits for the worker's own word before it is told without it
 
 _ENDS: Final[dict[int, DataInput]] = {
@@ -328,6 +330,8 @@ class DataService:
                 match event:
                     case LogLine():
                         await self._say(event)
+                        if event.cause in DISK_ERRORS and self._aborts_on_disk_errors:
+                            await self._break(DataInput.FAILED, _aborted(event.cause))
                     case PhaseEntered():
                         if self.job is not None:
                             self.job.enter(event.phase)
@@ -375,6 +379,9 @@ class DataService:
         successful = event.reason == DataHaltReason.SUCCESSFUL
         signal = _ENDS.get(event.reason, DataInput.FAILED)
         text = event.text
+        disk = next((each.name for each in event.causes if each.name in DISK_ERRORS), "")
+        if successful and disk and self._aborts_on_disk_errors:  # there were too many lines for one about it
+            successful, signal, text = False, DataInput.FAILED, _aborted(disk)
         if end is not None and not successful:
             end.break_off(Verdict.BROKEN)
         if run is not None:
@@ -390,6 +397,10 @@ class DataService:
             await self._keep(run, event)
         if self._run is run and self.machine.can(signal) and self.machine.state in RUNNING:
             await self._halt(signal, text)
+
+    @property
+    def _aborts_on_disk_errors(self) -> bool:
+        return self._connection.config.node.abort_on_disk_error
 
     async def _keep(self, run: DataRun, event: DataFinished) -> None:
         """What the operation leaves for later ones lasts; that it does not is no failure of this one."""
@@ -599,3 +610,7 @@ class DataService:
             except OSError as error:
                 self._connection.log.error("dump date not taken back, the next start does", error=error.strerror)
         await self._give_back(run, end, False)
+
+
+def _aborted(cause: str) -> str:
+    return f"a disk error ({cause}), and abort-on-disk-error is set"
