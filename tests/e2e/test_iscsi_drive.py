@@ -1,5 +1,6 @@
 """Jobs through a server whose drive is a real one over iSCSI: tgtd's."""
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from mover.ndmp.messages import (
 from tests.e2e.conftest import MakeServer
 from tests.support.ndmp_client import Job, NdmpClient
 from tests.support.processes import settle
-from tests.support.servers import Login, Server
+from tests.support.servers import Login, Server, mover_command
 from tests.support.tgtd import PROGRAMS, Tgtd
 from tests.support.trees import make_large_file, make_small_files
 
@@ -139,3 +140,29 @@ def test_a_target_that_dies_ends_the_job(server: Server, tgtd: Tgtd, login: Logi
         assert error in {ErrorCode.IO_ERR, ErrorCode.DEVICE_BUSY_ERR}  # busy as long as it is known not to answer
         client.hang_up()
     assert "session with the target is lost" in server.log.read_text()
+
+
+def test_images_behind_each_other_and_single_files_of_one(
+    server: Server, login: Login, source: Path, shm: Path
+) -> None:
+    """The built-in DMA goes behind what is on the tape, and comes back to a file of it by direct access."""
+    password = shm / "password"
+    password.touch(mode=0o600)
+    password.write_text(login.password)
+    job = ["--host", server.address, "--drive", DRIVE, "--user", login.user, "--password-file", str(password)]
+    job += ["--catalogue", str(shm / "catalogue")]
+    for _ in range(2):
+        ran = subprocess.run(
+            [*mover_command(), "backup", *job, str(source), "--record-size", "10KiB"],
+            capture_output=True, text=True, timeout=100, check=False,
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stderr
+    assert "tape file 1" in ran.stdout + ran.stderr
+    names = [path.relative_to(source) for path in sorted(source.rglob("*")) if path.is_file()][-3:]
+    target = shm / "target"
+    ran = subprocess.run(
+        [*mover_command(), "recover", *job, "--job", "2", "--destination", str(target), *map(str, names)],
+        capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert [(target / name).read_bytes() for name in names] == [(source / name).read_bytes() for name in names]
