@@ -52,7 +52,7 @@ class HungDevices:
             return
         device.hung_since = time.time()
         self._answered[device.name] = trio.Event()
-        log.error("device busy until it answers", device=device.name, text=text)
+        log.warning("device busy until it answers", device=device.name, text=text)
         self._supervisor.look_after(self._watch, device, worker)
 
     async def _watch(self, device: Device, worker: Worker) -> None:

@@ -8,7 +8,7 @@ import os
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from enum import IntEnum
 from typing import Final, Literal, Self
 
@@ -317,7 +317,7 @@ class Worker:
         self.pid = pid
         self.started = 0.0
         self.exit_status: int | None = None
-        self.gone = trio.Event()
+        self.gone = self.ended = trio.Event()
         self._scene = scene
         self._sender, self.events = trio.open_memory_channel[Event](1024)
         self._descriptors: list[int] = []
@@ -535,6 +535,9 @@ class Supervisor:
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
+
+    def look_after(self, task: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        trio.lowlevel.spawn_system_task(task, *arguments)
 
     async def take(self, kind: WorkerKind) -> Worker:
         await trio.lowlevel.checkpoint()
