@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+import psutil
+
 from mover.tape.iscsi import IscsiTransport
 from mover.workers.device_messages import DeviceSpec
 from tests.support import peers
@@ -126,22 +128,27 @@ class Tgtd:
                     stdout=log,
                     stderr=log,
                 )
+            taken = time.monotonic() + DEADLINE_S / 3
             while self._process.poll() is None and time.monotonic() < deadline:
                 if self._answers():
                     return
+                if time.monotonic() > taken:
+                    break
                 time.sleep(0.02)  # it says nowhere that it is ready
             self.kill()
+            for left in self._sockets.iterdir():
+                left.unlink()
         raise AssertionError(f"tgtd does not serve:\n{self._log.read_text(errors='replace')[-2000:]}")
 
     def _answers(self) -> bool:
-        shown = self._run("--op", "show", "--mode", "target")
-        if shown.returncode != 0:
+        """Whether it takes orders, and the port is its own: another's tgtd may have been faster."""
+        if self._run("--op", "show", "--mode", "target").returncode != 0:
             return False
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=5):
-                return True
-        except OSError:
+            sockets = psutil.Process(self.pid).net_connections("tcp")
+        except psutil.NoSuchProcess:
             return False
+        return self.port in [each.laddr.port for each in sockets if each.status == "LISTEN"]
 
     def kill(self) -> None:
         """SIGKILL: the only signal that it does not ignore. Its cartridges stay."""
