@@ -165,18 +165,18 @@ def _shown(kind: inspect.Type, raw: Any) -> str:
 
 
 def _with_password(path: str, index: int, user: model.User) -> model.User:
-    """The user with its secret, read from where it stands."""
+    """The user with its secret, read from where it stands. It is in one key then too, as checks.py wants it."""
     secret = _secret(path, f"user[{index}].password", user.password, user.password_file, "the password")
-    return msgspec.structs.replace(user, password=secret)
+    return msgspec.structs.replace(user, password=secret, password_file="")
 
 
 def _with_chap_secret(path: str, table: str, device: Device) -> Device:
-    """The device with its secret, if it has one."""
+    """The device with its secret, if it has one. It is in one key then too, as checks.py wants it."""
     if not device.chap_user:
         return device
     key = f"{table}.chap_secret"
     secret = _secret(path, key, device.chap_secret, device.chap_secret_file, "the secret")
-    return msgspec.structs.replace(device, chap_secret=secret)
+    return msgspec.structs.replace(device, chap_secret=secret, chap_secret_file="")
 
 
 def _secret(path: str, key: str, given: values.Secret, secret_file: str, what: str) -> values.Secret:

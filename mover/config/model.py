@@ -198,7 +198,7 @@ class Vserver(Service, frozen=True, kw_only=True):
 
 
 class User(_Table, frozen=True, kw_only=True):
-    """``[[user]]``: who may log in. ``password`` holds the secret also when it came from ``password_file``."""
+    """``[[user]]``: who may log in. Once loaded ``password`` holds the secret, and ``password_file`` nothing."""
 
     name: Text
     role: Text = "backup"
@@ -238,8 +238,8 @@ class RealDevice(_Table, frozen=True, kw_only=True):
     """What a drive and a changer of their own have in common.
 
     Attributes:
-        chap_user: who we are to an iSCSI target; "" = no authentication. ``chap_secret`` holds the secret also when it
-            came from ``chap_secret_file``.
+        chap_user: who we are to an iSCSI target; "" = no authentication. Once loaded ``chap_secret`` holds the secret,
+            and ``chap_secret_file`` nothing.
         timeout_s: how long it may take for any operation; None = as long as each takes at most.
     """
 

@@ -13,7 +13,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from mover.config import Config, Node, Vserver
+from mover.config import Config, Node, Vserver, load_config
 from mover.control import sockets
 from mover.control.connection import Connection
 from mover.control.control_stream import ControlStream
@@ -365,3 +365,20 @@ async def test_changes_that_contradict_the_configuration_are_refused_together(tm
             assert again.value(changed, "vs1", "sessions") == ("3", "modified")
             without = Config()  # the vserver is gone, and what was changed of it waits
             assert again.configure(without) == without
+
+
+async def test_options_are_changed_where_secrets_stand_in_files(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret of both\n")
+    (tmp_path / "secret").chmod(0o600)
+    (tmp_path / "mover.toml").write_text(
+        f'[[user]]\nname = "u"\npassword_file = "{tmp_path}/secret"\n'
+        '[[drive]]\nname = "t0"\ndevice = "iscsi://h/iqn.2026-01.test:vtl/1"\n'
+        f'chap_user = "u"\nchap_secret_file = "{tmp_path}/secret"\n'
+    )
+    config = load_config(str(tmp_path / "mover.toml"))
+    with trio.fail_after(DEADLINE_S):
+        async with open_store(str(tmp_path)) as store:
+            options = ChangedOptions(config, store)
+            await options.change("", {"sessions": "3"}, [])
+            assert options.configure(config).limits.sessions == 3
+    assert (config.user[0].password.reveal(), config.drive[0].chap_secret.reveal()) == ("secret of both",) * 2
