@@ -65,8 +65,9 @@ def shared(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_in_the_guest(shared: Path, stage: str) -> None:
     log, status = shared / f"{stage}.log", shared / f"{stage}.status"
     said = log.read_text(errors="replace")[-6000:] if log.exists() else "it did not begin"
+    ended = status.read_text().strip() if status.exists() else "it did not end"
     server = shared / "serve.log"
-    if stage in OF_THE_SERVER and server.exists() and TOO_SLOW in server.read_text(errors="replace"):
+    slow = server.exists() and TOO_SLOW in server.read_text(errors="replace")
+    if ended != "0" and slow and stage in OF_THE_SERVER:
         pytest.skip("the guest is too slow for the server's own deadlines")
-    assert status.exists(), f"{stage} did not end:\n{said}"
-    assert status.read_text().strip() == "0", f"{stage}:\n{said}"
+    assert ended == "0", f"{stage}:\n{said}"
