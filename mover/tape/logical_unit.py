@@ -114,6 +114,8 @@ class LogicalUnit:
         lost: why it may not be the same tape or place any more, also if somebody else's command met the reason;
             "" = nothing was heard of that kind.
         moved: a command of somebody else's may have moved the tape.
+        deferred: an error of what was written before, which a device tells once, to whatever command comes next; "" =
+            none that has not been passed on.
 
     Args:
         name: for texts.
@@ -126,6 +128,7 @@ class LogicalUnit:
         self._name = name
         self.lost = ""
         self.moved = False
+        self.deferred = ""
 
     def execute(self, cdb: bytes, data: memoryview | None = None, *, writes: bool = False, timeout_s: float) -> Reply:
         """Somebody else's command; see Transport.execute."""
@@ -157,8 +160,9 @@ class LogicalUnit:
             if answer.lost:
                 self.lost = answer.text
             if answer.meaning is not Meaning.NOTICE:
-                break
-        return answer
+                return answer
+        text = f"{self._name}: {AGAIN_MAX} unit attentions in the place of an answer"
+        return answer._replace(meaning=Meaning.ATTENTION, error=Error.IO, text=text)
 
     def _meaning(self, reply: Reply) -> Answer:
         if reply.status == Status.GOOD:
@@ -171,7 +175,7 @@ class LogicalUnit:
             text = f"{self._name}: {sense}" if meaning.error else ""
             if sense.deferred:
                 # The command was not begun (SPC-4 4.5.7), whatever it says of the one before.
-                text = f"{self._name}: of what was written before: {sense}"
+                text = self.deferred = f"{self._name}: of what was written before: {sense}"
                 return Answer(Meaning.OTHER, meaning.error or Error.IO, text, sense, lost=meaning in _LOST)
             return Answer(meaning, meaning.error, text, sense, reply.transferred, meaning in _LOST)
         if reply.status in _NO_TIME:
@@ -221,9 +225,16 @@ class LogicalUnit:
         return self.command(bytes([READ, int(bool(blocks)), *count.to_bytes(3), 0]), view)
 
     def write(self, view: memoryview, *, blocks: int = 0) -> Answer:
-        """WRITE(6) likewise."""
+        """WRITE(6) likewise; what says that it is done and did not take all of it has failed."""
         count = blocks or len(view)
-        return self.command(bytes([WRITE, int(bool(blocks)), *count.to_bytes(3), 0]), view, writes=True)
+        answer = self.command(bytes([WRITE, int(bool(blocks)), *count.to_bytes(3), 0]), view, writes=True)
+        if answer.meaning is not Meaning.NOTHING or answer.recovered:
+            return answer
+        left = len(view) - answer.transferred if answer.sense is None else answer.information or 0
+        if left <= 0:
+            return answer
+        text = f"{self._name}: a record of {len(view)} bytes was not taken whole"
+        return answer._replace(meaning=Meaning.OTHER, error=Error.IO, text=text)
 
     def inquire(self) -> tuple[Answer, bytes]:
         """Standard INQUIRY data, 36 bytes."""

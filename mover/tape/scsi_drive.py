@@ -116,12 +116,19 @@ class ScsiDrive(ScsiReading):
     def rewind(self) -> Outcome:
         """See Drive.rewind; it makes the place of a tape known again that was lost."""
         if self._unit.lost and not self._empty:
-            return self._rewind_lost()
+            return self._untold_loss() or self._rewind_lost()
         refusal = self._begin()
         if refusal is not None:
             return refusal
         outcome = self._write_due_mark()
         return outcome if outcome.condition is Condition.FAILED else self._rewind()
+
+    def _untold_loss(self) -> Outcome | None:
+        """What lies in the drive's buffer may be gone, and only a command beside has met why: it is told, once."""
+        doubtful = self._unsynced or (self._implicit_filemark and self._mark_due)
+        if self._loss_is_told or not doubtful:
+            return None
+        return self._failed(0, Answer(Meaning.OTHER, Error.IO, self._unit.lost, lost=True))
 
     def _rewind_lost(self) -> Outcome:
         """What was written and not synchronised may be gone with the reset: a mark that was due is not written now."""
@@ -130,7 +137,11 @@ class ScsiDrive(ScsiReading):
 
     def unload(self) -> Outcome:
         """See Drive.unload; also after the place was lost."""
-        if not self._unit.lost:
+        if self._unit.lost:
+            refusal = self._untold_loss()
+            if refusal is not None:
+                return refusal
+        else:
             refusal = self._begin()
             if refusal is not None:
                 return refusal
@@ -174,6 +185,8 @@ class ScsiDrive(ScsiReading):
             doubtful = self._mark_due or self._unsynced
             lost = Answer(Meaning.OTHER, Error.IO, self._unit.lost, lost=True)
             return self._failed(0, lost) if doubtful else DONE
+        if self._unit.deferred:
+            return self._failed_before()
         refusal = self._settle()
         if refusal is not None:
             return refusal

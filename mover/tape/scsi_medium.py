@@ -59,6 +59,7 @@ class ScsiMedium:
         self._mark_due = self._unsynced = self._media_error = False
         self._early = EarlyWarning.NONE
         self._blockno_is_told = True
+        self._loss_is_told = False  # who works with the drive knows of ``LogicalUnit.lost``
         self._overcome = 0
         self.warning = ""
         try:
@@ -88,6 +89,7 @@ class ScsiMedium:
             raise DriveError(Error.WRITE_PROTECT, f"{self._name}: the cartridge is write protected")
         self._logs = DriveLogs(self._unit)
         self.warning = self._logs.alerts()
+        self._unit.deferred = ""  # of who had it before
 
     def _release(self) -> None:
         if self._reserved:
@@ -97,7 +99,7 @@ class ScsiMedium:
     def _take_medium(self) -> Outcome | None:
         """Look at the medium and set the drive to our blocks; None = done, else why not."""
         self._count.forget(medium=True)
-        self._ahead, self._empty = None, True
+        self._ahead, self._empty, self._loss_is_told = None, True, False
         answer = self._wait_ready()
         if answer.error:
             error = answer.error
@@ -195,8 +197,11 @@ class ScsiMedium:
         if self._empty and not self._medium_came():
             return Outcome(0, Condition.FAILED, Error.NO_TAPE_LOADED, f"{self._name} has no tape loaded")
         if self._unit.lost:
+            self._loss_is_told = True
             text = f"{self._unit.lost}; where the tape stands is not known until it is rewound"
             return Outcome(0, Condition.FAILED, Error.IO, text)
+        if self._unit.deferred:
+            return self._failed_before()
         if self._unit.moved:
             self._unit.moved = False
             self._ahead = None
@@ -247,9 +252,20 @@ class ScsiMedium:
         if answer.recovered:
             self._overcome += 1
 
+    def _failed_before(self) -> Outcome:
+        """A command beside (LOG SENSE, another's CDB) met the error of an earlier write: it is told here, once."""
+        answer = Answer(Meaning.OTHER, Error.IO, self._unit.deferred)
+        self._look(after_error=True)
+        return self._failed(0, answer)
+
     def _failed(self, done: int, answer: Answer) -> Outcome:
+        """Whatever the device says: what was to be done and was not is an error."""
         self._media_error = True
         if answer.lost:
             self._count.forget()
+            self._loss_is_told = True
         alerts = "" if self._unit.lost else self._logs.alerts()
-        return Outcome(done, Condition.FAILED, answer.error, f"{answer.text}; {alerts}" if alerts else answer.text)
+        before, self._unit.deferred = self._unit.deferred, ""
+        words = [answer.text or f"{self._name}: {answer.meaning.words}", before, alerts]
+        text = "; ".join(dict.fromkeys(each for each in words if each))
+        return Outcome(done, Condition.FAILED, answer.error or Error.IO, text)

@@ -105,6 +105,7 @@ MEANINGS: Final[dict[tuple[Key, int | None, int | None], tuple[Meaning, str]]] =
     (Key.UNIT_ATTENTION, 0x5E, _ANY): (Meaning.NOTICE, "SPC-4 5.12, power condition"),
     (Key.UNIT_ATTENTION, _ANY, _ANY): (Meaning.ATTENTION, "SAM-5 5.14"),
     (Key.DATA_PROTECT, _ANY, _ANY): (Meaning.WRITE_PROTECTED, "SSC-4 4.2.14"),
+    (Key.BLANK_CHECK, 0x14, _ANY): (Meaning.MEDIUM_ERROR, "SPC-4 table 53, end of data not found: data may follow"),
     (Key.BLANK_CHECK, _ANY, _ANY): (Meaning.END_OF_DATA, "SSC-4 4.2.11; the code beside it varies"),
     (Key.ABORTED_COMMAND, _ANY, _ANY): (Meaning.ABORTED, "SPC-4 table 45"),
     (Key.VOLUME_OVERFLOW, _ANY, _ANY): (Meaning.END_OF_MEDIUM, "SSC-4 4.2.5"),
