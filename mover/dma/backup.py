@@ -10,7 +10,7 @@ import trio
 
 from mover.dma.cartridges_used import CartridgesUsed
 from mover.dma.catalogue import Catalogue
-from mover.dma.drive import go_to_end, mtio, open_drive
+from mover.dma.drive import go_to_end, open_drive, write_filemark
 from mover.dma.errors import CartridgeFullError, DmaError, JobError, one_line
 from mover.dma.events import LogSink
 from mover.dma.history import history_sink
@@ -18,7 +18,7 @@ from mover.dma.jobs import ProgressSink, RunningJob, open_job, reason_name
 from mover.dma.options import BackupOptions
 from mover.dma.results import BackupResult
 from mover.dma.services import join_services
-from mover.ndmp.enums import DataHaltReason, MoverHaltReason, MoverMode, MoverPauseReason, TapeOperation
+from mover.ndmp.enums import DataHaltReason, MoverHaltReason, MoverMode, MoverPauseReason
 from mover.ndmp.messages import (
     DataGetEnvReply,
     DataGetEnvRequest,
@@ -158,7 +158,7 @@ class _Backup:
         env = await job.data.call(DataGetEnvRequest(), DataGetEnvReply)
         self.env = [(pair.name, pair.value) for pair in env.env]
         await job.stop()
-        await mtio(job, TapeOperation.EOF, 1)
+        await write_filemark(job)
         await job.close_tape()
 
     async def _attend(self) -> None:

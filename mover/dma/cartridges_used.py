@@ -5,14 +5,14 @@ import trio
 from mover.dma.cartridge_book import CartridgeBook
 from mover.dma.catalogue import Catalogue
 from mover.dma.changer import Changer
-from mover.dma.drive import mtio
+from mover.dma.drive import write_filemark
 from mover.dma.errors import CartridgeError
 from mover.dma.jobs import RunningJob
 from mover.dma.loader import Loader
 from mover.dma.options import Session
 from mover.dma.services import set_window
 from mover.dma.shelf import Loaded, Shelf
-from mover.ndmp.enums import UNBOUNDED, TapeOperation
+from mover.ndmp.enums import UNBOUNDED
 from mover.ndmp.messages import MoverContinueReply, MoverContinueRequest
 
 _in_thread = trio.to_thread.run_sync
@@ -65,7 +65,7 @@ class CartridgesUsed:
         written = await self._ended(bytes_moved)
         await _in_thread(self.book.filled, full)
         if written:
-            await mtio(self.job, TapeOperation.EOF, 1)  # behind early warning a filemark still fits
+            await write_filemark(self.job)  # behind early warning a filemark still fits
         await self.job.close_tape()
         self.shelf.loader.say(f"cartridge {full.name} is full with {written} bytes of this backup")
         if not written and len(self._empty) > 1:

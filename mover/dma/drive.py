@@ -38,6 +38,12 @@ async def mtio(job: RunningJob, operation: TapeOperation, count: int) -> int:
     return count - min(reply.resid_count, count)
 
 
+async def write_filemark(job: RunningJob) -> None:
+    """Write a filemark, which also has the drive write all that it holds. Raises JobError: it was not written."""
+    if await mtio(job, TapeOperation.EOF, 1) != 1:
+        raise JobError(f"{job.session.drive}: the filemark was not written: what is before it may not be on the tape")
+
+
 async def go_to_end(job: RunningJob) -> int:
     """Go behind the last tape file; its number is the new one's.
 
@@ -45,8 +51,9 @@ async def go_to_end(job: RunningJob) -> int:
     """
     files, unfinished = await find_end(job)
     if unfinished:
+        await write_filemark(job)
         job.events.note(f"tape file {files} had no filemark at its end and got one")
-        files += await mtio(job, TapeOperation.EOF, 1)
+        files += 1
     return files
 
 

@@ -43,6 +43,8 @@ class World:
     tape: list[list[bytes]] = field(default_factory=list)
     """Tape files; each but an unfinished last one ends with a filemark."""
     marks: int = 0
+    takes_marks: bool = True
+    """Or else none is written, and the residual alone says so."""
     stream: bytes = b"image" * 1000
     history: list[m.Body] = field(default_factory=list)
     env: tuple[m.Pval, ...] = ()
@@ -237,6 +239,8 @@ class FakeSession:
                 if done < count and len(world.tape) > self.file:
                     self.record = len(world.tape[self.file])
                 return done
+            case TapeOperation.EOF if not world.takes_marks:
+                return 0
             case TapeOperation.EOF:
                 del world.tape[self.file + 1 :]
                 world.marks = self.file = self.file + count

@@ -162,6 +162,22 @@ async def test_an_unfinished_file_gets_a_filemark(world: World, server: Server, 
     assert world.image(2) == world.stream
 
 
+@pytest.mark.parametrize("unfinished", [False, True])
+async def test_a_filemark_that_is_not_written(
+    world: World, server: Server, tmp_path: Path, *, unfinished: bool
+) -> None:
+    """NO_ERR and a residual: the drive may hold the end of the image, and the next one would run into this one."""
+    world.takes_marks = False
+    if unfinished:
+        world.tape = [[b"torn"]]
+    with trio.fail_after(DEADLINE_S), pytest.raises(JobError, match="drive0: the filemark was not written"):
+        await run_backup(options(server, tmp_path))
+    assert not unfinished or world.tape == [[b"torn"]]
+    catalogue = read(tmp_path)
+    assert catalogue.job(1).status == "failed"
+    catalogue.close()
+
+
 @pytest.mark.parametrize(
     ("code", "text"),
     [
