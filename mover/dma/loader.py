@@ -117,7 +117,9 @@ class Loader:
     async def _fetch(self, place: Element) -> None:
         assert self.changer is not None
         async with self.changer.opened() as changer:
-            drive = changer.drive_of(await changer.elements())
+            elements = await changer.elements()
+            drive = changer.drive_of(elements)
+        _check_still_there(elements, place)
         if place.address != drive.address:
             if drive.full:
                 await self.eject()
@@ -130,6 +132,7 @@ class Loader:
         """Put the cartridge in the drive back where it came from, and the other one in."""
         elements = await changer.elements()
         drive = changer.drive_of(elements)
+        _check_still_there(elements, place)
         if drive.full:
             free = [each for each in elements if each.kind is ElementKind.STORAGE and not each.full]
             home = [each for each in free if each.address == drive.source] or free
@@ -137,3 +140,11 @@ class Loader:
                 raise ChangerError(f"{changer.name}: no free slot for {drive.barcode or 'the cartridge'} in the drive")
             await changer.move(drive, home[0])
         await changer.move(place, drive)
+
+
+def _check_still_there(elements: list[Element], place: Element) -> None:
+    """Raise CartridgeError where hands or another job have put something else there since it was chosen."""
+    there = next((each for each in elements if each.address == place.address), None)
+    if there is None or not there.full or there.barcode != place.barcode:
+        now = there.barcode or "a cartridge without a barcode" if there is not None and there.full else "nothing"
+        raise CartridgeError(f"{place.barcode or 'the cartridge'} is not in element {place.address} any more: {now} is")

@@ -27,6 +27,8 @@ from mover.dma import (
 )
 from mover.dma.catalogue import Catalogue
 from mover.dma.compare import compare_trees
+from mover.dma.elements import Element
+from mover.dma.loader import Loader
 from mover.tape.offline import list_files
 from tests.support.servers import Login, write_config
 from tests.support.servers import Server as Serve
@@ -238,6 +240,39 @@ async def test_what_is_needed_is_not_written_over(library: Library) -> None:
         assert await library.label(foreign, overwrite=True) == ([foreign], [])
         await library.recover(await library.back_up())
         assert library.same()
+
+
+async def test_a_cartridge_that_was_exchanged_meanwhile_is_not_labelled(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--overwrite` is for the cartridge that was named, and not for what somebody puts in its place."""
+    fill(library.source, 300_000)
+    load = Loader.load
+
+    async def load_late(loader: Loader, place: Element, *, write: bool) -> bool:
+        def exchange() -> None:
+            for source, destination in ((blank, "mail0"), (needed, home), (blank, "slot7")):
+                library.serve.ask("library", "move", "vtl0", source, destination)
+
+        await trio.to_thread.run_sync(exchange)
+        return await load(loader, place, write=write)
+
+    with trio.fail_after(DEADLINE_S):
+        needed, blank = create(library, 2)
+        job = await library.back_up()
+        (home,) = [element for element, barcode in elements(library) if barcode == blank]
+        with monkeypatch.context() as patch:
+            patch.setattr(Loader, "load", load_late)
+            assert await library.label(blank, overwrite=True) == ([], [f"{blank} cannot be loaded for writing"])
+        assert library.kinds(blank) == []
+        await library.recover(job)
+        assert library.same()
+
+
+def elements(library: Library) -> list[tuple[str, str]]:
+    """Name and barcode of each element."""
+    shown = library.serve.ask("library", "show", "vtl0")["libraries"][0]["elements"]  # type: ignore[index] # JSON
+    return [(each["element"], each["barcode"]) for each in shown]
 
 
 async def test_expired_backups_make_room_once_nothing_builds_on_them(library: Library) -> None:
