@@ -80,7 +80,7 @@ class DriveLogs:
             return {}
         answer, data = self._unit.log_page(number)
         if answer.error or len(data) < 4 or data[0] & 0x3F != number:
-            if not answer.lost:
+            if not answer.lost and not self._unit.deferred:
                 self._missing.add(number)
             return {}
         return parse_parameters(data[4 : 4 + int.from_bytes(data[2:4])])

@@ -110,6 +110,7 @@ class StDrive(StMotion):
             if unit is not None:
                 self._logs = DriveLogs(unit)
                 self.warning = self._logs.alerts()
+                unit.deferred = ""  # of who had it before
         except (DriveError, OSError) as error:
             self._give_back()
             if isinstance(error, DriveError):
@@ -459,6 +460,7 @@ class StDrive(StMotion):
 
     def _ended(self) -> Outcome:
         """All that is due on tape, and nothing for the driver to do at the close."""
+        self._hear()
         if self._place.lost:
             return self._refused() if self._mark_due or self._unflushed else _DONE
         outcome = self._write_due_mark()
@@ -476,15 +478,23 @@ class StDrive(StMotion):
         self._blockno_is_told = True
         if not self._loaded:
             return self._empty()
-        unit = self._unit
-        if unit is not None and (unit.lost or unit.moved):
-            self._place.lose(unit.lost or "a command that moved the tape")
-            unit.lost, unit.moved = "", False
+        if self._hear() and self._unflushed:
+            return self._refused()  # also what finds a place anew: what was written may be gone, and nobody was told
         if writes and self._mode == TapeMode.READ:
             return Outcome(0, Condition.FAILED, Error.PERMISSION, f"{self._name} is open for reading only")
         if writes and self._protected:
             return Outcome(0, Condition.FAILED, Error.WRITE_PROTECT, f"{self._name}: the tape is write protected")
         return self._refused() if self._place.lost and not repositions else None
+
+    def _hear(self) -> bool:
+        """Take to heart what commands by the sg node have met; True = a reset, another medium, a late write error."""
+        unit = self._unit
+        if unit is None or not (unit.lost or unit.moved or unit.deferred):
+            return False
+        met = unit.lost or unit.deferred
+        self._place.lose(met or "a command that moved the tape")
+        unit.lost, unit.moved, unit.deferred = "", False, ""
+        return bool(met)
 
     def _empty(self) -> Outcome:
         return Outcome(0, Condition.FAILED, Error.NO_TAPE_LOADED, f"{self._name} has no tape loaded")

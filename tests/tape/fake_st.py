@@ -70,6 +70,7 @@ class FakeSt:
         self.pending = 0
         self.soft_errors = 0
         self.fails: list[tuple[str, int]] = []  # the next call of this name fails with this error
+        self.sense: list[bytes] = []  # the next command by the sg node ends with these sense data
         self.calls: list[str] = []
         self.writable = False
 
@@ -336,6 +337,8 @@ class FakeSt:
     def execute(self, cdb: bytes, data: memoryview | None = None, *, writes: bool = False, timeout_s: float) -> Reply:
         """READ(6), behind the driver's back, TEST UNIT READY, and the capacity of LOG SENSE."""
         assert (writes, timeout_s > 0) == (False, True)
+        if self.sense:
+            return Reply(Status.CHECK_CONDITION, self.sense.pop(0), 0)
         if cdb[0] == 0x08 and data is not None:
             return self._read_by_command(data)
         if cdb[0] == 0x4D and cdb[2] & 0x3F == 0x31 and data is not None:

@@ -377,6 +377,40 @@ def test_commands_go_by_the_sg_node(tmp_path: Path) -> None:
         drive.close(force=False)
 
 
+@pytest.mark.parametrize("last", ["filemark", "rewind", "unload", "close"])
+@pytest.mark.parametrize("met", ["reset", "late write error"])
+def test_what_a_command_met_behind_the_driver_is_told(met: str, last: str) -> None:
+    """LOG SENSE by the sg node hears of a reset or a late error in the driver's place: the driver never will."""
+    st = FakeSt(sg=True)
+    drive = opened(st, implicit_filemark=False)
+    write(drive, b"aaaa")
+    sense = (b"\x70\0\x06" + bytes(9) + b"\x29\0") if met == "reset" else (b"\x71\0\x03" + bytes(9) + b"\x0c\0")
+    st.sense.append(sense)
+    drive.state()
+    assert not st.sense
+    operations: dict[str, Callable[[], Outcome]] = {
+        "filemark": lambda: drive.write_filemarks(1),
+        "rewind": drive.rewind,
+        "unload": drive.unload,
+        "close": lambda: drive.close(force=False),
+    }
+    outcome = operations[last]()
+    assert (outcome.condition, outcome.error) == (Condition.FAILED, Error.IO)
+    assert ("reset" if met == "reset" else "of what was written before") in outcome.text
+    assert drive.rewind() == Outcome(0)  # told once
+    assert drive.state().total_space is not None
+
+
+def test_a_reset_behind_a_filemark_is_no_loss() -> None:
+    st = FakeSt(sg=True)
+    drive = opened(st)
+    write(drive, b"aaaa")
+    assert drive.write_filemarks(1) == Outcome(1)
+    st.sense.append(b"\x70\0\x06" + bytes(9) + b"\x29\0")
+    drive.state()
+    assert drive.rewind() == Outcome(0)
+
+
 def test_the_mover_seeks_by_records_of_several_fixed_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = bytes(range(200))
     st = FakeSt()
