@@ -37,11 +37,11 @@ class Loader:
         """A line for who watches the job."""
         self.job.events.add_log(LogLine("normal", text))
 
-    async def places(self, *, other_drives: bool = False) -> list[Element]:
+    async def places(self, *, anywhere: bool = False) -> list[Element]:
         """The elements with a cartridge that can be used: the job's drive if it is full, then slots.
 
         Args:
-            other_drives: then other drives that nobody has open, in which an earlier job has left one.
+            anywhere: then other drives, in which an earlier job has left one, and the mail slot, to which one was brought.
 
         Raises:
             NdmpError, ChangerError: the changer cannot be asked.
@@ -52,8 +52,9 @@ class Loader:
             drive = changer.drive_of(elements)
         there = [each for each in elements if each.full and each.accessible and each.address != drive.address]
         slots = [each for each in there if each.kind is ElementKind.STORAGE]
-        others = [each for each in there if each.kind is ElementKind.DATA_TRANSFER and other_drives]
-        return ([drive] if drive.full else []) + slots + others
+        drives = [each for each in there if each.kind is ElementKind.DATA_TRANSFER]
+        mail = [each for each in there if each.kind is ElementKind.IMPORT_EXPORT]
+        return ([drive] if drive.full else []) + slots + (drives + mail if anywhere else [])
 
     async def load(self, place: Element, *, write: bool) -> bool:
         """Bring the cartridge of an element into the drive, and open that.

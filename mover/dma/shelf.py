@@ -209,7 +209,7 @@ class Shelf:
                 raise CartridgeError(f"load cartridge {cartridge.name} into {self.job.session.drive}: {found} is in it")
             return
         wanted = cartridge.barcode or cartridge.name
-        places = [each for each in await self.loader.places(other_drives=True) if each.barcode in {wanted, ""}]
+        places = [each for each in await self.loader.places(anywhere=True) if each.barcode in {wanted, ""}]
         others = []
         for place in sorted(places, key=lambda each: not each.barcode):
             if await self.loader.load(place, write=False):

@@ -308,6 +308,9 @@ async def test_a_cartridge_that_is_away_is_asked_for_and_waited_for(library: Lib
         barcodes = create(library, 2)
         job = await library.back_up()
         library.serve.ask("library", "move", "vtl0", barcodes[0], "mail0")
+        mailed = library.tape(barcodes[0]).parent / "import_export" / f"{barcodes[0]}.tap"
+        away = mailed.rename(library.catalogue.parent / mailed.name)
+        library.serve.ask("library", "inventory", "vtl0")
         with pytest.raises(CartridgeError, match=f"put cartridge {barcodes[0]} into vtl0/changer: no {barcodes[0]} is"):
             await library.recover(job)
         asked = trio.Event()
@@ -318,7 +321,8 @@ async def test_a_cartridge_that_is_away_is_asked_for_and_waited_for(library: Lib
 
         async def bring() -> None:
             await asked.wait()
-            await trio.to_thread.run_sync(library.serve.ask, "library", "move", "vtl0", "mail0", "slot3")
+            away.rename(mailed)
+            await trio.to_thread.run_sync(library.serve.ask, "library", "inventory", "vtl0")
 
         options = library.session(destination=str(library.target), job=job, wait_s=DEADLINE_S)
         async with trio.open_nursery() as nursery:
