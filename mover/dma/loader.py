@@ -41,7 +41,7 @@ class Loader:
         """The elements with a cartridge that can be used: the job's drive if it is full, then slots.
 
         Args:
-            anywhere: then other drives, in which an earlier job has left one, and the mail slot, to which one was brought.
+            anywhere: then other drives, in which an earlier job has left one, and the mail slot, where one is brought.
 
         Raises:
             NdmpError, ChangerError: the changer cannot be asked.
