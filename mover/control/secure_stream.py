@@ -19,6 +19,9 @@ _CHUNK_BYTES: Final = 64 * 1024
 _PIECE_BYTES: Final = 64 * 1024
 UNSENT_BYTES_MAX: Final = 1 << 20
 """What TLS itself may have to say (key updates, alerts) to a peer that does not read."""
+_RAW_BYTES_FREE: Final = 256 * 1024
+_RAW_BYTES_OF_ONE: Final = 64  # a record of one byte takes 23
+"""What may come for each byte of data, and beside that: key updates cost the server more than the peer."""
 _handshakes = trio.CapacityLimiter(2)
 
 
@@ -33,6 +36,8 @@ class SecureStream(ControlStream):
         self._unsent = bytearray()
         self._more = False  # there may be more to be had without the socket
         self._ended = False
+        self._raw_bytes = 0  # that have come
+        self._data_bytes = 0  # that were in them
 
     @classmethod
     async def accept(cls, sock: trio.socket.SocketType, context: ssl.SSLContext) -> "SecureStream":
@@ -85,6 +90,7 @@ class SecureStream(ControlStream):
         if data is None:
             return False
         if data:
+            self._raw_bytes += len(data)
             self._incoming.write(data)
         else:
             self._incoming.write_eof()
@@ -94,12 +100,14 @@ class SecureStream(ControlStream):
         self._more = False
         pieces: list[bytes] = []
         size = 0
+        filled = False  # once in a call: who sends records without data, and fast, would keep us here
         while size < limit and not self._ended:
             try:
                 piece = self._tls.read(limit - size)
             except ssl.SSLWantReadError:
-                if pieces or not self._fill():
+                if pieces or filled or not self._fill():
                     break
+                filled = True
                 continue
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 piece = b""
@@ -112,6 +120,9 @@ class SecureStream(ControlStream):
             size += len(piece)
         else:
             self._more = True
+        self._data_bytes += size
+        if self._raw_bytes > _RAW_BYTES_FREE + _RAW_BYTES_OF_ONE * self._data_bytes:
+            raise trio.BrokenResourceError("the peer makes TLS work and sends no data")
         self._flush_now()
         if len(self._unsent) > UNSENT_BYTES_MAX:
             raise trio.BrokenResourceError("the peer makes TLS talk and does not read")

@@ -146,6 +146,42 @@ async def test_what_is_no_record_breaks_the_connection(contexts: tuple[ssl.SSLCo
             await receive(server)
 
 
+async def test_records_without_data_keep_nobody_busy_and_have_a_bound(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Key updates, and in TLS 1.2 renegotiations: OpenSSL takes any number of them, from who has not logged in too."""
+    async with ends(contexts) as (server, _):
+        taken = 0
+
+        def fill() -> bool:
+            nonlocal taken
+            taken += 1
+            assert taken < 100, "goes on while the peer sends"
+            server._raw_bytes += 65536
+            return True
+
+        monkeypatch.setattr(server, "_fill", fill)
+        assert server.receive_now(65536) is None
+        assert taken == 1, "the others have their turn"
+        for _ in range(2):
+            assert server.receive_now(65536) is None
+        with pytest.raises(trio.BrokenResourceError, match="sends no data"):
+            server.receive_now(65536)
+
+
+async def test_data_in_records_of_one_byte_is_data(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    async with ends(contexts) as (server, client):
+        size = 20_000  # beyond what may come without data
+
+        async def send() -> None:
+            for number in range(size):
+                await client.send_all(bytes([number % 251]))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            assert await receive_exactly(server, size) == bytes(number % 251 for number in range(size))
+
+
 async def test_who_says_nothing_is_given_up(
     contexts: tuple[ssl.SSLContext, ssl.SSLContext], autojump_clock: MockClock
 ) -> None:
