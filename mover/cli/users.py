@@ -102,7 +102,10 @@ def modify_user(
     user: str, role: str | None, vserver: str | None, authentication_method: Any, ask_password: bool,
     password_file: str | None, admin_socket: str | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Change a user. With a new login password his NDMP password does not count any more."""
+    """Change a user. With a new login password his NDMP password does not count any more.
+
+    Sessions of his at LIFs where he may not log in as he is now are ended.
+    """
     changes = password_file is not None or ask_password
     if not changes and role is None and vserver is None and authentication_method is None:
         raise click.UsageError("nothing to change: give --role, --vserver, --authentication-method or a password")

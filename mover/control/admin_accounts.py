@@ -60,11 +60,10 @@ async def _do(node: Node, request: AccountRequest) -> a.Reply:
                 request.user, request.role, request.vservers, request.password,
                 password_login=None if method is None else method == "password",
             )  # fmt: skip
-            ended = _end_sessions(node, request.user) if method == "none" else ""
-            return a.Done(f"user {request.user} is changed{ended}", [request.user])
+            return a.Done(f"user {request.user} is changed{_end_sessions(node)}", [request.user])
         case a.UserDelete():
             await accounts.delete(request.user)
-            return a.Done(f"user {request.user} is deleted{_end_sessions(node, request.user)}", [request.user])
+            return a.Done(f"user {request.user} is deleted{_end_sessions(node)}", [request.user])
         case a.UserShow():
             names = accounts.names()
             if request.user is not None and request.user not in names:
@@ -106,12 +105,7 @@ async def _status(node: Node, name: str) -> a.UserStatus:
     )
 
 
-def _end_sessions(node: Node, user: str) -> str:
-    """End the sessions of a user who may not log in any more; what to say of it."""
-    found = [each for each in node.connections.values() if each.authenticated_as == user]
-    for connection in found:
-        connection.log.warning("session ended: its user may not log in any more", user=user)
-        connection.end()
-    if not found:
-        return ""
-    return f", and {len(found)} session{'s' if len(found) > 1 else ''} of his ended"
+def _end_sessions(node: Node) -> str:
+    """End the sessions that a user's change bars; what to say of it."""
+    ended = len(node.end_barred_sessions())
+    return f", and {ended} session{'s' if ended > 1 else ''} of his ended" if ended else ""

@@ -130,12 +130,27 @@ class Logins:
         assert account is not None
         if self._accounts.find(account.name) != account:  # somebody has to be asked, which takes time
             return "the user was changed meanwhile"
+        return self._barred(account, connection)
+
+    def _barred(self, account: Account, connection: Connection) -> str | None:
+        """Why a user has no business at a LIF, whatever his password; None = he has."""
         if not self._accounts.carries_ndmp(account.role):
             return f"role {account.role} has no access to the NDMP service"
         lif = connection.lif
         if not may_log_in(account.role, account.vservers, lif.role, lif.vserver):
             return f"a user of role {account.role} may not log in at a LIF of role {lif.role}"
         return None
+
+    def why_not_stay(self, connection: Connection) -> str | None:
+        """Why the user of a session may not log in there any more, passwords apart; None = he may, or it has none."""
+        if not connection.authenticated_as:
+            return None
+        account = self._accounts.find(connection.authenticated_as)
+        if account is None:
+            return "there is no such user any more"
+        if account.row is not None and not account.row.password_login:
+            return "login by password is not enabled"
+        return self._barred(account, connection)
 
 
 def shown_user(name: bytes) -> str:

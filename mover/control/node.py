@@ -122,6 +122,21 @@ class Node:
             return "the NDMP service is off"
         return self.scope(lif).refusal([each.vserver for each in self.connections.values()])
 
+    def end_barred_sessions(self) -> list[str]:
+        """End the sessions of users who may not log in there any more; returns their users, one for each session."""
+        ended = []
+        for connection in list(self.connections.values()):
+            reason = self.logins.why_not_stay(connection)
+            if reason is not None:
+                user = connection.authenticated_as
+                connection.log.warning("session ended: its user may not log in any more", user=user, reason=reason)
+                self.audit.event(
+                    "kill", session=connection.session_id, user=user, client=connection.peer_address, reason=reason
+                )
+                connection.end()
+                ended.append(user)
+        return ended
+
     def next_session_id(self) -> int:
         """A number that no other connection of this process has had."""
         return next(self._session_ids)

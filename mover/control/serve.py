@@ -421,6 +421,7 @@ async def _reload(node: Node, path: str | None) -> None:
         log.error("certificate not taken", error=str(error))
     except OSError as error:
         log.error("secure port not opened", lif=error.filename, error=error.strerror)
+    node.end_barred_sessions()  # of users who are not in it any more, or are others
     log.info("configuration read again", path=path)
 
 

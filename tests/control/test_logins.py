@@ -183,16 +183,38 @@ def test_a_digest_that_was_overheard_is_of_no_use(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "request_", [a.UserDelete("ops"), a.UserModify("ops", authentication_method="none")], ids=["deleted", "disabled"]
+    "request_",
+    [
+        a.UserDelete("ops"),
+        a.UserModify("ops", authentication_method="none"),
+        a.UserModify("ops", role="outsiders"),
+    ],
+    ids=["deleted", "disabled", "without the privilege"],
 )
 def test_a_user_who_may_not_any_more_loses_his_sessions(server: Server, request_: a.Request) -> None:
     password = made(server)
+    ask(server, a.RoleCreate("outsiders", "none"), a.Done)
     with NdmpClient(server.address, login=Login("ops", password)) as client:
         done = ask(server, request_, a.Done)
         assert "1 session of his ended" in done.text
         assert client.socket.recv(65536) == b""
     assert attempt(server, "ops", password) == ErrorCode.NOT_AUTHORIZED_ERR
     assert attempt(server, LOGIN.user, LOGIN.password) == ErrorCode.NO_ERR
+
+
+def test_a_user_who_is_taken_out_of_the_file_loses_his_sessions(server: Server) -> None:
+    password = made(server)
+    with (
+        NdmpClient(server.address, login=LOGIN) as client,
+        NdmpClient(server.address, login=Login("ops", password)) as other,
+    ):
+        text = server.config.read_text()
+        server.config.write_text(text.replace(f'name = "{LOGIN.user}"', 'name = "successor"'))
+        os.kill(server.pid, signal.SIGHUP)
+        assert client.socket.recv(65536) == b""
+        other.ok(DataGetStateRequest())
+    ended = [each for each in audit(server) if each["event"] == "kill"]
+    assert [(each["user"], each["reason"]) for each in ended] == [(LOGIN.user, "there is no such user any more")]
 
 
 def test_login_passwords_do_not_go_over_a_plain_connection(server: Server) -> None:
