@@ -1,5 +1,7 @@
 """Jobs through a server whose drive is a real one over iSCSI: tgtd's."""
 
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from mover.dma.compare import compare_trees
-from mover.ndmp.enums import DataHaltReason, ErrorCode, MoverHaltReason, TapeMode, TapeOperation
+from mover.ndmp.enums import DataHaltReason, ErrorCode, MoverHaltReason, MoverMode, TapeMode, TapeOperation
 from mover.ndmp.messages import (
-    MoverGetStateReply,
-    MoverGetStateRequest,
+    DataStartBackupRequest,
     TapeCloseRequest,
     TapeMtioRequest,
     TapeOpenRequest,
@@ -19,8 +20,7 @@ from mover.ndmp.messages import (
     TapeWriteRequest,
 )
 from tests.e2e.conftest import MakeServer
-from tests.support.ndmp_client import Job, NdmpClient
-from tests.support.processes import settle
+from tests.support.ndmp_client import Job, NdmpClient, pairs
 from tests.support.servers import Login, Server, mover_command
 from tests.support.tgtd import PROGRAMS, Tgtd
 from tests.support.trees import make_large_file, make_small_files
@@ -66,12 +66,6 @@ def run(server: Server, login: Login, source: Path, target: Path | None) -> None
         assert job.tape.mover_halted() == MoverHaltReason.CONNECT_CLOSED
         job.tape.ok(TapeCloseRequest())
         job.data.hang_up()
-
-
-def mover_state(client: NdmpClient) -> MoverGetStateReply:
-    reply = client.ok(MoverGetStateRequest())
-    assert isinstance(reply, MoverGetStateReply)
-    return reply
 
 
 def test_a_backup_and_its_recover(server: Server, login: Login, source: Path, shm: Path) -> None:
@@ -128,10 +122,11 @@ def test_a_target_that_dies_ends_the_job(server: Server, tgtd: Tgtd, login: Logi
     """The mover halts with an error that says so, nothing hangs, and the next open is refused."""
     source = shm / "source"
     source.mkdir()
-    make_large_file(source / "large", size=128 * MIB)
+    make_large_file(source / "large", size=16 * MIB)
     with Job.connect(server, server, login, drive=DRIVE) as job:
-        job.start_backup(str(source))
-        settle(lambda: mover_state(job.tape).bytes_moved > MIB, "records on tape")
+        job.connect_data(MoverMode.READ)
+        os.kill(tgtd.pid, signal.SIGSTOP)  # so that the job is not over before the target dies
+        job.data.ok(DataStartBackupRequest(b"dump", pairs(FILESYSTEM=str(source))))
         tgtd.kill()
         assert job.tape.mover_halted() == MoverHaltReason.MEDIA_ERROR
         job.data.close()
