@@ -26,6 +26,9 @@ CUT_SUFFIX: Final = ".idx.cut"
 _MAGIC: Final = b"mover tape index 2\n"
 _MAGIC_1: Final = b"mover tape index 1\n"  # before there were checksums
 _RECORD_BYTES_MIN: Final = 10
+# Four bytes of cartridge, a filemark, take 60 in an index at the most; a longer one is not of this cartridge.
+_BYTES_MAX_PER_BYTE: Final = 16
+_BYTES_MAX_LEAST: Final = 1 << 20
 
 
 class Index(msgspec.Struct, frozen=True, array_like=True):
@@ -106,8 +109,7 @@ def read_index(fd: int, path: str) -> Found | None:
 def _read(fd: int, name: str) -> Found | None:
     status = os.fstat(fd)
     try:
-        with open(name, "rb") as file:
-            data = file.read()
+        data = _contents(name, _BYTES_MAX_LEAST + _BYTES_MAX_PER_BYTE * status.st_size)
     except OSError:
         return None  # none, or not readable: the cartridge itself is read instead
     magic, body = data[: len(_MAGIC)], memoryview(data)[len(_MAGIC) + 4 :]
@@ -123,6 +125,13 @@ def _read(fd: int, name: str) -> Found | None:
         return None
     same = (index.inode, index.size, index.mtime_ns) == (status.st_ino, status.st_size, status.st_mtime_ns)
     return Found(index, tape, same and _ends_so(fd, tape))
+
+
+def _contents(name: str, bytes_max: int) -> bytes:
+    """What is in the file; nothing of one that is no file, or too long: others may have put it there."""
+    with open(os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as file:
+        status = os.fstat(file.fileno())
+        return file.read() if stat.S_ISREG(status.st_mode) and status.st_size <= bytes_max else b""
 
 
 def _decode(magic: bytes, body: memoryview) -> Index:
@@ -173,7 +182,9 @@ def _write(fd: int, name: str, index: Index) -> None:
     # A worker has no umask. Who may not read or write the cartridge may not its index either.
     mode = stat.S_IMODE(status.st_mode) & 0o666 | 0o600
     try:
-        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)  # of a crash, or a link to what is not ours
+        with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             if os.geteuid() == 0 and status.st_uid != 0:
                 # An operator's: the server, which may be another user, is to read it. A worker may not, and need not.
                 with suppress(PermissionError):

@@ -329,6 +329,45 @@ def test_an_index_that_cannot_be_written_leaves_nothing(path: Path, monkeypatch:
     assert os.listdir(path.parent) == [path.name]
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("suffix", [".idx", ".idx.cut"])
+def test_what_lies_in_the_place_of_an_index_is_not_waited_for_and_not_held_in_memory(path: Path, suffix: str) -> None:
+    """A pipe that nobody writes, a directory, and more than a cartridge of this size has in its index."""
+    path.write_bytes(tap.build([b"aaaa"]))
+    place = Path(f"{path}{suffix}")
+    os.mkfifo(place)
+    opened(path, writable=False).abandon()
+    place.unlink()
+    place.mkdir()
+    opened(path, writable=False).abandon()
+    place.rmdir()
+    place.touch()
+    os.truncate(place, 1 << 40)
+    cartridge = opened(path, writable=False)
+    assert contents(cartridge) == [b"aaaa"]
+    cartridge.abandon()
+
+
+def test_an_index_is_not_written_to_where_a_link_leads(path: Path) -> None:
+    other = path.with_name("other.tap")
+    other.write_bytes(tap.build([b"the only copy"]))
+    before = other.read_bytes()
+    for suffix in (".idx.new", ".idx.cut.new"):
+        Path(f"{path}{suffix}").symlink_to(other)
+    cartridge = opened(path)
+    append(cartridge, b"aaaa", None)
+    cartridge.close((0, 1), "")
+    cartridge = opened(path)
+    append(cartridge, b"bbbb")
+    cartridge.close((0, 1), "")
+    assert other.read_bytes() == before
+    assert not Path(f"{path}.idx").is_symlink()
+    cartridge = opened(path, writable=False)
+    assert cartridge.kept is not None
+    assert contents(cartridge) == [b"aaaa", None, b"bbbb"]
+    cartridge.abandon()
+
+
 @pytest.mark.parametrize("mode", [0o600, 0o640])
 def test_the_index_is_as_private_as_its_cartridge(path: Path, mode: int) -> None:
     path.chmod(mode)
