@@ -115,6 +115,22 @@ class ScsiDrive(ScsiReading):
 
     def rewind(self) -> Outcome:
         """See Drive.rewind; it makes the place of a tape known again that was lost."""
+        return self._doubted(self._rewind_written())
+
+    def unload(self) -> Outcome:
+        """See Drive.unload; also after the place was lost."""
+        return self._doubted(self._unload_written())
+
+    def _doubted(self, outcome: Outcome) -> Outcome:
+        """Keep for the close what went wrong with data in the drive's buffer.
+
+        The drive tells it once, and control asks for these motions on its own account too, as a device's name says.
+        """
+        if outcome.condition is Condition.FAILED and self._unsynced:
+            self._doubt = outcome.text
+        return outcome
+
+    def _rewind_written(self) -> Outcome:
         if self._unit.lost and not self._empty:
             return self._untold_loss() or self._rewind_lost()
         refusal = self._begin()
@@ -135,8 +151,7 @@ class ScsiDrive(ScsiReading):
         self._mark_due = self._unsynced = False
         return self._take_medium() or self._rewind()
 
-    def unload(self) -> Outcome:
-        """See Drive.unload; also after the place was lost."""
+    def _unload_written(self) -> Outcome:
         if self._unit.lost:
             refusal = self._untold_loss()
             if refusal is not None:
@@ -187,6 +202,8 @@ class ScsiDrive(ScsiReading):
             return self._failed(0, lost) if doubtful else DONE
         if self._unit.deferred:
             return self._failed_before()
+        if self._doubt and self._unsynced:
+            return self._failed(0, Answer(Meaning.OTHER, Error.IO, self._doubt))
         refusal = self._settle()
         if refusal is not None:
             return refusal

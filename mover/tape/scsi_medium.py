@@ -59,6 +59,7 @@ class ScsiMedium:
         self._mark_due = self._unsynced = self._media_error = False
         self._early = EarlyWarning.NONE
         self._blockno_is_told = True
+        self._doubt = ""  # why what the drive had in its buffer may be lost, though it says no more of it
         self._loss_is_told = False  # who works with the drive knows of ``LogicalUnit.lost``
         self._overcome = 0
         self.warning = ""

@@ -13,7 +13,8 @@ from mover.workers.device_messages import DeviceSpec
 from tests.tape.contract import write
 from tests.tape.model_drive import BLANK, EOM, FILEMARK, NO_SENSE, POWER_ON, CheckError, ModelDrive
 
-READ, WRITE, WRITE_FILEMARKS, SPACE, REWIND, LOG_SENSE = 0x08, 0x0A, 0x10, 0x11, 0x01, 0x4D
+READ, WRITE, WRITE_FILEMARKS, SPACE = 0x08, 0x0A, 0x10, 0x11
+REWIND, LOAD_UNLOAD, LOG_SENSE = 0x01, 0x1B, 0x4D
 NOTICE = (6, 0x2A, 2)
 DEFERRED = Reply(Status.CHECK_CONDITION, b"\x71\0\x03" + bytes(9) + b"\x0c\0", 0)
 RECORD = memoryview(b"cccc")
@@ -120,6 +121,31 @@ def test_a_reset_that_another_command_met_is_told_to_who_wrote(model: ModelDrive
     fails(drive.rewind() if last == "rewind" else drive.unload())
     assert drive.rewind() == Outcome(0)
     assert drive.position() == Position(0, 0)
+
+
+@pytest.mark.parametrize("met", ["at once", "by another command"])
+@pytest.mark.parametrize("last", ["rewind", "unload"])
+def test_a_close_tells_again_what_the_rewind_before_it_was_told(model: ModelDrive, last: str, met: str) -> None:
+    """Control rewinds or unloads at the close where the device's name says so, and leaves what fails to the close."""
+    drive = opened(model)
+    write(drive, b"aaaa")
+    model.fail(LOG_SENSE if met == "by another command" else REWIND if last == "rewind" else LOAD_UNLOAD, DEFERRED)
+    if met == "by another command":
+        drive.state()
+    fails(drive.rewind() if last == "rewind" else drive.unload())
+    failed = drive.close(force=False)
+    fails(failed)
+    assert "of what was written before" in failed.text
+    drive.close(force=True)
+
+
+def test_a_close_behind_a_good_rewind_has_no_doubt(model: ModelDrive) -> None:
+    drive = opened(model)
+    write(drive, b"aaaa")
+    model.fail(REWIND, DEFERRED)
+    fails(drive.rewind())
+    assert drive.rewind() == Outcome(0)
+    assert drive.close(force=False) == Outcome(0)
 
 
 def test_a_reset_behind_a_filemark_is_no_loss(model: ModelDrive) -> None:
