@@ -123,24 +123,45 @@ class Loader:
         _check_still_there(elements, place)
         if place.address != drive.address:
             if drive.full:
+                _home(changer, elements, drive)  # before the drive lets go of what would have to stay in it
                 await self.eject()
+            async with self.changer.opened() as changer:
+                await self._exchange(changer, place)
+        elif not await self._is_threaded():
             async with self.changer.opened() as changer:
                 await self._exchange(changer, place)
         self.barcode = place.barcode
 
+    async def _is_threaded(self) -> bool:
+        """Whether the drive has its cartridge; False = it was ejected and nobody has taken it."""
+        try:
+            await open_drive(self.job, write=False)
+        except NdmpError as error:
+            return error.code != ErrorCode.NO_TAPE_LOADED_ERR
+        await self.job.close_tape()
+        return True
+
     @staticmethod
     async def _exchange(changer: OpenChanger, place: Element) -> None:
-        """Put the cartridge in the drive back where it came from, and the other one in."""
+        """Put the cartridge in the drive back where it came from, and the other one in, or the same one anew."""
         elements = await changer.elements()
         drive = changer.drive_of(elements)
         _check_still_there(elements, place)
         if drive.full:
-            free = [each for each in elements if each.kind is ElementKind.STORAGE and not each.full]
-            home = [each for each in free if each.address == drive.source] or free
-            if not home:
-                raise ChangerError(f"{changer.name}: no free slot for {drive.barcode or 'the cartridge'} in the drive")
-            await changer.move(drive, home[0])
+            home = _home(changer, elements, drive)
+            await changer.move(drive, home)
+            place = home if place.address == drive.address else place
         await changer.move(place, drive)
+
+
+def _home(changer: OpenChanger, elements: list[Element], drive: Element) -> Element:
+    """The slot for the cartridge in the drive. Raises ChangerError: none is free."""
+    free = [each for each in elements if each.kind is ElementKind.STORAGE and not each.full]
+    home = [each for each in free if each.address == drive.source] or free
+    if not home:
+        cartridge = drive.barcode or "the cartridge"
+        raise ChangerError(f"{changer.name}: no free slot for {cartridge} in the drive: move one out of the library")
+    return home[0]
 
 
 def _check_still_there(elements: list[Element], place: Element) -> None:

@@ -29,7 +29,10 @@ from mover.dma.catalogue import Catalogue
 from mover.dma.compare import compare_trees
 from mover.dma.elements import Element
 from mover.dma.loader import Loader
+from mover.ndmp.enums import TapeMode
+from mover.ndmp.messages import TapeOpenRequest
 from mover.tape.offline import list_files
+from tests.support.ndmp_client import NdmpClient
 from tests.support.servers import Login, write_config
 from tests.support.servers import Server as Serve
 from tests.tape import tap
@@ -329,6 +332,30 @@ async def test_a_cartridge_that_is_away_is_asked_for_and_waited_for(library: Lib
             nursery.start_soon(bring)
             await run_recover(RecoverOptions(**options), log=hear)  # type: ignore[arg-type] # a test's own choices
         assert library.same()
+
+
+async def test_a_cartridge_that_was_ejected_and_left_in_the_drive_is_threaded_again(library: Library) -> None:
+    fill(library.source, MIB)
+    with trio.fail_after(DEADLINE_S):
+        create(library, 1)
+        job = await library.back_up()
+        with NdmpClient(library.serve.address, login=Login(LOGIN.user, LOGIN.password)) as client:
+            client.ok(TapeOpenRequest(b"vtl0/udrive0", TapeMode.READ))  # closing ejects
+        await library.recover(job)
+        assert library.same()
+
+
+async def test_the_drive_keeps_a_cartridge_for_which_no_slot_is_free(library: Library) -> None:
+    fill(library.source, 300_000)
+    with trio.fail_after(DEADLINE_S):
+        first, second = create(library, 2)
+        before = await library.back_up()
+        assert await library.cartridges(await library.back_up(new_cartridge=True)) == [second]
+        create(library, 7)
+        with pytest.raises(CartridgeError, match=f"put cartridge {first} into"):
+            await library.recover(before)
+        assert any(f"no free slot for {second} in the drive" in line.text for line in library.said)
+        assert await library.cartridges(await library.back_up()) == [second]
 
 
 async def test_an_operator_changes_labelled_cartridges(library: Library) -> None:
