@@ -23,6 +23,8 @@ from mover.control.store import Store
 
 USER_MAX: Final = 64  # characters
 DAY_S: Final = 86_400
+_hashing = trio.CapacityLimiter(2)
+"""32 MiB and a processor each, and who asks has not logged in."""
 _DIRECTORY_MARKS: Final = "\\@"  # of a user of Active Directory: DOMAIN\user, user@domain
 
 PasswordState = Literal["configured", "none", "valid", "stale", "expired", "unknown"]
@@ -168,7 +170,7 @@ class Accounts:
                 return False, "the host has no such user, or has locked him"
             return host.accepted, host.text
         kept = row.login_hash if row is not None and row.password_login else ""
-        right = await trio.to_thread.run_sync(passwords.verify_login, password, kept)
+        right = await trio.to_thread.run_sync(passwords.verify_login, password, kept, limiter=_hashing)
         return right, "" if right else "wrong login password, or none"
 
     # --- what operators do; every one of these raises AccountError and StoreError
@@ -330,7 +332,7 @@ async def _ask(name: str) -> SystemUser:
 async def _hash(password: str) -> str:
     if wrong := passwords.wrong_with(password):
         raise AccountError("bad-request", wrong)
-    return await trio.to_thread.run_sync(passwords.hash_login, password.encode())
+    return await trio.to_thread.run_sync(passwords.hash_login, password.encode(), limiter=_hashing)
 
 
 def _list(names: Iterable[str]) -> str:

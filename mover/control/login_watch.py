@@ -76,11 +76,16 @@ class LoginWatch:
         del self._failures[next(oldest, next(iter(self._failures)))]
 
 
-def login_key(address: str, user: bytes) -> Key:
-    """What failures are counted by: the address, of IPv6 its network, which one client has all of; and the user."""
+def source_of(address: str) -> str:
+    """What one client has all of: an address, of IPv6 its network."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(parsed, ipaddress.IPv6Address):
         if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped), user[:USER_MAX]
-        return str(ipaddress.ip_network((parsed, _IPV6_PREFIX), strict=False)), user[:USER_MAX]
-    return str(parsed), user[:USER_MAX]
+            return str(parsed.ipv4_mapped)
+        return str(ipaddress.ip_network((parsed, _IPV6_PREFIX), strict=False))
+    return str(parsed)
+
+
+def login_key(address: str, user: bytes) -> Key:
+    """What failures are counted by: the source and the user."""
+    return source_of(address), user[:USER_MAX]

@@ -1,6 +1,7 @@
 """The LIFs' secure ports: open where is-secure-control-connection-enabled, with the certificate as read last."""
 
 import ssl
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -9,11 +10,14 @@ import trio
 
 from mover.config import Config, Lif
 from mover.control.control_stream import ControlStream
+from mover.control.login_watch import source_of
 from mover.control.secure_stream import SecureStream
 from mover.control.sockets import open_listener
 from mover.control.tls_identity import Identity, load_identity
 
 HANDSHAKES_MAX: Final = 64
+HANDSHAKES_OF_ONE_MAX: Final = 16
+"""Of one source: it cannot have them all."""
 ACCEPT_RETRY_S: Final = 0.2
 
 log = structlog.get_logger()
@@ -32,7 +36,8 @@ class SecurePorts:
         self._open: dict[str, tuple[Lif, trio.socket.SocketType]] = {}
         self._serving: trio.Nursery | None = None
         self._begin: Callable[[ControlStream, Lif], None] | None = None
-        self._shaking = 0
+        self._admits: Callable[[str, Lif], bool] | None = None
+        self._shaking: Counter[str] = Counter()  # by source
         self._configuring = trio.Lock()
 
     def port(self, lif: Lif) -> int | None:
@@ -62,9 +67,14 @@ class SecurePorts:
                 for lif, listener in opened.values():
                     self._serving.start_soon(self._accept, lif, listener)
 
-    async def serve(self, begin: Callable[[ControlStream, Lif], None]) -> None:
-        """Accept until cancelled; ``begin`` is called with each connection whose handshake is done."""
-        self._begin = begin
+    async def serve(self, begin: Callable[[ControlStream, Lif], None], admits: Callable[[str, Lif], bool]) -> None:
+        """Accept until cancelled.
+
+        Args:
+            begin: is called with each connection whose handshake is done.
+            admits: whether a peer's address may shake hands at all.
+        """
+        self._begin, self._admits = begin, admits
         async with trio.open_nursery() as self._serving:
             for lif, listener in self._open.values():
                 self._serving.start_soon(self._accept, lif, listener)
@@ -78,9 +88,10 @@ class SecurePorts:
 
     async def _accept(self, lif: Lif, listener: trio.socket.SocketType) -> None:
         assert self._serving is not None
+        assert self._admits is not None
         while True:
             try:
-                sock, peer = await listener.accept()
+                sock, address = await listener.accept()
             except (trio.ClosedResourceError, trio.BrokenResourceError):
                 return
             except OSError as error:
@@ -89,12 +100,16 @@ class SecurePorts:
                 log.warning("no connection accepted", lif=lif.name, error=error.strerror)
                 await trio.sleep(ACCEPT_RETRY_S)
                 continue
-            if self._shaking >= HANDSHAKES_MAX:
-                log.warning("secure connection refused", reason="too many handshakes", peer=peer[0])
+            peer = str(address[0])
+            if not self._admits(peer, lif):
                 sock.close()
                 continue
-            self._shaking += 1
-            self._serving.start_soon(self._shake_hands, sock, lif, str(peer[0]))
+            if self._shaking.total() >= HANDSHAKES_MAX or self._shaking[source_of(peer)] >= HANDSHAKES_OF_ONE_MAX:
+                log.warning("secure connection refused", reason="too many handshakes", peer=peer)
+                sock.close()
+                continue
+            self._shaking[source_of(peer)] += 1
+            self._serving.start_soon(self._shake_hands, sock, lif, peer)
 
     async def _shake_hands(self, sock: trio.socket.SocketType, lif: Lif, peer: str) -> None:
         assert self._identity is not None
@@ -109,7 +124,7 @@ class SecurePorts:
             sock.close()
             raise
         finally:
-            self._shaking -= 1
+            self._shaking -= Counter((source_of(peer),))  # which forgets who is at none
         self._begin(stream, lif)
 
 

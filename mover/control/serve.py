@@ -44,6 +44,7 @@ ACCEPT_RETRY_S: Final = 0.2
 DRAIN_LOOK_S: Final = 0.1
 SIGNALS_DRAIN_S: Final = 0.01
 FORCE_S: Final = 2.0
+ELSEWHERE: Final = "not from this address"
 CLOSE_S: Final = 20.0  # after grace_s, until everything is stopped by force
 # What a running server cannot change; compared at SIGHUP.
 _FIXED: Final = ("lif", "library", "drive", "changer")
@@ -288,12 +289,23 @@ async def _own_connections(
         def begin(stream: ControlStream, lif: Lif) -> None:
             nursery.start_soon(_begin, node, stream, lif)
 
+        def admits(peer: str, lif: Lif) -> bool:
+            if not node.clients.allows(peer):
+                _note_stranger(node, peer, lif)
+                return False
+            return True
+
         with accepting:
             async with trio.open_nursery() as acceptors:
                 for listener in listeners:
                     acceptors.start_soon(accept, listener)
-                acceptors.start_soon(node.secure_ports.serve, begin)
+                acceptors.start_soon(node.secure_ports.serve, begin, admits)
         await trio.sleep_forever()
+
+
+def _note_stranger(node: Node, peer: str, lif: Lif) -> None:
+    log.warning("connection refused", lif=lif.name, peer=peer, reason=ELSEWHERE)
+    node.audit.event("connect", result="refused", client=peer, lif=lif.name, reason=ELSEWHERE)
 
 
 async def _begin(node: Node, stream: ControlStream, lif: Lif) -> None:
@@ -305,10 +317,11 @@ async def _begin(node: Node, stream: ControlStream, lif: Lif) -> None:
         stream.close()
         return
     if not node.clients.allows(peer):
-        reason = "not from this address"
-        node.audit.event("connect", result="refused", client=peer, lif=lif.name, reason=reason)
-    if reason is not None:
+        reason = ELSEWHERE
+        _note_stranger(node, peer, lif)
+    elif reason is not None:
         log.warning("connection refused", lif=lif.name, peer=peer, reason=reason)
+    if reason is not None:
         try:
             with trio.move_on_after(1):
                 await stream.send_all(ServerProtocol().refuse(reason.encode()))

@@ -1,5 +1,6 @@
 """Users of the host: what an NDMP password is bound to, when it ends, and logins as the auth helper answers."""
 
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from trio.testing import MockClock
 from mover.config import Authentication, Config, Lif, Secret, User, Vserver
 from mover.config import Node as NodeTable
 from mover.control import accounts as accounts_module
+from mover.control import passwords
 from mover.control.accounts import DAY_S, AccountError, Accounts
 from mover.control.audit import AuditLog
 from mover.control.auth_helper import HelperError, SystemUser, ask_host
@@ -270,6 +272,28 @@ async def test_a_user_who_is_deleted_while_his_login_is_looked_at_is_not_let_in(
                 await trio.lowlevel.checkpoint()
             await accounts.delete("root")
         assert results == [False]
+
+
+async def test_strangers_hash_two_passwords_at_a_time(accounts: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """scrypt takes 32 MiB."""
+    lock, together, most = threading.Lock(), 0, 0
+
+    def verify(password: bytes, kept: str) -> bool:
+        nonlocal together, most
+        with lock:
+            together += 1
+            most = max(most, together)
+        time.sleep(0.02)
+        with lock:
+            together -= 1
+        return False
+
+    monkeypatch.setattr(passwords, "verify_login", verify)
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            for _ in range(16):
+                nursery.start_soon(accounts.verify_login, None, b"password")
+    assert 1 <= most <= 2
 
 
 async def test_the_real_helper_knows_who_is_there() -> None:

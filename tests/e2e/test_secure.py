@@ -197,6 +197,29 @@ def test_a_handshake_that_is_cut_off_does_no_harm(server: Server, data: bytes) -
     assert "Traceback" not in server.log.read_text()
 
 
+def test_one_address_cannot_have_all_handshakes(server: Server) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(80):  # and says nothing
+            stack.enter_context(socket.create_connection(secure_address(server), timeout=DEADLINE_S))
+        settle(lambda: "too many handshakes" in server.log.read_text(), "too many handshakes")
+        other = socket.create_connection(secure_address(server), timeout=DEADLINE_S, source_address=("127.0.0.2", 0))
+        greeted = client_context(server).wrap_socket(other, server_hostname="127.0.0.1")
+        with NdmpClient(server.address, login=LOGIN, connection=greeted) as client:
+            client.ok(DataGetStateRequest())
+
+
+def test_who_comes_from_elsewhere_shakes_no_hands(directory: Path) -> None:
+    with Server(configured(directory, '[authentication]\nallow = ["127.0.0.2/32"]\n')) as server:
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            wrapped(server)
+        allowed = socket.create_connection(secure_address(server), timeout=DEADLINE_S, source_address=("127.0.0.2", 0))
+        greeted = client_context(server).wrap_socket(allowed, server_hostname="127.0.0.1")
+        with NdmpClient(server.address, login=LOGIN, connection=greeted) as client:
+            client.ok(DataGetStateRequest())
+        first = audit(server)[0]
+        assert (first["event"], first["client"], first["reason"]) == ("connect", "127.0.0.1", "not from this address")
+
+
 def test_weak_tls_is_refused(server: Server) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
