@@ -1,5 +1,7 @@
 """The commands `mover show`, `modify`, `on` and `off`: the options of the node and of vservers."""
 
+from typing import Final
+
 import structlog
 import trio
 
@@ -9,6 +11,8 @@ from mover.control.node import Node
 from mover.control.options import OptionError
 from mover.control.store import StoreError
 from mover.control.tls_identity import IdentityError
+
+SECURE: Final = "is-secure-control-connection-enabled"
 
 log = structlog.get_logger()
 
@@ -51,7 +55,8 @@ async def modify(node: Node, request: a.OptionsModify, operator: int) -> a.Reply
         await node.options.change(request.vserver, request.changes, request.reset)
         await trio.to_thread.run_sync(node.configure, node.options.configured)
         try:
-            await node.secure_ports.configure(node.config)
+            if SECURE in names:  # with nothing else a certificate that is broken by now has to do
+                await node.secure_ports.configure(node.config)
         except (IdentityError, OSError) as error:
             await node.options.change(request.vserver, *undoing)
             await trio.to_thread.run_sync(node.configure, node.options.configured)
@@ -60,6 +65,15 @@ async def modify(node: Node, request: a.OptionsModify, operator: int) -> a.Reply
         return a.Failed("refused", str(error))
     except StoreError as error:
         return a.Failed("failed", str(error))
+    node.audit.event(
+        "operator",
+        what="OptionsModify",
+        target=request.vserver,
+        changed=" ".join(f"{name}={text}" for name, text in request.changes.items()),
+        reset=" ".join(request.reset),
+        result="done",
+        uid=operator,
+    )
     log.info("options changed", vserver=request.vserver, changed=request.changes, reset=request.reset, uid=operator)
     where = f"vserver {request.vserver}" if request.vserver else "the node"
     told = [f"{name} = {node.options.value(node.config, request.vserver, name)[0]}" for name in names]

@@ -37,6 +37,7 @@ class ChangedOptions:
         self.configured = config
         self._store = store
         self._changes: dict[Key, str] = {}
+        self._without: set[Key] = set()  # those that contradict the configuration
         self._changing = trio.Lock()
 
     async def load(self) -> None:
@@ -52,12 +53,21 @@ class ChangedOptions:
                 self._changes[key] = text
 
     def configure(self, config: Config) -> Config:
-        """Take a configuration; returns it with the changes, or without them where they contradict it."""
+        """Take a configuration; returns it with the changes, but those that contradict it: what is off stays off."""
         self.configured = config
+        self._without = set()
         try:
             return self._checked(self._changes)
-        except OptionError as error:
-            log.error("changed options do not count: they contradict the configuration", why=str(error))
+        except OptionError:
+            counting: dict[Key, str] = {}
+            for key, text in self._changes.items():
+                try:
+                    config = self._checked({**counting, key: text})
+                except OptionError as error:
+                    self._without.add(key)
+                    log.error("changed option does not count: it contradicts the configuration", why=str(error))
+                else:
+                    counting[key] = text
             return config
 
     def _checked(self, changes: Mapping[Key, str]) -> Config:
@@ -72,7 +82,7 @@ class ChangedOptions:
         """An option as it is shown, and where it comes from. Raises KeyError: there is none such."""
         option = OPTIONS[name]
         text = option.show(options.read(config, option, vserver))
-        if (vserver, name) in self._changes:
+        if (vserver, name) in self._changes.keys() - self._without:
             return text, "modified"
         return text, "config" if options.is_given(self.configured, option, vserver) else "default"
 

@@ -263,6 +263,22 @@ def test_sighup_takes_a_new_certificate_and_leaves_the_sessions(server: Server) 
         wrapped(server, ssl.create_default_context(cafile=str(server.config.parent / "old-tls-certificate.pem")))
 
 
+def test_a_certificate_that_breaks_is_not_taken_and_stops_no_operator(server: Server) -> None:
+    pinned = client_context(server)
+    good = certificate(server).read_text()
+    for broken in ("", "none", good[: len(good) // 2]):
+        certificate(server).write_text(broken)
+        before = server.log.read_text().count("certificate not taken")
+        reload(server)
+        assert server.log.read_text().count("certificate not taken") == before + 1
+        with NdmpClient(server.address, login=LOGIN, connection=wrapped(server, pinned)) as client:
+            client.ok(DataGetStateRequest())
+    server.ask("off")
+    with contextlib.closing(wrapped(server, pinned)) as refused:
+        assert b"off" in refused.recv(65536)
+    server.ask("on")
+
+
 def ports(server: Server) -> set[int]:
     """Where the server listens."""
     found = psutil.Process(server.pid).net_connections("tcp")
