@@ -66,9 +66,10 @@ async def look(job: RunningJob) -> Found:
 
 
 async def empty_behind_label(job: RunningJob) -> bool:
-    """Whether nothing follows the label of the cartridge in the open drive."""
+    """Whether nothing follows the label of the cartridge in the open drive, not in its own tape file either."""
     await mtio(job, TapeOperation.REW, 1)
-    return not await _passed_filemark(job) or await _nothing_follows(job)
+    await _read(job)
+    return await _nothing_follows(job)
 
 
 async def last_tape_file(job: RunningJob) -> int:
