@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "off": "mover.cli.options:off",
     "show": "mover.cli.options:show",
     "modify": "mover.cli.options:modify",
+    "extensions": "mover.cli.extensions:extensions",
     "jobs": "mover.cli.job_summaries:jobs",
     "log": "mover.cli.protocol_log:log",
     "user": "mover.cli.users:user",

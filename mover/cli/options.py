@@ -10,7 +10,7 @@ from mover.admin.messages import Done, OptionsModify, OptionsReply, OptionsShow,
 from mover.cli.control_process import admin_socket_option, ask, json_option
 from mover.cli.output import print_json, print_table
 from mover.cli.streams import work_is_done
-from mover.config.options import NOT_APPLICABLE, OPTIONS
+from mover.config.options import EXTENSIONS, NOT_APPLICABLE, OPTIONS
 
 FIELDS: Final = OptionStatus.__struct_encode_fields__
 _ALLOWED, _DISALLOWED = "allowed_protocols", "disallowed_protocols"
@@ -23,8 +23,8 @@ vserver_option = click.option("--vserver", metavar="V", default="", help="Of thi
 def _an_option_each(command: _Command) -> _Command:
     """Add an option for each that can be changed, and one, not shown, for each that is refused with its reason."""
     for name in reversed([*NOT_APPLICABLE, *OPTIONS]):
-        if name == "enable":
-            continue  # `mover on`, `mover off`
+        if name == "enable" or name in EXTENSIONS.values():
+            continue  # `mover on`, `mover off`, `mover extensions modify`
         row = OPTIONS.get(name)
         command = click.option(f"--{name}", metavar="VALUE", help=row and row.meaning, hidden=row is None)(command)
     return command
@@ -83,10 +83,12 @@ def modify(vserver: str, reset: tuple[str, ...], admin_socket: str | None, as_js
         if values[_DISALLOWED] is not None:
             raise click.UsageError("either --allowed-protocols or --disallowed-protocols")
         values[_DISALLOWED] = "-"
+    if switches := sorted(set(reset) & set(EXTENSIONS.values())):
+        raise click.BadParameter(f"{switches[0]} is reset by `mover extensions modify`", param_hint="--reset")
     changes = {name.replace("_", "-"): value for name, value in values.items() if value is not None}
     if not changes and not reset:
         raise click.UsageError("nothing to change; --help lists the options")
-    _modify(admin_socket, OptionsModify(vserver, changes, list(reset)), as_json)
+    change(admin_socket, OptionsModify(vserver, changes, list(reset)), as_json)
 
 
 @click.command()
@@ -95,7 +97,7 @@ def modify(vserver: str, reset: tuple[str, ...], admin_socket: str | None, as_js
 @json_option
 def on(vserver: str, admin_socket: str | None, as_json: bool) -> None:
     """Take connections again."""
-    _modify(admin_socket, OptionsModify(vserver, {"enable": "true"}), as_json)
+    change(admin_socket, OptionsModify(vserver, {"enable": "true"}), as_json)
 
 
 @click.command()
@@ -104,10 +106,11 @@ def on(vserver: str, admin_socket: str | None, as_json: bool) -> None:
 @json_option
 def off(vserver: str, admin_socket: str | None, as_json: bool) -> None:
     """Take no more connections; those that are there go on."""
-    _modify(admin_socket, OptionsModify(vserver, {"enable": "false"}), as_json)
+    change(admin_socket, OptionsModify(vserver, {"enable": "false"}), as_json)
 
 
-def _modify(admin_socket: str | None, request: OptionsModify, as_json: bool) -> None:
+def change(admin_socket: str | None, request: OptionsModify, as_json: bool) -> None:
+    """Have options changed, and say what is done."""
     done = ask(admin_socket, request, Done)
     work_is_done()
     if as_json:

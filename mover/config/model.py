@@ -65,6 +65,7 @@ class Service(_Table, frozen=True, kw_only=True):
         backup_log_enable: an entry in the backup log for what happens to each job.
         debug_enable: a protocol log of every connection from its first byte, of what debug_filter lets through.
         is_secure_control_connection_enabled: the LIFs have secure ports.
+        is_extension_..._enabled: the extension of this class is offered, where it is at all.
     """
 
     volumes: Volumes = field(default_factory=dict)
@@ -81,6 +82,8 @@ class Service(_Table, frozen=True, kw_only=True):
     debug_enable: bool = False
     debug_filter: DebugFilter = "all"
     is_secure_control_connection_enabled: bool = False
+    is_extension_0x2052_enabled: bool = True
+    is_extension_0x7ff0_enabled: bool = True
 
 
 class Node(Service, frozen=True, kw_only=True):

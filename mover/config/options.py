@@ -18,6 +18,10 @@ Changes = Mapping[tuple[str, str], str]
 """(vserver, option) -> value as an operator writes it."""
 
 
+EXTENSIONS: Final[Mapping[int, str]] = {each: f"is-extension-0x{each:04x}-enabled" for each in (0x2052, 0x7FF0)}
+"""Class -> the option that switches it, for `mover extensions` and not for `mover modify`."""
+
+
 class Option(NamedTuple):
     """One option.
 
@@ -126,6 +130,7 @@ _ROWS: Final = (
     _alike("backup-log-enable", _boolean, _show_boolean, "jobs are written to the backup log"),
     _alike("debug-enable", _boolean, _show_boolean, "a protocol log of every connection from its first byte"),
     _alike("debug-filter", parse_debug_filter, str, "what protocol logs take in"),
+    *(_alike(name, _boolean, _show_boolean, "the extension is offered") for name in EXTENSIONS.values()),
 )  # fmt: skip
 OPTIONS: Final[Mapping[str, Option]] = {option.name: option for option in _ROWS}
 NOT_APPLICABLE: Final[Mapping[str, str]] = {

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import trio
 
+from mover.config import options
 from mover.control import sockets
 from mover.control.control_stream import ControlStream
 from mover.control.data_ports import DataPorts
@@ -107,8 +108,10 @@ class Connection:
         self.authenticated_as = ""
         self.challenge: bytes | None = None
         self.protocol = ServerProtocol(self.config.node.maxversion)
-        if self.config.vserver:
-            self.protocol.extensions.offered = {**WITH_VSERVERS, **OFFERED}
+        known = {**WITH_VSERVERS, **OFFERED} if self.config.vserver else OFFERED
+        self.protocol.extensions.offer(
+            {each: versions for each, versions in sorted(known.items()) if self._has_extension(each)}
+        )
         self.log = structlog.get_logger().bind(session=self.session_id)
         if self.vserver:
             self.log = self.log.bind(vserver=self.vserver)
@@ -135,6 +138,10 @@ class Connection:
         return self.protocol.version
 
     # --- reach
+
+    def _has_extension(self, number: int) -> bool:
+        """Whether an extension class is switched on for the vserver, or the node."""
+        return bool(options.read(self.config, options.OPTIONS[options.EXTENSIONS[number]], ""))  # of the LIF's scope
 
     @property
     def reach(self) -> Reach:

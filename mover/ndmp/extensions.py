@@ -82,10 +82,15 @@ class Negotiation:
     """
 
     def __init__(self) -> None:
-        self.offered = OFFERED
+        self.offered: Mapping[int, tuple[int, ...]] = OFFERED
         self.stage = Stage.FRESH
         self.chosen: Mapping[int, int] = {}
         self.in_force: Mapping[int, int] = DEFAULTS
+
+    def offer(self, offered: Mapping[int, tuple[int, ...]]) -> None:
+        """Offer these; before the first message."""
+        self.offered = offered
+        self.in_force = {each: version for each, version in DEFAULTS.items() if each in offered}
 
     def list(self) -> ErrorCode:
         """GET_EXT_LIST."""

@@ -42,6 +42,8 @@ ASKING = {
     "role show": [],
     "role delete": ["--role", "r"],
     "generate-password": ["--user", "u"],
+    "extensions show": ["--advanced"],
+    "extensions modify": ["7ff0", "on", "--advanced"],
     "log start": ["--session-id", "1", "--advanced"],
     "log stop": ["--session-id", "1", "--advanced"],
     "tape show": [],
