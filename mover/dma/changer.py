@@ -7,8 +7,9 @@ is opened for each piece of work, while the drive is closed.
 import contextlib
 import os
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Final, NamedTuple
 
+import msgspec
 import trio
 
 from mover.dma.elements import ASSIGNMENT_PAGE, Element, ElementKind, read_assignment, read_status
@@ -66,7 +67,7 @@ class Changer:
     def __init__(self, job: RunningJob, name: str, drive_address: int | None) -> None:
         self.job = job
         self.name = name
-        self._drive: int | bytes | None = drive_address
+        self._drive: int | DriveIdentity | None = drive_address
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator["OpenChanger"]:
@@ -77,7 +78,7 @@ class Changer:
             ChangerError: it is no changer, does not get ready, or has no such drive.
         """
         if self._drive is None:
-            self._drive = await self._designators()
+            self._drive = await self._identify_drive()
         await self._open(self.name)
         try:
             changer = OpenChanger(self.job, self.name, self._drive)
@@ -103,29 +104,57 @@ class Changer:
             with contextlib.suppress(NdmpError):
                 await self.job.tape.call(ScsiCloseRequest(), ScsiCloseReply)
 
-    async def _designators(self) -> bytes:
-        """Page 83h of the drive's INQUIRY, where the server lets its drive be asked; b"" otherwise."""
+    async def _identify_drive(self) -> "DriveIdentity":
+        """Ask the job's drive who it is, where the server lets it be asked."""
         drive = self.job.session.drive
         try:
             await self._open(drive)
         except NdmpError:
-            return b""  # with one drive in the library nothing is lost, with more it has to be told
+            return NOBODY  # with one drive in the library nothing is lost, with more it has to be told
+        pages = {0x83: b"", 0x80: b""}
         try:
-            return await OpenChanger(self.job, drive, b"").ask(bytes([0x12, 1, 0x83, 0, 0xFF, 0]), 0xFF)
-        except (NdmpError, ChangerError):
-            return b""
+            for page in pages:
+                with contextlib.suppress(NdmpError, ChangerError):  # a drive without this page
+                    inquiry = bytes([0x12, 1, page, 0, 0xFF, 0])
+                    pages[page] = await OpenChanger(self.job, drive, NOBODY).ask(inquiry, 0xFF)
         finally:
             await self._close()
+        return DriveIdentity(pages[0x83], pages[0x80][4:].strip(b" \0"))
+
+
+class DriveIdentity(NamedTuple):
+    """What a changer may know the job's drive by.
+
+    Attributes:
+        designators: page 83h of its INQUIRY; b"" = not told.
+        serial: its unit serial number; b"" = not told.
+    """
+
+    designators: bytes
+    serial: bytes
+
+    def is_of(self, designator: bytes) -> bool:
+        """Whether this designator, as a changer tells it, is the drive's: one of its own, or its serial number.
+
+        The number may stand behind vendor and product. Source: SMC-3 table 48, SPC-4 7.8.6.4.
+        """
+        if len(designator) < DESIGNATOR_MIN:
+            return False
+        by_serial = len(self.serial) >= DESIGNATOR_MIN and designator.rstrip(b" \0").endswith(self.serial)
+        return by_serial or designator in self.designators
+
+
+NOBODY: Final = DriveIdentity(b"", b"")
 
 
 class OpenChanger:
     """The changer while this session has it open.
 
     Args:
-        drive: the element of the job's drive, or the page with its designators.
+        drive: the element of the job's drive, or what a changer may know it by.
     """
 
-    def __init__(self, job: RunningJob, name: str, drive: int | bytes) -> None:
+    def __init__(self, job: RunningJob, name: str, drive: int | DriveIdentity) -> None:
         self.job = job
         self.name = name
         self._drive = drive
@@ -149,7 +178,10 @@ class OpenChanger:
         await self.ask(bytes([0x07, 0, 0, 0, 0, 0]), 0, timeout_ms=INITIALIZE_TIMEOUT_MS)
 
     async def elements(self) -> list[Element]:
-        """Every element that holds cartridges, one kind at a time. Raises ChangerError."""
+        """Every element that holds cartridges, one kind at a time. Raises ChangerError.
+
+        Of a changer that calls none of them accessible that is not believed, but of drives.
+        """
         found: list[Element] = []
         for kind, addresses in self._addresses.items():
             first = addresses.start
@@ -162,7 +194,9 @@ class OpenChanger:
                     break
                 found += elements
                 first = max(each.address for each in elements) + 1
-        return found
+        if any(each.accessible for each in found):
+            return found
+        return [msgspec.structs.replace(each, accessible=each.kind is not ElementKind.DATA_TRANSFER) for each in found]
 
     async def _read_status(self, kind: ElementKind, first: int, count: int, *, device_ids: bool) -> bytes:
         def cdb(ids: int) -> bytes:
@@ -182,9 +216,7 @@ class OpenChanger:
         elif len(drives) == 1:
             found = drives
         else:
-            found = [
-                each for each in drives if len(each.designator) >= DESIGNATOR_MIN and each.designator in self._drive
-            ]
+            found = [each for each in drives if self._drive.is_of(each.designator)]
         if len(found) == 1:
             return found[0]
         addresses = ", ".join(str(each.address) for each in drives) or "none"

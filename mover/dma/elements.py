@@ -70,7 +70,10 @@ def read_assignment(data: bytes) -> dict[ElementKind, range]:
 
 
 def read_status(data: bytes, kind: ElementKind) -> list[Element]:
-    """The elements of one kind, from READ ELEMENT STATUS data; descriptors that were cut are left out.
+    """The elements of one kind, from READ ELEMENT STATUS data.
+
+    A descriptor that was cut counts as far as its volume identifier is there, because some changers count their headers
+    wrongly and leave out the end of the last one.
 
     Raises:
         ChangerError: the data contradict themselves.
@@ -87,7 +90,9 @@ def read_status(data: bytes, kind: ElementKind) -> list[Element]:
                 f"the changer tells of elements in {size} bytes each, at least {_DESCRIPTOR_MIN} are due"
             )
         if page_kind == kind:
-            elements += [_element(data[each : each + size], kind, tags) for each in range(at, end - size + 1, size)]
+            whole = min(size, _DESCRIPTOR_MIN + (_VOLUME_ID_BYTES if tags & 0x80 else 0))
+            descriptors = (data[each : min(each + size, end)] for each in range(at, end, max(size, 1)))
+            elements += [_element(each, kind, tags) for each in descriptors if len(each) >= whole]
         at = end
     return elements
 
@@ -102,6 +107,7 @@ def _element(descriptor: bytes, kind: ElementKind, tags: int) -> Element:
     if tags & 0x40:  # the alternate volume tag is nobody's barcode
         at += VOLUME_TAG_BYTES
     full = bool(flags & _FULL)
+    designator = descriptor[at + 4 : at + 4 + descriptor[at + 3]] if len(descriptor) > at + 4 else b""
     return Element(
         int.from_bytes(descriptor[:2], "big"),
         kind,
@@ -109,7 +115,7 @@ def _element(descriptor: bytes, kind: ElementKind, tags: int) -> Element:
         barcode if full else "",
         int.from_bytes(descriptor[10:12], "big") if full and descriptor[9] & 0x80 else None,
         bool(flags & _ACCESS) and not flags & _EXCEPT,
-        descriptor[at + 4 : at + 4 + descriptor[at + 3]] if len(descriptor) > at + 4 else b"",
+        designator if designator and len(designator) == descriptor[at + 3] else b"",  # a part might be another drive's
     )
 
 

@@ -47,12 +47,18 @@ def test_descriptors_that_are_no_descriptors() -> None:
         read_status(SLOTS[:10] + b"\0\x0b" + SLOTS[12:], ElementKind.STORAGE)
 
 
-@pytest.mark.parametrize("data", [DRIVES, SLOTS])
-def test_cut_anywhere(data: bytes) -> None:
+@pytest.mark.parametrize(("data", "enough"), [(DRIVES, 44), (SLOTS, 12)])
+def test_cut_anywhere(data: bytes, enough: int) -> None:
     kind = ElementKind(data[8])
     whole = read_status(data, kind)
+    size = len(data[16:]) // len(whole)
     for cut in range(len(data)):
-        assert read_status(data[:cut], kind) == whole[: (cut - 16) // (len(data[16:]) // len(whole)) if cut > 16 else 0]
+        there, rest = divmod(max(cut - 16, 0), size)
+        elements = read_status(data[:cut], kind)
+        assert elements[:there] == whole[:there]
+        assert [(each.barcode, each.full, each.designator) for each in elements[there:]] == [
+            (whole[there].barcode, whole[there].full, b"")
+        ] * (rest >= enough)
 
 
 @settings(max_examples=100)
