@@ -66,6 +66,11 @@ class Index(msgspec.Struct, frozen=True, array_like=True):
         if not self.files or sum(records for _, records, *_ in self.files) > self.end // _RECORD_BYTES_MIN:
             raise ValueError("more records than the cartridge has room for")
         tape.files = [TapeFile.restore(*file) for file in self.files]
+        behind = [file.end + 4 for file in tape.files[:-1]]  # each file's filemark
+        if any(file.start < least for file, least in zip(tape.files, [0, *behind], strict=True)):
+            raise ValueError("tape files that lie in each other")
+        if not tape.last.end <= self.end <= self.size:
+            raise ValueError("the recorded data do not end where they can")
         tape.end = self.end
         tape.later = list(self.later)
         return tape

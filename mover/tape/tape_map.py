@@ -13,6 +13,7 @@ million such records the 900,000th is located and read in some 15 us, of a milli
 
 from array import array
 from bisect import bisect_right
+from itertools import chain, islice
 from typing import Final, NamedTuple
 
 # SIMH .tap: the low 28 bits of a length word are the length, the top four its class.
@@ -63,6 +64,19 @@ class TapeFile:
         if not self._words:
             return self.start
         return self._offsets[-1] + (self.records - self._firsts[-1]) * extent(self._words[-1])
+
+    def _check_places(self) -> None:
+        """Raise ValueError unless the runs lie behind each other, each of some records that have a length."""
+        if not self._words:
+            if self.records:
+                raise ValueError(f"{self.records} records without a length")
+            return
+        end, first = self.start, 0
+        untils = chain(islice(self._firsts, 1, None), (self.records,))
+        for word, offset, begins, until in zip(self._words, self._offsets, self._firsts, untils, strict=True):
+            if begins != first or until <= begins or offset < end or not word & LENGTH_BITS:
+                raise ValueError(f"no records can lie at byte {offset}")
+            end, first = offset + (until - begins) * extent(word), until
 
     def append(self, offset: int, word: int, count: int, sums: "array[int] | None" = None) -> None:
         """Add ``count`` records with this length word that lie from ``offset`` on; their checksums, None = unknown."""
@@ -121,7 +135,7 @@ class TapeFile:
         """The reverse of dump; no ``sums`` at all = unknown.
 
         Raises:
-            ValueError: the columns do not belong together.
+            ValueError: the columns do not belong together, or no records can lie so.
         """
         file = cls(start)
         file._words.frombytes(words)
@@ -130,6 +144,7 @@ class TapeFile:
         file.records = records
         if not len(file._words) == len(file._offsets) == len(file._firsts) <= records:
             raise ValueError("columns of different length")
+        file._check_places()
         if sums and len(sums) != file.sums.itemsize * records:
             raise ValueError(f"{len(sums)} bytes of checksums of {records} records")
         if sums:

@@ -8,12 +8,14 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mover.tape.cartridge import PREALLOCATED_BYTES, Cartridge, CartridgeError
 from mover.tape.codes import Error
+from mover.tape.index import Index, write_index
 from mover.tape.tape_map import MARKS_MAX
 from tests.tape import tap
 
@@ -327,6 +329,40 @@ def test_an_index_that_cannot_be_written_leaves_nothing(path: Path, monkeypatch:
     monkeypatch.setattr(os, "replace", full)
     cartridge.close((0, 0), "drive")
     assert os.listdir(path.parent) == [path.name]
+
+
+_WORD, _FIRST = (4).to_bytes(4, "little"), bytes(8)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"end": (1 << 64) - 1},
+        {"end": -1},
+        {"end": 25},
+        {"files": [(0, 2, _WORD, (1 << 63).to_bytes(8, "little"), _FIRST, b"")]},
+        {"files": [(0, 2, _WORD, bytes(8), (1).to_bytes(8, "little"), b"")]},
+        {"files": [(0, 2, bytes(4), bytes(8), _FIRST, b"")]},
+        {"files": [(-(1 << 63), 2, _WORD, bytes(8), _FIRST, b"")]},
+        {"files": [(0, 2, b"", b"", b"", b"")]},
+        {"files": [(0, 0, b"", b"", b"", b""), (1, 0, b"", b"", b"", b"")]},
+        {"files": [(0, 2, _WORD * 2, bytes(16), _FIRST * 2, b"")]},
+    ],
+)
+def test_an_index_that_no_cartridge_can_have_is_not_believed(path: Path, changes: dict[str, object]) -> None:
+    """Its checksum holds: whoever made it can make that, too."""
+    path.write_bytes(tap.build([b"aaaa", b"bbbb"]))
+    cartridge = opened(path)
+    good = Index.of(cartridge.map, (0, 0), "")
+    cartridge.close((0, 0), "")
+    with path.open("rb") as file:
+        assert write_index(file.fileno(), str(path), msgspec.structs.replace(good, **changes))
+    cartridge = opened(path)
+    assert cartridge.kept is None
+    assert contents(cartridge) == [b"aaaa", b"bbbb"]
+    append(cartridge, b"cc", at=(0, 1))
+    cartridge.close((0, 0), "")
+    assert path.read_bytes() == tap.build([b"aaaa", b"cc"])
 
 
 @pytest.mark.timeout(60)
