@@ -103,6 +103,13 @@ def session_options(*, required: bool) -> Callable[[_Command], _Command]:
             help="Three-way: the NDMP server of the drive.",
         ),
         *_login_options(required=required),
+        click.option(
+            "--tape-user", metavar="NAME", help="Three-way: the login at --tape-host [default: that of --user]."
+        ),
+        click.option(
+            "--tape-password-file", metavar="FILE",
+            help="Its first line is the password of --tape-user [default: asked for].",
+        ),
         click.option("--data-listens", is_flag=True, help="Three-way: the data server listens, the mover connects."),
         click.option("--type", "butype", default="dump", show_default=True, metavar="TYPE", help="Backup type."),
         click.option(
@@ -177,11 +184,17 @@ def session(options: dict[str, Any]) -> dict[str, Any]:
     """Take the values of session_options out of a command's options; returns the DMA's Session fields."""
     if options["data_listens"] and options["tape_host"] is None:
         raise click.UsageError("--data-listens needs --tape-host")
-    tls = take_tls(options)
+    tape_user, tape_file = options.pop("tape_user"), options.pop("tape_password_file")
+    if tape_user is not None and options["tape_host"] is None:
+        raise click.UsageError("--tape-user needs --tape-host")
+    if tape_file is not None and tape_user is None:
+        raise click.UsageError("--tape-password-file needs --tape-user")
+    tls, auth = take_tls(options), options.pop("auth")
     return {
         "data": server(options.pop("host"), tls),
         "tape": server(tape, tls) if (tape := options.pop("tape_host")) is not None else None,
-        "credentials": _credentials(options.pop("user"), options.pop("password_file"), options.pop("auth")),
+        "credentials": _credentials(options.pop("user"), options.pop("password_file"), auth),
+        "tape_credentials": None if tape_user is None else _credentials(tape_user, tape_file, auth, tape=True),
         "drive": options.pop("drive"),
         "butype": options.pop("butype"),
         "env": list(options.pop("env")),
@@ -218,13 +231,14 @@ def server(host_port: tuple[str, int | None], tls: "Tls | None" = None) -> "Serv
     return Server(host, port or (DEFAULT_PORT if tls is None else SECURE_PORT), tls)
 
 
-def _credentials(user: str, password_file: str | None, method: Any) -> "Credentials":
+def _credentials(user: str, password_file: str | None, method: Any, *, tape: bool = False) -> "Credentials":
     from mover.dma import Credentials
 
-    return Credentials(user, password(user, password_file), method)
+    option = "--tape-password-file" if tape else "--password-file (or $MOVER_PASSWORD_FILE)"
+    return Credentials(user, password(user, password_file, option), method)
 
 
-def password(user: str, file: str | None) -> str:
+def password(user: str, file: str | None, option: str = "--password-file (or $MOVER_PASSWORD_FILE)") -> str:
     """A login's password: the file's first line, or without a file the answer of who sits at the terminal.
 
     Raises:
@@ -233,7 +247,7 @@ def password(user: str, file: str | None) -> str:
     if file is not None:
         return read_password(file)
     if not sys.stdin.isatty():
-        raise click.UsageError("--password-file (or $MOVER_PASSWORD_FILE) is needed where nobody can be asked")
+        raise click.UsageError(f"{option} is needed where nobody can be asked")
     return str(click.prompt(f"NDMP password of {user}", hide_input=True, err=True))
 
 

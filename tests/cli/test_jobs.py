@@ -105,9 +105,19 @@ def test_backup_tells_the_dma_only_what_was_given(mover: Run, told: Said, login:
     ]
 
 
+def test_the_password_of_the_tapes_server_is_needed(mover: Run, told: Said, login: list[str]) -> None:
+    result = mover("backup", "/srv", *login, "--tape-host", "t", "--tape-user", "v")
+    assert (result.exit_code, told) == (2, [])
+    assert "--tape-password-file is needed where nobody can be asked" in result.stderr
+
+
 def test_every_option_of_backup(mover: Run, told: Said, login: list[str], tmp_path: Path) -> None:
+    tape_password = tmp_path / "tape"
+    tape_password.write_text("verborgen\n")
+    tape_password.chmod(0o600)
     result = mover(
         "backup", "/srv", *login[2:], "--data", "[::1]:10001", "--tape", "tapes:10002", "--data-listens",
+        "--tape-user", "v", "--tape-password-file", str(tape_password),
         "--auth", "text", "--ndmp-version", "3", "--type", "tar", "-E", "A=b=c", "--env", "D=", "--record-size",
         "256KiB", "--history", "f", "--level", "2", "--overwrite", "--catalogue", str(tmp_path / "c"), "--json",
     )  # fmt: skip
@@ -115,6 +125,7 @@ def test_every_option_of_backup(mover: Run, told: Said, login: list[str], tmp_pa
     assert told == [
         BackupOptions(
             data=Server("::1", 10001), tape=Server("tapes", 10002), credentials=Credentials("u", "geheim", "text"),
+            tape_credentials=Credentials("v", "verborgen", "text"),
             drive="vtl0/drive0", butype="tar", env=[("A", "b=c"), ("D", "")], max_version=3, data_listens=True,
             filesystem="/srv", record_size=262144, history="f", level=2, overwrite=True, catalogue=tmp_path / "c",
         )
@@ -319,6 +330,11 @@ def test_a_signal_cancels_the_job(
         (["recover", "--tape-file", "4294967296"], "4294967296 is not in the range 0<=x<=4294967295"),
         (["list", "--job", f"{1 << 63}"], f"{1 << 63} is not in the range"),
         (["backup", "/srv", "--host", "h", "--drive", "d", "--user", "u", "--data-listens"], "needs --tape-host"),
+        (["backup", "/srv", *SERVER, "--tape-user", "v"], "--tape-user needs --tape-host"),
+        (
+            ["backup", "/srv", *SERVER, "--tape-host", "t", "--tape-password-file", os.devnull],
+            "--tape-password-file needs --tape-user",
+        ),
         (["list", "--tape-file", "1"], "--tape-file needs --host"),
         (["list", "--host", "h"], "--host needs --tape-file"),
         (["list", "/x"], "PATTERN needs --job or --tape-file"),
