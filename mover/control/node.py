@@ -4,7 +4,7 @@ import itertools
 import os
 import time
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mover.config import Config, Lif
 from mover.control import dump_dates
@@ -14,6 +14,7 @@ from mover.control.drives import Devices
 from mover.control.hung import HungDevices
 from mover.control.identities import Identities
 from mover.control.job_book import JobBook
+from mover.control.login_watch import source_of
 from mover.control.logins import Logins
 from mover.control.options import ChangedOptions
 from mover.control.recover_tables import DIRECTORY, RecoverTables
@@ -26,6 +27,9 @@ from mover.control.workers import Supervisor
 
 if TYPE_CHECKING:
     from mover.control.connection import Connection
+
+STRANGERS_PART: Final = 4
+"""This part of the sessions is not for one source's connections without a login."""
 
 
 class Node:
@@ -112,15 +116,22 @@ class Node:
         """What a connection to a LIF has."""
         return self.scopes[lif.vserver]
 
-    def refusal(self, lif: Lif) -> str | None:
-        """Why a LIF takes no connection now; None = it takes one."""
+    def refusal(self, lif: Lif, peer: str) -> str | None:
+        """Why a LIF takes no connection from an address now; None = it takes one."""
         if self.stopping:
             return "shutting down"
         if len(self.connections) >= self.config.limits.sessions:
             return "too many sessions"
         if not self.config.node.enable:
             return "the NDMP service is off"
+        if self._strangers(peer) >= self.config.limits.sessions - self.config.limits.sessions // STRANGERS_PART:
+            return "too many sessions without a login"
         return self.scope(lif).refusal([each.vserver for each in self.connections.values()])
+
+    def _strangers(self, peer: str) -> int:
+        """How many connections from where this peer is have not logged in."""
+        waiting = [each for each in self.connections.values() if not each.protocol.authenticated]
+        return [source_of(each.peer_address) for each in waiting].count(source_of(peer)) if waiting else 0
 
     def end_barred_sessions(self) -> list[str]:
         """End the sessions of users who may not log in there any more; returns their users, one for each session."""

@@ -309,13 +309,13 @@ def _note_stranger(node: Node, peer: str, lif: Lif) -> None:
 
 
 async def _begin(node: Node, stream: ControlStream, lif: Lif) -> None:
-    reason = node.refusal(lif)
     try:
         peer = str(stream.socket.getpeername()[0])
     except OSError as error:  # gone before it was served
         log.debug("connection lost at once", error=error.strerror)
         stream.close()
         return
+    reason = node.refusal(lif, peer)
     if not node.clients.allows(peer):
         reason = ELSEWHERE
         _note_stranger(node, peer, lif)
