@@ -1,5 +1,6 @@
 """Options that operators change while the server runs: each does what it says, for new connections, and stays."""
 
+import json
 import os
 import signal
 import socket
@@ -11,9 +12,10 @@ from typing import cast
 
 import pytest
 import trio
+from msgspec.structs import replace
 from trio.testing import wait_all_tasks_blocked
 
-from mover.config import Config, Node, Vserver, load_config
+from mover.config import Config, Lif, Node, Vserver, load_config
 from mover.control import sockets
 from mover.control.connection import Connection
 from mover.control.control_stream import ControlStream
@@ -107,6 +109,11 @@ def test_each_value_is_shown_with_its_origin(server: Server) -> None:
     server.ask("modify", "--vserver", "vs1", "--reset", "sessions", "--reset", "authtype")
     assert value(server, "sessions") == ("64", "default")
     assert value(server, "authtype") == ("challenge,plaintext", "config")
+    said = (Path(server.config).parent / "state" / "audit.log").read_text().splitlines()
+    first, second = [each for each in map(json.loads, said) if each["event"] == "operator"][:2]
+    assert (first["what"], first["target"], first["uid"]) == ("OptionsModify", "vs1", os.getuid())
+    assert first["changed"] == "sessions=5 authtype=challenge"
+    assert second["reset"] == "sessions authtype"
     all_of_them = cast("list[dict[str, str]]", server.ask("show", "--vserver", "*", "--option", "sessions")["options"])
     assert [each["vserver"] for each in all_of_them] == ["", "vs1"]
 
@@ -365,6 +372,24 @@ async def test_changes_that_contradict_the_configuration_are_refused_together(tm
             assert again.value(changed, "vs1", "sessions") == ("3", "modified")
             without = Config()  # the vserver is gone, and what was changed of it waits
             assert again.configure(without) == without
+
+
+async def test_a_change_that_contradicts_a_new_configuration_takes_no_other_with_it(tmp_path: Path) -> None:
+    """What is off stays off, also where LIFs have become such that a login method is not for them any more."""
+    with trio.fail_after(DEADLINE_S):
+        async with open_store(str(tmp_path)) as store:
+            lif = Lif(name="data1", role="data", vserver="vs1", port=10001)
+            vservers = [Vserver(name="vs1"), Vserver(name="vs2")]
+            config = Config(vserver=vservers, lif=[Lif(name="only"), lif])
+            options = ChangedOptions(config, store)
+            await options.change("vs1", {"authtype": "none", "enable": "false"}, [])
+            await options.change("vs2", {"enable": "false"}, [])
+            moved = replace(config, lif=[Lif(name="only"), replace(lif, address="192.0.2.1")])
+            taken = options.configure(moved)
+            assert [each.enable for each in taken.vserver] == [False, False]
+            assert options.value(taken, "vs1", "authtype") == ("challenge", "default")
+            assert options.value(taken, "vs1", "enable") == ("false", "modified")
+            assert options.value(options.configure(config), "vs1", "authtype") == ("none", "modified")
 
 
 async def test_options_are_changed_where_secrets_stand_in_files(tmp_path: Path) -> None:
