@@ -5,6 +5,7 @@ named instead of a file.
 """
 
 import os
+import stat
 
 import click
 import msgspec
@@ -27,7 +28,7 @@ def cartridge_file(named: str, admin_socket: str | None) -> str:
         Failure: there is none, or more than one.
     """
     if os.path.exists(named):
-        return named
+        return _checked(named, named)
     if named.startswith(("/", "./", "../")) or named.endswith(".tap"):
         raise Failure(f"{named}: No such file or directory")
     reply = ask(admin_socket, TapeShow(), TapeShowReply)
@@ -35,7 +36,7 @@ def cartridge_file(named: str, admin_socket: str | None) -> str:
         if drive.name == named:
             if not drive.path:
                 raise Failure(f"{named}: no cartridge in the drive")
-            return _warned(drive.path, named, drive.session_id)
+            return _warned(_checked(drive.path, named), named, drive.session_id)
     found = [each for each in reply.cartridges if named in {each.barcode, f"{each.library}/{each.barcode}"}]
     if not found:
         raise Failure(f"{named}: no file, drive or cartridge of this name")
@@ -44,6 +45,13 @@ def cartridge_file(named: str, admin_socket: str | None) -> str:
         raise Failure(f"{named}: in several libraries, name {names}")
     users = {drive.name: drive.session_id for drive in reply.drives}
     return _warned(found[0].path, named, users.get(found[0].drive))
+
+
+def _checked(path: str, named: str) -> str:
+    """The path, unless a real drive is there."""
+    if path.startswith("iscsi://") or (os.path.exists(path) and stat.S_ISCHR(os.stat(path).st_mode)):
+        raise Failure(f"{named}: a device; cartridge files alone are read here, see mover list --tape-file N")
+    return path
 
 
 def _warned(path: str, named: str, session_id: int | None) -> str:

@@ -33,8 +33,11 @@ async def secure(stream: trio.SocketStream, server: Server, tls: Tls) -> trio.SS
 
 
 def _context(tls: Tls) -> ssl.SSLContext:
-    """Raises OSError: the authority's file cannot be used."""
-    context = ssl.create_default_context(cafile=tls.ca or None)
+    """Raises ValueError: the authority's file cannot be used."""
+    try:
+        context = ssl.create_default_context(cafile=tls.ca or None)
+    except OSError as error:
+        raise ValueError(f"{tls.ca}: {_reason(error)}") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if tls.fingerprints and not tls.ca:  # the certificate itself is known, whoever signed it
         context.check_hostname = False
@@ -52,6 +55,8 @@ def _reason(error: BaseException) -> str:
     cause = error.__cause__ if isinstance(error, trio.BrokenResourceError) and error.__cause__ else error
     if isinstance(cause, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {cause.verify_message}"
+    if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
+        return "what is there does not speak TLS; secure ports are others than the plain ones"
     if isinstance(cause, ssl.SSLError):
         return str(cause.reason or cause.strerror or "TLS").replace("_", " ").lower()
     if isinstance(cause, OSError):

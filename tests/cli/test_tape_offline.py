@@ -1,6 +1,7 @@
 """tape ls, verify and extract: of a file with no server, and of a drive or barcode that the server resolves."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,7 @@ def test_drives_and_barcodes_are_resolved_by_the_server(mover: Run, socket_path:
             [
                 DriveStatus(name="vtl0/drive0", library="vtl0", state="in-use", session_id=3, barcode="A1", path=path),
                 DriveStatus(name="vtl0/drive1", library="vtl0", state="empty"),
+                DriveStatus(name="t0", state="closed", path="iscsi://h/iqn.2026-01.test:vtl/1"),
             ],
             [
                 CartridgeStatus(barcode="A1", library="vtl0", path=path, drive="vtl0/drive0"),
@@ -109,7 +111,7 @@ def test_drives_and_barcodes_are_resolved_by_the_server(mover: Run, socket_path:
     with FakeControl(socket_path, answer):
         results = {
             name: mover("tape", "ls", name, "--json")
-            for name in ("vtl0/drive0", "vtl0/drive1", "A1", "A2", "vtl1/A2", "A9")
+            for name in ("vtl0/drive0", "vtl0/drive1", "t0", "A1", "A2", "vtl1/A2", "A9", os.devnull)
         }
     assert {name: (result.exit_code, result.stderr) for name, result in results.items()} == {
         "vtl0/drive0": (0, "mover: vtl0/drive0 is in use by session 3: its end may be cut\n"),
@@ -118,6 +120,10 @@ def test_drives_and_barcodes_are_resolved_by_the_server(mover: Run, socket_path:
         "A2": (1, "mover: A2: in several libraries, name vtl0/A2 or vtl1/A2\n"),
         "vtl1/A2": (0, ""),
         "A9": (1, "mover: A9: no file, drive or cartridge of this name\n"),
+        **{
+            name: (1, f"mover: {name}: a device; cartridge files alone are read here, see mover list --tape-file N\n")
+            for name in ("t0", os.devnull)
+        },
     }
     assert json.loads(results["vtl1/A2"].stdout)["path"] == path
     assert mover("tape", "ls", "A1").exit_code == 3

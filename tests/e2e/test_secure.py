@@ -446,8 +446,8 @@ def test_the_built_in_dma_knows_the_server_before_it_says_a_word(directory: Path
         refusals = {
             ("--tls",): "its certificate is not trusted: ",
             ("--fingerprint", "00" * 32): f"its certificate has the fingerprint {shown.replace(':', '').lower()}, ",
-            ("--ca", str(source / "file")): "",
-            ("--ca", str(directory / "none")): "No such file or directory",
+            ("--ca", str(source / "file")): f"{source / 'file'}: ",
+            ("--ca", str(directory / "none")): f"{directory / 'none'}: No such file or directory",
         }
         for words, why in refusals.items():
             ended = dma(server, "backup", str(source), *words)
@@ -458,7 +458,7 @@ def test_the_built_in_dma_knows_the_server_before_it_says_a_word(directory: Path
         plain = int(server.address.rpartition(":")[2])
         ended = dma(server, "backup", str(source), "--tls", port=plain)  # a greeting is no handshake
         assert ended.returncode == 1
-        assert f"no secure connection to 127.0.0.1:{plain}: wrong version number" in ended.stderr
+        assert f"no secure connection to 127.0.0.1:{plain}: what is there does not speak TLS" in ended.stderr
 
         ended = dma(server, "backup", str(source), "--fingerprint", shown)
         assert ended.returncode == 0, ended.stderr
