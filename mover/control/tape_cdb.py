@@ -24,8 +24,13 @@ REFUSED: Final = scsi.DISTURBING | {LOAD_UNLOAD}
 REFUSED_OF_REAL: Final = REFUSED | {
     0x0F,  # READ REVERSE(6)
     0x14,  # RECOVER BUFFERED DATA
+    0x16,  # RESERVE(6): the reservation is the tape worker's
+    0x17,  # RELEASE(6)
     0x1D,  # SEND DIAGNOSTIC: a self-test may move the tape
     0x3B,  # WRITE BUFFER: new firmware
+    0x56,  # RESERVE(10)
+    0x57,  # RELEASE(10)
+    0x5F,  # PERSISTENT RESERVE OUT
     0x81,  # READ REVERSE(16)
     0x82,  # ALLOW OVERWRITE
     0x8F,  # VERIFY(16)

@@ -150,16 +150,17 @@ class _Backup:
         mover = await job.tape.call(MoverGetStateRequest(), MoverGetStateReply)
         self.bytes_processed = data.bytes_processed
         self._judge()
+        if mover.bytes_moved < data.bytes_processed:
+            text = f"the data service sent {data.bytes_processed} bytes, the mover moved {mover.bytes_moved}"
+            raise JobError(f"{text}: the rest is not on tape")
         if self.used is not None:
             await self.used.end(mover.bytes_moved)
             self.tape_file = self.used.tape_file
-        if mover.bytes_moved < data.bytes_processed:
-            job.events.note(f"the data service sent {data.bytes_processed} bytes, the mover moved {mover.bytes_moved}")
         env = await job.data.call(DataGetEnvRequest(), DataGetEnvReply)
         self.env = [(pair.name, pair.value) for pair in env.env]
-        await job.stop()
         await write_filemark(job)
         await job.close_tape()
+        await job.stop()  # last: with DATA_STOP the server counts this backup as one to base others on
 
     async def _attend(self) -> None:
         pause = self.job.events.mover_pause

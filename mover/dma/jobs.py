@@ -303,6 +303,9 @@ class RunningJob:
                 await self.tape.call(MoverAbortRequest(), MoverAbortReply)
 
     async def _stop_data(self) -> None:
+        halt = self.events.data_halt
+        if halt is not None and halt.reason == DataHaltReason.SUCCESSFUL:
+            return  # a STOP would make the server base other backups on this one; the connection's end does not
         await stop_data(self.data, self.events)
 
     async def _stop_mover(self) -> None:

@@ -66,6 +66,8 @@ class World:
     last_words: m.Body | None = None
     """Sent before the connection is closed by `hang_up`."""
     early_warning: bool = False
+    lost_bytes: int = 0
+    """So much less of a backup than the data service has sent is what the mover has moved."""
     hold: trio.Event | None = None
     """A data operation stays ACTIVE until this is set."""
     data_reason: DataInput = DataInput.COMPLETE
@@ -389,7 +391,8 @@ class FakeSession:
         del world.tape[mover.file :]
         world.tape.append(records)
         mover.record = len(records)
-        mover.bytes_moved = self.bytes_processed = len(world.stream)
+        self.bytes_processed = len(world.stream)
+        mover.bytes_moved = len(world.stream) - world.lost_bytes
         if world.early_warning:
             mover.machines.mover.apply(MoverInput.EARLY_WARNING)
             await mover.post(m.NotifyMoverPausedPost(mover.machines.mover.pause_reason))

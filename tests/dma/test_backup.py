@@ -105,7 +105,7 @@ async def test_order_of_requests(
     polls = {C.DATA_GET_STATE, C.MOVER_GET_STATE, C.TAPE_GET_STATE}
     order = [code for code in world.order if code not in polls]
     tape = [C.TAPE_OPEN, C.TAPE_MTIO, C.TAPE_MTIO]
-    end = [C.DATA_GET_ENV, C.DATA_STOP, C.MOVER_STOP, C.TAPE_MTIO, C.TAPE_CLOSE, C.CONNECT_CLOSE]
+    end = [C.DATA_GET_ENV, C.TAPE_MTIO, C.TAPE_CLOSE, C.DATA_STOP, C.MOVER_STOP, C.CONNECT_CLOSE]
     start = order.index(C.TAPE_OPEN)
     assert order[start:] == tape + sequence + end
 
@@ -173,6 +173,7 @@ async def test_a_filemark_that_is_not_written(
     with trio.fail_after(DEADLINE_S), pytest.raises(JobError, match="drive0: the filemark was not written"):
         await run_backup(options(server, tmp_path))
     assert not unfinished or world.tape == [[b"torn"]]
+    assert world.requests[C.DATA_STOP] == 0  # which would make the server base other backups on this one
     catalogue = read(tmp_path)
     assert catalogue.job(1).status == "failed"
     catalogue.close()
@@ -222,6 +223,14 @@ async def test_a_full_cartridge_aborts(world: World, server: Server, tmp_path: P
     with trio.fail_after(DEADLINE_S), pytest.raises(CartridgeFullError, match="drive0: the cartridge is full after"):
         await run_backup(options(server, tmp_path))
     assert [world.requests[code] for code in (C.DATA_ABORT, C.DATA_STOP, C.MOVER_STOP, C.TAPE_CLOSE)] == [1] * 4
+
+
+async def test_a_mover_that_moved_less_than_was_sent(world: World, server: Server, tmp_path: Path) -> None:
+    """Both services ended well, by their own word."""
+    world.lost_bytes = 1
+    with trio.fail_after(DEADLINE_S), pytest.raises(JobError, match="the rest is not on tape"):
+        await run_backup(options(server, tmp_path))
+    assert world.requests[C.DATA_STOP] == 0
 
 
 @pytest.mark.parametrize(
