@@ -82,6 +82,7 @@ class Service(_Table, frozen=True, kw_only=True):
     debug_enable: bool = False
     debug_filter: DebugFilter = "all"
     is_secure_control_connection_enabled: bool = False
+    is_extension_0x2051_enabled: bool = True
     is_extension_0x2052_enabled: bool = True
     is_extension_0x7ff0_enabled: bool = True
 

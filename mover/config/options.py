@@ -18,7 +18,7 @@ Changes = Mapping[tuple[str, str], str]
 """(vserver, option) -> value as an operator writes it."""
 
 
-EXTENSIONS: Final[Mapping[int, str]] = {each: f"is-extension-0x{each:04x}-enabled" for each in (0x2052, 0x7FF0)}
+EXTENSIONS: Final[Mapping[int, str]] = {each: f"is-extension-0x{each:04x}-enabled" for each in (0x2051, 0x2052, 0x7FF0)}
 """Class -> the option that switches it, for `mover extensions` and not for `mover modify`."""
 
 

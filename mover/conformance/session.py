@@ -349,6 +349,8 @@ def _shown(value: object) -> str:
             return "LOCAL"
         case m.TcpAddress():
             return "TCP"
+        case m.TcpIpv6Address():
+            return "TCP/IPv6"
         case m.UnknownArm():
             return f"type {value.discriminant}"
         case _:

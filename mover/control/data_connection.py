@@ -12,9 +12,10 @@ from typing import Final, Literal, NamedTuple
 import structlog
 import trio
 
+from mover.control.data_addresses import DataAddress
 from mover.control.rings import make_data_ring
 from mover.control.workers import Supervisor, Worker, WorkerDied, WorkerHung, describe_exit
-from mover.ndmp.messages import LOCAL, LocalAddress, TcpAddress
+from mover.ndmp.messages import LOCAL
 from mover.ring import Consumer, Kind, Producer, RingClosed, RingControl, Verdict
 from mover.workers.messages import AttachConnection, ConnectionLost, Done, LogLine, RelayFinished, StartRelay
 
@@ -95,7 +96,7 @@ class DataConnection:
         on_end: called once with it, in a task of its own.
     """
 
-    def __init__(self, address: LocalAddress | TcpAddress, on_end: Callable[[PeerEnd], Awaitable[None]]) -> None:
+    def __init__(self, address: DataAddress, on_end: Callable[[PeerEnd], Awaitable[None]]) -> None:
         self.address = address
         self.ring: DataRing | None = None
         self.relay: Worker | None = None

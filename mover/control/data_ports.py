@@ -14,7 +14,7 @@ from mover.control.data_connection import RESET_ON_CLOSE
 from mover.control.handshakes import is_half_open
 from mover.control.interfaces import choose_addresses
 from mover.control.refusal import Refusal
-from mover.ndmp.enums import ErrorCode
+from mover.ndmp.enums import AddressType, ErrorCode
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -123,15 +123,19 @@ class DataPorts:
     async def listen(
         self,
         owner: str,
+        kind: AddressType,
         accepted: Callable[[trio.socket.SocketType, str, int], Awaitable[None]],
         lost: Callable[[str], None],
     ) -> tuple[str, int]:
         """Listen for one TCP data connection at a LIF of the preferred roles; returns address and port.
 
+        Args:
+            kind: TCP or TCP_IPV6.
+
         Raises:
             Refusal: no port is free, or no LIF fits.
         """
-        address, listener = await self._open()
+        address, listener = await self._open(kind)
         port = listener.getsockname()[1]
         scope = self._listening[owner] = trio.CancelScope()
         arrival = _Arrival(listener)
@@ -173,11 +177,13 @@ class DataPorts:
         if scope is not None:
             scope.cancel()
 
-    async def _open(self) -> tuple[str, trio.socket.SocketType]:
+    async def _open(self, kind: AddressType) -> tuple[str, trio.socket.SocketType]:
         """A listener at the best address that has a free port. Raises Refusal."""
         connection, ports = self._connection, self._ports.port_range
         roles = connection.config.node.preferred_interface_role
-        choice = choose_addresses(connection.config.lif, roles, connection.lif, connection.local_address)
+        choice = choose_addresses(
+            connection.config.lif, roles, connection.lif, connection.local_address, ipv6=kind is AddressType.TCP_IPV6
+        )
         failures = []
         for address in choice.addresses:
             try:
@@ -205,7 +211,7 @@ class DataPorts:
             try:
                 sock = await sockets.connect_data(address, port, self._ports.connect_timeout_s, self._window)
             except OSError as error:
-                reasons.append(f"{address}:{port}: {error.strerror or error}")
+                reasons.append(f"{f'[{address}]' if ':' in address else address}:{port}: {error.strerror or error}")
                 continue
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             return sock, address, port

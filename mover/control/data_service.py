@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import trio
 
+from mover.control.data_addresses import DataAddress
 from mover.control.data_connection import DataConnection, Delivery, PeerEnd, RelayFailed
 from mover.control.data_run import DataRun, Keep, Start, begin_run
 from mover.control.environment import merge
@@ -37,12 +38,10 @@ from mover.ndmp.enums import (
 from mover.ndmp.messages import (
     LOCAL,
     DataGetStateReply,
-    LocalAddress,
     LogFilePost,
     LogMessagePost,
     NotifyDataHaltedPost,
     NotifyDataReadPost,
-    TcpAddress,
 )
 from mover.ndmp.states import DataInput
 from mover.ring import DataGauge, DataPhase, RingControl, RingStatistics, Verdict
@@ -88,7 +87,7 @@ class DataService:
         self._connection = connection
         self.machine = connection.machines.data
         self.connection_end: DataConnection | None = None
-        self.address: LocalAddress | TcpAddress = LOCAL
+        self.address: DataAddress = LOCAL
         self.butype = ""
         self.env: Pairs = []
         self.path = b""

@@ -22,13 +22,14 @@ _ANSWER_BYTES: Final = 1 << 16
 
 
 def is_half_open(address: str, port: int) -> bool:
-    """Whether somebody shakes hands with the IPv4 listener at this address and port, and is not through.
+    """Whether somebody shakes hands with the listener at this address and port, and is not through.
 
     Raises:
         OSError: the kernel does not tell.
     """
-    body = _REQUEST.pack(socket.AF_INET, socket.IPPROTO_TCP, _STATES) + _ADDRESSES.pack(port, 0, b"", b"")
-    ours = socket.inet_aton(address)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    ours = socket.inet_pton(family, address)
+    body = _REQUEST.pack(family, socket.IPPROTO_TCP, _STATES) + _ADDRESSES.pack(port, 0, b"", b"")
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as netlink:
         netlink.sendto(_HEADER.pack(_HEADER.size + len(body), _SOCK_DIAG_BY_FAMILY, _DUMP, 0, 0) + body, (0, 0))
         while True:
@@ -44,6 +45,6 @@ def is_half_open(address: str, port: int) -> bool:
                     raise OSError(-number, "the kernel does not tell of handshakes")
                 _, state = _FAMILY_AND_STATE.unpack_from(answer, start)
                 local_port, _, local, _ = _ADDRESSES.unpack_from(answer, start + _FAMILY_AND_STATE.size)
-                if state == _TCP_SYN_RECV and local_port == port and local[:4] == ours:
+                if state == _TCP_SYN_RECV and local_port == port and local[: len(ours)] == ours:
                     return True
                 offset += length + 3 & ~3

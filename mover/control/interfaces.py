@@ -17,8 +17,10 @@ class Choice(NamedTuple):
     considered: str
 
 
-def choose_addresses(lifs: Sequence[Lif], roles: Sequence[str], own: Lif, local_address: str) -> Choice:
-    """The IPv4 addresses for a data connection.
+def choose_addresses(
+    lifs: Sequence[Lif], roles: Sequence[str], own: Lif, local_address: str, *, ipv6: bool = False
+) -> Choice:
+    """The IPv4 or IPv6 addresses for a data connection.
 
     Args:
         roles: preferred-interface-role, the best one first; among LIFs of one role that of the control connection is.
@@ -34,8 +36,10 @@ def choose_addresses(lifs: Sequence[Lif], roles: Sequence[str], own: Lif, local_
             continue  # not even named
         if lif.role not in roles:
             why = "is of another role"
-        elif ":" in address:
-            why = "is no IPv4 address"
+        elif (":" in address) != ipv6:
+            why = f"is no IPv{6 if ipv6 else 4} address"
+        elif ipv6 and ipaddress.ip_address(address).is_link_local:
+            why = "is link-local, and NDMP names no interface"
         else:
             why = "fits"
             found.append((roles.index(lif.role), lif.name != own.name, index, address))

@@ -10,14 +10,13 @@ import msgspec
 
 from mover.admin.messages import ErrorCause, JobState, JobStatus, Operation, SizeClass
 from mover.control.backup_log import escape, identifier, timestamp
+from mover.control.data_addresses import NetworkAddress, shown_address
 from mover.control.data_run import Start
 from mover.control.environment import misspelt
 from mover.control.job_book import JobBook, Record
 from mover.control.job_watch import counted
-from mover.control.sockets import ip_text
 from mover.control.volumes import show
 from mover.ndmp.enums import DataHaltReason, DataOperation, LogType
-from mover.ndmp.messages import TcpAddress
 from mover.ring import DataGauge, DataPhase, RingControl
 from mover.workers.messages import BackupDate, Cause, DataFinished, LogLine, StartBackup
 
@@ -303,9 +302,8 @@ def _options(message: Start) -> str:
 
 def _tape(connection: "Connection") -> str:
     address = connection.data.address
-    if isinstance(address, TcpAddress) and address.endpoints:
-        first = address.endpoints[0]
-        return f"ndmp, {ip_text(first.ip_addr)}:{first.port}"
+    if isinstance(address, NetworkAddress):
+        return f"ndmp, {shown_address(address)}"
     bay = connection.tape.bay
     return bay.name if bay is not None else "ndmp"
 

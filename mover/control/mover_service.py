@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import trio
 
+from mover.control.data_addresses import DataAddress
 from mover.control.data_connection import DataConnection, DataRing, PeerEnd, RelayFailed
 from mover.control.local import tell_other_end
 from mover.control.mover_run import MoverRun, counters_now
@@ -27,11 +28,9 @@ from mover.ndmp.enums import (
 )
 from mover.ndmp.messages import (
     LOCAL,
-    LocalAddress,
     MoverGetStateReply,
     NotifyMoverHaltedPost,
     NotifyMoverPausedPost,
-    TcpAddress,
 )
 from mover.ndmp.states import MoverInput, mover_version
 from mover.ndmp.window import effective_window, initial_record_size
@@ -80,7 +79,7 @@ class MoverService:
         self.window_is_new = True
         self.position = MoverPosition()
         self.seek_position = 0
-        self.address: LocalAddress | TcpAddress = LOCAL
+        self.address: DataAddress = LOCAL
         self._run = MoverRun()
         self._changing = trio.Lock()
         self._moved = trio.Event()

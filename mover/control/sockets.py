@@ -67,9 +67,13 @@ class AllowList:
         return any(parsed in network for network in self._networks)
 
 
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
 async def open_listener(address: str, port: int) -> trio.socket.SocketType:
     """A socket that listens for control connections. Raises OSError."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    family = _family(address)
     sock = trio.socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -108,9 +112,11 @@ async def open_data_listener(address: str, first_port: int, last_port: int, wind
         ports = [first_port + (start + step) % count for step in range(min(count, _PORT_TRIES))]
     failure = OSError(f"no port of {first_port}-{last_port} is free")
     for port in ports:
-        sock = trio.socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        sock = trio.socket.socket(_family(address), socket.SOCK_STREAM)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if ":" in address:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             _set_window(sock, window)
             await sock.bind((address, port))
             sock.listen(1)
@@ -134,7 +140,7 @@ async def connect_data(address: str, port: int, timeout_s: float, window: int = 
     Raises:
         OSError: refused, unreachable, or not connected in time.
     """
-    sock = trio.socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock = trio.socket.socket(_family(address), socket.SOCK_STREAM)
     try:
         _set_window(sock, window)
         with trio.move_on_after(timeout_s) as scope:

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Final
 import psutil
 
 from mover.admin.messages import Bottleneck, SessionStatus, WorkerStatus
-from mover.control.sockets import ip_text
+from mover.control.data_addresses import shown_address
 from mover.control.volumes import show
 from mover.ndmp.enums import DataOperation, DataState, MoverMode, MoverState, TapeMode
-from mover.ndmp.messages import LocalAddress, TcpAddress
 from mover.ring import DataGauge, DataPhase
 
 if TYPE_CHECKING:
@@ -72,14 +71,6 @@ class WorkerFigures:
         return bool(new)
 
 
-def _address(address: LocalAddress | TcpAddress) -> tuple[str, str, int | None]:
-    match address:
-        case TcpAddress(endpoints=(first, *_)):
-            return "tcp", ip_text(first.ip_addr), first.port
-        case _:
-            return "local", "", None
-
-
 def _bottleneck(connection: Connection) -> Bottleneck:
     """What a running job waits for, read from the rings."""
     data, mover = connection.data, connection.mover
@@ -126,8 +117,8 @@ def session_status(connection: Connection, figures: dict[int, WorkerStatus]) -> 
         return SessionStatus(**common)
     data, mover, tape = connection.data.get_state(), connection.mover.get_state(), connection.tape
     machines = connection.machines
-    data_type, data_address, data_port = _address(connection.data.address)
-    mover_type, mover_address, mover_port = _address(connection.mover.address)
+    data_type, data_address, data_port = shown_address(connection.data.address)
+    mover_type, mover_address, mover_port = shown_address(connection.mover.address)
     ring = connection.data.ring_statistics() or connection.mover.ring_statistics()
     target = connection.scsi.target
     return SessionStatus(

@@ -31,15 +31,14 @@ CAB: Final = 0x2052
 """NetApp's cluster aware backup."""
 WITH_VSERVERS: Final[Mapping[int, tuple[int, ...]]] = {CAB: (1,)}
 """Class -> its versions, of those that are offered where there are vservers. They count once they were chosen."""
-OFFERED: Final[Mapping[int, tuple[int, ...]]] = {
-    each: versions for each, versions in _offered().items() if each not in WITH_VSERVERS
-}
+_EVERYWHERE: Final = {each: versions for each, versions in _offered().items() if each not in WITH_VSERVERS}
+OFFERED: Final[Mapping[int, tuple[int, ...]]] = {CAE: (1,), **_EVERYWHERE}
 """Class -> its versions, the default first, of those that are offered everywhere.
 
-Not offered: NetApp's 2050 (snapshots, restartable backup: its bodies are not public) and 2051 (IPv6 data connections:
-ours are IPv4).
+CAE has no messages: it adds a type of address, which counts once it was chosen. Not offered: NetApp's 2050 (snapshots,
+restartable backup), whose bodies are not public.
 """
-DEFAULTS: Final[Mapping[int, int]] = {each: versions[0] for each, versions in OFFERED.items()}
+DEFAULTS: Final[Mapping[int, int]] = {each: versions[0] for each, versions in _EVERYWHERE.items()}
 """Class -> the version in force where nothing has been chosen."""
 
 

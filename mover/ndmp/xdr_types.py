@@ -59,6 +59,7 @@ String = Annotated[bytes, VariableOpaque(STRING_MAX)]
 """Names and texts are bytes end to end."""
 Opaque = Annotated[bytes, VariableOpaque(OPAQUE_MAX)]
 Digest = Annotated[bytes, FixedOpaque(16)]
+Ipv6Bytes = Annotated[bytes, FixedOpaque(16)]
 Challenge = Annotated[bytes, FixedOpaque(64)]
 
 

@@ -22,7 +22,7 @@ class Ports:
 
     accepted: Accepted
 
-    async def listen(self, owner: str, accepted: Accepted, lost: object) -> tuple[str, int]:
+    async def listen(self, owner: str, kind: object, accepted: Accepted, lost: object) -> tuple[str, int]:
         self.accepted = accepted
         return "127.0.0.1", 10_001
 

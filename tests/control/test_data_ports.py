@@ -19,6 +19,7 @@ from mover.control import data_ports, sockets
 from mover.control.connection import Connection
 from mover.control.data_ports import DataPorts
 from mover.control.handshakes import is_half_open
+from mover.ndmp.enums import AddressType
 
 DEADLINE_S = 30
 
@@ -61,7 +62,7 @@ async def world(monkeypatch: pytest.MonkeyPatch, *, late: bool = False) -> Async
             log=structlog.get_logger(),
         )
         made.ports = DataPorts(cast("Connection", stub))
-        address, port = await made.ports.listen("mover", made.accepted, made.lost.append)
+        address, port = await made.ports.listen("mover", AddressType.TCP, made.accepted, made.lost.append)
         yield made, address, port
         await made.ports.close()
 
@@ -114,14 +115,23 @@ async def test_a_kernel_that_does_not_tell_of_handshakes_costs_nothing(monkeypat
             await made.ports.settle()
 
 
-def test_handshakes_are_told_apart_by_address_and_port() -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+@pytest.mark.parametrize(
+    ("family", "address", "other"),
+    [(socket.AF_INET, "127.0.0.1", "127.0.0.2"), (socket.AF_INET6, "::1", "::2")],
+    ids=["IPv4", "IPv6"],
+)
+def test_handshakes_are_told_apart_by_address_and_port(family: socket.AddressFamily, address: str, other: str) -> None:
+    try:
+        listener = socket.socket(family)
+        listener.bind((address, 0))
+    except OSError as error:
+        pytest.skip(f"no socket on {address}: {error.strerror}")
+    with listener:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEADLINE_S)
         listener.listen()
         port = listener.getsockname()[1]
-        assert not is_half_open("127.0.0.1", port)
-        with socket.create_connection(("127.0.0.1", port)):
-            assert is_half_open("127.0.0.1", port)
-            assert not is_half_open("127.0.0.2", port)
-            assert not is_half_open("127.0.0.1", port ^ 1)
+        assert not is_half_open(address, port)
+        with socket.create_connection((address, port)):
+            assert is_half_open(address, port)
+            assert not is_half_open(other, port)
+            assert not is_half_open(address, port ^ 1)

@@ -4,6 +4,7 @@ import pytest
 
 from mover.ndmp import messages as m
 from mover.ndmp.enums import ErrorCode
+from mover.ndmp.extensions import CAE
 from mover.ndmp.messages import Body
 from tests.control.conftest import LOGIN
 from tests.support.ndmp_client import NdmpClient
@@ -21,7 +22,7 @@ def test_listed_chosen_and_used(server: Server, version: int) -> None:
     with NdmpClient(server.address, login=LOGIN) as client:
         assert client.error(chosen()) == ErrorCode.PRECONDITION_ERR
         listed = client.ok(m.ConfigGetExtListRequest())
-        assert listed == m.ConfigGetExtListReply(0, (m.ExtClass(TEST, (1, 2)),))
+        assert listed == m.ConfigGetExtListReply(0, (m.ExtClass(CAE, (1,)), m.ExtClass(TEST, (1, 2))))
         assert client.error(chosen((0x2050, 3), (0x2051, 1))) == ErrorCode.CLASS_NOT_SUPPORTED
         client.ok(chosen((TEST, version)))
         client.protocol.extensions = {TEST: version}

@@ -50,3 +50,14 @@ def test_what_was_looked_at_names_no_lif_of_another_vserver() -> None:
     assert choose_addresses([SIX], ["intercluster"], MGMT, MGMT.address).considered == (
         "six (intercluster, fe80::1) is no IPv4 address"
     )
+
+
+def test_over_ipv6_the_lif_is_one_that_has_it_and_can_be_named() -> None:
+    seven = lif("seven", "2001:db8::7", "node-mgmt")
+    choice = choose_addresses([*LIFS, seven], ["intercluster", "node-mgmt"], MGMT, MGMT.address, ipv6=True)
+    assert choice.addresses == ["2001:db8::7"]
+    assert "mgmt (node-mgmt, 10.0.0.1) is no IPv6 address" in choice.considered
+    assert "six (intercluster, fe80::1) is link-local, and NDMP names no interface" in choice.considered
+    anywhere = lif("anywhere", "::")
+    assert choose_addresses([anywhere], ["node-mgmt"], anywhere, "2001:db8::1", ipv6=True).addresses == ["2001:db8::1"]
+    assert choose_addresses([anywhere], ["node-mgmt"], anywhere, "::ffff:192.0.2.7", ipv6=True).addresses == []

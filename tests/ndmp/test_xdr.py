@@ -22,6 +22,8 @@ from mover.ndmp.messages import (
     TapeOpenRequest,
     TcpAddress,
     TcpEndpoint,
+    TcpIpv6Address,
+    TcpIpv6Endpoint,
     UnknownArm,
     v2,
     v3,
@@ -61,6 +63,10 @@ VECTORS = [
         "00000001 00000001 c0000201 00002710 00000001 00000001 61000000 00000002 62630000",
     ),
     (DataConnectRequest(IpcAddress(b"xyz")), "00000003 00000003 78797a00"),
+    (
+        DataConnectRequest(TcpIpv6Address((TcpIpv6Endpoint(bytes(15) + b"\1", 10000, (Pval(b"a", b"bc"),)),))),
+        "20510004 00000001 00000000 00000000 00000000 00000001 00002710 00000001 00000001 61000000 00000002 62630000",
+    ),
     (DataConnectRequest(UnknownArm(123)), "0000007b"),
     (v3.DataConnectRequest(v2.SingleTcpAddress(0x7F000001, 99)), "00000001 7f000001 00000063"),
     (

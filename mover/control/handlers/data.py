@@ -8,11 +8,10 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
-from mover.control import sockets
 from mover.control.butypes import BUTYPES
+from mover.control.data_addresses import NetworkAddress, address_type, endpoints, network_address
 from mover.control.data_connection import DataConnection, DataRing, PeerEnd, RelayFailed
 from mover.control.environment import Environment, merge
-from mover.control.handlers.mover import address_type, endpoints
 from mover.control.local import join_local
 from mover.control.recover_names import resolve_names
 from mover.control.recover_tables import CHAINED, keeps_names, whole_destination, writes
@@ -92,9 +91,11 @@ async def listen(connection: Connection, request: m.DataListenRequest) -> m.Data
         except IllegalStateError:
             connection.log.info("data connection came too late", peer=address)  # ABORT was quicker
 
-    address, port = await connection.data_ports.listen("data", accepted, data.listener_lost)
+    address, port = await connection.data_ports.listen(
+        "data", AddressType(request.addr_type), accepted, data.listener_lost
+    )
     machines.apply_data(DataInput.LISTEN, local=False)
-    connected = m.tcp_address(sockets.ip_number(address), port)
+    connected = network_address(address, port)
     if connection.version < 4:
         data.address = connected  # in version 4 the address is that of the peer, from CONNECTED on
     return m.DataListenReply(data_connection_addr=connected)
@@ -118,7 +119,7 @@ async def connect(connection: Connection, request: m.DataConnectRequest) -> m.Da
     _audit_prepared(connection, kind)
     machines = connection.machines
     machines.audit_data(DataInput.CONNECT, local=kind == AddressType.LOCAL)
-    if isinstance(request.addr, m.TcpAddress):
+    if isinstance(request.addr, NetworkAddress):
         sock, address, port = await connection.data_ports.connect_out(endpoints(request.addr))
         await _attach(connection, sock, address, port, DataInput.CONNECT)
     else:
@@ -136,7 +137,7 @@ async def _attach(
         if data.connection_end is end:  # one that was let go may end while the next stands
             await data.on_peer_end(how)
 
-    end = DataConnection(m.tcp_address(sockets.ip_number(address), port), ended)
+    end = DataConnection(network_address(address, port), ended)
     attached = False
     try:
         timeout_s = connection.config.data_connections.peer_timeout_s

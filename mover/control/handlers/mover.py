@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mover.control import sockets
+from mover.control.data_addresses import NetworkAddress, address_type, endpoints, network_address
 from mover.control.data_connection import DataConnection, PeerEnd, RelayFailed
 from mover.control.local import join_local
 from mover.control.refusal import Refusal
@@ -35,22 +35,6 @@ def require(error: ErrorCode) -> None:
     """Raise Refusal unless the check passed."""
     if error != ErrorCode.NO_ERR:
         raise Refusal(error)
-
-
-def address_type(address: object) -> int:
-    """The type of an address; one that cannot be connected to counts as none that is offered."""
-    match address:
-        case m.LocalAddress():
-            return AddressType.LOCAL
-        case m.TcpAddress(endpoints=endpoints) if endpoints:
-            return AddressType.TCP
-        case _:
-            return -1
-
-
-def endpoints(address: m.TcpAddress) -> list[tuple[str, int]]:
-    """Where a TCP address says to connect, best first."""
-    return [(sockets.ip_text(each.ip_addr), each.port) for each in address.endpoints]
 
 
 async def get_state(connection: Connection, request: m.MoverGetStateRequest) -> m.MoverGetStateReply:
@@ -115,10 +99,12 @@ async def listen(connection: Connection, request: m.MoverListenRequest) -> m.Mov
         except IllegalStateError:
             connection.log.info("data connection came too late", peer=address)  # ABORT or CLOSE was quicker
 
-    address, port = await connection.data_ports.listen("mover", accepted, mover.listener_lost)
+    address, port = await connection.data_ports.listen(
+        "mover", AddressType(request.addr_type), accepted, mover.listener_lost
+    )
     machines.apply_mover(MoverInput.LISTEN, local=False)
     machines.mover.mode = mode
-    mover.address = m.tcp_address(sockets.ip_number(address), port)
+    mover.address = network_address(address, port)
     return m.MoverListenReply(data_connection_addr=mover.address)
 
 
@@ -132,7 +118,7 @@ async def _go(
         if mover.connection_end is end:  # one that was let go may end while the next stands
             await mover.on_peer_end(how)
 
-    end = DataConnection(m.tcp_address(sockets.ip_number(address), port), ended)
+    end = DataConnection(network_address(address, port), ended)
     started = False
     try:
         timeout_s = connection.config.data_connections.peer_timeout_s
@@ -161,7 +147,7 @@ async def connect(connection: Connection, request: m.MoverConnectRequest) -> m.M
     """MOVER_CONNECT."""
     kind = address_type(request.addr)
     mode = _audit_connection(connection, MoverInput.CONNECT, request.mode, kind)
-    if isinstance(request.addr, m.TcpAddress):
+    if isinstance(request.addr, NetworkAddress):
         sock, address, port = await connection.data_ports.connect_out(endpoints(request.addr))
         await _go(connection, sock, address, port, mode, MoverInput.CONNECT)
     else:

@@ -21,6 +21,8 @@ from mover.ndmp.messages.common import (
     Pval,
     TcpAddress,
     TcpEndpoint,
+    TcpIpv6Address,
+    TcpIpv6Endpoint,
     tcp_address,
 )
 from mover.ndmp.messages.config import (
@@ -320,6 +322,8 @@ __all__ = [
     "TapeWriteRequest",
     "TcpAddress",
     "TcpEndpoint",
+    "TcpIpv6Address",
+    "TcpIpv6Endpoint",
     "TestEchoReply",
     "TestEchoReply1",
     "TestEchoRequest",

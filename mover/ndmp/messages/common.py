@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 
 from mover.ndmp.enums import AddressType, AuthType
-from mover.ndmp.xdr_types import U16, U32, Arms, Challenge, Digest, Opaque, String, UnknownArm
+from mover.ndmp.xdr_types import U16, U32, Arms, Challenge, Digest, Ipv6Bytes, Opaque, String, UnknownArm
 
 
 class Pval(msgspec.Struct, frozen=True, gc=False):
@@ -71,6 +71,20 @@ class TcpAddress(msgspec.Struct, frozen=True):
     endpoints: tuple[TcpEndpoint, ...]
 
 
+class TcpIpv6Endpoint(msgspec.Struct, frozen=True):
+    """One IPv6 address, one port."""
+
+    ipv6_addr: Ipv6Bytes
+    port: U16
+    addr_env: tuple[Pval, ...] = ()
+
+
+class TcpIpv6Address(msgspec.Struct, frozen=True):
+    """Where a TCP data connection over IPv6 listens, best first (v4, class 2051). Source: messages.md section 3."""
+
+    endpoints: tuple[TcpIpv6Endpoint, ...]
+
+
 class FcAddress(msgspec.Struct, frozen=True):
     """Fibre channel loop (v3 only)."""
 
@@ -84,8 +98,15 @@ class IpcAddress(msgspec.Struct, frozen=True):
 
 
 Address = Annotated[
-    LocalAddress | TcpAddress | FcAddress | IpcAddress | UnknownArm,
-    Arms({AddressType.LOCAL: LocalAddress, AddressType.TCP: TcpAddress, AddressType.IPC: IpcAddress}),
+    LocalAddress | TcpAddress | TcpIpv6Address | FcAddress | IpcAddress | UnknownArm,
+    Arms(
+        {
+            AddressType.LOCAL: LocalAddress,
+            AddressType.TCP: TcpAddress,
+            AddressType.IPC: IpcAddress,
+            AddressType.TCP_IPV6: TcpIpv6Address,
+        }
+    ),
 ]
 """Address of a data connection; on the wire as in version 4. An arm the version lacks decodes to UnknownArm."""
 
