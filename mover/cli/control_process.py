@@ -7,8 +7,10 @@ from typing import Any, Final, TypeVar  # Any: any command function
 import click
 
 from mover.admin import AdminClient, NoControlProcessError, RefusedError
-from mover.admin.messages import Reply, Request
+from mover.admin.messages import Done, Reply, Request
 from mover.cli.failure import Failure, NoControlProcess, WrongConfiguration
+from mover.cli.output import print_json
+from mover.cli.streams import work_is_done
 
 CONFIG_DEFAULT: Final = "/etc/mover/mover.toml"
 
@@ -47,6 +49,23 @@ def ask(admin_socket: str | None, request: Request, reply: type[_Reply]) -> _Rep
     if not isinstance(answer, reply):
         raise Failure(f"the control process answered {type(answer).__name__}")
     return answer
+
+
+def do(admin_socket: str | None, request: Request, *, as_json: bool, names: str = "names") -> None:
+    """Have the control process do something, and say what it has done.
+
+    Args:
+        names: what the JSON document calls the names of what was done.
+
+    Raises:
+        Failure: as ``ask``.
+    """
+    done = ask(admin_socket, request, Done)
+    work_is_done()
+    if as_json:
+        print_json({"text": done.text, names: done.names})
+    else:
+        click.echo(done.text)
 
 
 def configured_socket() -> str:

@@ -7,18 +7,15 @@ import click
 import msgspec
 
 from mover.admin.messages import (
-    Done,
     DumpDatesDelete,
     DumpDatesExport,
     DumpDatesImport,
     DumpDatesList,
     DumpDatesReply,
-    Request,
 )
-from mover.cli.control_process import admin_socket_option, ask, json_option
+from mover.cli.control_process import admin_socket_option, ask, do, json_option
 from mover.cli.main import LazyGroup
 from mover.cli.output import print_json, print_table
-from mover.cli.streams import work_is_done
 
 COMMANDS = {
     "list": "mover.cli.dump_dates:list_",
@@ -78,7 +75,7 @@ def delete(
 
     What would have been based on them is based on an earlier one of a lower level, or becomes a full backup.
     """
-    _do(admin_socket, DumpDatesDelete(filesystem, butype, level, dump_date), as_json)
+    do(admin_socket, DumpDatesDelete(filesystem, butype, level, dump_date), as_json=as_json)
 
 
 @click.command()
@@ -90,7 +87,7 @@ def export(file: str, admin_socket: str | None, as_json: bool) -> None:
 
     The control process writes it.
     """
-    _do(admin_socket, DumpDatesExport(os.path.abspath(file)), as_json)
+    do(admin_socket, DumpDatesExport(os.path.abspath(file)), as_json=as_json)
 
 
 @click.command("import")
@@ -102,13 +99,4 @@ def import_(file: str, admin_socket: str | None, as_json: bool) -> None:
 
     They take the place of those that are here of the same directories, unless the latest here is later.
     """
-    _do(admin_socket, DumpDatesImport(os.path.abspath(file)), as_json)
-
-
-def _do(admin_socket: str | None, request: Request, as_json: bool) -> None:
-    done = ask(admin_socket, request, Done)
-    work_is_done()
-    if as_json:
-        print_json({"text": done.text, "names": done.names})
-    else:
-        click.echo(done.text)
+    do(admin_socket, DumpDatesImport(os.path.abspath(file)), as_json=as_json)

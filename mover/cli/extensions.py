@@ -6,8 +6,8 @@ from typing import Any, Final, NamedTuple, TypeVar  # Any: any command function
 import click
 
 from mover.admin.messages import OptionsModify, OptionsReply, OptionsShow
-from mover.cli.control_process import admin_socket_option, ask, json_option
-from mover.cli.options import change, vserver_option
+from mover.cli.control_process import admin_socket_option, ask, do, json_option
+from mover.cli.options import vserver_option
 from mover.cli.output import print_json, print_table
 from mover.config.options import EXTENSIONS
 
@@ -99,6 +99,6 @@ def modify(number: int, value: str, vserver: str, admin_socket: str | None, as_j
     """Offer an extension CLASS to new connections, or no more; default = as the configuration says."""
     option = EXTENSIONS[number]
     if value == RESET:
-        change(admin_socket, OptionsModify(vserver, {}, [option]), as_json)
+        do(admin_socket, OptionsModify(vserver, {}, [option]), as_json=as_json)
     else:
-        change(admin_socket, OptionsModify(vserver, {option: VALUES[value]}), as_json)
+        do(admin_socket, OptionsModify(vserver, {option: VALUES[value]}), as_json=as_json)

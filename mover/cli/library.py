@@ -4,7 +4,6 @@ import click
 import msgspec
 
 from mover.admin.messages import (
-    Done,
     ElementStatus,
     LibraryInventory,
     LibraryMove,
@@ -12,10 +11,9 @@ from mover.admin.messages import (
     LibraryShowReply,
     LibraryStatus,
 )
-from mover.cli.control_process import admin_socket_option, ask, json_option
+from mover.cli.control_process import admin_socket_option, ask, do, json_option
 from mover.cli.main import LazyGroup
 from mover.cli.output import Cell, local_time, print_json, print_table, printable
-from mover.cli.streams import work_is_done
 
 COMMANDS = {
     "show": "mover.cli.library:show",
@@ -75,7 +73,7 @@ def _cell(element: ElementStatus, name: str) -> Cell:
 @json_option
 def inventory(library: str, admin_socket: str | None, as_json: bool) -> None:
     """Look which cartridges were put into LIBRARY, or taken out; a real changer looks at every element."""
-    _do(admin_socket, LibraryInventory(library), as_json)
+    do(admin_socket, LibraryInventory(library), as_json=as_json, names="barcodes")
 
 
 @click.command()
@@ -89,13 +87,4 @@ def move(library: str, source: str, destination: str, admin_socket: str | None, 
 
     Both are elements such as slot0, drive0 and mail0 (import/export); SOURCE may be a barcode.
     """
-    _do(admin_socket, LibraryMove(library, source, destination), as_json)
-
-
-def _do(admin_socket: str | None, request: LibraryInventory | LibraryMove, as_json: bool) -> None:
-    done = ask(admin_socket, request, Done)
-    work_is_done()
-    if as_json:
-        print_json({"text": done.text, "barcodes": done.names})
-    else:
-        click.echo(done.text)
+    do(admin_socket, LibraryMove(library, source, destination), as_json=as_json, names="barcodes")

@@ -6,10 +6,9 @@ from typing import Any, Final, TypeVar  # Any: any command function, and the val
 import click
 import msgspec
 
-from mover.admin.messages import Done, OptionsModify, OptionsReply, OptionsShow, OptionStatus
-from mover.cli.control_process import admin_socket_option, ask, json_option
+from mover.admin.messages import OptionsModify, OptionsReply, OptionsShow, OptionStatus
+from mover.cli.control_process import admin_socket_option, ask, do, json_option
 from mover.cli.output import print_json, print_table
-from mover.cli.streams import work_is_done
 from mover.config.options import EXTENSIONS, NOT_APPLICABLE, OPTIONS
 
 FIELDS: Final = OptionStatus.__struct_encode_fields__
@@ -88,7 +87,7 @@ def modify(vserver: str, reset: tuple[str, ...], admin_socket: str | None, as_js
     changes = {name.replace("_", "-"): value for name, value in values.items() if value is not None}
     if not changes and not reset:
         raise click.UsageError("nothing to change; --help lists the options")
-    change(admin_socket, OptionsModify(vserver, changes, list(reset)), as_json)
+    do(admin_socket, OptionsModify(vserver, changes, list(reset)), as_json=as_json)
 
 
 @click.command()
@@ -97,7 +96,7 @@ def modify(vserver: str, reset: tuple[str, ...], admin_socket: str | None, as_js
 @json_option
 def on(vserver: str, admin_socket: str | None, as_json: bool) -> None:
     """Take connections again."""
-    change(admin_socket, OptionsModify(vserver, {"enable": "true"}), as_json)
+    do(admin_socket, OptionsModify(vserver, {"enable": "true"}), as_json=as_json)
 
 
 @click.command()
@@ -106,14 +105,4 @@ def on(vserver: str, admin_socket: str | None, as_json: bool) -> None:
 @json_option
 def off(vserver: str, admin_socket: str | None, as_json: bool) -> None:
     """Take no more connections; those that are there go on."""
-    change(admin_socket, OptionsModify(vserver, {"enable": "false"}), as_json)
-
-
-def change(admin_socket: str | None, request: OptionsModify, as_json: bool) -> None:
-    """Have options changed, and say what is done."""
-    done = ask(admin_socket, request, Done)
-    work_is_done()
-    if as_json:
-        print_json({"text": done.text, "names": done.names})
-    else:
-        click.echo(done.text)
+    do(admin_socket, OptionsModify(vserver, {"enable": "false"}), as_json=as_json)

@@ -5,7 +5,6 @@ import msgspec
 
 from mover.admin.messages import (
     CartridgeStatus,
-    Done,
     DriveStatus,
     TapeCreate,
     TapeLoad,
@@ -13,10 +12,9 @@ from mover.admin.messages import (
     TapeShowReply,
     TapeUnload,
 )
-from mover.cli.control_process import admin_socket_option, ask, json_option
+from mover.cli.control_process import admin_socket_option, ask, do, json_option
 from mover.cli.main import LazyGroup
 from mover.cli.output import Cell, local_time, print_json, print_table
-from mover.cli.streams import work_is_done
 
 COMMANDS = {
     "show": "mover.cli.tape:show",
@@ -80,7 +78,7 @@ def create(library: str, barcode: str | None, count: int, admin_socket: str | No
     """Make empty cartridges in a virtual LIBRARY."""
     if barcode is not None and count != 1:
         raise click.UsageError("--barcode names one cartridge, so it does not go with --count")
-    _do(admin_socket, TapeCreate(library, barcode, count), as_json)
+    do(admin_socket, TapeCreate(library, barcode, count), as_json=as_json, names="barcodes")
 
 
 @click.command()
@@ -97,7 +95,7 @@ def load(drive: str, barcode: str | None, admin_socket: str | None, as_json: boo
 
     A real drive's changer puts the one of --barcode in; without --barcode the drive loads what is in it.
     """
-    _do(admin_socket, TapeLoad(drive, barcode), as_json)
+    do(admin_socket, TapeLoad(drive, barcode), as_json=as_json, names="barcodes")
 
 
 @click.command()
@@ -106,13 +104,4 @@ def load(drive: str, barcode: str | None, admin_socket: str | None, as_json: boo
 @json_option
 def unload(drive: str, admin_socket: str | None, as_json: bool) -> None:
     """Put the cartridge in DRIVE back into its slot; a real one without a changer unloads it."""
-    _do(admin_socket, TapeUnload(drive), as_json)
-
-
-def _do(admin_socket: str | None, request: TapeCreate | TapeLoad | TapeUnload, as_json: bool) -> None:
-    done = ask(admin_socket, request, Done)
-    work_is_done()
-    if as_json:
-        print_json({"text": done.text, "barcodes": done.names})
-    else:
-        click.echo(done.text)
+    do(admin_socket, TapeUnload(drive), as_json=as_json, names="barcodes")

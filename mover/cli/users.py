@@ -7,10 +7,8 @@ import click
 import msgspec
 
 from mover.admin.messages import (
-    Done,
     GeneratePassword,
     PasswordReply,
-    Request,
     RoleCreate,
     RoleDelete,
     RoleShow,
@@ -21,7 +19,7 @@ from mover.admin.messages import (
     UserShow,
     UserShowReply,
 )
-from mover.cli.control_process import admin_socket_option, ask, json_option
+from mover.cli.control_process import admin_socket_option, ask, do, json_option
 from mover.cli.job_options import read_password
 from mover.cli.main import LazyGroup
 from mover.cli.output import print_json, print_table
@@ -86,7 +84,11 @@ def create_user(
         password = _login_password(user, password_file)
     elif password_file is not None:
         raise click.UsageError("--password-file is of local users: the host has the login passwords of its own")
-    _do(admin_socket, UserCreate(user, role, source, _names(vserver) or [], password, authentication_method), as_json)
+    do(
+        admin_socket,
+        UserCreate(user, role, source, _names(vserver) or [], password, authentication_method),
+        as_json=as_json,
+    )
 
 
 @click.command("modify")
@@ -110,7 +112,7 @@ def modify_user(
     if not changes and role is None and vserver is None and authentication_method is None:
         raise click.UsageError("nothing to change: give --role, --vserver, --authentication-method or a password")
     password = _login_password(user, password_file) if changes else None
-    _do(admin_socket, UserModify(user, role, _names(vserver), password, authentication_method), as_json)
+    do(admin_socket, UserModify(user, role, _names(vserver), password, authentication_method), as_json=as_json)
 
 
 @click.command("delete")
@@ -119,7 +121,7 @@ def modify_user(
 @json_option
 def delete_user(user: str, admin_socket: str | None, as_json: bool) -> None:
     """Delete a user, and end his sessions."""
-    _do(admin_socket, UserDelete(user), as_json)
+    do(admin_socket, UserDelete(user), as_json=as_json)
 
 
 @click.command("show")
@@ -154,7 +156,7 @@ def show_users(user: str | None, admin_socket: str | None, as_json: bool) -> Non
 @json_option
 def create_role(role: str, access: Any, admin_socket: str | None, as_json: bool) -> None:
     """Make a role of your own."""
-    _do(admin_socket, RoleCreate(role, access), as_json)
+    do(admin_socket, RoleCreate(role, access), as_json=as_json)
 
 
 @click.command("delete")
@@ -163,7 +165,7 @@ def create_role(role: str, access: Any, admin_socket: str | None, as_json: bool)
 @json_option
 def delete_role(role: str, admin_socket: str | None, as_json: bool) -> None:
     """Delete a role that no user has."""
-    _do(admin_socket, RoleDelete(role), as_json)
+    do(admin_socket, RoleDelete(role), as_json=as_json)
 
 
 @click.command("show")
@@ -210,12 +212,3 @@ def _login_password(user: str, file: str | None) -> str:
     if not sys.stdin.isatty():
         raise click.UsageError("--password-file is needed where nobody can be asked")
     return str(click.prompt(f"login password of {user}", hide_input=True, confirmation_prompt=True, err=True))
-
-
-def _do(admin_socket: str | None, request: Request, as_json: bool) -> None:
-    done = ask(admin_socket, request, Done)
-    work_is_done()
-    if as_json:
-        print_json({"text": done.text, "names": done.names})
-    else:
-        click.echo(done.text)

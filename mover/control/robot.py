@@ -140,21 +140,28 @@ class Robot:
 
 
 @asynccontextmanager
+async def _port_of(node: Node, device: DeviceChanger | DriveBay) -> AsyncIterator[DevicePort]:
+    """The way to a device for an operator's command, whose failures are told as the inventory's."""
+    port = DevicePort(node.supervisor, device.name, device.device, device.timeout_s)
+    try:
+        yield port
+    except CommandFailed as error:
+        raise InventoryError("refused", str(error)) from error
+    except DeviceHungError as error:
+        node.hung.note(device, error.worker, error.text)
+        raise InventoryError("failed", error.text) from error
+    except Refusal as refusal:
+        raise InventoryError("failed", refusal.text or f"{device.name}: {refusal.error.name}") from refusal
+    finally:
+        await port.close()
+
+
+@asynccontextmanager
 async def robot_of(node: Node, changer: DeviceChanger) -> AsyncIterator[Robot]:
     """A changer for an operator's command. Raises InventoryError: it is not free, or does not do what it is told."""
     with changer.operating():
-        port = DevicePort(node.supervisor, changer.name, changer.device, changer.timeout_s)
-        try:
+        async with _port_of(node, changer) as port:
             yield Robot(changer, port)
-        except CommandFailed as error:
-            raise InventoryError("refused", str(error)) from error
-        except DeviceHungError as error:
-            node.hung.note(changer, error.worker, error.text)
-            raise InventoryError("failed", error.text) from error
-        except Refusal as refusal:
-            raise InventoryError("failed", refusal.text or f"{changer.name}: {refusal.error.name}") from refusal
-        finally:
-            await port.close()
 
 
 def drive_of(slot: Slot, drives: Iterable[DriveBay]) -> DriveBay | None:
@@ -167,17 +174,7 @@ def drive_of(slot: Slot, drives: Iterable[DriveBay]) -> DriveBay | None:
 
 async def load_drive(node: Node, bay: DriveBay, *, load: bool) -> None:
     """LOAD or UNLOAD of a real drive itself. Raises InventoryError."""
-    port = DevicePort(node.supervisor, bay.name, bay.device, bay.timeout_s)
-    try:
+    async with _port_of(node, bay) as port:
         await command(port, bay.name, _LOAD if load else _UNLOAD)
         if load:  # drives take the command without a cartridge, too
             await command(port, bay.name, _READY)
-    except CommandFailed as error:
-        raise InventoryError("refused", str(error)) from error
-    except DeviceHungError as error:
-        node.hung.note(bay, error.worker, error.text)
-        raise InventoryError("failed", error.text) from error
-    except Refusal as refusal:
-        raise InventoryError("failed", refusal.text or f"{bay.name}: {refusal.error.name}") from refusal
-    finally:
-        await port.close()

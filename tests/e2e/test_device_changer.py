@@ -5,9 +5,7 @@ tgtd's faults are its own (its changer reports 8 bytes too few, and knows no EXC
 
 import os
 import signal
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -28,7 +26,7 @@ from mover.scsi import ElementKind, read_elements, status_request
 from tests.support.ndmp_client import NdmpClient
 from tests.support.robot import GOOD, Sense, ask, close_device, move, open_device, read_sense, ready, sense
 from tests.support.servers import Login, Server, write_config
-from tests.support.tgtd import PROGRAMS, Tgtd
+from tests.support.tgtd import PROGRAMS, Tgtd, running_library
 
 pytestmark = [pytest.mark.slow, pytest.mark.peer(*PROGRAMS), pytest.mark.timeout(300)]
 
@@ -38,10 +36,7 @@ SOURCE_EMPTY, DESTINATION_FULL = Sense(5, 0x3B, 0x0E), Sense(5, 0x3B, 0x0D)
 
 @pytest.fixture(scope="module")
 def tgtd() -> Iterator[Tgtd]:
-    with (
-        tempfile.TemporaryDirectory(prefix="mover-tgtd-", dir="/dev/shm") as name,
-        Tgtd(Path(name), drives=2, tapes=3, loaded=False) as running,
-    ):
+    with running_library() as running:
         yield running
 
 

@@ -4,25 +4,20 @@ ndmjob's robot is not tried here: what it asks of this changer (all types of ele
 segmentation fault.
 """
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.e2e.test_conformance import failed, run
 from tests.support.servers import Login, Server, write_config
-from tests.support.tgtd import PROGRAMS, Tgtd
+from tests.support.tgtd import PROGRAMS, Tgtd, running_library
 
 pytestmark = [pytest.mark.slow, pytest.mark.peer(*PROGRAMS), pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
 def tgtd() -> Iterator[Tgtd]:
-    with (
-        tempfile.TemporaryDirectory(prefix="mover-tgtd-", dir="/dev/shm") as name,
-        Tgtd(Path(name), drives=2, tapes=3, loaded=False) as running,
-    ):
+    with running_library() as running:
         yield running
 
 

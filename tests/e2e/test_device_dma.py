@@ -3,7 +3,6 @@
 tgtd calls no element accessible, cuts the last of each report, and knows drives by vendor, product and serial number.
 """
 
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,7 @@ from mover.dma import (
 from mover.dma import Server as Address
 from mover.dma.compare import compare_trees
 from tests.support.servers import Login, Server, write_config
-from tests.support.tgtd import PROGRAMS, Tgtd
+from tests.support.tgtd import PROGRAMS, running_library
 
 pytestmark = [pytest.mark.slow, pytest.mark.peer(*PROGRAMS), pytest.mark.timeout(300)]
 
@@ -35,10 +34,7 @@ async def test_labels_backup_and_recover_by_a_real_changer(tmp_path: Path, login
     for directory in (source, target):
         directory.mkdir()
     (source / "file").write_bytes(b"content " * 100_000)
-    with (
-        tempfile.TemporaryDirectory(prefix="mover-tgtd-", dir="/dev/shm") as name,
-        Tgtd(Path(name), drives=2, tapes=3, loaded=False) as tgtd,
-    ):
+    with running_library() as tgtd:
         extra = (
             f'[[changer]]\nname = "mc0"\ndevice = "{tgtd.changer_url}"\n'
             f'[[drive]]\nname = "lto0"\ndevice = "{tgtd.url(1)}"\n'

@@ -5,9 +5,7 @@ tgtd's report of its drives is 8 bytes short, so that the serial number of the l
 
 import os
 import signal
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,17 +14,14 @@ from tests.support.ndmp_client import NdmpClient
 from tests.support.processes import settle
 from tests.support.robot import close_device, open_device
 from tests.support.servers import Login, Server, ServerError, write_config
-from tests.support.tgtd import PROGRAMS, Tgtd
+from tests.support.tgtd import PROGRAMS, Tgtd, running_library
 
 pytestmark = [pytest.mark.slow, pytest.mark.peer(*PROGRAMS), pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
 def tgtd() -> Iterator[Tgtd]:
-    with (
-        tempfile.TemporaryDirectory(prefix="mover-tgtd-", dir="/dev/shm") as name,
-        Tgtd(Path(name), drives=2, tapes=3, loaded=False) as running,
-    ):
+    with running_library() as running:
         yield running
 
 

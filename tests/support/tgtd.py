@@ -9,6 +9,8 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -248,3 +250,13 @@ class Tgtd:
             [peers.require("tgtadm"), "-C", self._control, "--lld", "iscsi", *arguments],
             env=self._environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False,
         )  # fmt: skip
+
+
+@contextmanager
+def running_library() -> Iterator[Tgtd]:
+    """A tgtd with a changer, empty drives and three cartridges in slots, in memory."""
+    with (
+        tempfile.TemporaryDirectory(prefix="mover-tgtd-", dir="/dev/shm") as name,
+        Tgtd(Path(name), drives=2, tapes=3, loaded=False) as running,
+    ):
+        yield running
