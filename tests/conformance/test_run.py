@@ -187,6 +187,7 @@ class Header(FakeServer):
         yield renumbered(data, **self._fields) if at_listen(request) else data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "check", "detail"),
     [

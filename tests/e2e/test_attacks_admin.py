@@ -22,6 +22,8 @@ from tests.support.ndmp_client import Job, NdmpClient
 from tests.support.processes import expect_no_new_descriptors, settle
 from tests.support.servers import Login, Server, ServerError, mover_command, write_config
 
+pytestmark = pytest.mark.slow  # servers of their own, and waits that are meant
+
 DEADLINE_S = 20.0
 
 

@@ -85,6 +85,7 @@ def test_strangers_do_not_take_the_place_of_the_peer(server: Server, login: Logi
         client.hang_up()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("host", "port"),
     [(STRANGER, 9), ("192.0.2.1", 9), ("127.0.0.1", 0), ("0.0.0.0", 9), ("255.255.255.255", 9), ("224.0.0.1", 9)],

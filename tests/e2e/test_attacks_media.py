@@ -26,6 +26,8 @@ from tests.support.ndmp_client import ALL, RECORD_SIZE, Job, pairs
 from tests.support.servers import Login, Server, ServerError
 from tests.support.trees import make_large_file
 
+pytestmark = pytest.mark.slow  # servers of their own, and waits that are meant
+
 MIB = 1 << 20
 
 

@@ -24,6 +24,8 @@ from tests.support.servers import Login, Server, mover_command
 from tests.support.stages import mover_state
 from tests.support.trees import make_large_file, make_small_files
 
+pytestmark = pytest.mark.slow  # servers of their own, and waits that are meant
+
 MIB = 1 << 20
 # Numbers of capabilities from linux/capability.h; docs/architecture.md section 1 has the names.
 READ_ALL, WRITE_ALL = 1 << 2, 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 27 | 1 << 31

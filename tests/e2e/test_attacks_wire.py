@@ -57,6 +57,8 @@ from tests.support.processes import settle, zombies
 from tests.support.servers import Login, Server
 from tests.support.trees import make_large_file, make_small_files
 
+pytestmark = pytest.mark.slow  # servers of their own, and waits that are meant
+
 MIB = 1 << 20
 RESET = struct.pack("ii", 1, 0)
 

@@ -231,6 +231,7 @@ def test_stopping_a_paused_mover(tape: Tape, ring: RingControl, path: Path) -> N
     assert (halted.reason, halted.position) == (HaltReason.CONNECT_CLOSED, paused.position)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     slots=st.lists(st.integers(0, 64), max_size=40),
