@@ -85,7 +85,6 @@ def test_strangers_do_not_take_the_place_of_the_peer(server: Server, login: Logi
         client.hang_up()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("host", "port"),
     [(STRANGER, 9), ("192.0.2.1", 9), ("127.0.0.1", 0), ("0.0.0.0", 9), ("255.255.255.255", 9), ("224.0.0.1", 9)],
@@ -97,6 +96,7 @@ def test_addresses_that_no_data_connection_may_go_to(host: str, port: int, serve
         client.ok(DataGetStateRequest())
 
 
+@pytest.mark.slow
 def test_a_peer_that_never_accepts_is_given_up(server: Server, login: Login) -> None:
     with unharmed(server), socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         waiting = []
