@@ -5,11 +5,12 @@ carry any number of them. The key "type" tells the messages apart ("tape-show"),
 Paths and names that are not UTF-8 are written with backslash escapes by the sender: JSON has no bytes.
 """
 
-import re
 from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec.json
-from msgspec import Meta, Struct, field
+from msgspec import Meta, field
+
+from mover.admin.base import Bottleneck, Message, Row
 
 REQUEST_BYTES_MAX: Final = 64 * 1024  # one line with its newline
 REPLY_BYTES_MAX: Final = 16 * 1024 * 1024  # holds the cartridges of a full library of 65,000 slots
@@ -18,7 +19,6 @@ Operation = Literal["backup", "recover", "recover-filehist"]
 AuthenticationMethod = Literal["password", "none"]
 Access = Literal["all", "readonly", "none"]
 JobState = Literal["running", "successful", "failed", "aborted", "interrupted"]
-Bottleneck = Literal["scan", "read", "ring-full", "ring-empty", "tape", "network", "file-history", "idle"]
 
 
 _Kind = TypeVar("_Kind")
@@ -28,44 +28,32 @@ class MessageError(ValueError):
     """A line is no message of this door; the text says what is wrong with it."""
 
 
-def _dashed(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
-
-
-class _Message(Struct, frozen=True, tag=_dashed, tag_field="type", rename="kebab", forbid_unknown_fields=True):
-    """Base of every message; an unknown field is an error, so that a misspelt one is not ignored."""
-
-
-class _Row(Struct, frozen=True, rename="kebab", kw_only=True):
-    """Base of what replies list. Fields unknown to an older client are passed over."""
-
-
 # --- requests ---------------------------------------------------------------------------------------------------
 
 
-class Version(_Message, frozen=True):
+class Version(Message, frozen=True):
     """Reply: VersionReply."""
 
 
-class Status(_Message, frozen=True):
+class Status(Message, frozen=True):
     """The connections, or the one with this id. Reply: StatusReply; Failed when the one is not there."""
 
     session_id: int | None = None
 
 
-class Kill(_Message, frozen=True):
+class Kill(Message, frozen=True):
     """End one connection and its jobs. Reply: Done when it is gone, or Failed."""
 
     session_id: int
 
 
-class KillAll(_Message, frozen=True):
+class KillAll(Message, frozen=True):
     """End all connections, or those to the LIFs of a vserver. Reply: Done with their session ids, or Failed."""
 
     vserver: str | None = None
 
 
-class OptionsShow(_Message, frozen=True):
+class OptionsShow(Message, frozen=True):
     """The options of a vserver, of the node for ""; None = of the node and of every vserver.
 
     Reply: OptionsReply; Failed for no such vserver.
@@ -74,7 +62,7 @@ class OptionsShow(_Message, frozen=True):
     vserver: str | None = ""
 
 
-class OptionsModify(_Message, frozen=True):
+class OptionsModify(Message, frozen=True):
     """Change options of a vserver, of the node for "", and set others back to what the configuration says.
 
     They count for connections made from then on. Reply: Done with the options, or Failed, and then nothing has changed.
@@ -85,17 +73,17 @@ class OptionsModify(_Message, frozen=True):
     reset: list[str] = []
 
 
-class Jobs(_Message, frozen=True):
+class Jobs(Message, frozen=True):
     """The jobs, without sizes and causes of errors, or the one with this number. Reply: JobsReply; Failed for none."""
 
     number: int | None = None
 
 
-class TapeShow(_Message, frozen=True):
+class TapeShow(Message, frozen=True):
     """Drives and cartridges. Reply: TapeShowReply."""
 
 
-class TapeCreate(_Message, frozen=True):
+class TapeCreate(Message, frozen=True):
     """Make ``count`` cartridges, or one with this barcode; None = the next free ones. Reply: Done or Failed."""
 
     library: str
@@ -103,7 +91,7 @@ class TapeCreate(_Message, frozen=True):
     count: Annotated[int, Meta(ge=1, le=65000)] = 1
 
 
-class TapeLoad(_Message, frozen=True):
+class TapeLoad(Message, frozen=True):
     """Put a cartridge into a drive. ``barcode`` None = the first empty scratch one, made where there is none.
 
     Reply: Done or Failed.
@@ -113,25 +101,25 @@ class TapeLoad(_Message, frozen=True):
     barcode: str | None = None
 
 
-class TapeUnload(_Message, frozen=True):
+class TapeUnload(Message, frozen=True):
     """Put the drive's cartridge back. Reply: Done or Failed."""
 
     drive: str
 
 
-class LibraryShow(_Message, frozen=True):
+class LibraryShow(Message, frozen=True):
     """The elements of the libraries, or of the one named. Reply: LibraryShowReply; Failed where there is none such."""
 
     library: str | None = None
 
 
-class LibraryInventory(_Message, frozen=True):
+class LibraryInventory(Message, frozen=True):
     """Look which cartridge files were put in and taken out. Reply: Done, with the new barcodes, or Failed."""
 
     library: str
 
 
-class LibraryMove(_Message, frozen=True):
+class LibraryMove(Message, frozen=True):
     """Move a cartridge from an element, or by its barcode, to an element ("slot0", "drive0", "mail0").
 
     Reply: Done or Failed.
@@ -142,7 +130,7 @@ class LibraryMove(_Message, frozen=True):
     destination: str
 
 
-class LogStart(_Message, frozen=True):
+class LogStart(Message, frozen=True):
     """Log the messages of one connection that ``filter`` lets through, from now on.
 
     Reply: LogReply; Failed for no such session, one that is logged already, a wrong filter, no file.
@@ -152,17 +140,17 @@ class LogStart(_Message, frozen=True):
     filter: str = "all"
 
 
-class LogStop(_Message, frozen=True):
+class LogStop(Message, frozen=True):
     """End the protocol log of one connection. Reply: LogReply; Failed for no such session, or none that is logged."""
 
     session_id: int
 
 
-class DumpDatesList(_Message, frozen=True):
+class DumpDatesList(Message, frozen=True):
     """What incremental backups are based on. Reply: DumpDatesReply or Failed."""
 
 
-class DumpDatesDelete(_Message, frozen=True):
+class DumpDatesDelete(Message, frozen=True):
     """Forget dates of a directory, as the list names it; None = whatever the others say. Reply: Done or Failed."""
 
     filesystem: str
@@ -171,19 +159,19 @@ class DumpDatesDelete(_Message, frozen=True):
     dump_date: str | None = None
 
 
-class DumpDatesExport(_Message, frozen=True):
+class DumpDatesExport(Message, frozen=True):
     """Write all dates and tables to a new file on the server's machine. Reply: Done with the directories, or Failed."""
 
     path: str
 
 
-class DumpDatesImport(_Message, frozen=True):
+class DumpDatesImport(Message, frozen=True):
     """Take dates and tables from such a file. Reply: Done, with the directories, or Failed."""
 
     path: str
 
 
-class UserCreate(_Message, frozen=True):
+class UserCreate(Message, frozen=True):
     """Make a user; ``password`` is the login password of a local one. Reply: Done or Failed."""
 
     user: str
@@ -197,7 +185,7 @@ class UserCreate(_Message, frozen=True):
         return f"UserCreate({self.user!r}, {self.role!r})"
 
 
-class UserModify(_Message, frozen=True):
+class UserModify(Message, frozen=True):
     """Change a user; None = as it is. Reply: Done or Failed."""
 
     user: str
@@ -210,38 +198,38 @@ class UserModify(_Message, frozen=True):
         return f"UserModify({self.user!r})"
 
 
-class UserDelete(_Message, frozen=True):
+class UserDelete(Message, frozen=True):
     """Delete a user and end his sessions. Reply: Done or Failed."""
 
     user: str
 
 
-class UserShow(_Message, frozen=True):
+class UserShow(Message, frozen=True):
     """The users, or the one named. Reply: UserShowReply; Failed where there is none such."""
 
     user: str | None = None
 
 
-class RoleCreate(_Message, frozen=True):
+class RoleCreate(Message, frozen=True):
     """Make a role with an access to the NDMP service. Reply: Done or Failed."""
 
     role: str
     access: Access = "all"
 
 
-class RoleDelete(_Message, frozen=True):
+class RoleDelete(Message, frozen=True):
     """Delete a role that no user has. Reply: Done or Failed."""
 
     role: str
 
 
-class RoleShow(_Message, frozen=True):
+class RoleShow(Message, frozen=True):
     """The roles, or the one named. Reply: RoleShowReply; Failed where there is none such."""
 
     role: str | None = None
 
 
-class GeneratePassword(_Message, frozen=True):
+class GeneratePassword(Message, frozen=True):
     """Make a user's NDMP password; a vserver that is named must be one of his. Reply: PasswordReply or Failed."""
 
     user: str
@@ -283,7 +271,7 @@ Request = (
 # --- replies ----------------------------------------------------------------------------------------------------
 
 
-class WorkerStatus(_Row, frozen=True, kw_only=True):
+class WorkerStatus(Row, frozen=True, kw_only=True):
     """One worker process of a connection.
 
     Attributes:
@@ -301,7 +289,7 @@ class WorkerStatus(_Row, frozen=True, kw_only=True):
     write_bytes: int = 0
 
 
-class SessionStatus(_Row, frozen=True, kw_only=True):
+class SessionStatus(Row, frozen=True, kw_only=True):
     """One NDMP connection: ONTAP's fields in ONTAP's order, then mover's own. "" and None = does not apply.
 
     Attributes:
@@ -360,7 +348,7 @@ class SessionStatus(_Row, frozen=True, kw_only=True):
     workers: list[WorkerStatus] = field(default_factory=list)
 
 
-class DriveStatus(_Row, frozen=True, kw_only=True):
+class DriveStatus(Row, frozen=True, kw_only=True):
     """One drive.
 
     Attributes:
@@ -389,7 +377,7 @@ class DriveStatus(_Row, frozen=True, kw_only=True):
     serial: str = ""
 
 
-class CartridgeStatus(_Row, frozen=True, kw_only=True):
+class CartridgeStatus(Row, frozen=True, kw_only=True):
     """One cartridge of a library; ``drive`` is "" while it is in a slot."""
 
     barcode: str
@@ -402,7 +390,7 @@ class CartridgeStatus(_Row, frozen=True, kw_only=True):
     unflushed: bool = False
 
 
-class ElementStatus(_Row, frozen=True, kw_only=True):
+class ElementStatus(Row, frozen=True, kw_only=True):
     """One element of a library.
 
     Attributes:
@@ -428,14 +416,14 @@ class ElementStatus(_Row, frozen=True, kw_only=True):
     exception: str = ""
 
 
-class HungDevice(_Row, frozen=True, kw_only=True):
+class HungDevice(Row, frozen=True, kw_only=True):
     """A drive or a changer that does not answer, and that nobody gets; ``hung_since`` in seconds since 1970."""
 
     name: str
     hung_since: float
 
 
-class LibraryStatus(_Row, frozen=True, kw_only=True):
+class LibraryStatus(Row, frozen=True, kw_only=True):
     """A virtual library or a real changer; ``session_id`` has the changer open. Elements: drives, mail slot, slots.
 
     Attributes:
@@ -456,7 +444,7 @@ class LibraryStatus(_Row, frozen=True, kw_only=True):
     serial: str = ""
 
 
-class DumpDateStatus(_Row, frozen=True, kw_only=True):
+class DumpDateStatus(Row, frozen=True, kw_only=True):
     """A backup that others can be based on.
 
     Attributes:
@@ -475,7 +463,7 @@ class DumpDateStatus(_Row, frozen=True, kw_only=True):
     table_bytes: int = 0
 
 
-class UserStatus(_Row, frozen=True, kw_only=True):
+class UserStatus(Row, frozen=True, kw_only=True):
     """One user.
 
     Attributes:
@@ -494,7 +482,7 @@ class UserStatus(_Row, frozen=True, kw_only=True):
     generated: int | None = None
 
 
-class RoleStatus(_Row, frozen=True, kw_only=True):
+class RoleStatus(Row, frozen=True, kw_only=True):
     """One role; built_in: it is there without being made."""
 
     role: str
@@ -502,19 +490,19 @@ class RoleStatus(_Row, frozen=True, kw_only=True):
     built_in: bool
 
 
-class UserShowReply(_Message, frozen=True):
+class UserShowReply(Message, frozen=True):
     """The users, those of the configuration first."""
 
     users: list[UserStatus]
 
 
-class RoleShowReply(_Message, frozen=True):
+class RoleShowReply(Message, frozen=True):
     """The roles, those first that are always there."""
 
     roles: list[RoleStatus]
 
 
-class PasswordReply(_Message, frozen=True):
+class PasswordReply(Message, frozen=True):
     """A new NDMP password, which is not shown again."""
 
     vserver: str
@@ -525,7 +513,7 @@ class PasswordReply(_Message, frozen=True):
         return f"PasswordReply({self.user!r})"
 
 
-class VersionReply(_Message, frozen=True):
+class VersionReply(Message, frozen=True):
     """The running control process and the NDMP versions it speaks, lowest first.
 
     Attributes:
@@ -539,7 +527,7 @@ class VersionReply(_Message, frozen=True):
     certificate_fingerprint: str = ""
 
 
-class OptionStatus(_Row, frozen=True, kw_only=True):
+class OptionStatus(Row, frozen=True, kw_only=True):
     """One option: its value as `mover modify` takes it, and where it comes from. vserver "" = the node."""
 
     vserver: str = ""
@@ -548,13 +536,13 @@ class OptionStatus(_Row, frozen=True, kw_only=True):
     origin: Literal["default", "config", "modified"]
 
 
-class OptionsReply(_Message, frozen=True):
+class OptionsReply(Message, frozen=True):
     """Options, those of the node first."""
 
     options: list[OptionStatus]
 
 
-class ErrorCause(_Row, frozen=True, kw_only=True):
+class ErrorCause(Row, frozen=True, kw_only=True):
     """Errors of one cause.
 
     Attributes:
@@ -567,7 +555,7 @@ class ErrorCause(_Row, frozen=True, kw_only=True):
     paths: list[str] = field(default_factory=list)
 
 
-class SizeClass(_Row, frozen=True, kw_only=True):
+class SizeClass(Row, frozen=True, kw_only=True):
     """Regular files of so many bytes, both ends included."""
 
     from_bytes: int
@@ -575,7 +563,7 @@ class SizeClass(_Row, frozen=True, kw_only=True):
     files: int
 
 
-class JobStatus(_Row, frozen=True, kw_only=True):
+class JobStatus(Row, frozen=True, kw_only=True):
     """One backup or recover, running or over.
 
     Attributes:
@@ -627,39 +615,39 @@ class JobStatus(_Row, frozen=True, kw_only=True):
     whole: bool = False
 
 
-class StatusReply(_Message, frozen=True):
+class StatusReply(Message, frozen=True):
     """The connections, by session id, and the drives and changers that do not answer."""
 
     sessions: list[SessionStatus]
     hung_devices: list[HungDevice] = []
 
 
-class JobsReply(_Message, frozen=True):
+class JobsReply(Message, frozen=True):
     """The jobs, the oldest first."""
 
     jobs: list[JobStatus]
 
 
-class TapeShowReply(_Message, frozen=True):
+class TapeShowReply(Message, frozen=True):
     """Drives and cartridges in the order of the configuration."""
 
     drives: list[DriveStatus]
     cartridges: list[CartridgeStatus]
 
 
-class LibraryShowReply(_Message, frozen=True):
+class LibraryShowReply(Message, frozen=True):
     """Libraries in the order of the configuration."""
 
     libraries: list[LibraryStatus]
 
 
-class DumpDatesReply(_Message, frozen=True):
+class DumpDatesReply(Message, frozen=True):
     """The dates, the oldest first."""
 
     dump_dates: list[DumpDateStatus]
 
 
-class LogReply(_Message, frozen=True):
+class LogReply(Message, frozen=True):
     """A protocol log, just begun or ended: where it is, and how much is in it.
 
     Attributes:
@@ -676,14 +664,14 @@ class LogReply(_Message, frozen=True):
     writing: bool
 
 
-class Done(_Message, frozen=True):
+class Done(Message, frozen=True):
     """It is done; ``text`` says what, for people, ``names`` the barcodes made or moved, for scripts."""
 
     text: str
     names: list[str] = field(default_factory=list)
 
 
-class Failed(_Message, frozen=True):
+class Failed(Message, frozen=True):
     """It is not done, and nothing was changed."""
 
     code: Literal["bad-request", "not-found", "busy", "refused", "failed"]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import psutil
 
-from mover.admin.messages import Bottleneck, SessionStatus, WorkerStatus
+from mover.admin.base import Bottleneck
+from mover.admin.messages import SessionStatus, WorkerStatus
 from mover.control.data_addresses import shown_address
 from mover.control.volumes import show
 from mover.ndmp.enums import DataOperation, DataState, MoverMode, MoverState, TapeMode
