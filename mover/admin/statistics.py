@@ -26,7 +26,7 @@ class StatisticsShow(Message, frozen=True):
     history: bool = False
 
 
-class Rates(Row, frozen=True):
+class Rates(Row, frozen=True, kw_only=True):
     """A total's growth a second over the last 1, 10 and 60 s; over its whole life where that is shorter."""
 
     over_1: float = 0.0
@@ -34,7 +34,7 @@ class Rates(Row, frozen=True):
     over_60: float = 0.0
 
 
-class SessionRow(Row, frozen=True):
+class SessionRow(Row, frozen=True, kw_only=True):
     """One NDMP connection.
 
     Attributes:
@@ -61,7 +61,7 @@ class SessionRow(Row, frozen=True):
     sent_bytes: int = 0
 
 
-class JobRow(Row, frozen=True):
+class JobRow(Row, frozen=True, kw_only=True):
     """One running job. On a tape host of a three-way job: its mover, with ``number`` None.
 
     Attributes:
@@ -101,7 +101,7 @@ class JobRow(Row, frozen=True):
     rate_history: list[float] = field(default_factory=list)
 
 
-class RingRow(Row, frozen=True):
+class RingRow(Row, frozen=True, kw_only=True):
     """One ring.
 
     Attributes:
@@ -128,7 +128,7 @@ class RingRow(Row, frozen=True):
     fill_history: list[float] = field(default_factory=list)
 
 
-class ProcessRow(Row, frozen=True):
+class ProcessRow(Row, frozen=True, kw_only=True):
     """One process of this server: control, a template, a spare or a worker at work.
 
     Attributes:
@@ -158,7 +158,7 @@ class ProcessRow(Row, frozen=True):
     elapsed_seconds: float = 0.0
 
 
-class DriveRow(Row, frozen=True):
+class DriveRow(Row, frozen=True, kw_only=True):
     """One drive.
 
     Attributes:
@@ -183,7 +183,7 @@ class DriveRow(Row, frozen=True):
     written_rate: Rates = field(default_factory=Rates)
 
 
-class EndedJob(Row, frozen=True):
+class EndedJob(Row, frozen=True, kw_only=True):
     """A job that is over, the latest first.
 
     Attributes:
@@ -212,7 +212,7 @@ class EndedJob(Row, frozen=True):
     seconds: dict[WaitCause, float] = field(default_factory=dict)
 
 
-class Totals(Row, frozen=True):
+class Totals(Row, frozen=True, kw_only=True):
     """Since the server began, jobs and connections that are over included; never going back.
 
     Attributes:
@@ -234,7 +234,7 @@ class Totals(Row, frozen=True):
     authentication_failures: int = 0
 
 
-class StatisticsReply(Message, frozen=True):
+class StatisticsReply(Message, frozen=True, kw_only=True):
     """One moment of the server.
 
     Attributes:
