@@ -18,8 +18,8 @@ from mover.ndmp.messages import (
     NotifyMoverHaltedPost,
     TapeCloseRequest,
 )
+from tests.support.namespaces import HOSTS, Network
 from tests.support.ndmp_client import Job, NdmpClient
-from tests.support.netns import HOSTS, Network
 from tests.support.processes import settle
 from tests.support.servers import Login, Server, write_config
 from tests.support.trees import make_large_file
