@@ -172,7 +172,12 @@ class DumpDatesImport(Message, frozen=True):
 
 
 class UserCreate(Message, frozen=True):
-    """Make a user; ``password`` is the login password of a local one. Reply: Done or Failed."""
+    """Make a user; ``password`` is the login password of a local one. Reply: Done or Failed.
+
+    Attributes:
+        volumes: that he reaches: of the node by NAME, of a vserver by VSERVER/NAME; "*" = all.
+        devices: drives and changers that he reaches; "*" = all.
+    """
 
     user: str
     role: str
@@ -180,6 +185,8 @@ class UserCreate(Message, frozen=True):
     vservers: list[str] = field(default_factory=list)
     password: str | None = None
     authentication_method: AuthenticationMethod = "password"
+    volumes: list[str] = field(default_factory=lambda: ["*"])
+    devices: list[str] = field(default_factory=lambda: ["*"])
 
     def __repr__(self) -> str:
         return f"UserCreate({self.user!r}, {self.role!r})"
@@ -193,6 +200,8 @@ class UserModify(Message, frozen=True):
     vservers: list[str] | None = None
     password: str | None = None
     authentication_method: AuthenticationMethod | None = None
+    volumes: list[str] | None = None
+    devices: list[str] | None = None
 
     def __repr__(self) -> str:
         return f"UserModify({self.user!r})"
@@ -471,6 +480,7 @@ class UserStatus(Row, frozen=True, kw_only=True):
         ndmp_password: configured: it stands in the configuration; stale: the login password has changed since;
             unknown: the login password cannot be asked about at the moment.
         generated: the NDMP password, in seconds since 1970; None = it was not.
+        volumes, devices: that he reaches, by names; "*" = all.
     """
 
     user: str
@@ -480,6 +490,8 @@ class UserStatus(Row, frozen=True, kw_only=True):
     authentication_method: AuthenticationMethod
     ndmp_password: Literal["configured", "none", "valid", "stale", "expired", "unknown"]
     generated: int | None = None
+    volumes: list[str] = field(default_factory=lambda: ["*"])
+    devices: list[str] = field(default_factory=lambda: ["*"])
 
 
 class RoleStatus(Row, frozen=True, kw_only=True):

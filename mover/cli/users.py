@@ -42,6 +42,14 @@ _role_name = click.option("--role", required=True, metavar="NAME")
 _vservers = click.option(
     "--vserver", metavar="V[,V...]", help="The vservers that the user is bound to; '' = none.",
 )  # fmt: skip
+_volumes = click.option(
+    "--volumes", metavar="NAME[,NAME...]",
+    help="The volumes that the user reaches: NAME of the node's, VSERVER/NAME of a vserver's; '*' = all, '' = none.",
+)  # fmt: skip
+_devices = click.option(
+    "--devices", metavar="NAME[,NAME...]",
+    help="The drives and changers that the user reaches; '*' = all, '' = none.",
+)  # fmt: skip
 _password_file = click.option(
     "--password-file", metavar="FILE",
     help="Its first line is the login password of a local user [default: asked for].",
@@ -71,12 +79,14 @@ def role() -> None:
     "--authentication-method", type=_method, default="password", show_default=True,
     help="How the user logs in; only with a password he may by NDMP.",
 )  # fmt: skip
+@_volumes
+@_devices
 @_password_file
 @admin_socket_option
 @json_option
 def create_user(
-    user: str, role: str, vserver: str | None, source: Any, authentication_method: Any, password_file: str | None,
-    admin_socket: str | None, as_json: bool,
+    user: str, role: str, vserver: str | None, source: Any, authentication_method: Any, volumes: str | None,
+    devices: str | None, password_file: str | None, admin_socket: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Make a user; `mover generate-password` then makes his NDMP password."""
     password = None
@@ -86,7 +96,16 @@ def create_user(
         raise click.UsageError("--password-file is of local users: the host has the login passwords of its own")
     do(
         admin_socket,
-        UserCreate(user, role, source, _names(vserver) or [], password, authentication_method),
+        UserCreate(
+            user,
+            role,
+            source,
+            _names(vserver) or [],
+            password,
+            authentication_method,
+            _names("*" if volumes is None else volumes) or [],
+            _names("*" if devices is None else devices) or [],
+        ),
         as_json=as_json,
     )
 
@@ -97,22 +116,31 @@ def create_user(
 @_vservers
 @click.option("--authentication-method", type=_method, help="none: he may not log in, and his sessions are ended.")
 @click.option("--password", "ask_password", is_flag=True, help="Ask for a new login password.")
+@_volumes
+@_devices
 @_password_file
 @admin_socket_option
 @json_option
 def modify_user(
     user: str, role: str | None, vserver: str | None, authentication_method: Any, ask_password: bool,
-    password_file: str | None, admin_socket: str | None, as_json: bool,
+    volumes: str | None, devices: str | None, password_file: str | None, admin_socket: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Change a user. With a new login password his NDMP password does not count any more.
 
-    Sessions of his at LIFs where he may not log in as he is now are ended.
+    Sessions of his are ended at LIFs where he may not log in as he is now, and all of them where he reaches other
+    volumes or devices than before.
     """
     changes = password_file is not None or ask_password
-    if not changes and role is None and vserver is None and authentication_method is None:
-        raise click.UsageError("nothing to change: give --role, --vserver, --authentication-method or a password")
+    if not changes and role is vserver is authentication_method is volumes is devices is None:
+        raise click.UsageError(
+            "nothing to change: give --role, --vserver, --authentication-method, --volumes, --devices or a password"
+        )
     password = _login_password(user, password_file) if changes else None
-    do(admin_socket, UserModify(user, role, _names(vserver), password, authentication_method), as_json=as_json)
+    do(
+        admin_socket,
+        UserModify(user, role, _names(vserver), password, authentication_method, _names(volumes), _names(devices)),
+        as_json=as_json,
+    )
 
 
 @click.command("delete")
@@ -135,11 +163,11 @@ def show_users(user: str | None, admin_socket: str | None, as_json: bool) -> Non
         print_json({"users": [msgspec.to_builtins(each) for each in reply.users]})
         return
     print_table(
-        ["user", "role", "vservers", "source", "authentication-method", "ndmp-password"],
+        ["user", "role", "vservers", "volumes", "devices", "source", "authentication-method", "ndmp-password"],
         [
             [
-                each.user, each.role, ",".join(each.vservers), each.source, each.authentication_method,
-                each.ndmp_password,
+                each.user, each.role, ",".join(each.vservers), ",".join(each.volumes) or "none",
+                ",".join(each.devices) or "none", each.source, each.authentication_method, each.ndmp_password,
             ]
             for each in reply.users
         ],

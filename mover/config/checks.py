@@ -178,6 +178,11 @@ def _check_users(path: str, config: Config) -> None:
         for name in user.vservers:
             if name not in vservers:
                 raise ConfigError(f'{key}.vservers: expected a [[vserver]], got "{name}"')
+        for name in user.volumes:
+            if name not in ("*", *config.volume_names()):
+                raise ConfigError(
+                    f'{key}.volumes: expected volumes of the node, VSERVER/NAME of vservers, or "*", got "{name}"'
+                )
         if user.role in VSERVER_ROLES and not user.vservers:
             raise ConfigError(f"{key}.vservers: a user of role {user.role} needs one at least, got []")
         if user.role in NODE_ROLES and user.vservers:

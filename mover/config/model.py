@@ -202,11 +202,18 @@ class Vserver(Service, frozen=True, kw_only=True):
 
 
 class User(_Table, frozen=True, kw_only=True):
-    """``[[user]]``: who may log in. Once loaded ``password`` holds the secret, and ``password_file`` nothing."""
+    """``[[user]]``: who may log in. Once loaded ``password`` holds the secret, and ``password_file`` nothing.
+
+    Attributes:
+        volumes: what he reaches: of the node's by NAME, of a vserver's by VSERVER/NAME; "*" = all.
+        devices: drives and changers that he reaches, by name; "*" = all.
+    """
 
     name: Text
     role: Text = "backup"
     vservers: list[Name] = field(default_factory=list)
+    volumes: list[Text] = field(default_factory=lambda: ["*"])
+    devices: list[Text] = field(default_factory=lambda: ["*"])
     password: Password = values.Secret("")
     password_file: Path = ""
 
@@ -372,6 +379,11 @@ class Config(_Table, frozen=True, kw_only=True):
         """The names of all virtual drives."""
         alone = [drive.name for drive in self.drive if drive.virtual_path() is not None]
         return [name for library in self.library for name in library.drive_names()] + alone
+
+    def volume_names(self) -> list[str]:
+        """Every volume: of the node by NAME, of a vserver by VSERVER/NAME."""
+        tenants = [f"{vserver.name}/{name}" for vserver in self.vserver for name in vserver.volumes]
+        return [*self.node.volumes, *tenants]
 
     def service(self, vserver: str) -> Service:
         """Volumes and options of a vserver; "" = of the node."""

@@ -22,6 +22,12 @@ CREATE TABLE role (
 ) STRICT;
 """
 
+BOUNDS: Final = """
+ALTER TABLE account ADD COLUMN volumes TEXT NOT NULL DEFAULT '*';
+ALTER TABLE account ADD COLUMN devices TEXT NOT NULL DEFAULT '*';
+"""
+"""What each user reaches; those who were there before it reach everything."""
+
 Access = Literal["all", "readonly", "none"]
 
 
@@ -35,6 +41,7 @@ class AccountRow(msgspec.Struct, frozen=True, kw_only=True):
         login_hash: of a local user's login password.
         sealed: the NDMP password; b"" = none was generated.
         made: when, in seconds since 1970.
+        volumes, devices: what he reaches of what his LIF gives, by names; "*" = everything.
     """
 
     name: str
@@ -45,6 +52,8 @@ class AccountRow(msgspec.Struct, frozen=True, kw_only=True):
     login_hash: str = ""
     sealed: bytes = b""
     made: int = 0
+    volumes: tuple[str, ...] = ("*",)
+    devices: tuple[str, ...] = ("*",)
 
     def __repr__(self) -> str:
         return f"AccountRow({self.name!r}, {self.source}, {self.role!r}, {self.vservers!r})"
@@ -53,25 +62,32 @@ class AccountRow(msgspec.Struct, frozen=True, kw_only=True):
 def read_accounts(database: sqlite3.Connection) -> list[AccountRow]:
     """All users by name."""
     rows = database.execute(
-        "SELECT name, source, role, vservers, password_login, login_hash, sealed, made FROM account ORDER BY name"
+        "SELECT name, source, role, vservers, password_login, login_hash, sealed, made, volumes, devices"
+        " FROM account ORDER BY name"
     )
     return [
         AccountRow(
-            name=name, source=source, role=role, vservers=tuple(filter(None, vservers.split(","))),
-            password_login=bool(password_login), login_hash=login_hash, sealed=sealed, made=made,
+            name=name, source=source, role=role, vservers=_split(vservers), password_login=bool(password_login),
+            login_hash=login_hash, sealed=sealed, made=made, volumes=_split(volumes), devices=_split(devices),
         )
-        for name, source, role, vservers, password_login, login_hash, sealed, made in rows
+        for name, source, role, vservers, password_login, login_hash, sealed, made, volumes, devices in rows
     ]  # fmt: skip
+
+
+def _split(names: str) -> tuple[str, ...]:
+    return tuple(filter(None, names.split(",")))
 
 
 def write_account(database: sqlite3.Connection, row: AccountRow) -> None:
     """Add a user, or put the row in the place of the one there is."""
     with database:
         database.execute(
-            "INSERT OR REPLACE INTO account VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO account"
+            " (name, source, role, vservers, password_login, login_hash, sealed, made, volumes, devices)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                row.name, row.source, row.role, ",".join(row.vservers),
-                int(row.password_login), row.login_hash, row.sealed, row.made,
+                row.name, row.source, row.role, ",".join(row.vservers), int(row.password_login), row.login_hash,
+                row.sealed, row.made, ",".join(row.volumes), ",".join(row.devices),
             ),
         )  # fmt: skip
 

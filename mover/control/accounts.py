@@ -17,7 +17,7 @@ from mover.config import Config
 from mover.control import account_table, passwords
 from mover.control.account_table import Access, AccountRow
 from mover.control.auth_helper import HelperError, SystemUser, ask_host
-from mover.control.reach import SCOPES, UserScope, scope_of
+from mover.control.reach import ALL, SCOPES, Bounds, UserScope, scope_of
 from mover.control.seal import Seal, SealError
 from mover.control.store import Store
 
@@ -43,6 +43,7 @@ class Account(NamedTuple):
     """A user as logins need him.
 
     Attributes:
+        bounds: what he reaches of what his LIF gives him.
         row: None = he stands in the configuration.
         configured: the password that stands there.
     """
@@ -50,6 +51,7 @@ class Account(NamedTuple):
     name: str
     role: str
     vservers: tuple[str, ...]
+    bounds: Bounds
     row: AccountRow | None
     configured: bytes = b""
 
@@ -88,9 +90,10 @@ class Accounts:
         """The user of a name; one of the configuration goes before one that was made."""
         for user in self._config.user:
             if user.name == name:
-                return Account(name, user.role, tuple(user.vservers), None, user.password.reveal().encode())
+                bounds = Bounds(tuple(user.volumes), tuple(user.devices))
+                return Account(name, user.role, tuple(user.vservers), bounds, None, user.password.reveal().encode())
         row = self._rows.get(name)
-        return None if row is None else Account(name, row.role, row.vservers, row)
+        return None if row is None else Account(name, row.role, row.vservers, Bounds(row.volumes, row.devices), row)
 
     def names(self) -> list[str]:
         """Every user, those of the configuration first."""
@@ -177,7 +180,7 @@ class Accounts:
 
     async def create(
         self, name: str, source: Literal["local", "system"], role: str, vservers: Sequence[str],
-        password: str | None, *, password_login: bool,
+        password: str | None, *, password_login: bool, bounds: Bounds = Bounds(),  # noqa: B008 - immutable
     ) -> None:  # fmt: skip
         """Add a user."""
         async with self._changing:
@@ -198,27 +201,31 @@ class Accounts:
                 login_hash = await _hash(password)
             row = AccountRow(
                 name=name, source=source, role=role, vservers=tuple(vservers), password_login=password_login,
-                login_hash=login_hash,
+                login_hash=login_hash, volumes=bounds.volumes, devices=bounds.devices,
             )  # fmt: skip
             self._check_role(row)
+            self._check_volumes(row)
             await self._write(row)
 
     async def modify(
         self, name: str, role: str | None, vservers: Sequence[str] | None, password: str | None,
-        *, password_login: bool | None,
+        *, password_login: bool | None, volumes: Sequence[str] | None = None, devices: Sequence[str] | None = None,
     ) -> None:  # fmt: skip
         """Change a user; None = as it is. With a new login password his NDMP password does not count any more."""
         async with self._changing:
             row = self._row(name)
             changed: dict[str, object] = {"role": role, "password_login": password_login}
-            if vservers is not None:
-                changed["vservers"] = tuple(vservers)
+            for key, names in (("vservers", vservers), ("volumes", volumes), ("devices", devices)):
+                if names is not None:
+                    changed[key] = tuple(names)
             if password is not None:
                 if row.source == "system":
                     raise AccountError("bad-request", "the login password of a user of the host is the host's")
                 changed["login_hash"] = await _hash(password)
             row = msgspec.structs.replace(row, **{key: value for key, value in changed.items() if value is not None})
             self._check_role(row)
+            if volumes is not None:
+                self._check_volumes(row)
             await self._write(row)
 
     async def delete(self, name: str) -> None:
@@ -300,6 +307,12 @@ class Accounts:
             raise AccountError("bad-request", f"a user of role {row.role} needs a vserver")
         if SCOPES.get(row.role) is UserScope.CLUSTER and row.vservers:
             raise AccountError("bad-request", f"a user of role {row.role} has no vserver")
+
+    def _check_volumes(self, row: AccountRow) -> None:
+        known = self._config.volume_names()
+        for name in row.volumes:
+            if name not in (ALL, *known):
+                raise AccountError("not-found", f"there is no volume {name} (volumes: {_list(known)})")
 
     def _row(self, name: str) -> AccountRow:
         if any(user.name == name for user in self._config.user):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from mover.admin import messages as a
 from mover.control.accounts import AccountError
-from mover.control.reach import SCOPES
+from mover.control.reach import ALL, SCOPES, Bounds
 
 if TYPE_CHECKING:
     from mover.control.node import Node
@@ -49,16 +49,20 @@ async def _do(node: Node, request: AccountRequest) -> a.Reply:
     accounts = node.accounts
     match request:
         case a.UserCreate():
+            _check_devices(node, request.devices)
             await accounts.create(
                 request.user, request.source, request.role, request.vservers, request.password,
                 password_login=request.authentication_method == "password",
+                bounds=Bounds(tuple(request.volumes), tuple(request.devices)),
             )  # fmt: skip
             return a.Done(f"user {request.user} is made", [request.user])
         case a.UserModify():
             method = request.authentication_method
+            _check_devices(node, request.devices or [])
             await accounts.modify(
                 request.user, request.role, request.vservers, request.password,
                 password_login=None if method is None else method == "password",
+                volumes=request.volumes, devices=request.devices,
             )  # fmt: skip
             return a.Done(f"user {request.user} is changed{_end_sessions(node)}", [request.user])
         case a.UserDelete():
@@ -102,7 +106,18 @@ async def _status(node: Node, name: str) -> a.UserStatus:
         authentication_method="password" if row is None or row.password_login else "none",
         ndmp_password=await node.accounts.password_state(name),
         generated=row.made if row is not None and row.sealed else None,
+        volumes=list(account.bounds.volumes),
+        devices=list(account.bounds.devices),
     )
+
+
+def _check_devices(node: Node, names: list[str]) -> None:
+    """Refuse what no drive or changer is called."""
+    known = [target.name for target in node.scsi_bus]
+    for name in names:
+        if name not in (ALL, *known):
+            listed = ", ".join(known) or "none"
+            raise AccountError("not-found", f"there is no drive or changer {name} (devices: {listed})")
 
 
 def _end_sessions(node: Node) -> str:

@@ -27,7 +27,7 @@ from mover.control.incoming import Incoming
 from mover.control.mover_service import MoverService
 from mover.control.outbox import LOG_TEXT_MAX, Outbox
 from mover.control.protocol_log import ProtocolLog
-from mover.control.reach import REACH, Reach, TapeScope
+from mover.control.reach import REACH, Bounds, Reach, TapeScope
 from mover.control.refusal import Refusal
 from mover.control.scsi_service import ScsiService
 from mover.control.tape_service import TapeService
@@ -84,6 +84,7 @@ class Connection:
         vserver: that the LIF belongs to; "" = none.
         secure: the connection is encrypted by TLS.
         authenticated_as: the user; "" before the login.
+        bounds: what he reaches of what the LIF gives; a change of it ends his sessions.
         outbox: what goes out to the DMA.
         data_ports: where TCP data connections come in and go out.
         machines, scsi, tape, mover, data: made when the protocol version is fixed.
@@ -106,6 +107,7 @@ class Connection:
         self.session_id = node.next_session_id()
         self.started = time.monotonic()
         self.authenticated_as = ""
+        self.bounds = Bounds()
         self.challenge: bytes | None = None
         self.protocol = ServerProtocol(self.config.node.maxversion)
         known = {**WITH_VSERVERS, **OFFERED} if self.config.vserver else OFFERED
@@ -151,12 +153,16 @@ class Connection:
     @property
     def volumes(self) -> Volumes:
         """The volumes that it reaches."""
-        return self._scope.volumes[self.reach.volumes]
+        return self._scope.volumes[self.reach.volumes].within(self.bounds)
 
     @property
     def reaches_tapes(self) -> bool:
-        """Whether it reaches the drives and changers of this node."""
+        """Whether it reaches drives and changers of this node at all."""
         return self.reach.tapes is not TapeScope.NONE
+
+    def reaches_device(self, name: str) -> bool:
+        """Whether it reaches the drive or changer of this name."""
+        return self.reaches_tapes and self.bounds.has_device(name)
 
     @property
     def address_types(self) -> tuple[AddressType, ...]:

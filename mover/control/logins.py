@@ -66,8 +66,8 @@ class Logins:
         self._watch.failures_max = config.authentication.lockout_failures
         self._watch.lockout_s = config.authentication.lockout_s
 
-    async def log_in(self, connection: Connection, proof: Proof) -> bool:
-        """Judge a login, and tell the logs; one that is refused takes its time."""
+    async def log_in(self, connection: Connection, proof: Proof) -> Account | None:
+        """Judge a login, and tell the logs; the user, or None for one that is refused, which takes its time."""
         started = trio.current_time()
         key = login_key(connection.peer_address, proof.name)
         try:
@@ -105,7 +105,7 @@ class Logins:
             delay = self._watch.delay_s(key, floor)
             taken = trio.current_time() - started
             await trio.sleep(delay * max(1, math.ceil(taken / delay)) - taken)
-        return reason is None
+        return account if reason is None else None
 
     async def _refusal(self, connection: Connection, account: Account | None, proof: Proof) -> str | None:
         """Why the login does not stand; None = it does. Everything is looked at in any case."""
@@ -142,7 +142,10 @@ class Logins:
         return None
 
     def why_not_stay(self, connection: Connection) -> str | None:
-        """Why the user of a session may not log in there any more, passwords apart; None = he may, or it has none."""
+        """Why a session of a user does not go on, passwords apart; None = it does, or has no user.
+
+        He may not log in there any more, or reaches something else than at his login.
+        """
         if not connection.authenticated_as:
             return None
         account = self._accounts.find(connection.authenticated_as)
@@ -150,6 +153,8 @@ class Logins:
             return "there is no such user any more"
         if account.row is not None and not account.row.password_login:
             return "login by password is not enabled"
+        if account.bounds != connection.bounds:
+            return "what he reaches was changed"
         return self._barred(account, connection)
 
 

@@ -56,6 +56,30 @@ REACH: Final[dict[tuple[LifRole, bool], Reach]] = {
 """(role of the LIF, CAB chosen) -> reach."""
 
 
+ALL: Final = "*"
+"""In the place of names: there is no bound."""
+
+
+class Bounds(NamedTuple):
+    """What a user reaches of what his LIF gives him, by names.
+
+    Attributes:
+        volumes: of the node: NAME; of a vserver: VSERVER/NAME.
+        devices: drives and changers.
+    """
+
+    volumes: tuple[str, ...] = (ALL,)
+    devices: tuple[str, ...] = (ALL,)
+
+    def has_volume(self, name: str) -> bool:
+        """Whether a volume is reached."""
+        return ALL in self.volumes or name in self.volumes
+
+    def has_device(self, name: str) -> bool:
+        """Whether a drive or a changer is."""
+        return ALL in self.devices or name in self.devices
+
+
 class UserScope(Enum):
     """Whose user it is."""
 

@@ -7,6 +7,7 @@ device is LUN 0. A bus is opened by its name, that of its library, to be scanned
 
 from __future__ import annotations
 
+from copy import copy
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from mover.control.changer import LibraryChanger
+    from mover.control.connection import Connection
     from mover.control.device_changer import DeviceChanger
     from mover.control.drives import DriveBay
     from mover.control.node import Node
@@ -49,13 +51,21 @@ class ScsiBus:
     def __iter__(self) -> Iterator[ScsiTarget]:
         return iter(self._targets.values())
 
+    def seen_by(self, connection: Connection) -> ScsiBus:
+        """The buses with the devices that a connection reaches, where they always are; one without any is none."""
+        seen = copy(self)
+        seen._targets = {
+            address: target for address, target in self._targets.items() if connection.reaches_device(target.name)
+        }
+        return seen
+
     def has(self, name: str) -> bool:
         """Whether a bus has this name."""
-        return name in self._names
+        return name in self._names and self.has_controller(self._names.index(name))
 
     def has_controller(self, controller: int) -> bool:
         """Whether there is a bus with this number."""
-        return controller < len(self._names)
+        return any(address.controller == controller for address in self._targets)
 
     def find(self, name: str) -> ScsiTarget | None:
         """The device of that name."""

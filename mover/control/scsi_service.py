@@ -51,9 +51,7 @@ class ScsiService:
         """SCSI_OPEN: a device of a bus, or a bus by the name of its library. Raises Refusal."""
         if self.is_open or self._connection.tape.is_open:
             raise Refusal(ErrorCode.DEVICE_OPENED_ERR)
-        if not self._connection.reaches_tapes:
-            raise Refusal(ErrorCode.NO_DEVICE_ERR)
-        bus, name = self._connection.node.scsi_bus, device.decode("utf-8", "replace")
+        bus, name = self._connection.node.scsi_bus.seen_by(self._connection), device.decode("utf-8", "replace")
         target = bus.find(name)
         if target is None and not (self._bus_is_settable and bus.has(name)):
             raise Refusal(ErrorCode.NO_DEVICE_ERR)
@@ -87,7 +85,7 @@ class ScsiService:
         Version 1 lists no error for an address where nothing answers: EXECUTE_CDB says so (NDMPv1 3.3.4, 3.3.7).
         """
         self.audit()
-        bus = self._connection.node.scsi_bus
+        bus = self._connection.node.scsi_bus.seen_by(self._connection)
         target = bus.find(device.decode("utf-8", "replace")) if device else bus.at(address)
         if target is None:
             has_bus = bool(device) or bus.has_controller(address.controller)

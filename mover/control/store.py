@@ -15,7 +15,7 @@ import trio
 from mover.control import account_table, option_table
 
 DATABASE: Final = "mover.sqlite"
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 # home: the slot it was in last. imported: an operator put it into the mail slot.
 _CARTRIDGE: Final = """
 CREATE TABLE cartridge (
@@ -179,6 +179,8 @@ def _make_tables(database: sqlite3.Connection) -> None:
         database.executescript(f"BEGIN; {account_table.TABLES} PRAGMA user_version = 3; COMMIT;")
     if version < 4:
         database.executescript(f"BEGIN; {option_table.TABLE} PRAGMA user_version = 4; COMMIT;")
+    if version < 5:
+        database.executescript(f"BEGIN; {account_table.BOUNDS} PRAGMA user_version = 5; COMMIT;")
 
 
 @asynccontextmanager

@@ -99,7 +99,7 @@ class TapeService:
         if self.is_open or self._connection.scsi.is_open:
             raise Refusal(ErrorCode.DEVICE_OPENED_ERR)
         found = self._connection.node.devices.find_device(device.decode("utf-8", "replace"))
-        if found is None or not self._connection.reaches_tapes:
+        if found is None or not self._connection.reaches_device(found[0].name):
             raise Refusal(ErrorCode.NO_DEVICE_ERR)
         bay, at_close = found
         await self._connection.node.hung.wait(bay)

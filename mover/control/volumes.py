@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from mover.control.reach import ALL, Bounds
 from mover.workers.messages import Place
 
 
@@ -42,6 +43,14 @@ class Volume(NamedTuple):
 
     shown: bytes  # its directory; of a vserver's: /VSERVER/NAME
     directory: str
+    name: str  # as operators call it; of a vserver's: VSERVER/NAME
+
+
+class _Prefix(NamedTuple):
+    """A path by which a volume is named."""
+
+    components: list[bytes]
+    volume: Volume
 
 
 class Volumes:
@@ -57,21 +66,31 @@ class Volumes:
 
     def __init__(self, directories: Mapping[str, str], vservers: Mapping[str, Mapping[str, str]] | None = None) -> None:
         self.listed: list[Volume] = []
-        self._volumes: list[tuple[list[bytes], bytes]] = []
-        for directory in directories.values():
-            self._add(os.fsencode(directory), directory)
+        self._prefixes: list[_Prefix] = []
+        for name, directory in directories.items():
+            self._add(Volume(os.fsencode(directory), directory, name))
         for vserver, volumes in (vservers or {}).items():
             for name, directory in volumes.items():
                 shown = f"/{vserver}/{name}".encode()
-                self._add(shown, directory)
-                self._volumes.append((components(shown), os.fsencode(directory)))
-        self._volumes.sort(key=lambda volume: -len(volume[0]))  # the deepest volume that holds a path is its volume
+                self._add(Volume(shown, directory, f"{vserver}/{name}"))
+                self._prefixes.append(_Prefix(components(shown), self.listed[-1]))
+        # The deepest volume that holds a path is its volume.
+        self._prefixes.sort(key=lambda prefix: -len(prefix.components))
 
-    def _add(self, shown: bytes, directory: str) -> None:
-        self.listed.append(Volume(shown, directory))
+    def _add(self, volume: Volume) -> None:
+        self.listed.append(volume)
         # Also by the name it has behind symbolic links: people use both.
-        for spelling in {os.fsencode(directory), os.path.realpath(os.fsencode(directory))}:
-            self._volumes.append((components(spelling), os.fsencode(directory)))
+        for spelling in {os.fsencode(volume.directory), os.path.realpath(os.fsencode(volume.directory))}:
+            self._prefixes.append(_Prefix(components(spelling), volume))
+
+    def within(self, bounds: Bounds) -> "Volumes":
+        """Those of them that a user reaches."""
+        if ALL in bounds.volumes:
+            return self
+        reached = Volumes({})  # what is behind symbolic links is known already, and is not looked for again
+        reached.listed = [volume for volume in self.listed if bounds.has_volume(volume.name)]
+        reached._prefixes = [prefix for prefix in self._prefixes if bounds.has_volume(prefix.volume.name)]
+        return reached
 
     def place(self, path: bytes) -> Place:
         """Where an absolute path lies.
@@ -82,7 +101,7 @@ class Volumes:
         if not path.startswith(b"/"):
             raise PlacementError(f"{show(path) or 'an empty path'}: not an absolute path")
         names = components(path)
-        for prefix, directory in self._volumes:
+        for prefix, volume in self._prefixes:
             if names[: len(prefix)] == prefix:
-                return Place(volume=directory, path=b"/".join(names[len(prefix) :]))
+                return Place(volume=os.fsencode(volume.directory), path=b"/".join(names[len(prefix) :]))
         raise PlacementError(f"{show(path)}: outside every volume of this server")

@@ -33,7 +33,7 @@ USERS = [
     ),
     UserStatus(
         user="ops", role="vsadmin", vservers=["vs1", "vs2"], source="local", authentication_method="none",
-        ndmp_password="stale", generated=1,
+        ndmp_password="stale", generated=1, volumes=["vs1/home"], devices=[],
     ),
 ]  # fmt: skip
 ROLES = [RoleStatus(role="admin", access="all", built_in=True), RoleStatus(role="r", access="none", built_in=False)]
@@ -74,6 +74,27 @@ def secret(tmp_path: Path) -> str:
             ["user", "modify", "--user", "u", "--vserver", "", "--authentication-method", "none"],
             UserModify("u", vservers=[], authentication_method="none"),
         ),
+        (
+            [
+                "user",
+                "create",
+                "--user",
+                "u",
+                "--role",
+                "backup",
+                "--source",
+                "system",
+                "--volumes",
+                "srv,vs1/home",
+                "--devices",
+                "",
+            ],
+            UserCreate("u", "backup", "system", volumes=["srv", "vs1/home"], devices=[]),
+        ),
+        (
+            ["user", "modify", "--user", "u", "--volumes", "*", "--devices", "vtl0/drive0"],
+            UserModify("u", volumes=["*"], devices=["vtl0/drive0"]),
+        ),
         (["user", "modify", "--user", "u", "--password-file", "SECRET"], UserModify("u", password="correct horse")),
         (["user", "delete", "--user", "u"], UserDelete("u")),
         (["role", "create", "--role", "r", "--access", "readonly"], RoleCreate("r", "readonly")),
@@ -104,9 +125,9 @@ def test_the_lists(mover: Run, socket_path: str) -> None:
         users, users_json = mover("user", "show"), mover("user", "show", "--json")
         roles, roles_json = mover("role", "show"), mover("role", "show", "--role", "r", "--json")
     assert users.stdout.splitlines() == [
-        "user  role     vservers  source         authentication-method  ndmp-password",
-        "ndmp  backup   -         configuration  password               configured",
-        "ops   vsadmin  vs1,vs2   local          none                   stale",
+        "user  role     vservers  volumes   devices  source         authentication-method  ndmp-password",
+        "ndmp  backup   -         *         *        configuration  password               configured",
+        "ops   vsadmin  vs1,vs2   vs1/home  none     local          none                   stale",
     ]
     assert [each["generated"] for each in json.loads(users_json.stdout)["users"]] == [None, 1]
     assert roles.stdout.splitlines() == [

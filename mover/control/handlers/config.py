@@ -188,7 +188,8 @@ async def get_tape_info(connection: Connection, request: m.ConfigGetTapeInfoRequ
                     for name, at_close in connection.node.devices.names(bay).items()
                 ),
             )
-            for bay in (connection.node.devices if connection.reaches_tapes else ())
+            for bay in connection.node.devices
+            if connection.reaches_device(bay.name)
         )
     )
 
@@ -203,10 +204,10 @@ def _capabilities(bay: DriveBay) -> tuple[m.Pval, ...]:
 async def get_scsi_info(connection: Connection, request: m.ConfigGetScsiInfoRequest) -> m.ConfigGetScsiInfoReply:
     """CONFIG_GET_SCSI_INFO: the changers, of the libraries and real ones."""
     devices = connection.node.devices
-    changers: list[LibraryChanger | DeviceChanger] = []
     if connection.reaches_tapes:
-        changers = [*devices.changers.values(), *devices.own_changers]
         await connection.node.identities.wait()
+    everywhere: list[LibraryChanger | DeviceChanger] = [*devices.changers.values(), *devices.own_changers]
+    changers = [each for each in everywhere if connection.reaches_device(each.name)]
     return m.ConfigGetScsiInfoReply(
         scsi_info=tuple(
             m.DeviceInfo(

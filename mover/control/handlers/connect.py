@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from mover.control.logins import Proof
+from mover.control.reach import Bounds
 from mover.control.refusal import Refusal
 from mover.ndmp import messages as m
 from mover.ndmp.auth import md5_digest
@@ -41,7 +42,7 @@ async def client_auth(connection: Connection, request: m.ConnectClientAuthReques
     match request.auth_data:
         case m.AuthNone() if AuthType.NONE in offer:
             connection.protocol.authenticated = True
-            connection.authenticated_as = ""
+            connection.authenticated_as, connection.bounds = "", Bounds()
             connection.log.info("logged in", user="", method="none")
             connection.node.audit.event(
                 "login",
@@ -62,10 +63,11 @@ async def client_auth(connection: Connection, request: m.ConnectClientAuthReques
             proof = Proof(name, "md5", digest, challenge)
         case _:
             raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR)
-    right = await connection.node.logins.log_in(connection, proof)
-    connection.protocol.authenticated = right
-    connection.authenticated_as = name.decode() if right else ""
-    if not right:
+    account = await connection.node.logins.log_in(connection, proof)
+    connection.protocol.authenticated = account is not None
+    connection.authenticated_as = "" if account is None else account.name
+    connection.bounds = Bounds() if account is None else account.bounds
+    if account is None:
         raise Refusal(ErrorCode.NOT_AUTHORIZED_ERR)
     return m.ConnectClientAuthReply()
 
