@@ -99,8 +99,10 @@ class Node(Service, frozen=True, kw_only=True):
     name: Name = field(default_factory=socket.gethostname)
     state_directory: Path = "/var/lib/mover"
     admin_socket: SocketPath = "/run/mover/admin.sock"
-    log_format: Literal["console", "json"] = "console"
-    metrics: HostPort = ""
+    log_format: Literal["auto", "console", "json", "journal"] = "auto"
+    metrics: HostPort = "127.0.0.1:9110"
+    metrics_token: Password = values.Secret("")
+    metrics_token_file: Path = ""
     grace_s: Seconds = 30
     backup_log_size: Size = 16 * MIB
     backup_log_old: Annotated[int, Meta(ge=0, le=99)] = 5

@@ -1,5 +1,6 @@
 """`mover serve`: the control process from its first socket to its last worker."""
 
+import faulthandler
 import json
 import os
 import resource
@@ -18,13 +19,14 @@ import trio
 
 from mover.config import Config, ConfigError, Lif, load_config
 from mover.config.vservers import overlaps
+from mover.control import systemd
 from mover.control.accounts import Accounts
 from mover.control.admin_server import AdminServer
 from mover.control.connection import Connection
 from mover.control.control_stream import ControlStream
 from mover.control.drives import Devices
 from mover.control.holding import HeldError, hold
-from mover.control.logs import configure_logs
+from mover.control.logs import STANDARD_ERROR, configure_logs
 from mover.control.node import Node
 from mover.control.options import ChangedOptions
 from mover.control.secure_ports import SecurePorts
@@ -46,6 +48,7 @@ SIGNALS_DRAIN_S: Final = 0.01
 FORCE_S: Final = 2.0
 ELSEWHERE: Final = "not from this address"
 CLOSE_S: Final = 20.0  # after grace_s, until everything is stopped by force
+MARGIN_S: Final = 30.0  # what systemd gives us beyond that, before it kills
 # What a running server cannot change; compared at SIGHUP.
 _FIXED: Final = ("lif", "library", "drive", "changer")
 _FIXED_NODE: Final = ("state_directory", "admin_socket", "log_format", "metrics")
@@ -75,6 +78,8 @@ def run(config: Config, path: str | None = None) -> int:
         path: the file that SIGHUP reads again; None = SIGHUP changes nothing.
     """
     configure_logs(config.node.log_format)
+    # Where it hung, when systemd's watchdog ends it by SIGABRT: lines of code, no values.
+    faulthandler.enable(STANDARD_ERROR)
     _warn_of_landlock(landlock_abi())
     _raise_descriptor_limit()
     try:
@@ -133,7 +138,8 @@ async def _serve(config: Config, path: str | None) -> int:
                 accepting = trio.CancelScope()
                 connections = await nursery.start(_own_connections, node, listeners, accepting)
                 _announce(node, listeners)
-                await _obey(signals, node, path, accepting)
+                nursery.start_soon(systemd.feed_watchdog)
+                await _obey(signals, node, path, listeners, accepting)
                 connections.cancel()
                 admin.close()
                 await _force(node)
@@ -342,15 +348,23 @@ async def _begin(node: Node, stream: ControlStream, lif: Lif) -> None:
 # --- signals
 
 
-async def _obey(signals: AsyncIterator[int], node: Node, path: str | None, accepting: trio.CancelScope) -> None:
+async def _obey(
+    signals: AsyncIterator[int],
+    node: Node,
+    path: str | None,
+    listeners: list[Listener],
+    accepting: trio.CancelScope,
+) -> None:
     """Until it is time to go: SIGHUP reads the configuration, SIGTERM and SIGINT stop, a second one at once."""
     async for number in signals:
         if number == signal.SIGHUP:
+            systemd.reloading()
             await _reload(node, path)
+            systemd.ready(_listening(listeners))
             continue
         break
     log.info("stopping", grace_s=node.config.node.grace_s, connections=len(node.connections))
-    _notify("STOPPING=1")
+    systemd.stopping(node.config.node.grace_s + CLOSE_S + FORCE_S + MARGIN_S)
     node.stopping = True
     accepting.cancel()
     async with trio.open_nursery() as nursery:
@@ -441,6 +455,11 @@ async def _reload(node: Node, path: str | None) -> None:
 # --- who is told
 
 
+def _listening(listeners: list[Listener]) -> str:
+    """For `systemctl status`."""
+    return "listening on " + ", ".join(f"{each.lif.name} ({each.lif.address} port {each.port})" for each in listeners)
+
+
 def _announce(node: Node, listeners: list[Listener]) -> None:
     """The ready line, and systemd."""
     ready = {
@@ -462,16 +481,4 @@ def _announce(node: Node, listeners: list[Listener]) -> None:
         os.write(STANDARD_OUTPUT, json.dumps(ready).encode() + b"\n")
     except OSError as error:
         log.warning("the ready line was not taken", error=error.strerror)
-    _notify("READY=1")
-
-
-def _notify(state: str) -> None:
-    """Tell systemd, if it started us."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        try:
-            sock.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
-        except OSError as error:
-            log.warning("systemd was not told", state=state, error=error.strerror)
+    systemd.ready(_listening(listeners))

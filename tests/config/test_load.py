@@ -138,7 +138,7 @@ def test_every_key_is_read() -> None:
         ("[node]\ngrace_s = -1", "node.grace_s: expected an integer of at least 0, got -1"),
         ("[node]\ngrace_s = 1.5", "node.grace_s: expected an integer of at least 0, got 1.5"),
         ("[node]\nname = ''", 'node.name: expected a name of letters, digits, dot, dash and underscore, got ""'),
-        ("[node]\nlog_format = 'xml'", 'node.log_format: expected one of console, json, got "xml"'),
+        ("[node]\nlog_format = 'xml'", 'node.log_format: expected one of auto, console, journal, json, got "xml"'),
         ("[node]\nstate_directory = 'x'", 'node.state_directory: expected an absolute path, got "x"'),
         (
             "[node]\nvolumes = { srv = 'srv' }",

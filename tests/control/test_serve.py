@@ -92,9 +92,18 @@ def test_systemd_is_told(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         systemd.bind(str(own / "notify"))
         systemd.settimeout(DEADLINE_S)
         monkeypatch.setenv("NOTIFY_SOCKET", str(own / "notify"))
-        with Server(write_config(own, LOGIN)):
-            assert systemd.recv(100) == b"READY=1"
-        assert systemd.recv(100) == b"STOPPING=1"
+        monkeypatch.setenv("WATCHDOG_USEC", "60000000")
+        with Server(write_config(own, LOGIN)) as running:
+            port = running.ready.lifs[0].port
+            listening = f"READY=1\nSTATUS=listening on only (127.0.0.1 port {port})".encode()
+            assert systemd.recv(500) == listening
+            assert systemd.recv(500) == b"WATCHDOG=1"
+            os.kill(running.pid, signal.SIGHUP)
+            loading = systemd.recv(500).split(b"\n")
+            assert loading[0] == b"RELOADING=1"
+            assert loading[1].startswith(b"MONOTONIC_USEC=")
+            assert systemd.recv(500) == listening
+        assert systemd.recv(500).split(b"\n")[:2] == [b"STOPPING=1", b"EXTEND_TIMEOUT_USEC=54000000"]
 
 
 def shutdown_told(client: NdmpClient) -> bytes:
