@@ -92,6 +92,7 @@ class Node(Service, frozen=True, kw_only=True):
 
     Attributes:
         metrics: "" = off. Nothing serves metrics in this version, so that is the default and the only value.
+        log_format: auto = journal where standard error is systemd's journal, else console.
         grace_s: how long jobs may go on after SIGTERM.
         backup_log_size, backup_log_old: bytes from which on a new file is begun, and how many old ones are kept.
     """
@@ -100,9 +101,7 @@ class Node(Service, frozen=True, kw_only=True):
     state_directory: Path = "/var/lib/mover"
     admin_socket: SocketPath = "/run/mover/admin.sock"
     log_format: Literal["auto", "console", "json", "journal"] = "auto"
-    metrics: HostPort = "127.0.0.1:9110"
-    metrics_token: Password = values.Secret("")
-    metrics_token_file: Path = ""
+    metrics: HostPort = ""
     grace_s: Seconds = 30
     backup_log_size: Size = 16 * MIB
     backup_log_old: Annotated[int, Meta(ge=0, le=99)] = 5
