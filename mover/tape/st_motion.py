@@ -10,7 +10,6 @@ from mover.tape.st_device import General, Operation, Option
 from mover.tape.st_records import SPACE_MAX, StRecords, chunks
 
 SEEK_MAX: Final = 0x7FFF_FFFF
-OVERSHOT_MAX: Final = 4  # records
 
 
 class StMotion(StRecords):
@@ -104,16 +103,10 @@ class StMotion(StRecords):
             self._rewind()
             return Outcome(done, Condition.BEGINNING)
         adjacent = count == 1 and place.block == 0 and not place.past_mark
-        further = 0
-        if self._tells:
-            self._settle()
-        elif place.before_mark:
-            # From right in front of a mark such drives take that one for the first; from behind it they count well.
-            if not place.past_mark:
-                self._go_behind_mark()
-                place.past_mark = True
-            further = 1
-        for number, chunk in enumerate(chunks(count + further, 1 if place.file is None else self._most)):
+        if not self._tells:
+            return self._counted_files_back(count, adjacent=adjacent)
+        self._settle()
+        for number, chunk in enumerate(chunks(count, 1 if place.file is None else SPACE_MAX)):
             try:
                 self._tape.operate(Operation.BSF, chunk)
             except OSError:
@@ -121,22 +114,27 @@ class StMotion(StRecords):
                     raise
                 self._rewind()
                 return Outcome(number, Condition.BEGINNING)
-        if not self._tells:
-            self._go_behind_mark()
         place.backed_over_marks(count, adjacent=adjacent)
-        place.past_mark = not self._tells
         return Outcome(count)
 
-    def _go_behind_mark(self) -> None:
-        """Over the filemark that a drive which does not say where it stands should be in front of, and may not be."""
-        room = self._skip_room()
-        for _ in range(OVERSHOT_MAX):
-            taken = self._take(room)
-            if taken.condition is Condition.FILEMARK:
-                return
-            if taken.condition is not Condition.NONE:
-                break
-        raise OSError(errno.EIO, taken.text or "the filemark that was spaced over is gone")
+    def _counted_files_back(self, count: int, *, adjacent: bool) -> Outcome:
+        """From the beginning: of spacing back over marks drives have been seen that end anywhere.
+
+        The tape stays behind the mark in front of which it counts as standing.
+        """
+        place = self._place
+        if place.file is None:
+            return self._not_counted()
+        self._tape.operate(Operation.REW, 1)
+        for _ in range(place.file - count + 1):
+            self._tape.operate(Operation.FSF, 1)
+        place.backed_over_marks(count, adjacent=adjacent)
+        place.past_mark = True
+        return Outcome(count)
+
+    def _not_counted(self) -> Outcome:
+        text = f"{self._name}: it is not known where the tape stands: rewind first"
+        return Outcome(0, Condition.FAILED, Error.IO, text)
 
     # --- records ----------------------------------------------------------------------------------------------
 
@@ -207,8 +205,7 @@ class StMotion(StRecords):
             if before is not None:
                 return self._back_by_telling(count, before, crosses=crosses)
             if not place.before_mark or place.file is None:
-                text = f"{self._name}: it is not known where the tape stands: rewind first"
-                return Outcome(0, Condition.FAILED, Error.IO, text)
+                return self._not_counted()
             self._count_file(place.file)
         done = min(count, place.block or 0)
         if done:

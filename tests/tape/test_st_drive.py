@@ -363,6 +363,22 @@ def test_without_a_place_there_is_no_way_back() -> None:
     assert read(drive) == (b"a", Condition.NONE)
 
 
+def test_back_over_filemarks_a_drive_that_tells_nothing_is_counted_from_the_beginning() -> None:
+    """By SPACE backwards tgtd's drive ended in the wrong file, and a record of that one was read as another's."""
+    st = FakeSt(tells=False)
+    st.tape = [b"a", None, b"b", b"c", None, b"d", None]
+    drive = opened(st)
+    drive.space_files(3)
+    for file, first in ((2, b"d"), (1, b"b")):
+        assert drive.space_files(-2) == Outcome(2)
+        assert drive.position() == Position(file - 1, None)
+        assert drive.space_files(1) == Outcome(1)
+        assert read(drive) == (first, Condition.NONE)
+        assert drive.space_files(-1) == Outcome(1)
+        assert drive.space_files(1) == Outcome(1)
+    assert not [call for call in st.calls if call.startswith("BSF")]
+
+
 # --- commands ---------------------------------------------------------------------------------------------------
 
 
