@@ -19,7 +19,7 @@ from typing import Final
 from mover.tape.checksum import UNKNOWN, checksum, checksums, continued, matching
 from mover.tape.codes import Error
 from mover.tape.drive import DriveError
-from mover.tape.index import Index, read_index, set_aside, write_index
+from mover.tape.index import Found, Index, read_index, set_aside, write_index
 from mover.tape.scan import scan
 from mover.tape.tape_map import BAD_RECORD, CLASS_BITS, LENGTH_BITS, TapeMap, extent
 
@@ -40,7 +40,7 @@ class Cartridge:
 
     Args:
         path: the file.
-        writable: open for writing; a torn last record is then cut off, otherwise only ignored.
+        writable: open for writing; a last record that a crash has torn here is then cut off, otherwise only ignored.
         exclusive: hold the file alone as long as it is open; an offline reader does not.
 
     Attributes:
@@ -51,7 +51,7 @@ class Cartridge:
 
     Raises:
         CartridgeError: NO_TAPE_LOADED without a file, DEVICE_BUSY when another drive holds it, WRITE_PROTECT,
-            PERMISSION, or IO.
+            PERMISSION, or IO, also of a file that is no cartridge, or of which nothing says that it was torn here.
     """
 
     def __init__(self, path: str, *, writable: bool, exclusive: bool = True) -> None:
@@ -76,7 +76,7 @@ class Cartridge:
                 self.map, torn = scan(self._fd, status.st_size)
                 if found is not None:
                     self.map.take_sums(found.tape)
-                self._report(torn, status.st_size, writable=writable)
+                self._judge(torn, status.st_size, found, writable=writable)
         except OSError as error:
             os.close(self._fd)
             raise CartridgeError(Error.IO, f"cartridge {path}: {error.strerror}") from error
@@ -96,7 +96,16 @@ class Cartridge:
         except BlockingIOError as error:
             raise CartridgeError(Error.DEVICE_BUSY, f"cartridge {self.path} is in use") from error
 
-    def _report(self, torn: str, size: int, *, writable: bool) -> None:
+    def _judge(self, torn: str, size: int, found: Found | None, *, writable: bool) -> None:
+        """What to do about an end that is not whole, or not a tape's; ``found`` is what lay beside it."""
+        wrong = torn or self.map.damage
+        blank = not self.map.marks and not self.map.last.records
+        if wrong and blank and (found is None or not found.own):
+            raise CartridgeError(Error.IO, f"{self.path} is no cartridge: {wrong}")
+        if torn and writable and (found is None or not found.writing):
+            text = f"{torn}, and nothing beside it says that it was written here"
+            advice = f"it stays as it is; `truncate -s {self.map.end}` cuts it off"
+            raise CartridgeError(Error.IO, f"cartridge {self.path}: {text}: {advice}")
         if torn:
             lost = size - self.map.end
             if writable:
@@ -112,15 +121,20 @@ class Cartridge:
         """Make this position the end of recorded data, as writing there does on a tape; needed before an append.
 
         Raises:
-            OSError: the file cannot be changed, or what was written before may be lost (see ``sync``).
+            OSError: the file cannot be changed, or what was written before may be lost (see ``sync``), or behind this
+                position lies what cannot be read and may be worth more.
         """
         self._check()
-        if self._changed and self.map.at_end(file_num, block):
-            return
+        if self.map.at_end(file_num, block):
+            if self._changed:
+                return
+            if self.map.damage:
+                raise OSError(errno.EIO, f"{self.map.damage}; to write here would destroy what lies behind it")
         end = self.map.files[file_num].offset(block)
+        noted = True
         if not self._changed or end < self._set_aside:
             # Before the change: a crash then leaves no index instead of a wrong one.
-            set_aside(self._fd, self.path, self.map.before(file_num, block))
+            noted = set_aside(self._fd, self.path, self.map.before(file_num, block))
             self._changed, self._set_aside = True, end
         self.map.truncate(file_num, block)
         try:
@@ -129,6 +143,8 @@ class Cartridge:
             self._broken = error
             raise
         self._allocated = self.map.end
+        if not noted:  # what went may have made room for it
+            set_aside(self._fd, self.path, self.map)
 
     def append_records(self, view: memoryview, record_size: int) -> tuple[int, OSError | None]:
         """Write all of ``view`` as records of ``record_size`` bytes, without a copy.

@@ -8,7 +8,7 @@ cartridge that was copied, or changed by somebody else.
 The drive itself removes the index before it changes anything, and first sets the checksums of what stays as it is
 aside (``.idx.cut``), so that a kill in the midst of a long write costs those of the new records only. What is set
 aside never reaches behind the place where writing began, so it holds whatever became of the rest; the next close makes
-an index of all and removes it.
+an index of all and removes it. As long as it is there the file was being written here.
 """
 
 import os
@@ -95,11 +95,15 @@ class Found(NamedTuple):
         contents: what it says.
         tape: its map.
         current: it is of this state of the cartridge; if not, only its checksums are of use.
+        own: this very file was written here.
+        writing: and was being written when the process ended: it has not been closed since.
     """
 
     contents: Index
     tape: TapeMap
     current: bool
+    own: bool
+    writing: bool = False
 
 
 def read_index(fd: int, path: str) -> Found | None:
@@ -108,7 +112,7 @@ def read_index(fd: int, path: str) -> Found | None:
     if found is not None:
         return found
     cut = _read(fd, path + CUT_SUFFIX)
-    return None if cut is None else cut._replace(current=False)
+    return None if cut is None else cut._replace(current=False, writing=cut.own)
 
 
 def _read(fd: int, name: str) -> Found | None:
@@ -129,7 +133,7 @@ def _read(fd: int, name: str) -> Found | None:
     except (msgspec.DecodeError, ValueError, IndexError):
         return None
     same = (index.inode, index.size, index.mtime_ns) == (status.st_ino, status.st_size, status.st_mtime_ns)
-    return Found(index, tape, same and _ends_so(fd, tape))
+    return Found(index, tape, same and _ends_so(fd, tape), own=index.inode == status.st_ino)
 
 
 def _contents(name: str, bytes_max: int) -> bytes:
@@ -204,27 +208,31 @@ def _write(fd: int, name: str, index: Index) -> None:
         raise
 
 
-def set_aside(fd: int, path: str, kept: TapeMap) -> None:
-    """Leave no index of the cartridge but the checksums of what is ``kept`` of it, before the rest is changed.
+def set_aside(fd: int, path: str, kept: TapeMap) -> bool:
+    """Leave no index of the cartridge but what is ``kept`` of it, with its checksums, before the rest is changed.
 
-    All of it holds in a crash of the host too. Where the checksums cannot be set aside they are lost in a kill.
+    All of it holds in a crash of the host too. What is set aside also says that the file is being written here, so
+    that a record torn by a crash can be told from another's file that is no cartridge.
+
+    Returns:
+        Whether it could be set aside. If not, the checksums are lost in a kill.
 
     Raises:
         OSError: what describes another state is there and cannot be removed, or may come back.
     """
-    changed = False
-    if any(any(file.sums) for file in kept.files):
-        with suppress(OSError):  # no space, say: the old ones go all the same
-            _write(fd, path + CUT_SUFFIX, Index.of(kept, (0, 0), ""))
-            changed = True
-    for name in (path + SUFFIX,) if changed else (path + SUFFIX, path + CUT_SUFFIX):
+    changed = noted = False
+    with suppress(OSError):  # no space, say: the old ones go all the same
+        _write(fd, path + CUT_SUFFIX, Index.of(kept, (0, 0), ""))
+        changed = noted = True
+    for name in (path + SUFFIX,) if noted else (path + SUFFIX, path + CUT_SUFFIX):
         with suppress(FileNotFoundError):
             os.unlink(name)
             changed = True
     if not changed:
-        return
+        return False
     directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(directory)
     finally:
         os.close(directory)
+    return noted

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from mover.tape.cartridge import PREALLOCATED_BYTES, Cartridge, CartridgeError
 from mover.tape.codes import Error
-from mover.tape.index import Index, write_index
-from mover.tape.tape_map import MARKS_MAX
+from mover.tape.index import Index, set_aside, write_index
+from mover.tape.tape_map import MARKS_MAX, TapeMap
 from tests.tape import tap
 
 
@@ -61,6 +61,12 @@ def contents(cartridge: Cartridge) -> tap.Tape:
 
 def opened(path: Path, *, writable: bool = True) -> Cartridge:
     return Cartridge(str(path), writable=writable)
+
+
+def being_written(path: Path) -> None:
+    """What a drive leaves beside a cartridge that it writes, and a kill leaves there."""
+    with path.open("rb") as file:
+        assert set_aside(file.fileno(), str(path), TapeMap())
 
 
 tapes = st.lists(st.none() | st.binary(min_size=1, max_size=40), max_size=12)
@@ -109,6 +115,7 @@ def test_a_tail_torn_at_any_byte_is_cut_back_to_whole_records(tmp_path: Path, ta
     for size in range(len(whole) + 1):
         path = tmp_path / f"{size}.tap"
         path.write_bytes(whole[:size])
+        being_written(path)
         kept = tape[: ends[max(end for end in ends if end <= size)]]
         reader = opened(path, writable=False)
         assert contents(reader) == kept
@@ -180,11 +187,56 @@ def test_a_file_of_zeros_is_not_filemarks_without_end(path: Path) -> None:
     assert path.stat().st_size == 1 << 30
 
 
-def test_a_file_that_is_no_cartridge_is_not_cut(path: Path) -> None:
-    text = b"An important letter that somebody named wrongly.\n" * 100
+@pytest.mark.parametrize("writable", [False, True])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"An important letter that somebody named wrongly.\n" * 100,
+        b"\x1f\x8b\x08\0 as a compressed one begins, which is a length word too",
+        b"\x13\0\0\0 a tape of another kind",
+        b"abc",
+    ],
+    ids=["text", "gzip", "other tape", "short"],
+)
+def test_a_file_that_is_no_cartridge_is_refused_by_name(path: Path, text: bytes, writable: bool) -> None:
     path.write_bytes(text)
-    opened(path).close((0, 0), "drive")
+    with pytest.raises(CartridgeError, match=r"a\.tap is no cartridge: .* at byte 0") as caught:
+        opened(path, writable=writable)
+    assert caught.value.error == Error.IO
     assert path.read_bytes() == text
+
+
+def test_a_torn_record_is_cut_off_only_where_a_crash_of_ours_has_torn_it(path: Path) -> None:
+    torn = tap.build([b"ab", None, b"cd"]) + b"\x09\0\0\0torn"
+    path.write_bytes(torn)  # a copy that was interrupted
+    being_written(path)
+    other = path.with_name("other.tap")
+    shutil.copy(path, other)
+    shutil.copy(f"{path}.idx.cut", f"{other}.idx.cut")
+    for foreign in (other, path):
+        if foreign is path:
+            os.unlink(f"{path}.idx.cut")
+        with pytest.raises(CartridgeError, match=r"nothing beside it says .* `truncate -s 24` cuts it off"):
+            opened(foreign)
+        reader = opened(foreign, writable=False)
+        assert contents(reader) == [b"ab", None, b"cd"]
+        assert "its 8 bytes are ignored" in reader.warning
+        reader.close((0, 0), "drive")
+        assert foreign.read_bytes() == torn
+    os.truncate(path, 24)
+    assert contents(opened(path)) == [b"ab", None, b"cd"]
+
+
+def test_what_lies_behind_damage_is_not_destroyed_by_appending(path: Path) -> None:
+    before = tap.build([b"ab"]) + b"\x05\0\0\0abcd\x04\0\0\0" + tap.build([b"ef"] * 9)
+    path.write_bytes(before)
+    cartridge = opened(path)
+    with pytest.raises(OSError, match="to write here would destroy what lies behind it"):
+        cartridge.cut(0, 1)
+    assert path.read_bytes() == before
+    append(cartridge, b"label", at=(0, 0))  # the tape begins anew
+    cartridge.close((0, 1), "drive")
+    assert tap.read(path) == [b"label"]
 
 
 def test_the_index_of_another_state_is_not_believed(path: Path) -> None:
@@ -240,10 +292,11 @@ def test_the_index_goes_before_the_first_change(path: Path, monkeypatch: pytest.
     monkeypatch.setattr(os, "fsync", fsync)
     cartridge.cut(0, 0)
     assert not Path(f"{path}.idx").exists()
-    assert synced == [str(path.parent)]  # gone for good, before the cartridge is another one
+    aside = [f"{path}.idx.cut.new", str(path.parent)]
+    assert synced == aside  # gone for good, before the cartridge is another one
     append(cartridge, b"ab")
     cartridge.cut(0, 0)
-    assert synced == [str(path.parent)]
+    assert synced == aside
     cartridge.abandon()
 
 
@@ -287,7 +340,6 @@ def test_a_kill_costs_the_checksums_of_the_new_records_only(path: Path) -> None:
     assert known(killed(path)) == [True, False]
     append(cartridge, b"12", at=(0, 0))
     assert known(killed(path)) == [False]
-    assert [each.name for each in (path.parent / "killed").iterdir()] == [path.name]
     cartridge.close((0, 0), "drive")
     assert sorted(each.name for each in path.parent.glob("*.*")) == [path.name, f"{path.name}.idx"]
 
@@ -320,7 +372,7 @@ def test_what_is_set_aside_stays_until_a_close_and_holds_after_a_failure(
     again.close((0, 0), "drive")
 
 
-def test_an_index_that_cannot_be_written_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_that_cannot_be_written_leaves_none(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(source: str, target: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), target)
 
@@ -328,7 +380,7 @@ def test_an_index_that_cannot_be_written_leaves_nothing(path: Path, monkeypatch:
     append(cartridge, b"ab")
     monkeypatch.setattr(os, "replace", full)
     cartridge.close((0, 0), "drive")
-    assert os.listdir(path.parent) == [path.name]
+    assert sorted(os.listdir(path.parent)) == [path.name, f"{path.name}.idx.cut"]
 
 
 _WORD, _FIRST = (4).to_bytes(4, "little"), bytes(8)

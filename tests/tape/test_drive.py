@@ -317,12 +317,15 @@ def test_another_loading_begins_at_bot(path: Path) -> None:
         drive.close(force=False)
 
 
-def test_damage_is_a_read_error_and_can_be_written_over(path: Path) -> None:
+def test_damage_is_a_read_error_and_is_written_over_from_before_it_only(path: Path) -> None:
     path.write_bytes(tap.build([b"ab"]) + b"\x04\0\0\x10" + b"x" * 20)
     drive = virtual(path)
     assert drive.space_records(5, crosses_filemark=False)[:3] == (1, Condition.FAILED, Error.IO)
     assert drive.read_record(memoryview(bytearray(9)), crosses_filemark=False).error == Error.IO
     assert drive.space_files(1).error == Error.IO
+    refused = drive.write_records(memoryview(b"cd"), 2)
+    assert (refused.done, refused.error, "destroy" in refused.text) == (0, Error.IO, True)
+    drive.rewind()
     write(drive, b"cd")
     drive.close(force=False)
-    assert tap.read(path) == [b"ab", b"cd", None]
+    assert tap.read(path) == [b"cd", None]

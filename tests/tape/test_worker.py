@@ -191,9 +191,11 @@ def test_a_write_that_fails_does_not_keep_the_drive_from_closing(tape: Tape, pat
 
 def test_a_torn_cartridge_is_reported(tape: Tape, path: Path) -> None:
     path.write_bytes(tap.build([b"one", b"two"])[:-3])
-    assert "byte 12 is torn" in tape.open(path).warning
+    assert "byte 12 is torn" in tape.open(path, TapeMode.READ).warning
     tape.ask(CloseDrive(), Done)
-    assert tap.read(path) == [b"one"]
+    spec = DriveSpec("vtl0/drive0", str(path), BIG, 0)
+    refused = tape.ask(OpenDrive(spec, TapeMode.RDWR, implicit_filemark=False), Refused, tape.memory)
+    assert (refused.error, "it stays as it is" in refused.text) == (Error.IO, True)
 
 
 def test_a_backup_through_the_worker(tape: Tape, path: Path) -> None:
