@@ -1,5 +1,7 @@
 """`mover library`: what is in the elements of virtual libraries and real changers, and moving cartridges by hand."""
 
+import sys
+
 import click
 import msgspec
 
@@ -32,20 +34,29 @@ def library() -> None:
 @admin_socket_option
 @json_option
 def show(library: str | None, admin_socket: str | None, as_json: bool) -> None:
-    """Show drives, mail slot and full slots of LIBRARY, or of all; --json shows empty slots too."""
+    """Show drives, mail slot and full slots of LIBRARY, or of all; --json shows empty slots too.
+
+    Exit status: 1 when a real changer did not tell; the others are shown all the same.
+    """
     reply = ask(admin_socket, LibraryShow(library), LibraryShowReply)
     if as_json:
         print_json({"libraries": [msgspec.to_builtins(each) for each in reply.libraries]})
-        return
-    for number, each in enumerate(reply.libraries):
+    else:
+        _print(reply.libraries)
+    if any(each.error for each in reply.libraries):
+        sys.exit(1)
+
+
+def _print(libraries: list[LibraryStatus]) -> None:
+    for number, each in enumerate(libraries):
         if number:
             click.echo()
-        _print(each)
-    if not reply.libraries:
+        _print_one(each)
+    if not libraries:
         click.echo("no libraries")
 
 
-def _print(status: LibraryStatus) -> None:
+def _print_one(status: LibraryStatus) -> None:
     opened = f", open in session {status.session_id}" if status.session_id is not None else ""
     hung = f", hung since {local_time(status.hung_since)}" if status.hung_since is not None else ""
     model = f" ({status.model})" if status.model else ""

@@ -74,7 +74,18 @@ class LibraryInventory:
         return [number for number in range(self.elements(element)) if Location(element, number) not in self._at]
 
     def _free_slots(self) -> list[int]:
-        return self._free("slot")
+        """Those first that no cartridge in a drive comes from."""
+        homes = self._homes()
+        return sorted(self._free("slot"), key=lambda number: (number in homes, number))
+
+    def _homes(self) -> set[int | None]:
+        """Slots that the cartridges in drives come from, and are to find free when they go back."""
+        return {each.place.home for each in self.cartridges.values() if each.where.element == "drive"}
+
+    def _room(self) -> int:
+        """How many cartridges can be made, such that each of those in drives still has a slot to go back to."""
+        in_drives = sum(each.where.element == "drive" for each in self.cartridges.values())
+        return max(0, len(self._free("slot")) - in_drives)
 
     def _put(self, cartridge: Cartridge) -> None:
         self.cartridges[cartridge.barcode] = cartridge
@@ -152,7 +163,7 @@ class LibraryInventory:
                 continue
             if place.where.number < self.elements(place.where.element):
                 self._put(before.get(barcode) or Cartridge(barcode, directory, place))
-        free: dict[Element, list[int]] = {element: self._free(element)[::-1] for element in ("slot", "mail")}
+        free: dict[Element, list[int]] = {"slot": self._free_slots()[::-1], "mail": self._free("mail")[::-1]}
         for barcode in sorted((inside | mailed) - self.cartridges.keys()):
             element: Literal["slot", "mail"] = "mail" if barcode in mailed else "slot"
             self._adopt(barcode, element, free[element], found)
@@ -184,21 +195,27 @@ class LibraryInventory:
         async with self._moving:
             if barcode is not None and count != 1:
                 raise InventoryError("bad-request", "one barcode names one cartridge")
-            if len(self._free_slots()) < count:
-                raise InventoryError(
-                    "refused", f"{self.library.name} has {len(self._free_slots())} free slots, {count} wanted"
-                )
+            if barcode is not None:
+                self._check_new(barcode)
+            room, free = self._room(), len(self._free("slot"))
+            if room < count:
+                kept = f" beside {free - room} of cartridges in drives" if free > room else ""
+                raise InventoryError("refused", f"{self.library.name} has {room} free slots{kept}, {count} wanted")
             return [await self._create(self._next_barcode() if barcode is None else barcode) for _ in range(count)]
 
-    async def _create(self, barcode: str) -> str:
+    def _check_new(self, barcode: str) -> None:
+        """Raise InventoryError where no cartridge can have this barcode, or one has it."""
         if not _BARCODE.fullmatch(barcode):
             raise InventoryError(
                 "bad-request", f"{barcode!r} is no barcode: letters, digits and _ . -, at most 32 characters"
             )
-        path = self._path(barcode)
         there = self.cartridges.get(barcode)
-        if there is not None:
-            raise InventoryError("refused", f"{there.path} exists already")
+        path = self._path(barcode) if there is None else there.path
+        if there is not None or os.path.lexists(path):
+            raise InventoryError("refused", f"{path} exists already")
+
+    async def _create(self, barcode: str) -> str:
+        path = self._path(barcode)
         try:
             await trio.to_thread.run_sync(partial(make_file, path, exclusive=True))
         except FileExistsError:
@@ -218,7 +235,7 @@ class LibraryInventory:
     def _next_barcode(self) -> str:
         prefix = re.sub(r"[^A-Z0-9]", "", self.library.name.upper())[:4] or "TAPE"
         number = 1
-        while f"{prefix}{number:04d}" in self.cartridges or os.path.exists(self._path(f"{prefix}{number:04d}")):
+        while f"{prefix}{number:04d}" in self.cartridges or os.path.lexists(self._path(f"{prefix}{number:04d}")):
             number += 1
         return f"{prefix}{number:04d}"
 
@@ -244,7 +261,7 @@ class LibraryInventory:
             if there is not None:
                 await self._put_away(there)
             if cartridge is None:
-                if not self._free_slots():
+                if not self._room():
                     raise InventoryError(
                         "refused", f"{self.library.name} has no empty cartridge and no free slot to make one in"
                     )

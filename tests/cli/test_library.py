@@ -58,6 +58,9 @@ def answer(request: Request) -> Reply:
 def test_show_real_changers(mover: Run, socket_path: str) -> None:
     with FakeControl(socket_path, answer):
         plain = mover("library", "show", "mc0")
+        as_json = mover("library", "show", "mc0", "--json")
+    assert (plain.exit_code, as_json.exit_code) == (1, 1)  # mc1 has not told
+    assert [each["name"] for each in json.loads(as_json.stdout)["libraries"]] == ["mc0", "mc1"]
     *lines, first, second = [line.split() for line in plain.stdout.splitlines()]
     assert lines == [
         ["mc0", "(TESTLIB", "VTL):", "/dev/sg3"],

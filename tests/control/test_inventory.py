@@ -72,12 +72,26 @@ async def test_load_takes_the_first_empty_cartridge_and_makes_one_where_there_is
         assert (await found.load(0, None)).barcode == "VTL00002"
 
 
+async def test_a_new_cartridge_leaves_those_in_drives_their_slots(tmp_path: Path) -> None:
+    async with inventory(tmp_path, slots=4) as found:
+        await found.create(None, 3)
+        await found.load(0, "VTL00001")
+        await found.load(1, "VTL00002")
+        with pytest.raises(InventoryError, match="vtl0 has 1 free slots beside 2 of cartridges in drives, 2 wanted"):
+            await found.create(None, 2)
+        assert await found.create(None, 1) == ["VTL00004"]
+        assert places(found)["VTL00004"] == Location("slot", 3)
+        for drive, barcode, slot in ((1, "VTL00002", 1), (0, "VTL00001", 0)):
+            await found.unload(drive)
+            assert places(found)[barcode] == Location("slot", slot)
+
+
 REFUSED: list[tuple[str, str, Callable[[LibraryInventory], Awaitable[object]]]] = [
     ("busy", "vtl0/drive0 already holds A", lambda found: found.load(0, "B")),
     ("not-found", "vtl0 has no cartridge X", lambda found: found.load(1, "X")),
     ("busy", "A is in vtl0/drive0", lambda found: found.load(1, "A")),
     ("refused", "vtl0/drive1 is empty", lambda found: found.unload(1)),
-    ("refused", "vtl0 has 1 free slots, 2 wanted", lambda found: found.create(None, 2)),
+    ("refused", "vtl0 has 0 free slots beside 1 of cartridges in drives, 1 wanted", lambda found: found.create("Z", 1)),
     ("bad-request", "one barcode names one cartridge", lambda found: found.create("Y", 2)),
     (
         "bad-request",

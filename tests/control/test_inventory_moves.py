@@ -203,14 +203,14 @@ async def test_an_inventory_finds_what_was_put_in_and_taken_out(tmp_path: Path) 
         for name in ("NEW.tap", "import_export/IN.tap", "import_export/C.tap"):
             (tmp_path / "tapes" / name).touch()
         assert await found.take({0}) == Found(new=["IN", "NEW"], gone=["B"], mail=True)
-        assert places(found) == {"A": "drive0", "C": "slot2", "IN": "mail0", "NEW": "slot0"}
+        assert places(found) == {"A": "drive0", "C": "slot2", "IN": "mail0", "NEW": "slot1"}  # slot0 is A's
         assert found.cartridges["A"].loading == loading
         assert found.cartridges["IN"].place == Place(mail(0), None, imported=True)
         assert await found.take(()) == Found(new=[], gone=["A"])
         (tmp_path / "tapes").rename(tmp_path / "elsewhere")
         with pytest.raises(InventoryError, match="No such file or directory"):
             await found.take(())
-        assert places(found) == {"C": "slot2", "IN": "mail0", "NEW": "slot0"}  # an unmounted directory empties nothing
+        assert places(found) == {"C": "slot2", "IN": "mail0", "NEW": "slot1"}  # an unmounted directory empties nothing
 
 
 async def test_an_ejected_cartridge_is_put_away_or_threaded_again(tmp_path: Path) -> None:
