@@ -31,11 +31,11 @@ DOORS: dict[str, tuple[set[str], set[str]]] = {
     "admin": (set(), {"msgspec"}),
     "control": (
         {"ndmp", "scsi", "ring", "workers", "config", "admin"},
-        {"trio", "msgspec", "psutil", "structlog", "cryptography"},
+        {"trio", "msgspec", "psutil", "structlog", "cryptography", "h11", "prometheus_client"},
     ),
     "dma": ({"ndmp", "media"}, {"trio", "msgspec"}),
     "conformance": ({"ndmp"}, {"msgspec"}),
-    "cli": ({"admin", "config", "dma", "conformance"}, {"click", "rich", "trio", "msgspec", "structlog"}),
+    "cli": ({"admin", "config", "dma", "conformance"}, {"click", "rich", "textual", "trio", "msgspec", "structlog"}),
 }
 # The doors that single modules have beyond their room's.
 EXTRA: dict[str, set[str]] = {

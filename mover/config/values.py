@@ -151,6 +151,12 @@ def parse_host_port(value: Any) -> str:
     return str(value)
 
 
+def host_and_port(text: str) -> tuple[str, int]:
+    """Address and port of what parse_host_port has let through, ``""`` excepted."""
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 def parse_name(value: Any) -> str:
     """A name of a LIF, library, drive, vserver or volume."""
     if not isinstance(value, str) or not _NAME.fullmatch(value):

@@ -4,10 +4,11 @@ import functools
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
-# Where Debian puts what is not on an ordinary user's PATH.
-_MORE_DIRECTORIES = ("/usr/sbin", "/sbin", "/usr/lib/amanda")
+# Where Debian puts what is not on an ordinary user's PATH, and scripts/test what it takes out of packages.
+_MORE_DIRECTORIES = ("/usr/sbin", "/sbin", "/usr/lib/amanda", str(Path(sys.prefix) / "peers"))
 _SCRIPTS = Path(__file__).resolve().parent.parent / "peers"
 # What a bare `peer` marker stands for.
 ALL = ("restore", "dump", "ndmjob", "strace")
