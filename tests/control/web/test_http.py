@@ -139,7 +139,7 @@ async def test_a_token_is_asked_for() -> None:
 
 async def test_where_statistics_are_off_metrics_say_so() -> None:
     async def off() -> Failed:
-        return Failed("off", "statistics are off")
+        return Failed("refused", "statistics are off")
 
     async with web(off) as served:
         assert (await ask(served, "/metrics"))[::2] == (503, b"statistics are off\n")
@@ -233,14 +233,15 @@ async def test_failures_are_events_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "EVERY_S", 0.01)
 
     async def off() -> Failed:
-        return Failed("off", "statistics are off")
+        return Failed("refused", "statistics are off")
 
     async def broken() -> StatisticsReply:
         raise RuntimeError("planted")
 
     async with web(off) as served:
         reader = await follow(served)
-        assert b'event: failed\ndata: {"type":"failed","code":"off","text":"statistics are off"}' in await reader.next()
+        data = b'data: {"type":"failed","code":"refused","text":"statistics are off"}'
+        assert b"event: failed\n" + data in await reader.next()
         await reader.stream.aclose()
     async with web(broken) as served:
         reader = await follow(served)
