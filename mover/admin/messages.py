@@ -11,6 +11,8 @@ import msgspec.json
 from msgspec import Meta, field
 
 from mover.admin.base import Bottleneck, Message, Row
+from mover.admin.clusters import NodeShow, NodeShowReply, VolumeMove, VolumeShow, VolumeShowReply
+from mover.admin.statistics import StatisticsReply, StatisticsShow, WaitCause
 
 REQUEST_BYTES_MAX: Final = 64 * 1024  # one line with its newline
 REPLY_BYTES_MAX: Final = 16 * 1024 * 1024  # holds the cartridges of a full library of 65,000 slots
@@ -274,6 +276,10 @@ Request = (
     | LibraryShow
     | LibraryInventory
     | LibraryMove
+    | NodeShow
+    | VolumeShow
+    | VolumeMove
+    | StatisticsShow
 )
 
 
@@ -303,7 +309,7 @@ class SessionStatus(Row, frozen=True, kw_only=True):
 
     Attributes:
         data_phase: of a running operation: SCAN, CHANGES, DIRECTORIES, FILES or FINISH.
-        data_entries: found by the scan of a backup so far.
+        data_entries: found by the scan of a backup so far; once it has halted, those that it has dealt with.
     """
 
     vserver: str = ""
@@ -594,6 +600,7 @@ class JobStatus(Row, frozen=True, kw_only=True):
         history_wait_seconds: waited for the DMA to take file history.
         ring_full_seconds: the data ring's producer waited: in a backup for tape or network, in a recover for the disk.
         ring_empty_seconds: its consumer waited, for the other of the two.
+        wait_seconds: cause -> seconds that went to it; what is missing to ``elapsed_seconds`` was not waited.
         whole: the worker's last word is in it; else what it had published before.
     """
 
@@ -624,6 +631,7 @@ class JobStatus(Row, frozen=True, kw_only=True):
     history_wait_seconds: float = 0.0
     ring_full_seconds: float = 0.0
     ring_empty_seconds: float = 0.0
+    wait_seconds: dict[WaitCause, float] = field(default_factory=dict)
     whole: bool = False
 
 
@@ -704,6 +712,7 @@ Reply = (
     | LogReply
     | Done
     | Failed
+    | StatisticsReply
 )
 
 SESSION_FIELDS: Final = SessionStatus.__struct_encode_fields__

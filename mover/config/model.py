@@ -100,6 +100,7 @@ class Node(Service, frozen=True, kw_only=True):
     name: Name = field(default_factory=socket.gethostname)
     state_directory: Path = "/var/lib/mover"
     admin_socket: SocketPath = "/run/mover/admin.sock"
+        statistics_interval_s: between two samples of what this server does; 0 = statistics are off.
     log_format: Literal["auto", "console", "json", "journal"] = "auto"
     metrics: HostPort = ""
     grace_s: Seconds = 30
@@ -113,6 +114,7 @@ class Limits(_Table, frozen=True, kw_only=True):
     Attributes:
         sessions: NDMP connections at once; past it NOTIFY REFUSED.
         ring: bytes of a ring for virtual drives and relays.
+    statistics_interval_s: Annotated[int, Meta(ge=0, le=60)] = 1
         idle_timeout_s: 0 = never.
         heartbeat_s: a job of which nothing was said for so long tells the DMA where it is; 0 = never.
         spares: warm spare workers of each kind; 0 = none.

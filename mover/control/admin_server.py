@@ -4,7 +4,7 @@ import os
 import socket
 import struct
 from collections.abc import Sequence
-from typing import Final, Literal, assert_never
+from typing import Final, assert_never
 
 import msgspec
 import structlog
@@ -12,7 +12,8 @@ import trio
 
 import mover
 from mover.admin import messages as a
-from mover.control import admin_accounts, admin_dump_dates, admin_library, admin_options, admin_robot
+from mover.admin.statistics import StatisticsShow
+from mover.control import admin_accounts, admin_cluster, admin_dump_dates, admin_library, admin_options, admin_robot
 from mover.control.cartridges import InventoryError
 from mover.control.drives import DriveBay, LibraryDrive
 from mover.control.node import Node
@@ -113,6 +114,8 @@ class AdminServer:
                 case a.LogStop():
                     return self._log_stop(request)
                 case a.TapeShow():
+                case StatisticsShow():
+                    return await self._node.statistics.show(request)
                     return await trio.to_thread.run_sync(self._tape_show)
                 case a.TapeCreate():
                     return await self._tape_create(request)
@@ -272,7 +275,7 @@ class AdminServer:
             a.DriveStatus(
                 name=bay.name,
                 library=bay.library,
-                state=_state(bay),
+                state=bay.state,
                 session_id=bay.session_id,
                 barcode=bay.barcode,
                 path=bay.path or "",
@@ -305,18 +308,6 @@ def _user_id(sock: trio.socket.SocketType) -> int:
     """Who is at the other end of the admin socket."""
     _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
     return int(uid)
-
-
-def _state(bay: DriveBay) -> Literal["empty", "loaded", "ejected", "in-use", "closed", "hung"]:
-    if bay.hung_since is not None:
-        return "hung"
-    if bay.session_id is not None:
-        return "in-use"
-    if bay.real:
-        return "closed"
-    if bay.path is not None:
-        return "loaded"
-    return "ejected" if bay.ejected else "empty"
 
 
 def _log_reply(session_id: int, log: ProtocolLog) -> a.LogReply:

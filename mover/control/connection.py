@@ -123,7 +123,7 @@ class Connection:
         self._stream = stream
         self._serving = trio.CancelScope()
         self.outbox = Outbox(stream, self.protocol, self.log, self._serving.cancel)
-        self._incoming = Incoming(self.protocol, stream, self.log, self._serving.cancel)
+        self.incoming = Incoming(self.protocol, stream, self.log, self._serving.cancel)
         self.data_ports = DataPorts(self)
         self._last_request = time.monotonic()
         self._busy = False
@@ -302,7 +302,7 @@ class Connection:
     # --- requests
 
     async def _take_requests(self) -> None:
-        while (event := await self._incoming.next()) is not None:
+        while (event := await self.incoming.next()) is not None:
             if not await self._take(event):
                 return
 
@@ -364,7 +364,7 @@ class Connection:
         """Answer what may wait for others, for a device for hours; a DMA that asks for states meanwhile gets them."""
         done = trio.Event()
         async with trio.open_nursery() as nursery:
-            reading = self._incoming.read_ahead(nursery)
+            reading = self.incoming.read_ahead(nursery)
             if request.code >> 8 in _SLOW:
                 nursery.start_soon(self._answer_meanwhile, done)
             try:
@@ -378,11 +378,11 @@ class Connection:
         with trio.move_on_after(PATIENCE_S):
             await done.wait()
         while not done.is_set():
-            event = await self._incoming.next_before(done)
+            event = await self.incoming.next_before(done)
             if event is None:
                 return
             if not isinstance(event, Request) or event.code not in _STATES:
-                self._incoming.put_back(event)
+                self.incoming.put_back(event)
                 return
             self._last_request = time.monotonic()
             await self._answer_state(event)

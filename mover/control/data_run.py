@@ -214,6 +214,7 @@ async def begin_run(connection: "Connection", message: Start, ring: DataRing, ke
             message = kept.announce(message)
         if _wants_history(message):
             history = make_history_ring()
+            connection.node.statistics.ledger.add_ring("history", connection.session_id, history)
             pump = HistoryPump(history, connection.outbox.send_history)
         worker = await connection.node.supervisor.take("data")
         descriptors = [*rings, *(history.fds if history is not None else ())]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import trio
 
+from mover.admin.messages import JobStatus
 from mover.control.data_addresses import DataAddress
 from mover.control.data_connection import DataConnection, Delivery, PeerEnd, RelayFailed
 from mover.control.data_run import DataRun, Keep, Start, begin_run
@@ -25,6 +26,7 @@ from mover.control.local import tell_other_end
 from mover.control.outbox import log_post
 from mover.control.refusal import Refusal
 from mover.control.snapshot_run import begin_snapshot_run, snapshot_plan
+from mover.control.statistics_ledger import entries_of
 from mover.control.workers import Worker, describe_exit
 from mover.ndmp.enums import (
     AddressType,
@@ -79,6 +81,7 @@ class DataService:
         path: what is backed up or recovered, for status.
         result: the worker's last word; None before.
         job: the operation as operators know it, while it runs.
+        ended: how it ended, until the DMA has stopped it.
         prepared: the type of data connection that CAB_DATA_CONN_PREPARE has announced for the next operation.
         report_names: LOG_FILE is sent; not where the recover list was empty, since each entry gets one post.
     """
@@ -95,6 +98,7 @@ class DataService:
         self.read_length = 0
         self.result: DataFinished | None = None
         self.job: RunningJob | None = None
+        self.ended: JobStatus | None = None
         self.report_names = True
         self.prepared: AddressType | None = None
         self.started = 0.0
@@ -144,6 +148,10 @@ class DataService:
             return self.result.stream_bytes
         self._processed = max(self._processed, self.gauge(DataGauge.STREAM_BYTES))
         return self._processed
+
+    def entries(self) -> int:
+        """Those that the scan of a backup has found; of an operation that has halted those it has dealt with."""
+        return entries_of(self.ended) if self.ended is not None else self.gauge(DataGauge.TOTAL_ENTRIES)
 
     def elapsed_s(self) -> float:
         """Seconds since the operation began, or that it took."""
@@ -246,7 +254,7 @@ class DataService:
         self._run, self._accepted = run, (run.message, end.ring.control)
         self.machine.operation = operation
         self.butype, self.env, self.path = message.butype, env, path
-        self.result, self._processed = None, 0
+        self.result, self.ended, self._processed = None, None, 0
         self.started, self.ended_after_s = time.monotonic(), None
         self._rate = Rate(self.started)
         self._stream_bytes = stream_length(env)
@@ -296,13 +304,18 @@ class DataService:
         operation, figures = self.machine.operation, self.figures()
         is_backup = operation is DataOperation.BACKUP
         ring, history = end.ring.control, run.history_statistics()
-        at = b""
-        if figures.phase in {DataPhase.SCAN, DataPhase.FILES}:
-            note = ring.note("producer" if is_backup else "consumer")
-            at = b"/".join(part for part in (self.path.rstrip(b"/"), note) if part) if is_backup else note
         waits = ring.statistics().waiting == ("full" if is_backup else "empty")
         waits = waits or (history is not None and history.waiting == "full")
-        return Look(operation, figures, self.gauge(DataGauge.LOOKED_AT), waits, at)
+        return Look(operation, figures, self.gauge(DataGauge.LOOKED_AT), waits, self.at())
+
+    def at(self) -> bytes:
+        """The path at hand; b"" = none."""
+        end = self.connection_end
+        if end is None or end.ring is None or self.phase() not in {DataPhase.SCAN, DataPhase.FILES}:
+            return b""
+        is_backup = self.machine.operation is DataOperation.BACKUP
+        note = end.ring.control.note("producer" if is_backup else "consumer")
+        return b"/".join(part for part in (self.path.rstrip(b"/"), note) if part) if is_backup else note
 
     async def join_relay(self, direction: Literal["send", "receive"]) -> None:
         """Let the relay carry; one that cannot is a lost connection."""
@@ -480,6 +493,8 @@ class DataService:
         if job is None:
             return []
         ended = job.end(reason, text, self.result)
+        self._connection.node.statistics.end_job(job, ended)
+        self.ended = ended
         if reason is not None:
             sync = partial(trio.to_thread.run_sync, self._connection.node.jobs.log.sync, abandon_on_cancel=True)
             self._connection.nursery.start_soon(sync)
@@ -576,7 +591,7 @@ class DataService:
         self.machine.operation = DataOperation.NOACTION
         self.env = []
         self.path = b""
-        self.result = None
+        self.result = self.ended = None
         self._processed = self.read_offset = self.read_length = 0
         self.started, self.ended_after_s = 0.0, None
         self.address = LOCAL

@@ -7,7 +7,7 @@ import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Literal
 
 import structlog
 import trio
@@ -30,6 +30,8 @@ from mover.workers.device_messages import DeviceSpec
 from mover.workers.messages import DriveFault, DriveSpec
 
 log = structlog.get_logger()
+
+DriveState = Literal["empty", "loaded", "ejected", "in-use", "closed", "hung"]
 
 DRIVE_BUFFER_BYTES: Final = 1 << 20  # of a slow drive, where its fault does not say
 REVISION: Final = mover.__version__[:4]
@@ -85,6 +87,19 @@ class DriveBay(ABC):
     def real(self) -> bool:
         """Whether it is hardware."""
         return self.kind != "virtual"
+
+    @property
+    def state(self) -> DriveState:
+        """What operators are told of it."""
+        if self.hung_since is not None:
+            return "hung"
+        if self.session_id is not None:
+            return "in-use"
+        if self.real:
+            return "closed"
+        if self.path is not None:
+            return "loaded"
+        return "ejected" if self.ejected else "empty"
 
     @property
     def barcode(self) -> str:

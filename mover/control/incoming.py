@@ -27,6 +27,9 @@ class Incoming:
 
     Args:
         lost: called when the connection has broken.
+
+    Attributes:
+        messages: how many have come; bytes: of all that came, behind TLS.
     """
 
     def __init__(
@@ -40,6 +43,8 @@ class Incoming:
         self._stream = stream
         self._log = log
         self._lost = lost
+        self.messages = 0
+        self.bytes = 0
         self._pending = 0
         self._held: Event | None = None
         self._chunks: deque[bytes] = deque()  # read ahead
@@ -64,6 +69,7 @@ class Incoming:
                 return None
             if event is not None:
                 self._pending = 0
+                self.messages += 1
                 return event
             if not self._protocol.authenticated and self._pending > UNAUTHENTICATED_BYTES_MAX:
                 self._log.warning("message too long before login", bytes=self._pending)
@@ -96,6 +102,7 @@ class Incoming:
             self._lost()
             return
         if chunk:
+            self.bytes += len(chunk)
             self._chunks.append(chunk)
         elif chunk is not None:
             self._ended = True

@@ -4,12 +4,14 @@ The numbers are the worker's, read from the data ring's gauges until its last wo
 """
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from mover.admin.messages import ErrorCause, JobState, JobStatus, Operation, SizeClass
 from mover.control.backup_log import escape, identifier, timestamp
+from mover.control.bottleneck import Meter, Side
 from mover.control.data_addresses import NetworkAddress, shown_address
 from mover.control.data_run import Start
 from mover.control.environment import misspelt
@@ -17,7 +19,7 @@ from mover.control.job_book import JobBook, Record
 from mover.control.job_watch import counted
 from mover.control.volumes import show
 from mover.ndmp.enums import DataHaltReason, DataOperation, LogType
-from mover.ring import DataGauge, DataPhase, RingControl
+from mover.ring import DataGauge, DataPhase, RingControl, RingStatistics
 from mover.workers.messages import BackupDate, Cause, DataFinished, LogLine, StartBackup
 
 if TYPE_CHECKING:
@@ -79,16 +81,25 @@ class RunningJob:
     """
 
     def __init__(
-        self, book: JobBook, job: JobStatus, path: bytes, ring: RingControl, *, logs: bool | None = None
+        self,
+        book: JobBook,
+        job: JobStatus,
+        path: bytes,
+        ring: RingControl,
+        meter: Meter | None = None,
+        *,
+        logs: bool | None = None,
     ) -> None:
         """Args: job: as it begins. path: the same as in it, as bytes. ring: that of the stream.
 
+        meter: of what its time goes to; None = files and a drive at its ring.
         logs: whether it is told of in the backup log; None = as the node has it.
         """
         self._book = book
         self._ring = ring
         self._side = "producer" if job.operation == "backup" else "consumer"
-        self._began = time.monotonic()
+        self.meter = meter or meter_of(ring, job.operation)
+        self.began = time.monotonic()
         self._base = job
         self._phase = DataPhase.IDLE
         self._causes: dict[str, tuple[int, list[str]]] = {}
@@ -159,6 +170,7 @@ class RunningJob:
             reason: as the DMA is told it; None = it is not told any more.
             finished: the worker's last word; None = there was none.
         """
+        self.meter.end()
         good = reason is DataHaltReason.SUCCESSFUL
         state: JobState = "successful" if good else "aborted" if reason in {None, DataHaltReason.ABORTED} else "failed"
         job = msgspec.structs.replace(
@@ -192,6 +204,21 @@ class RunningJob:
 
     # --- what is known of it
 
+    @property
+    def number(self) -> int:
+        """As in JobStatus."""
+        return self._base.number
+
+    @property
+    def session_id(self) -> int:
+        """As in JobStatus."""
+        return self._base.session_id
+
+    def progress(self) -> tuple[int, int]:
+        """Bytes of the stream and entries so far."""
+        gauge = self._gauge
+        return gauge(DataGauge.STREAM_BYTES), gauge(DataGauge.DIRECTORIES) + gauge(DataGauge.FILES)
+
     def _gauge(self, gauge: int) -> int:
         return self._ring.gauge(self._side, gauge)
 
@@ -210,7 +237,7 @@ class RunningJob:
             entries["unknown"] = files - others
         return msgspec.structs.replace(
             self._base,
-            elapsed_seconds=round(time.monotonic() - self._began, 3),
+            elapsed_seconds=round(self.meter.elapsed_s, 3),
             phase=_PHASES.get(self._phase, ""),
             entries=entries,
             file_bytes=gauge(DataGauge.FILE_BYTES),
@@ -228,6 +255,7 @@ class RunningJob:
             history_wait_seconds=_seconds(gauge(DataGauge.HISTORY_WAIT_NS)),
             ring_full_seconds=_seconds(ring.waited_full_ns),
             ring_empty_seconds=_seconds(ring.waited_empty_ns),
+            wait_seconds=self.meter.seconds(),
             whole=finished is not None,
         )
 
@@ -258,6 +286,18 @@ def _shown(cause: Cause) -> ErrorCause:
     return ErrorCause(cause=cause.name, count=cause.count, paths=[show(path) for path in cause.paths])
 
 
+def meter_of(
+    ring: RingControl,
+    operation: Operation,
+    *,
+    local: bool = True,
+    history: Callable[[], RingStatistics | None] = lambda: None,
+) -> Meter:
+    """What reads the time of a data operation. Args: local: the other side of its ring is a drive of this server."""
+    other: Side = "tape" if local else "relay"
+    return Meter(ring, "files", other, history) if operation == "backup" else Meter(ring, other, "files", history)
+
+
 def begin_job(connection: "Connection", message: Start, ring: RingControl) -> RunningJob:
     """Note the data operation that a connection begins; its DATA service knows it already."""
     data, book = connection.data, connection.node.jobs
@@ -279,7 +319,10 @@ def begin_job(connection: "Connection", message: Start, ring: RingControl) -> Ru
         started=time.time(),
     )
     logs = connection.node.scope(connection.lif).config.node.backup_log_enable  # also where it was changed just now
-    running = RunningJob(book, job, data.path, ring, logs=logs)
+    end = data.connection_end
+    meter = meter_of(ring, job.operation, local=end is None or end.local, history=data.history_statistics)
+    running = RunningJob(book, job, data.path, ring, meter, logs=logs)
+    connection.node.statistics.begin_job(running)
     running.start(level, _options(message), _tape(connection), base)
     for text in misspelt(message.env, "backup" if is_backup else "recover"):
         line = LogLine(int(LogType.WARNING), text.encode("utf-8", "surrogateescape"))

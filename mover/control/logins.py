@@ -83,6 +83,7 @@ class Logins:
             self._watch.succeeded(key)
             connection.log.info("logged in", user=user, method=proof.method)
         else:
+            connection.node.statistics.ledger.authentication_failures += 1
             # The DMA's address stands here, for tools that ban by it.
             connection.log.warning(
                 "login failed", user=user, method=proof.method, peer=connection.peer_address, reason=reason

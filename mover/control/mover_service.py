@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import trio
 
+from mover.control.bottleneck import Meter
 from mover.control.data_addresses import DataAddress
 from mover.control.data_connection import DataConnection, DataRing, PeerEnd, RelayFailed
 from mover.control.local import tell_other_end
@@ -65,6 +66,7 @@ class MoverService:
         position: counters as of the last pause or halt; while it runs the ring's gauges are ahead of them.
         window_offset, window_length: as set; length 0 = none.
         window_is_new: set since the worker was last put to work.
+        meter: of the data connection that stands, or stood last; None = there was none.
     """
 
     def __init__(self, connection: "Connection") -> None:
@@ -79,12 +81,29 @@ class MoverService:
         self.window_is_new = True
         self.position = MoverPosition()
         self.seek_position = 0
+        self.meter: Meter | None = None
         self.address: DataAddress = LOCAL
         self._run = MoverRun()
         self._changing = trio.Lock()
         self._moved = trio.Event()
 
     # --- what GET_STATE and status show
+
+    @property
+    def session_id(self) -> int:
+        """Of its connection."""
+        return self._connection.session_id
+
+    @property
+    def vserver(self) -> str:
+        """Of its connection."""
+        return self._connection.vserver
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a data connection to another server stands, and data is moved."""
+        end = self.connection_end
+        return end is not None and not end.local and self.machine.state in {MoverState.ACTIVE, MoverState.PAUSED}
 
     def counters(self) -> MoverPosition:
         """The counters now."""
@@ -147,7 +166,9 @@ class MoverService:
         """The data ring, as the open drive wants it. Raises OSError."""
         bay = self._connection.tape.bay
         ring_bytes = bay.ring_bytes if bay is not None else self._connection.config.limits.ring
-        return DataRing(ring_bytes, self.record_size)
+        ring = DataRing(ring_bytes, self.record_size)
+        self._connection.node.statistics.ledger.add_ring("data", self._connection.session_id, ring.control)
+        return ring
 
     def changing(self) -> trio.Lock:
         """Held by who starts the worker until the machine says ACTIVE."""
@@ -167,6 +188,11 @@ class MoverService:
         offset, length = effective_window(self.window_offset, self.window_length)
         bay = self._connection.tape.bay
         start_percent, stop_percent = bay.watermarks if bay is not None else (0, 0)
+        ring = end.ring.control
+        if bay is not None:
+            self._connection.node.statistics.ledger.attach_tape(ring, bay.name, writes=mode.writes_tape)
+        if not end.local and (self.meter is None or self.meter.ring is not ring):
+            self.meter = Meter(ring, "relay", "tape") if mode.writes_tape else Meter(ring, "tape", "relay")
         await self._run.start(
             worker,
             end.ring,

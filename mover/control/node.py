@@ -24,6 +24,7 @@ from mover.control.secure_ports import SecurePorts
 from mover.control.snapshots import Snapshots
 from mover.control.sockets import AllowList
 from mover.control.workers import Supervisor
+from mover.control.statistics import Statistics
 
 if TYPE_CHECKING:
     from mover.control.connection import Connection
@@ -47,6 +48,7 @@ class Node:
         jobs: what was backed up and recovered lately.
         stopping: no new connections.
     """
+        statistics: what this server does, in numbers.
 
     def __init__(
         self,
@@ -73,6 +75,8 @@ class Node:
         self.started = time.time()
         self._session_ids = itertools.count(1)
 
+        self.statistics = Statistics(self)
+        self.supervisor.on_exit = self.statistics.end_worker
     def configure(self, config: Config) -> None:
         """Take a configuration. Blocks while it looks for symbolic links in the volumes' paths.
 

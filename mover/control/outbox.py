@@ -52,6 +52,7 @@ class Outbox:
 
     Attributes:
         on_message: given the parts of each message as it goes out; None = nobody listens.
+        posts: how many went out; bytes: of everything that did, before TLS.
         posted_at: when a post or a piece of file history went out last, by trio's clock; minus infinity = never.
 
     Args:
@@ -67,6 +68,8 @@ class Outbox:
     ) -> None:
         self.on_message: Callable[[Sequence[bytes | memoryview]], None] | None = None
         self.posted_at = -math.inf
+        self.posts = 0
+        self.bytes = 0
         self._stream = stream
         self._protocol = protocol
         self._log = log
@@ -111,6 +114,7 @@ class Outbox:
             self.on_message(parts)
         try:
             data = parts[0] if len(parts) == 1 else b"".join(parts)
+            self.bytes += len(data)
             sent = self._stream.send_now(data)
             if sent < len(data):
                 await self._stream.send_all(memoryview(data)[sent:])
@@ -151,6 +155,7 @@ class Outbox:
             return []
 
     async def _send_posts(self, *bodies: Body) -> None:
+        self.posts += len(bodies)
         await self.send(*(partial(self._encode, body) for body in bodies))
         self.posted_at = trio.current_time()
 
@@ -190,5 +195,6 @@ class Outbox:
         await trio.lowlevel.checkpoint()
         while self._holding:
             await self._gate.park()
+        self.posts += 1
         await self.send(lambda: [self._protocol.post_raw(code, body), body])
         self.posted_at = trio.current_time()

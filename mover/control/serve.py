@@ -148,6 +148,9 @@ async def _serve(config: Config, path: str | None) -> int:
         with trio.move_on_after(SIGNALS_DRAIN_S):
             async for _ in signals:
                 pass
+                nursery.start_soon(node.statistics.run)
+                if web is not None:
+                    nursery.start_soon(web.serve)
     log.info("stopped")
     return 0
 

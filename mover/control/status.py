@@ -14,14 +14,12 @@ from mover.admin.base import Bottleneck
 from mover.admin.messages import SessionStatus, WorkerStatus
 from mover.control.data_addresses import shown_address
 from mover.control.volumes import show
-from mover.ndmp.enums import DataOperation, DataState, MoverMode, MoverState, TapeMode
-from mover.ring import DataGauge, DataPhase
+from mover.ndmp.enums import DataOperation, DataState, TapeMode
 
 if TYPE_CHECKING:
     from mover.control.connection import Connection
     from mover.control.workers import Worker
 
-HALF_FULL: Final = 0.5
 _RUNNING: Final = (DataState.ACTIVE, DataState.PAUSED)
 FIRST_LOOK_S: Final = 0.1
 _MODES: Final = {TapeMode.READ: "read", TapeMode.RDWR: "read-write", TapeMode.RAW: "raw"}
@@ -73,30 +71,11 @@ class WorkerFigures:
 
 
 def _bottleneck(connection: Connection) -> Bottleneck:
-    """What a running job waits for, read from the rings."""
-    data, mover = connection.data, connection.mover
-    ring = data.ring_statistics() or mover.ring_statistics()
-    running = DataState.ACTIVE is connection.machines.data.state or MoverState.ACTIVE is connection.machines.mover.state
-    if ring is None or not running:
-        return "idle"
-    if data.phase() in {DataPhase.SCAN, DataPhase.CHANGES}:
-        return "scan"
-    history = data.history_statistics()
-    if history is not None and history.waiting == "full":
-        return "file-history"
-    end = data.connection_end or mover.connection_end
-    remote = end is not None and not end.local
-    reads_stream = connection.machines.data.operation is not DataOperation.BACKUP
-    on_tape_host = data.connection_end is None
-    if ring.waiting == "full":  # the consumer is slow
-        if on_tape_host:
-            return "tape" if connection.machines.mover.mode is MoverMode.READ else "network"
-        return "ring-full" if reads_stream else "network" if remote else "tape"
-    if ring.waiting == "empty":  # the producer is slow
-        if on_tape_host:
-            return "network" if connection.machines.mover.mode is MoverMode.READ else "tape"
-        return ("network" if remote else "tape") if reads_stream else "read"
-    return "ring-full" if ring.fill_ratio > HALF_FULL else "ring-empty"
+    """What a running job waits for."""
+    job, mover = connection.data.job, connection.mover
+    if job is not None:
+        return job.meter.bottleneck()
+    return mover.meter.bottleneck() if mover.meter is not None and mover.is_remote else "idle"
 
 
 def session_status(connection: Connection, figures: dict[int, WorkerStatus]) -> SessionStatus:
@@ -159,7 +138,7 @@ def session_status(connection: Connection, figures: dict[int, WorkerStatus]) -> 
         bottleneck=_bottleneck(connection),
         ring_fill_percent=round(100 * ring.fill_ratio, 1) if ring is not None else 0.0,
         data_phase=connection.data.phase().name if machines.data.state in _RUNNING else "",
-        data_entries=connection.data.gauge(DataGauge.TOTAL_ENTRIES),
+        data_entries=connection.data.entries(),
         snapshot=connection.data.snapshot,
         **common,
     )

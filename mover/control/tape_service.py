@@ -6,6 +6,7 @@ what it wrote is in the kernel's hands, and on disk after the next close.
 """
 
 import math
+import time
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -18,6 +19,7 @@ from mover.control.hung import describe_hung
 from mover.control.record_memory import RecordMemory
 from mover.control.refusal import Refusal
 from mover.control.workers import Worker, WorkerDied, WorkerHung, describe_exit
+from mover.control.statistics_ledger import DriveFigures
 from mover.ndmp.enums import (
     ErrorCode,
     LogType,
@@ -382,13 +384,21 @@ class TapeService:
         self._memory.store(data)
         reply = await self.ask(WriteRecord(length=len(data)))
         assert isinstance(reply, RecordDone), reply
+        began = time.monotonic_ns()
         return reply
 
+        self._count(DriveFigures(written_bytes=reply.count, io_ns=time.monotonic_ns() - began))
     async def read(self, count: int) -> tuple[RecordDone, bytes]:
         """At most ``count`` bytes of one record. Raises Refusal."""
+    def _count(self, figures: DriveFigures) -> None:
+        if self.bay is not None:
+            self._connection.node.statistics.ledger.add_drive(self.bay.name, figures)
+
         memory = self._memory
         assert memory is not None
         reply = await self.ask(ReadRecord(count=count, crosses_filemark=self._connection.version < 4))
         assert isinstance(reply, RecordDone), reply
+        began = time.monotonic_ns()
         data = b"" if reply.error != ErrorCode.NO_ERR else memory.load(reply.count)
         return reply, data
+        self._count(DriveFigures(read_bytes=reply.count, io_ns=time.monotonic_ns() - began))

@@ -33,11 +33,13 @@ class ForkedProcess:
 
     Attributes:
         exit_status: None while it runs, or when its template died before it could tell; negative = that signal.
+        cpu_seconds: that it has used, told with its exit status; 0 before.
     """
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.exit_status: int | None = None
+        self.cpu_seconds = 0.0
         self._told = trio.Event()
         self._waited = False
         try:
@@ -53,9 +55,9 @@ class ForkedProcess:
         poller.register(self._pidfd, select.POLLIN)
         return bool(poller.poll(0))
 
-    def tell(self, status: int | None) -> None:
+    def tell(self, status: int | None, cpu_seconds: float = 0.0) -> None:
         """The template's word."""
-        self.exit_status = status
+        self.exit_status, self.cpu_seconds = status, cpu_seconds
         self._told.set()
 
     async def wait(self) -> None:
@@ -92,6 +94,11 @@ class Template:
         self._process: trio.Process | None = None
         self._waiting: deque[trio.MemorySendChannel[ForkedProcess | OSError]] = deque()
         self._running: dict[int, ForkedProcess] = {}
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process; None = there is none now."""
+        return self._process.pid if self._process is not None and self._socket is not None else None
 
     async def fork(self, worker_socket: socket.socket, *, spare: bool) -> ForkedProcess:
         """A new worker whose control socket is ``worker_socket``; the caller closes its own copy.
@@ -198,11 +205,11 @@ class Template:
         while data := await connection.recv(4096):
             buffer += data
             while len(buffer) >= RECORD.size:
-                kind, pid, status = RECORD.unpack_from(buffer)
+                kind, pid, status, cpu_seconds = RECORD.unpack_from(buffer)
                 buffer = buffer[RECORD.size :]
                 if kind == FORKED:
                     self._waiting.popleft().send_nowait(self._take_in(pid))
                 elif kind == FAILED:
                     self._waiting.popleft().send_nowait(OSError(status, os.strerror(status)))
                 elif kind == EXITED and (ended := self._running.pop(pid, None)) is not None:
-                    ended.tell(status)
+                    ended.tell(status, cpu_seconds)

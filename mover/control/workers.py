@@ -101,6 +101,7 @@ class Worker:
         events: what the worker says by itself; ends when the worker is gone.
         begun: it has said something, or is gone.
         exit_status: None while it runs; negative = killed by that signal.
+        cpu_seconds: that it has used in its life; 0 while it runs, or where nobody could tell.
         gone: nothing more comes from it, and nobody waits for it.
         ended: its process has ended, and with it whatever it had open: later than ``gone`` only where a system call
             of it hangs, which no signal interrupts.
@@ -111,6 +112,7 @@ class Worker:
         self.pid = process.pid
         self.started = time.monotonic()
         self.exit_status: int | None = None
+        self.cpu_seconds = 0.0
         self._process = process
         self._socket = connection
         self._unpacker = Unpacker()
@@ -228,7 +230,7 @@ class Worker:
             await self._process.wait()
         if not self._process.ended:
             log.error("worker cannot be killed, a system call of it hangs", kind=self.kind, pid=self.pid)
-        self.exit_status = self._process.exit_status
+        self.exit_status, self.cpu_seconds = self._process.exit_status, self._process.cpu_seconds
         self.begun.set()
         self.gone.set()
         for sender in self._waiting:
@@ -256,7 +258,14 @@ class Worker:
 
 
 class Supervisor:
-    """Starts workers, keeps warm spares, and owns every process until it is reaped."""
+    """Starts workers, keeps warm spares, and owns every process until it is reaped.
+
+    Attributes:
+        workers: those that live, spares too, by pid.
+        on_exit: told of each worker that is gone.
+    """
+
+    on_exit: Callable[[Worker], None] = staticmethod(lambda _worker: None)
 
     def __init__(self, nursery: trio.Nursery, templates: dict[WorkerKind, Template], spares: int) -> None:
         self._nursery = nursery
@@ -267,6 +276,12 @@ class Supervisor:
         self._taken: deque[Worker] = deque()  # that may not have begun yet
         self._starting = 0  # takers that wait for a process: spares are made after them
         self.workers: dict[int, Worker] = {}
+
+    def processes(self) -> dict[int, str]:
+        """The pids of templates, spares and workers, and what each is: ``template-data``, ``spare-data``, ``data``."""
+        found = {each.pid: f"template-{kind}" for kind, each in self._templates.items() if each.pid is not None}
+        found |= {pid: worker.kind for pid, worker in self.workers.items()}
+        return found | {each.pid: f"spare-{kind}" for kind, spares in self._spares.items() for each in spares}
 
     async def take(self, kind: WorkerKind) -> Worker:
         """A worker of this kind: a warm spare, or a fresh one when none is left.
@@ -344,6 +359,7 @@ class Supervisor:
             await worker.serve()
         finally:
             self.workers.pop(worker.pid, None)
+            self.on_exit(worker)
             if worker in self._spares[kind]:
                 self._spares[kind].remove(worker)
                 self._wanted.set()

@@ -4,6 +4,7 @@ import fcntl
 import mmap
 import os
 import time
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from mover.ring.layout import (
@@ -60,9 +61,14 @@ class RingControl:
         slots: their number.
         name: shows in /proc/PID/maps.
 
+    Attributes:
+        on_close: called once the ring is closed and its last counters stand; None = nobody asks.
+
     Raises:
         OSError: no memory or no descriptors; nothing is left open.
     """
+
+    on_close: Callable[[], None] | None = None
 
     def __init__(self, slot_bytes: int, slots: int, name: str = "mover-ring") -> None:
         if not 0 < slot_bytes <= SLOT_BYTES_MAX or not 0 < slots <= SLOTS_MAX:
@@ -103,6 +109,11 @@ class RingControl:
     def fds(self) -> RingFds:
         """The descriptors to send to a worker; they stay owned here."""
         return self._ring.fds
+
+    @property
+    def closed(self) -> bool:
+        """Whether only its last counters are left."""
+        return self._last is not None
 
     def duplicate(self) -> RingFds:
         """The same ring for a side in this process: descriptors of its own. Raises OSError, then none is open."""
@@ -181,3 +192,5 @@ class RingControl:
         self._last, self._last_gauges = self.statistics(), gauges
         self._ring.close_map()
         self._ring.close_fds()
+        if self.on_close is not None:
+            self.on_close()

@@ -136,10 +136,12 @@ class TapeGauge(IntEnum):
     FILE_NUM = 6
     BLOCKNO = 7
     UNDERRUNS = 8  # how often the drive was made to stand: nothing to write, or no room for what is read
+    IO_SINCE_NS = 9  # CLOCK_MONOTONIC of the drive call under way, 0 = none
 
 
 class RelayGauge(IntEnum):
     """What a relay publishes in the gauges of its side."""
 
     SOCKET_BYTES = 0
-    SOCKET_WAIT_NS = 1
+    SOCKET_WAIT_NS = 1  # nanoseconds waited for room in the socket, or for bytes
+    PEER_FULL_NS = 2  # of a sender: nanoseconds in which the peer took nothing, its receive window being full

@@ -106,9 +106,11 @@ class Mover:
     # --- the drive ---------------------------------------------------------------------------------------------
 
     def _timed(self, operation: Callable[[], Outcome]) -> Outcome:
-        started = time.monotonic_ns()
+        gauges, started = self._gauges, time.monotonic_ns()
+        gauges[TapeGauge.IO_SINCE_NS] = started
         outcome = operation()
-        self._gauges[TapeGauge.IO_NS] += time.monotonic_ns() - started
+        gauges[TapeGauge.IO_SINCE_NS] = 0
+        gauges[TapeGauge.IO_NS] += time.monotonic_ns() - started
         return outcome
 
     def _publish(self) -> None:

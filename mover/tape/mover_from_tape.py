@@ -213,7 +213,7 @@ class FromTape(Mover):
             outcome = self._timed(lambda: drive.read_records(slot[: whole * size], size))
             if outcome.done:
                 count = outcome.done * size
-                self._passed(outcome.done, count)
+                self._has_read(outcome.done, count)
                 self._sent(ring, count)
                 return None
             if outcome.condition is not Condition.NONE:
@@ -223,7 +223,7 @@ class FromTape(Mover):
         outcome = self._timed(lambda: drive.read_record(into, crosses_filemark=False))
         if outcome.condition is not Condition.NONE:
             return self._not_read(outcome)
-        self._passed(1, outcome.record_length)
+        self._has_read(1, outcome.record_length)
         if outcome.record_length > size:
             return self._media_error(f"a record of {outcome.record_length} bytes, record_size is {size}")
         if whole:
@@ -251,6 +251,10 @@ class FromTape(Mover):
         if not self._scratch:
             self._scratch = bytearray(self._record_size)
         return memoryview(self._scratch)
+
+    def _has_read(self, records: int, count: int) -> None:
+        self._gauges[TapeGauge.DRIVE_BYTES] += count
+        self._passed(records, count)
 
     def _passed(self, records: int, count: int) -> None:
         """The tape moved over records with ``count`` bytes."""

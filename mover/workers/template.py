@@ -26,9 +26,9 @@ from mover.workers.channel import ANCILLARY_BYTES, receive_descriptors
 
 WANTED: Final = b"w"
 SPARE: Final = b"s"
-RECORD: Final = struct.Struct("<Bii")  # kind, pid, status as os.waitstatus_to_exitcode gives it
+RECORD: Final = struct.Struct("<Biid")  # kind, pid, status as os.waitstatus_to_exitcode gives it, processor seconds
 FORKED: Final = 1
-EXITED: Final = 2
+EXITED: Final = 2  # with the processor time that the worker and what it has reaped have used
 FAILED: Final = 3  # no fork; status is the errno
 SEE_OFF_S: Final = 1.0  # how long the template of a control that is gone waits for its workers to end
 
@@ -90,11 +90,11 @@ def _fork(control: socket.socket) -> tuple[int, bool] | None:
     try:
         pid = os.fork()
     except OSError as error:
-        answer = RECORD.pack(FAILED, 0, error.errno or 0)
+        answer = RECORD.pack(FAILED, 0, error.errno or 0, 0.0)
     else:
         if pid == 0:
             return worker_fd, data == SPARE
-        answer = RECORD.pack(FORKED, pid, 0)
+        answer = RECORD.pack(FORKED, pid, 0, 0.0)
     os.close(worker_fd)
     control.sendall(answer)
     return None
@@ -103,12 +103,13 @@ def _fork(control: socket.socket) -> tuple[int, bool] | None:
 def _reap(control: socket.socket) -> None:
     while True:
         try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            pid, status, used = os.wait4(-1, os.WNOHANG)
         except ChildProcessError:
             return
         if pid == 0:
             return
-        control.sendall(RECORD.pack(EXITED, pid, os.waitstatus_to_exitcode(status)))
+        cpu_seconds = used.ru_utime + used.ru_stime
+        control.sendall(RECORD.pack(EXITED, pid, os.waitstatus_to_exitcode(status), cpu_seconds))
 
 
 def _see_off(woken: int) -> None:

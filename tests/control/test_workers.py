@@ -203,6 +203,7 @@ class EndedProcess:
     pid = 1
     ended = True
     exit_status = -9
+    cpu_seconds = 0.0
 
     async def wait(self) -> None:
         await trio.lowlevel.checkpoint()

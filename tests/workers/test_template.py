@@ -47,7 +47,7 @@ def fork(template_socket: socket.socket) -> tuple[int, socket.socket]:
     ours, theirs = socket.socketpair()
     with theirs:
         template_socket.sendmsg([SPARE], rights([theirs.fileno()]))
-    kind, pid, _ = RECORD.unpack(template_socket.recv(RECORD.size))
+    kind, pid, _, _ = RECORD.unpack(template_socket.recv(RECORD.size))
     assert kind == FORKED
     return pid, ours
 

@@ -306,7 +306,9 @@ async def _start(
         try:
             if end.ring is None:
                 limits = connection.config.limits
-                end.use_ring(DataRing(limits.ring, limits.record_size_max))
+                ring = DataRing(limits.ring, limits.record_size_max)
+                connection.node.statistics.ledger.add_ring("data", connection.session_id, ring.control)
+                end.use_ring(ring)
         except OSError as error:
             raise Refusal(ErrorCode.UNDEFINED_ERR, f"no data ring: {error.strerror}") from error
         await data.begin(message, operation, _answered_env(connection, env), path, keep)

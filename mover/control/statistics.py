@@ -1,0 +1,247 @@
+"""Statistics of a node: a sample a second of all that moves, totals that never go back, and the answer for operators.
+
+Theory of operation. A sample reads counters that others keep anyway: words of the rings' memory, attributes of the
+services, /proc. Only /proc is read in a thread, since it can block. What a sample remembers is bounded for each row
+and let go with it. Totals do not depend on samples (mover/control/statistics_ledger.py), nor does what a job's time
+went to (mover/control/bottleneck.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import trio
+
+from mover.admin.messages import Failed
+from mover.admin.statistics import EndedJob, StatisticsReply, StatisticsShow
+from mover.control import statistics_processes as processes
+from mover.control.statistics_ledger import Ledger, entries_of
+from mover.control.statistics_rows import Moment, build_reply
+from mover.control.statistics_series import Outline, Series, Shape
+from mover.control.workers import describe_exit
+
+if TYPE_CHECKING:
+    from mover.admin.messages import JobStatus
+    from mover.control.bottleneck import Meter
+    from mover.control.job_summary import RunningJob
+    from mover.control.mover_service import MoverService
+    from mover.control.node import Node
+    from mover.control.workers import Worker
+
+ENDED_SHOWN: Final = 32
+OFF: Final = "statistics are off: node.statistics_interval_s is 0"
+
+
+class Track:
+    """What is remembered of one row.
+
+    Attributes:
+        series: of its totals.
+        shape: of its fill ratio, of a ring.
+        outline: of its bytes, of a job.
+    """
+
+    def __init__(self, now: float, *values: float) -> None:
+        self.series = Series(now, *values)
+        self.shape = Shape()
+        self.outline = Outline(now)
+
+
+class Seen(NamedTuple):
+    """The last look at a worker that lives."""
+
+    kind: str
+    cpu_seconds: float
+
+
+class Statistics:
+    """The statistics of a node.
+
+    Attributes:
+        ledger: the totals.
+        jobs: those that run, by number.
+        ended: the latest first.
+        movers: of tape hosts, whose data connection goes to another server.
+        tracks: by row.
+        cost_s: processor time that all this has taken.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.ledger = Ledger(time.monotonic_ns)
+        self.jobs: dict[int, RunningJob] = {}
+        self.ended: deque[EndedJob] = deque(maxlen=ENDED_SHOWN)
+        self.tracks: dict[tuple[str, object], Track] = {}
+        self.started = time.monotonic()
+        self.cost_s = 0.0
+        self._seen: dict[Worker, Seen] = {}
+
+    @property
+    def interval_s(self) -> int:
+        """Between two samples; 0 = there are none."""
+        return self._node.config.node.statistics_interval_s
+
+    # --- what begins and ends
+
+    def begin_job(self, job: RunningJob) -> None:
+        """A data operation begins."""
+        self.jobs[job.number] = job
+        self.ledger.running[job.number] = job.status
+
+    def end_job(self, job: RunningJob, ended: JobStatus) -> None:
+        """It is over, and these are its figures."""
+        now = time.monotonic()
+        self.jobs.pop(job.number, None)
+        self.ledger.end_job(ended)
+        track = self.tracks.pop(("job", job.number), None)
+        elapsed = ended.elapsed_seconds
+        self.ended.appendleft(
+            EndedJob(
+                number=ended.number,
+                session_id=ended.session_id,
+                vserver=ended.vserver,
+                operation=ended.operation,
+                backup_type=ended.backup_type,
+                level=ended.level,
+                path=ended.path,
+                state=ended.state,
+                started=ended.started,
+                ended=ended.ended or ended.started,
+                entries=entries_of(ended),
+                errors=ended.errors,
+                stream_bytes=ended.stream_bytes,
+                history_entries=ended.history_entries,
+                rate=round(ended.stream_bytes / elapsed, 3) if elapsed else 0.0,
+                rate_history=track.outline.rates(now, ended.stream_bytes) if track is not None else [],
+                seconds=ended.wait_seconds,
+            )
+        )
+
+    def end_worker(self, worker: Worker) -> None:
+        """A worker has ended."""
+        seen = self._seen.pop(worker, None)
+        used = max(worker.cpu_seconds, seen.cpu_seconds if seen is not None else 0.0)
+        self.ledger.add_exit(worker.kind, describe_exit(worker.exit_status), used)
+
+    # --- samples
+
+    async def run(self) -> None:
+        """Take samples until cancelled; where statistics are off there are none."""
+        while self.interval_s:
+            await trio.sleep(self.interval_s)
+            await self._read_processes()
+            began = time.thread_time()
+            self._sample()
+            self.cost_s += time.thread_time() - began
+
+    def _pids(self) -> dict[int, tuple[str, Worker | None]]:
+        """Every process of this server: what it is, and its worker."""
+        supervisor = self._node.supervisor
+        found: dict[int, tuple[str, Worker | None]] = {}
+        for pid, kind in supervisor.processes().items():
+            found[pid] = (kind, supervisor.workers.get(pid))
+        return found
+
+    async def _read_processes(self) -> dict[int, tuple[str, processes.Figures]]:
+        """Look at all processes; of workers it is remembered what they have used."""
+        wanted = self._pids()
+        looked, spent = await trio.to_thread.run_sync(
+            partial(_look, [(pid, kind == "data") for pid, (kind, _) in wanted.items()])
+        )
+        self.cost_s += spent
+        found = {}
+        for figures in looked:
+            kind, worker = wanted[figures.pid]
+            if worker is not None:
+                if worker.gone.is_set() or self._node.supervisor.workers.get(worker.pid) is not worker:
+                    continue  # it ended meanwhile, and its last account stands
+                before = self._seen.get(worker, Seen(worker.kind, 0.0))
+                self._seen[worker] = Seen(worker.kind, max(before.cpu_seconds, figures.cpu_seconds))
+            found[figures.pid] = (kind, figures)
+        now = time.monotonic()
+        for pid, (_, figures) in found.items():
+            values = figures.cpu_seconds, figures.read_bytes, figures.write_bytes
+            self.track(("process", (pid, figures.began)), now, *values).series.add(now, *values)
+        return found
+
+    def track(self, row: tuple[str, object], now: float, *values: float) -> Track:
+        """What is remembered of a row, from now on if it is new; ``values``: its totals when it began."""
+        track = self.tracks.get(row)
+        if track is None:
+            track = self.tracks[row] = Track(now, *values)
+        return track
+
+    def movers(self) -> list[tuple[MoverService, Meter]]:
+        """The movers at work whose data connection goes to another server."""
+        services = [each.mover for each in self._node.connections.values() if each.services_open]
+        return [(each, each.meter) for each in services if each.meter is not None and each.is_remote]
+
+    def _sample(self) -> None:
+        now = time.monotonic()
+        live: set[tuple[str, object]] = set()
+        for ring in self.ledger.rings:
+            statistics = ring.control.statistics()
+            track = self.track(("ring", ring.name), now, 0)
+            track.series.add(now, statistics.bytes_out)
+            track.shape.add(statistics.fill_ratio)
+            live.add(("ring", ring.name))
+        for number, job in self.jobs.items():
+            job.meter.look()
+            stream_bytes, entries = job.progress()
+            track = self.track(("job", number), job.began, 0, 0)
+            track.series.add(now, stream_bytes, entries)
+            track.outline.add(now, stream_bytes)
+            live.add(("job", number))
+        for mover, meter in self.movers():
+            meter.look()
+            moved = mover.counters().bytes_moved
+            track = self.track(("mover", meter), now - meter.elapsed_s, 0)
+            track.series.add(now, moved)
+            track.outline.add(now, moved)
+            live.add(("mover", meter))
+        for bay in self._node.devices:
+            figures = self.ledger.drive(bay.name)
+            self.track(("drive", bay.name), self.started, 0, 0).series.add(
+                now, figures.read_bytes, figures.written_bytes
+            )
+            live.add(("drive", bay.name))
+        pids = {each.pid for each in self._seen} | self._node.supervisor.processes().keys()
+        for row in list(self.tracks):
+            kind, name = row
+            gone = name[0] not in pids if kind == "process" and isinstance(name, tuple) else row not in live
+            if gone:
+                del self.tracks[row]
+
+    # --- the answer
+
+    async def show(self, request: StatisticsShow) -> StatisticsReply | Failed:
+        """One moment of the node."""
+        if not self.interval_s:
+            return Failed("refused", OFF)
+        found = await self._read_processes()
+        details, spent = await trio.to_thread.run_sync(partial(_look_closer, list(found)))
+        began = time.thread_time()
+        cpu_seconds: dict[str, float] = {}
+        for kind, used in self._seen.values():
+            cpu_seconds[kind] = cpu_seconds.get(kind, 0.0) + used
+        moment = Moment(
+            now=time.monotonic(), history=request.history, processes=found, details=details, cpu_seconds=cpu_seconds
+        )
+        reply = build_reply(self._node, self, moment)
+        self.cost_s += spent + time.thread_time() - began
+        return reply
+
+
+def _look(wanted: list[tuple[int, bool]]) -> tuple[list[processes.Figures], float]:
+    """Read processes; with the processor time that it took. Blocks."""
+    began = time.thread_time()
+    found = [processes.read_process(pid, copies=copies) for pid, copies in wanted]
+    return [each for each in found if each is not None], time.thread_time() - began
+
+
+def _look_closer(pids: list[int]) -> tuple[dict[int, processes.Details], float]:
+    began = time.thread_time()
+    return {pid: processes.read_details(pid) for pid in pids}, time.thread_time() - began

@@ -1,0 +1,117 @@
+"""What /proc says of this server's processes: read straight from its files, for that is done for each every second.
+
+Source: proc(5): /proc/pid/stat, /proc/pid/io, /proc/pid/status, /proc/pid/task/tid/children.
+"""
+
+import os
+import time
+from typing import Final, NamedTuple
+
+CHILDREN_MAX: Final = 8  # copies of itself that a data worker works with; it has two at the most
+_TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+_STATES: Final = {
+    "R": "running", "S": "sleeping", "D": "disk-sleep", "T": "stopped", "t": "stopped", "Z": "zombie", "X": "dead",
+    "I": "idle",
+}  # fmt: skip
+
+
+class Figures(NamedTuple):
+    """One process, and what its copies of itself add; see ProcessRow.
+
+    Attributes:
+        began: ticks since the host started: with the pid it names a process for ever.
+    """
+
+    pid: int
+    began: int
+    state: str
+    cpu_seconds: float
+    resident_bytes: int
+    threads: int
+    read_bytes: int = 0
+    write_bytes: int = 0
+
+    @property
+    def age_seconds(self) -> float:
+        """Since it began."""
+        return round(max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - self.began * _TICK_S), 2)
+
+
+class Details(NamedTuple):
+    """What costs more to ask, and is asked only to be shown."""
+
+    context_switches: int = 0
+    involuntary_switches: int = 0
+    open_files: int = 0
+
+
+def _read(path: str) -> str:
+    """A file of /proc. Raises OSError: the process is gone, or is not ours to look at."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 16_384).decode("utf-8", "replace")
+    finally:
+        os.close(fd)
+
+
+def _stat(pid: int) -> Figures:
+    fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    # Of all that it has reaped too: copies of itself that have ended.
+    ticks = sum(int(each) for each in fields[11:15])
+    state = _STATES.get(fields[0], fields[0])
+    resident = int(fields[21]) * _PAGE
+    return Figures(pid, int(fields[19]), state, ticks * _TICK_S, resident, int(fields[17]))
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        names = _read(f"/proc/{pid}/task/{pid}/children").split()
+    except OSError:
+        return []  # a kernel without CONFIG_PROC_CHILDREN
+    return [int(name) for name in names[:CHILDREN_MAX]]
+
+
+def _transferred(pid: int) -> tuple[int, int]:
+    try:
+        lines = _read(f"/proc/{pid}/io").split()
+    except OSError:
+        return 0, 0
+    return int(lines[1]), int(lines[3])
+
+
+def read_process(pid: int, *, copies: bool = False) -> Figures | None:
+    """The figures of a process now; None = it is gone.
+
+    Args:
+        copies: it works with forked copies of itself: their processor time and I/O are its own.
+    """
+    try:
+        own = _stat(pid)
+    except OSError:
+        return None
+    cpu = own.cpu_seconds
+    read, written = _transferred(pid)
+    for child in _children(pid) if copies else ():
+        try:
+            figures = _stat(child)
+        except OSError:
+            continue
+        cpu += figures.cpu_seconds
+        more = _transferred(child)
+        read, written = read + more[0], written + more[1]
+    return own._replace(cpu_seconds=round(cpu, 2), read_bytes=read, write_bytes=written)
+
+
+def read_details(pid: int) -> Details:
+    """The rest; zeros where the process is gone."""
+    switches = {"voluntary_ctxt_switches": 0, "nonvoluntary_ctxt_switches": 0}
+    try:
+        for line in _read(f"/proc/{pid}/status").splitlines():
+            name, _, value = line.partition(":")
+            if name in switches:
+                switches[name] = int(value)
+        files = len(os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return Details()
+    return Details(switches["voluntary_ctxt_switches"], switches["nonvoluntary_ctxt_switches"], files)

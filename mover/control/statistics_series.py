@@ -1,0 +1,87 @@
+"""Samples of what grows, bounded: rates over the last seconds, the shape of a minute, the outline of a whole job."""
+
+from collections import deque
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final
+
+from mover.admin.statistics import Rates
+
+WINDOWS_S: Final = (1, 10, 60)
+SAMPLES: Final = 64  # a second apart they reach past the longest window
+OUTLINE_POINTS: Final = 60
+_EARLY: Final = 0.95  # of a window: a sample that was taken a little late is still the one of a second ago
+
+
+class Series:
+    """The last samples of some totals of one row, taken together.
+
+    Args:
+        now: monotonic seconds when the row began.
+        values: its totals then.
+    """
+
+    def __init__(self, now: float, *values: float) -> None:
+        self._samples: deque[tuple[float, ...]] = deque([(now, *values)], maxlen=SAMPLES)
+
+    def add(self, now: float, *values: float) -> None:
+        """One more sample."""
+        self._samples.append((now, *values))
+
+    def rates(self, now: float, value: float, index: int = 0) -> Rates:
+        """Growth a second of the total at ``index``, which is ``value`` now."""
+        return Rates(**{f"over_{window}": self._rate(now, value, index + 1, window) for window in WINDOWS_S})
+
+    def _rate(self, now: float, value: float, at: int, window: float) -> float:
+        then = self._samples[0]
+        for sample in reversed(self._samples):
+            if now - sample[0] >= window * _EARLY:
+                then = sample
+                break
+        passed = now - then[0]
+        return round(max(0.0, value - then[at]) / passed, 3) if passed > 0 else 0.0
+
+
+class Shape:
+    """The last values of something that goes up and down, a sample each; the newest last."""
+
+    def __init__(self) -> None:
+        self._values: deque[float] = deque(maxlen=SAMPLES)
+
+    def add(self, value: float) -> None:
+        """One more sample."""
+        self._values.append(round(value, 3))
+
+    def values(self) -> list[float]:
+        """All that are kept."""
+        return list(self._values)
+
+
+class Outline:
+    """A total over the whole life of a job, in some 60 points however long that is.
+
+    Theory of operation: points are taken at even distances; when there are twice as many as wanted, every second one is
+    dropped and the distance doubled.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._points: list[tuple[float, float]] = [(now, 0.0)]
+        self._step_s = 0.0
+
+    def add(self, now: float, value: float) -> None:
+        """A sample; most of those of a long job are passed over."""
+        if now - self._points[-1][0] < self._step_s:
+            return
+        self._points.append((now, value))
+        if len(self._points) > 2 * OUTLINE_POINTS:
+            self._points = self._points[::2]
+            self._step_s = (self._points[-1][0] - self._points[0][0]) / (len(self._points) - 1)
+
+    def rates(self, now: float, value: float) -> list[float]:
+        """Growth a second between the points, and from the last one to now."""
+        points: Sequence[tuple[float, float]] = [*self._points, (now, value)]
+        return [
+            round(max(0.0, value - before) / (moment - earlier), 3)
+            for (earlier, before), (moment, value) in pairwise(points)
+            if moment > earlier
+        ]
