@@ -710,9 +710,9 @@ Reply = (
     | TapeShowReply
     | LibraryShowReply
     | LogReply
+    | StatisticsReply
     | Done
     | Failed
-    | StatisticsReply
 )
 
 SESSION_FIELDS: Final = SessionStatus.__struct_encode_fields__

@@ -95,17 +95,18 @@ class Node(Service, frozen=True, kw_only=True):
         log_format: auto = journal where standard error is systemd's journal, else console.
         grace_s: how long jobs may go on after SIGTERM.
         backup_log_size, backup_log_old: bytes from which on a new file is begun, and how many old ones are kept.
+        statistics_interval_s: between two samples of what this server does; 0 = statistics are off.
     """
 
     name: Name = field(default_factory=socket.gethostname)
     state_directory: Path = "/var/lib/mover"
     admin_socket: SocketPath = "/run/mover/admin.sock"
-        statistics_interval_s: between two samples of what this server does; 0 = statistics are off.
     log_format: Literal["auto", "console", "json", "journal"] = "auto"
     metrics: HostPort = ""
     grace_s: Seconds = 30
     backup_log_size: Size = 16 * MIB
     backup_log_old: Annotated[int, Meta(ge=0, le=99)] = 5
+    statistics_interval_s: Annotated[int, Meta(ge=0, le=60)] = 1
 
 
 class Limits(_Table, frozen=True, kw_only=True):
@@ -114,7 +115,6 @@ class Limits(_Table, frozen=True, kw_only=True):
     Attributes:
         sessions: NDMP connections at once; past it NOTIFY REFUSED.
         ring: bytes of a ring for virtual drives and relays.
-    statistics_interval_s: Annotated[int, Meta(ge=0, le=60)] = 1
         idle_timeout_s: 0 = never.
         heartbeat_s: a job of which nothing was said for so long tells the DMA where it is; 0 = never.
         spares: warm spare workers of each kind; 0 = none.

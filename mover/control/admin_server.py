@@ -113,9 +113,9 @@ class AdminServer:
                     return self._log_start(request)
                 case a.LogStop():
                     return self._log_stop(request)
-                case a.TapeShow():
                 case StatisticsShow():
                     return await self._node.statistics.show(request)
+                case a.TapeShow():
                     return await trio.to_thread.run_sync(self._tape_show)
                 case a.TapeCreate():
                     return await self._tape_create(request)

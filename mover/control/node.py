@@ -23,8 +23,8 @@ from mover.control.scsi_bus import ScsiBus
 from mover.control.secure_ports import SecurePorts
 from mover.control.snapshots import Snapshots
 from mover.control.sockets import AllowList
-from mover.control.workers import Supervisor
 from mover.control.statistics import Statistics
+from mover.control.workers import Supervisor
 
 if TYPE_CHECKING:
     from mover.control.connection import Connection
@@ -46,9 +46,9 @@ class Node:
         secure_ports: of the LIFs; None = none, for tests.
         connections: the NDMP connections by session id.
         jobs: what was backed up and recovered lately.
+        statistics: what this server does, in numbers.
         stopping: no new connections.
     """
-        statistics: what this server does, in numbers.
 
     def __init__(
         self,
@@ -71,12 +71,12 @@ class Node:
         self.supervisor = supervisor
         self.snapshots = snapshots
         self.connections: dict[int, Connection] = {}
+        self.statistics = Statistics(self)
+        self.supervisor.on_exit = self.statistics.end_worker
         self.stopping = False
         self.started = time.time()
         self._session_ids = itertools.count(1)
 
-        self.statistics = Statistics(self)
-        self.supervisor.on_exit = self.statistics.end_worker
     def configure(self, config: Config) -> None:
         """Take a configuration. Blocks while it looks for symbolic links in the volumes' paths.
 

@@ -134,6 +134,7 @@ async def _serve(config: Config, path: str | None) -> int:
             node.identities.ask()
             async with trio.open_nursery() as nursery:
                 admin = AdminServer(node)
+                nursery.start_soon(node.statistics.run)
                 nursery.start_soon(admin.serve, admin_socket)
                 accepting = trio.CancelScope()
                 connections = await nursery.start(_own_connections, node, listeners, accepting)
@@ -148,9 +149,6 @@ async def _serve(config: Config, path: str | None) -> int:
         with trio.move_on_after(SIGNALS_DRAIN_S):
             async for _ in signals:
                 pass
-                nursery.start_soon(node.statistics.run)
-                if web is not None:
-                    nursery.start_soon(web.serve)
     log.info("stopped")
     return 0
 

@@ -18,8 +18,8 @@ from mover.control.drives import DriveBay
 from mover.control.hung import describe_hung
 from mover.control.record_memory import RecordMemory
 from mover.control.refusal import Refusal
-from mover.control.workers import Worker, WorkerDied, WorkerHung, describe_exit
 from mover.control.statistics_ledger import DriveFigures
+from mover.control.workers import Worker, WorkerDied, WorkerHung, describe_exit
 from mover.ndmp.enums import (
     ErrorCode,
     LogType,
@@ -382,23 +382,23 @@ class TapeService:
         """One record. Raises Refusal."""
         assert self._memory is not None
         self._memory.store(data)
+        began = time.monotonic_ns()
         reply = await self.ask(WriteRecord(length=len(data)))
         assert isinstance(reply, RecordDone), reply
-        began = time.monotonic_ns()
+        self._count(DriveFigures(written_bytes=reply.count, io_ns=time.monotonic_ns() - began))
         return reply
 
-        self._count(DriveFigures(written_bytes=reply.count, io_ns=time.monotonic_ns() - began))
-    async def read(self, count: int) -> tuple[RecordDone, bytes]:
-        """At most ``count`` bytes of one record. Raises Refusal."""
     def _count(self, figures: DriveFigures) -> None:
         if self.bay is not None:
             self._connection.node.statistics.ledger.add_drive(self.bay.name, figures)
 
+    async def read(self, count: int) -> tuple[RecordDone, bytes]:
+        """At most ``count`` bytes of one record. Raises Refusal."""
         memory = self._memory
         assert memory is not None
+        began = time.monotonic_ns()
         reply = await self.ask(ReadRecord(count=count, crosses_filemark=self._connection.version < 4))
         assert isinstance(reply, RecordDone), reply
-        began = time.monotonic_ns()
+        self._count(DriveFigures(read_bytes=reply.count, io_ns=time.monotonic_ns() - began))
         data = b"" if reply.error != ErrorCode.NO_ERR else memory.load(reply.count)
         return reply, data
-        self._count(DriveFigures(read_bytes=reply.count, io_ns=time.monotonic_ns() - began))
