@@ -11,7 +11,6 @@ import msgspec.json
 from msgspec import Meta, field
 
 from mover.admin.base import Bottleneck, Message, Row
-from mover.admin.clusters import NodeShow, NodeShowReply, VolumeMove, VolumeShow, VolumeShowReply
 from mover.admin.statistics import StatisticsReply, StatisticsShow, WaitCause
 
 REQUEST_BYTES_MAX: Final = 64 * 1024  # one line with its newline
@@ -276,9 +275,6 @@ Request = (
     | LibraryShow
     | LibraryInventory
     | LibraryMove
-    | NodeShow
-    | VolumeShow
-    | VolumeMove
     | StatisticsShow
 )
 
