@@ -13,7 +13,7 @@ import trio
 import mover
 from mover.admin import messages as a
 from mover.admin.statistics import StatisticsShow
-from mover.control import admin_accounts, admin_cluster, admin_dump_dates, admin_library, admin_options, admin_robot
+from mover.control import admin_accounts, admin_dump_dates, admin_library, admin_options, admin_robot
 from mover.control.cartridges import InventoryError
 from mover.control.drives import DriveBay, LibraryDrive
 from mover.control.node import Node
