@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar  # Any: any command functi
 
 import click
 
+from mover.cli.completion import drives
 from mover.cli.failure import Failure
 from mover.cli.tls_options import TLS_OPTIONS, take_tls
 from mover.config.values import parse_size
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 PASSWORD_BYTES_MAX: Final = 4096
 WAIT_S_MAX: Final = 7 * 24 * 3600
-RECORD_BYTES_MAX: Final = (1 << 32) - 1
+RECORD_BYTES_MAX: Final = 16 << 20  # no drive writes a longer one
+BLOCK_BYTES: Final = 512  # the smallest block of drives with fixed ones
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -36,9 +38,16 @@ class NumberType(click.ParamType[int]):
 
 
 class SizeType(click.ParamType[int]):
-    """``65536`` or ``64KiB``, of 32 bits as a mover record's."""
+    """``65536`` or ``64KiB``: the size of a mover record.
+
+    Args:
+        of: it is a multiple of so many bytes.
+    """
 
     name = "size"
+
+    def __init__(self, of: int = 1) -> None:
+        self._of = of
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
@@ -47,6 +56,8 @@ class SizeType(click.ParamType[int]):
             self.fail(f"expected {error}, got {value!r}", param, ctx)
         if size > RECORD_BYTES_MAX:
             self.fail(f"expected at most {RECORD_BYTES_MAX} bytes, got {value!r}", param, ctx)
+        if size % self._of:
+            self.fail(f"expected a multiple of {self._of} bytes, got {value!r}", param, ctx)
         return size
 
 
@@ -151,7 +162,10 @@ def changer_options(*, required: bool, waits: bool = True) -> Callable[[_Command
 
 def _login_options(*, required: bool) -> list[Callable[[_Command], _Command]]:
     return [
-        click.option("--drive", required=required, metavar="NAME", help="As the server names it: vtl0/drive0."),
+        click.option(
+            "--drive", required=required, metavar="NAME", shell_complete=drives,
+            help="As the server names it: vtl0/drive0.",
+        ),
         click.option("--user", required=required, metavar="NAME", help="The login."),
         click.option(
             "--password-file", envvar="MOVER_PASSWORD_FILE", metavar="FILE",

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from mover.cli.control_process import json_option
 from mover.cli.failure import Failure, WrongConfiguration
 from mover.cli.job_options import (
+    BLOCK_BYTES,
     NumberType,
     PairType,
     SizeType,
@@ -113,7 +114,10 @@ def report_failed(failed: list["FailedName"]) -> None:
 @click.argument("path")
 @session_options(required=True)
 @catalogue_option
-@click.option("--record-size", type=SizeType(), metavar="SIZE", help="Bytes per mover record [default: 64KiB].")
+@click.option(
+    "--record-size", type=SizeType(of=BLOCK_BYTES), metavar="SIZE",
+    help="Bytes per mover record, a multiple of 512 [default: 64KiB].",
+)  # fmt: skip
 @click.option(
     "--history", type=click.Choice(["y", "d", "f", "n"]), default="y", show_default=True,
     help="File history: y as the server likes, d by directory and node, f by path, n none.",

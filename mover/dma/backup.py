@@ -8,16 +8,18 @@ import time
 
 import trio
 
+from mover.dma.cartridge_book import CartridgeBook
 from mover.dma.cartridges_used import CartridgesUsed
 from mover.dma.catalogue import Catalogue
 from mover.dma.drive import go_to_end, open_drive, write_filemark
-from mover.dma.errors import CartridgeFullError, DmaError, JobError, one_line
+from mover.dma.errors import CartridgeError, CartridgeFullError, DmaError, JobError, one_line
 from mover.dma.events import LogSink
 from mover.dma.history import history_sink
 from mover.dma.jobs import ProgressSink, RunningJob, open_job, reason_name
 from mover.dma.options import BackupOptions
 from mover.dma.results import BackupResult
 from mover.dma.services import join_services
+from mover.dma.tape_label import present_label
 from mover.ndmp.enums import DataHaltReason, MoverHaltReason, MoverMode, MoverPauseReason
 from mover.ndmp.messages import (
     DataGetEnvReply,
@@ -43,7 +45,8 @@ async def run_backup(
         ControlConnectionError, LoginError: a server cannot be used.
         NdmpError: a server refused a request.
         CartridgeFullError: the tape ended before the backup, which is written without labels.
-        CartridgeError, ChangerError: there is no cartridge to write, or the changer failed.
+        CartridgeError, ChangerError: there is no cartridge to write, the one in the drive is for backups with
+            labels, or the changer failed.
         JobError: data service or mover did not end as they should.
         CatalogueError: the catalogue cannot be written.
     """
@@ -138,6 +141,7 @@ class _Backup:
             self.tape_file = self.used.tape_file
         else:
             await open_drive(job, write=True)
+            await self._keep_off_labels()
             self.tape_file = 0 if options.overwrite else await go_to_end(job)
         address = await join_services(job, MoverMode.READ, options.record_size)
         await job.data.call(
@@ -161,6 +165,28 @@ class _Backup:
         await write_filemark(job)
         await job.close_tape()
         await job.stop()  # last: with DATA_STOP the server counts this backup as one to base others on
+
+    async def _keep_off_labels(self) -> None:
+        """Leave a labelled cartridge to backups that tell the book of cartridges what they write to it.
+
+        Raises:
+            CartridgeError: there is one in the drive, and it is to be written behind what is on it, or is needed.
+        """
+        label = await present_label(self.job)
+        if label is None:
+            return
+        where = f"cartridge {label.name} is in {self.options.drive}"
+        if not self.options.overwrite:
+            raise CartridgeError(f"{where}: a backup goes to a labelled cartridge with --labels or --changer")
+        book = CartridgeBook(self.catalogue)
+        known = await trio.to_thread.run_sync(book.find, label.id)
+        if known is None:
+            return
+        if known.id in await trio.to_thread.run_sync(book.needed, time.time()):
+            raise CartridgeError(
+                f"{where}, and backups on it are to be kept: mover cartridge label --overwrite loses them"
+            )
+        await trio.to_thread.run_sync(book.written_over, known)
 
     async def _attend(self) -> None:
         pause = self.job.events.mover_pause

@@ -93,6 +93,11 @@ class CartridgeBook:
         with self.catalogue.transaction() as connection:
             connection.execute("UPDATE cartridge SET is_full = 1 WHERE id = ?", (cartridge.id,))
 
+    def written_over(self, cartridge: Cartridge) -> None:
+        """It has no label any more."""
+        with self.catalogue.transaction() as connection:
+            connection.execute("UPDATE cartridge SET gone = ? WHERE id = ?", (time.time(), cartridge.id))
+
     # ---- segments
 
     def begin_segment(self, job: int, position: int, cartridge: Cartridge, tape_file: int, offset: int) -> None:

@@ -65,6 +65,18 @@ async def look(job: RunningJob) -> Found:
     return Found(label) if label is not None else Found(other=identify(record))
 
 
+async def present_label(job: RunningJob) -> Label | None:
+    """The label of the cartridge in the open drive, which stands at its beginning then; None = none can be read."""
+    await mtio(job, TapeOperation.REW, 1)
+    try:
+        record = await _read(job)
+        label = decode_label(record) if record is not None else None
+    except (NdmpError, LabelError):
+        label = None
+    await mtio(job, TapeOperation.REW, 1)
+    return label
+
+
 async def empty_behind_label(job: RunningJob) -> bool:
     """Whether nothing follows the label of the cartridge in the open drive, not in its own tape file either."""
     await mtio(job, TapeOperation.REW, 1)

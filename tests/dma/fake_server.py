@@ -226,8 +226,17 @@ class FakeSession:
                 return m.TapeGetStateReply(file_num=self.file, blockno=self.record)
             case m.TapeMtioRequest(operation, count):
                 return m.TapeMtioReply(resid_count=count - self.mtio(operation, count))
+            case m.TapeReadRequest(count):
+                return self.tape_read(count)
             case _:
                 return ErrorCode.NOT_SUPPORTED_ERR
+
+    def tape_read(self, count: int) -> Reply:
+        files = self.world.tape
+        if self.file < len(files) and self.record < len(files[self.file]):
+            self.record += 1
+            return m.TapeReadReply(data_in=files[self.file][self.record - 1][:count])
+        return ErrorCode.EOF_ERR if self.file < self.world.marks else ErrorCode.EOM_ERR
 
     def mtio(self, operation: int, count: int) -> int:
         world = self.world

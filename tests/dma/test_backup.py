@@ -8,6 +8,7 @@ import trio
 
 from mover.dma import (
     BackupOptions,
+    CartridgeError,
     CartridgeFullError,
     ControlConnectionError,
     Credentials,
@@ -19,7 +20,9 @@ from mover.dma import (
     Server,
     run_backup,
 )
+from mover.dma.cartridge_book import CartridgeBook
 from mover.dma.catalogue import Catalogue
+from mover.media import Label, encode_label
 from mover.ndmp import messages as m
 from mover.ndmp.enums import AuthType, ConnectionStatusReason, ErrorCode, MessageCode
 from mover.ndmp.states import DataInput, MoverInput
@@ -104,7 +107,7 @@ async def test_order_of_requests(
     assert result.protocol_version == version
     polls = {C.DATA_GET_STATE, C.MOVER_GET_STATE, C.TAPE_GET_STATE}
     order = [code for code in world.order if code not in polls]
-    tape = [C.TAPE_OPEN, C.TAPE_MTIO, C.TAPE_MTIO]
+    tape = [C.TAPE_OPEN, C.TAPE_MTIO, C.TAPE_MTIO, C.TAPE_READ, C.TAPE_MTIO, C.TAPE_MTIO]
     end = [C.DATA_GET_ENV, C.TAPE_MTIO, C.TAPE_CLOSE, C.DATA_STOP, C.MOVER_STOP, C.CONNECT_CLOSE]
     start = order.index(C.TAPE_OPEN)
     assert order[start:] == tape + sequence + end
@@ -208,6 +211,7 @@ async def test_a_refusal_ends_the_job(
 
 
 async def test_a_refusal_says_what_the_server_logged(world: World, server: Server, tmp_path: Path) -> None:
+    world.tape, world.marks = [[b"an image"]], 1
     world.refuse[C.DATA_START_BACKUP] = ErrorCode.ILLEGAL_ARGS_ERR
     world.logged_refusal = m.LogMessagePost(2, 1, b"/srv is no volume")
     world.logged_abort = m.LogMessagePost(2, 1, b"mover: the data connection failed")
@@ -216,6 +220,45 @@ async def test_a_refusal_says_what_the_server_logged(world: World, server: Serve
         await run_backup(options(server, tmp_path), log=said.append)
     # The mover's only met the end that the DMA made.
     assert said == [LogLine("error", "/srv is no volume"), LogLine("debug", "mover: the data connection failed")]
+
+
+@pytest.mark.parametrize(
+    ("known", "keep", "overwrite", "refused"),
+    [
+        (True, True, False, "a backup goes to a labelled cartridge with --labels or --changer"),
+        (False, False, False, "a backup goes to a labelled cartridge with --labels or --changer"),
+        (True, True, True, "and backups on it are to be kept"),
+        (True, False, True, ""),
+        (False, False, True, ""),
+    ],
+)
+async def test_a_labelled_cartridge_is_for_backups_with_labels(
+    world: World, server: Server, tmp_path: Path, known: bool, keep: bool, overwrite: bool, refused: str
+) -> None:
+    """Or the book of cartridges would not know what is on it."""
+    label = Label("A1", "ab" * 16, 1_700_000_000)
+    world.tape, world.marks = [[encode_label(label)], [b"an image"]], 2
+    (tmp_path / "below").mkdir()
+    catalogue = Catalogue(tmp_path / "below" / "catalogue.sqlite")
+    book = CartridgeBook(catalogue)
+    if known:
+        cartridge = book.labelled(label, "")
+        job = catalogue.begin_job(
+            data_server="h", tape_server="h", drive="d", record_size=512, butype="dump", filesystem=b"/x",
+            protocol_version=4, keep_until=None if keep else 1.0, level=0,
+        )  # fmt: skip
+        book.begin_segment(job, 0, cartridge, 1, 0)
+        book.end_segment(job, 0, 8)
+        catalogue.end_job(job, "successful", "", tape_file=1, bytes_processed=8, env=[], log=[])
+    with trio.fail_after(DEADLINE_S):
+        if refused:
+            with pytest.raises(CartridgeError, match=f"^cartridge A1 is in drive0.*{refused}"):
+                await run_backup(options(server, tmp_path, overwrite=overwrite))
+            assert world.tape[1:] == [[b"an image"]]
+        else:
+            assert (await run_backup(options(server, tmp_path, overwrite=overwrite))).tape_file == 0
+    assert [each.id for each in book.cartridges()] == [label.id] * (known and bool(refused))
+    catalogue.close()
 
 
 async def test_a_full_cartridge_aborts(world: World, server: Server, tmp_path: Path) -> None:

@@ -351,7 +351,9 @@ async def test_the_drive_keeps_a_cartridge_for_which_no_slot_is_free(library: Li
         first, second = create(library, 2)
         before = await library.back_up()
         assert await library.cartridges(await library.back_up(new_cartridge=True)) == [second]
-        create(library, 7)
+        create(library, 6)
+        library.tape("BYHAND").touch()  # in the only slot that is left
+        library.serve.ask("library", "inventory", "vtl0")
         with pytest.raises(CartridgeError, match=f"put cartridge {first} into"):
             await library.recover(before)
         assert any(f"no free slot for {second} in the drive" in line.text for line in library.said)
