@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "version": "mover.cli.version:version",
     "status": "mover.cli.status:status",
     "probe": "mover.cli.status:probe",
+    "top": "mover.cli.top.command:top",
     "kill": "mover.cli.status:kill",
     "kill-all": "mover.cli.status:kill_all",
     "on": "mover.cli.options:on",

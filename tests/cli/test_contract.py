@@ -27,6 +27,7 @@ ASKING = {
     "version": ["--admin-socket", "SOCKET"],  # without it "no control process is running" is its answer
     "status": [],
     "probe": [],
+    "top": [],
     "kill": ["--session-id", "1"],
     "kill-all": [],
     "on": [],

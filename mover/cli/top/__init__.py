@@ -1,0 +1,1 @@
+"""`mover top`: the server's statistics, live on a terminal. Only this package imports Textual."""
