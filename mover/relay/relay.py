@@ -21,7 +21,7 @@ from typing import Final
 from mover.ring import Consumer, Kind, Producer, RelayGauge, RingClosed
 from mover.workers.channel import Channel
 from mover.workers.messages import RelayFinished
-from mover.workers.peer import is_gone, set_keepalive
+from mover.workers.peer import is_gone, peer_full_ns, set_keepalive
 
 RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 CLOSE_IN_ORDER: Final = struct.pack("ii", 0, 0)
@@ -70,18 +70,21 @@ class _Waiter:
         self._epoll.register(self._connection, 0)
         self._epoll.register(eventfd, select.EPOLLIN | select.EPOLLET)
 
-    def wait(self, events: int, timeout_s: float | None = None) -> bool:
+    def wait(self, events: int, timeout_s: float | None = None, gauges: memoryview | None = None) -> bool:
         """Wait for ``events`` of the connection or anything else; whether the connection has one of them.
+
+        Args:
+            gauges: the time counts there as spent on the connection.
 
         Raises:
             ChannelBroken: control is gone or wants this relay gone.
             OSError: the peer is gone.
         """
         self._epoll.modify(self._connection, events)
-        ready = self._epoll.poll(PEER_LOOK_S if timeout_s is None else timeout_s)
+        ready = self._poll(PEER_LOOK_S if timeout_s is None else timeout_s, gauges)
         while timeout_s is None and not ready:
             self._peer.check_peer()
-            ready = self._epoll.poll(PEER_LOOK_S)
+            ready = self._poll(PEER_LOOK_S, gauges)
         for fd, event in ready:
             if fd == self._channel.fileno():
                 # Nothing may be asked of a relay that carries: this can only be the end of the control socket.
@@ -91,6 +94,15 @@ class _Waiter:
                 code = self._peer.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                 raise OSError(code, os.strerror(code))
         return any(fd == self._connection for fd, _ in ready)
+
+    def _poll(self, timeout_s: float, gauges: memoryview | None) -> list[tuple[int, int]]:
+        """One round of a wait; what it took is published at once, for a long wait is what is asked about."""
+        started = time.monotonic_ns()
+        ready = self._epoll.poll(timeout_s)
+        if gauges is not None:
+            gauges[RelayGauge.SOCKET_WAIT_NS] += time.monotonic_ns() - started
+            gauges[RelayGauge.PEER_FULL_NS] = peer_full_ns(self._peer.socket)
+        return ready
 
     def close(self) -> None:
         self._epoll.close()
@@ -109,7 +121,9 @@ def send(channel: Channel, connection: Connection, ring: Consumer) -> RelayFinis
         while True:
             entry = ring.try_peek()
             if entry is None:
-                if waiter.wait(select.EPOLLIN | select.EPOLLRDHUP) and _peer_closed(sock):
+                with ring.waiting():
+                    ready = waiter.wait(select.EPOLLIN | select.EPOLLRDHUP)
+                if ready and _peer_closed(sock):
                     ring.finish()
                     connection.close_in_order()
                     return result(orderly=False, peer_closed=True, text="the peer closed the data connection")
@@ -127,9 +141,7 @@ def send(channel: Channel, connection: Connection, ring: Consumer) -> RelayFinis
                 try:
                     at += (count := sock.send(view[at:], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL))
                 except BlockingIOError:
-                    started = time.monotonic_ns()
-                    ready = waiter.wait(select.EPOLLOUT | select.EPOLLRDHUP)
-                    gauges[RelayGauge.SOCKET_WAIT_NS] += time.monotonic_ns() - started
+                    ready = waiter.wait(select.EPOLLOUT | select.EPOLLRDHUP, gauges=gauges)
                     ring.check()
                     if ready and _peer_closed(sock):
                         ring.finish()
@@ -230,14 +242,13 @@ def receive(channel: Channel, connection: Connection, ring: Producer) -> RelayFi
         while True:
             slot = ring.try_reserve()
             if slot is None:
-                waiter.wait(0)
+                with ring.waiting():
+                    waiter.wait(0)
                 continue
             try:
                 count = sock.recv_into(slot[filled:], 0, socket.MSG_DONTWAIT)
             except BlockingIOError:
-                started = time.monotonic_ns()
-                ready = waiter.wait(select.EPOLLIN | select.EPOLLRDHUP, FILL_WAIT_S if filled else None)
-                gauges[RelayGauge.SOCKET_WAIT_NS] += time.monotonic_ns() - started
+                ready = waiter.wait(select.EPOLLIN | select.EPOLLRDHUP, FILL_WAIT_S if filled else None, gauges)
                 if filled and not ready:
                     ring.commit(filled)
                     filled = 0

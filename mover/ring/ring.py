@@ -147,12 +147,12 @@ class _Side:
         if _try_credit(self._credit_fd):
             self.check()
             return
-        with self._waiting():
+        with self.waiting():
             self._poll_credit(math.inf)
 
     @contextmanager
-    def _waiting(self) -> Iterator[None]:
-        """Count what is done here as one wait."""
+    def waiting(self) -> Iterator[None]:
+        """Count what is done here as one wait, for a slot or an entry: also a wait of the caller's own."""
         words = self._words
         words[self._times] += 1
         started = time.monotonic_ns()
@@ -301,7 +301,7 @@ class Producer(_Side):
                 taken += 1
             waits = taken < slots
             if waits:
-                with self._waiting():
+                with self.waiting():
                     if not taken and self._poll_credit(math.inf):
                         taken += 1
                     deadline = time.monotonic() + patience_s
@@ -383,7 +383,7 @@ class Consumer(_Side):
         if self._try_gather(entries):
             return False
         words = self._words
-        with self._waiting():
+        with self.waiting():
             if self._next == words[_TAKEN]:
                 self._poll_credit(math.inf)
                 words[_TAKEN] += 1

@@ -1,4 +1,4 @@
-"""Whether the peer of a TCP connection is gone, read from the kernel's own view of it.
+"""Whether the peer of a TCP connection is gone, or takes nothing, read from the kernel's own view of it.
 
 Not by TCP_USER_TIMEOUT: Linux counts with it also the time for which a living peer keeps its receive window shut. A
 mover that waits for its next cartridge, or a DMA that does not read file history for a while, must find its job
@@ -11,10 +11,12 @@ from typing import Final, Protocol
 
 _PROBES_LOST: Final = 3
 _TCP_INFO_BYTES: Final = 104
+_LONG_TCP_INFO_BYTES: Final = 192  # Linux 4.10 and later
 # struct tcp_info of linux/tcp.h: eight bytes, then u32 words
 _PROBES: Final = 3
 _UNACKED: Final = 8 + 4 * 4
 _LAST_ACK_MS: Final = 8 + 12 * 4
+_WINDOW_FULL_US: Final = 176  # tcpi_rwnd_limited, u64
 
 
 class Socket(Protocol):
@@ -45,3 +47,16 @@ def is_gone(sock: Socket, peer_timeout_s: float) -> bool:
     (last_ack_ms,) = struct.unpack_from("=I", info, _LAST_ACK_MS)
     in_flight = unacked > 0 or info[_PROBES] >= _PROBES_LOST
     return in_flight and last_ack_ms >= peer_timeout_s * 1000
+
+
+def peer_full_ns(sock: Socket) -> int:
+    """Nanoseconds for which there was more to send than the peer's receive window held; 0 = the kernel does not tell.
+
+    Raises:
+        OSError: the connection is broken already.
+    """
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LONG_TCP_INFO_BYTES)
+    if len(info) < _WINDOW_FULL_US + 8:
+        return 0
+    (microseconds,) = struct.unpack_from("=Q", info, _WINDOW_FULL_US)
+    return int(microseconds) * 1000
