@@ -4,6 +4,7 @@ import ipaddress
 from collections.abc import Iterable
 from typing import Final
 
+from mover.config import values
 from mover.config.errors import ConfigError
 from mover.config.model import VIRTUAL, AuthType, Config, Drive, RealDevice, Snapshot
 from mover.config.values import is_iscsi_url
@@ -59,6 +60,7 @@ def check_consistency(path: str, config: Config) -> None:
     for given, needed in (("certificate", "key"), ("key", "certificate")):
         if getattr(config.tls, given) and not getattr(config.tls, needed):
             raise ConfigError(f"{path}: tls.{needed}: a value is needed with tls.{given}")
+    _check_metrics(path, config)
     for table, authtype in _authtypes(config):
         if not authtype:
             raise ConfigError(f"{path}: {table}.authtype: expected at least one, got []")
@@ -68,6 +70,20 @@ def check_consistency(path: str, config: Config) -> None:
     _check_drives(path, config)
     _check_snapshots(path, config)
     _check_faults(path, config)
+
+
+def _check_metrics(path: str, config: Config) -> None:
+    node = config.node
+    if node.metrics_token and node.metrics_token_file:
+        raise ConfigError(f"{path}: node.metrics_token: expected either metrics_token or metrics_token_file")
+    if not node.metrics or node.metrics_token or node.metrics_token_file:
+        return
+    address, _ = values.host_and_port(node.metrics)
+    if not ipaddress.ip_address(address).is_loopback:
+        raise ConfigError(
+            f"{path}: node.metrics: expected an address of loopback, or metrics_token_file with it, "
+            f'got "{node.metrics}"'
+        )
 
 
 def _check_faults(path: str, config: Config) -> None:
@@ -253,10 +269,6 @@ def check_supported(path: str, config: Config) -> None:
     Raises:
         ConfigError: names the first such key and says what there is instead.
     """
-    if config.node.metrics:
-        raise ConfigError(
-            f'{path}: node.metrics: this version serves no metrics, expected "", got "{config.node.metrics}"'
-        )
     for index, drive in enumerate(config.drive):
         path_of = drive.virtual_path()
         if not is_iscsi_url(drive.device) and not _is_path(drive.device if path_of is None else path_of):

@@ -16,6 +16,7 @@ from mover.config.errors import ConfigError
 
 FILE_BYTES_MAX: Final = 1 << 20
 PASSWORD_BYTES_MAX: Final = 4096
+TOKEN_CHARACTERS_MIN: Final = 16  # it may be tried from any host
 SHOWN_MAX: Final = 100  # characters of a wrong value in an error
 
 Device = TypeVar("Device", bound=model.RealDevice)
@@ -38,6 +39,7 @@ def load_config(path: str) -> model.Config:
     checks.check_supported(path, config)
     return msgspec.structs.replace(
         config,
+        node=_with_metrics_token(path, config.node),
         user=[_with_password(path, index, user) for index, user in enumerate(config.user)],
         drive=[_with_chap_secret(path, f"drive[{index}]", drive) for index, drive in enumerate(config.drive)],
         changer=[_with_chap_secret(path, f"changer[{index}]", each) for index, each in enumerate(config.changer)],
@@ -162,6 +164,20 @@ def _shown(kind: inspect.Type, raw: Any) -> str:
         return "a table" if isinstance(raw, dict) else "an array of tables"
     text = json.dumps(raw, default=str, ensure_ascii=False)
     return text if len(text) <= SHOWN_MAX else text[:SHOWN_MAX] + "..."
+
+
+def _with_metrics_token(path: str, node: model.Node) -> model.Node:
+    """The node with its token, if it has one. It is in one key then too, as checks.py wants it."""
+    if not node.metrics_token and not node.metrics_token_file:
+        return node
+    token = _secret(path, "node.metrics_token", node.metrics_token, node.metrics_token_file, "the token")
+    if len(token.reveal()) < TOKEN_CHARACTERS_MIN:
+        key = "metrics_token_file" if node.metrics_token_file else "metrics_token"
+        raise ConfigError(
+            f"{path}: node.{key}: expected a token of at least {TOKEN_CHARACTERS_MIN} characters, "
+            "got a shorter one that is not shown"
+        )
+    return msgspec.structs.replace(node, metrics_token=token, metrics_token_file="")
 
 
 def _with_password(path: str, index: int, user: model.User) -> model.User:

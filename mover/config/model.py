@@ -91,7 +91,9 @@ class Node(Service, frozen=True, kw_only=True):
     """``[node]``: this host.
 
     Attributes:
-        metrics: "" = off. Nothing serves metrics in this version, so that is the default and the only value.
+        metrics: where /metrics and the status page are; "" = off.
+        metrics_token: what they ask for; Secret("") = nothing, which loopback alone may have. Once loaded it holds the
+            secret, and ``metrics_token_file`` nothing.
         log_format: auto = journal where standard error is systemd's journal, else console.
         grace_s: how long jobs may go on after SIGTERM.
         backup_log_size, backup_log_old: bytes from which on a new file is begun, and how many old ones are kept.
@@ -102,7 +104,9 @@ class Node(Service, frozen=True, kw_only=True):
     state_directory: Path = "/var/lib/mover"
     admin_socket: SocketPath = "/run/mover/admin.sock"
     log_format: Literal["auto", "console", "json", "journal"] = "auto"
-    metrics: HostPort = ""
+    metrics: HostPort = "127.0.0.1:9110"
+    metrics_token: Password = values.Secret("")
+    metrics_token_file: Path = ""
     grace_s: Seconds = 30
     backup_log_size: Size = 16 * MIB
     backup_log_old: Annotated[int, Meta(ge=0, le=99)] = 5

@@ -11,12 +11,14 @@ import stat
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Final, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 import structlog
 import trio
 
+from mover.admin.statistics import StatisticsShow
 from mover.config import Config, ConfigError, Lif, load_config
 from mover.config.vservers import overlaps
 from mover.control import systemd
@@ -38,6 +40,9 @@ from mover.control.tls_identity import IdentityError
 from mover.control.workers import open_supervisor
 from mover.ndmp.server import ServerProtocol
 from mover.workers.confine import REFER_ABI, landlock_abi
+
+if TYPE_CHECKING:
+    from mover.control.web import Web
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 DESCRIPTORS: Final = 16_384
@@ -132,13 +137,16 @@ async def _serve(config: Config, path: str | None) -> int:
             node = Node(config, supervisor, devices, snapshots, accounts, secure_ports, options)
             await trio.to_thread.run_sync(node.jobs.open)
             node.identities.ask()
+            web = await stack.enter_async_context(_open_web(node))
             async with trio.open_nursery() as nursery:
                 admin = AdminServer(node)
                 nursery.start_soon(node.statistics.run)
+                if web is not None:
+                    nursery.start_soon(web.serve)
                 nursery.start_soon(admin.serve, admin_socket)
                 accepting = trio.CancelScope()
                 connections = await nursery.start(_own_connections, node, listeners, accepting)
-                _announce(node, listeners)
+                _announce(node, listeners, web)
                 nursery.start_soon(systemd.feed_watchdog)
                 await _obey(signals, node, path, listeners, accepting)
                 connections.cancel()
@@ -227,6 +235,32 @@ async def _load_accounts(config: Config, store: Store) -> Accounts:
     except StoreError as error:
         raise StartError(str(error)) from error
     return accounts
+
+
+@asynccontextmanager
+async def _open_web(node: Node) -> "AsyncIterator[Web | None]":
+    """The status page and /metrics; None = they are off, or the port that nobody has chosen is somebody else's."""
+    metrics = node.config.node.metrics
+    if not metrics:
+        yield None
+        return
+    from mover.control.web import open_web  # noqa: PLC0415 - 80 ms, which a server without metrics does without
+
+    look = partial(node.statistics.show, StatisticsShow())
+    look_back = partial(node.statistics.show, StatisticsShow(history=True))
+    opened = open_web(metrics, look, look_back, lambda: node.config.node.metrics_token)
+    try:
+        web = await opened.__aenter__()
+    except OSError as error:
+        if "node.metrics" in node.config.given:
+            raise StartError(f"node.metrics: {metrics}: {error.strerror}") from error
+        log.warning("no status page and no metrics: node.metrics says where else", at=metrics, error=error.strerror)
+        yield None
+        return
+    try:
+        yield web
+    finally:
+        await opened.__aexit__(None, None, None)
 
 
 @asynccontextmanager
@@ -461,7 +495,7 @@ def _listening(listeners: list[Listener]) -> str:
     return "listening on " + ", ".join(f"{each.lif.name} ({each.lif.address} port {each.port})" for each in listeners)
 
 
-def _announce(node: Node, listeners: list[Listener]) -> None:
+def _announce(node: Node, listeners: list[Listener], web: "Web | None") -> None:
     """The ready line, and systemd."""
     ready = {
         "ready": True,
@@ -476,7 +510,7 @@ def _announce(node: Node, listeners: list[Listener]) -> None:
             for each in listeners
         ],
         "admin_socket": node.config.node.admin_socket,
-        "metrics": None,
+        "metrics": web and web.address,
     }
     try:
         os.write(STANDARD_OUTPUT, json.dumps(ready).encode() + b"\n")

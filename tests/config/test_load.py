@@ -19,7 +19,8 @@ name = "fs1"
 state_directory = "/var/lib/mover"
 admin_socket = "/run/mover/admin.sock"
 log_format = "json"
-metrics = ""
+metrics = "[::]:0"
+metrics_token = "a token of the tests"
 volumes = { srv = "/srv/", root = "/" }
 authtype = ["challenge", "plaintext"]
 grace_s = 5
@@ -105,6 +106,7 @@ def test_every_key_is_read() -> None:
     config = load(WHOLE)
     assert config.node.volumes == {"srv": "/srv", "root": "/"}
     assert config.node.authtype == ["challenge", "plaintext"]
+    assert (config.node.metrics, config.node.metrics_token.reveal()) == ("[::]:0", "a token of the tests")
     assert config.limits.record_size_max == 262144
     assert config.limits.ring == 8_000_000
     assert config.data_connections.port_range == PortRange(0, 0)
@@ -208,9 +210,18 @@ def test_every_key_is_read() -> None:
             'node.authtype: "none" is for loopback LIFs only, got lif[0].address 0.0.0.0',
         ),
         (
-            "[node]\nmetrics='127.0.0.1:9110'",
-            'node.metrics: this version serves no metrics, expected "", got "127.0.0.1:9110"',
+            "[node]\nmetrics='0.0.0.0:9110'",
+            'node.metrics: expected an address of loopback, or metrics_token_file with it, got "0.0.0.0:9110"',
         ),
+        (
+            "[node]\nmetrics_token='0123456789abcdef'\nmetrics_token_file='/t'",
+            "node.metrics_token: expected either metrics_token or metrics_token_file",
+        ),
+        (
+            "[node]\nmetrics_token='0123456789abcde'",
+            "node.metrics_token: expected a token of at least 16 characters, got a shorter one that is not shown",
+        ),
+        ("[node]\nmetrics_token_file='/none'", "node.metrics_token_file: /none: No such file or directory"),
         ("[node]\nmetrics='x'", 'node.metrics: expected "address:port", or "" for off, got "x"'),
         ("[tls]\nkey='/k'", "tls.certificate: a value is needed with tls.key"),
         (

@@ -69,6 +69,7 @@ def write_config(
     early_warning: str = "16MiB",
     authtype: Sequence[str] = ("challenge", "plaintext"),
     address: str = "127.0.0.1",
+    metrics: str = "",
     node: str = "",
     data_connections: str = "",
     extra: str = "",
@@ -79,6 +80,7 @@ def write_config(
         volumes: name -> directory.
         drives: drives of the virtual library vtl0; 0 = no library.
         address: of the only LIF.
+        metrics: address and port; "" = off.
         node: TOML to append to the section of that name.
         data_connections: TOML to append to the section of that name.
         extra: TOML to append.
@@ -94,6 +96,7 @@ def write_config(
         f"admin_socket = {_toml(directory / 'admin.sock')}",
         f"authtype = [{', '.join(_toml(kind) for kind in authtype)}]",
         "grace_s = 2",
+        f"metrics = {_toml(metrics)}",
         node,
         "[node.volumes]",
         *(f"{_toml(name)} = {_toml(path)}" for name, path in (volumes or {}).items()),

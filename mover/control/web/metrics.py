@@ -20,7 +20,8 @@ from mover.admin.statistics import DriveRow, JobRow, RingRow, StatisticsReply, T
 OPERATIONS: Final = ("backup", "recover", "recover-filehist")
 MOVER_OPERATIONS: Final = ("mover-read", "mover-write")
 RESULTS: Final = ("successful", "failed", "aborted", "interrupted")
-WORKER_KINDS: Final = ("control", "data", "tape", "relay", "snapshot", "auth")
+WORKER_KINDS: Final = ("data", "tape", "relay")
+ORDERLY: Final = ("exit 0", "exit 3")  # a spare's, and that of a worker whose control socket was closed
 SCANNING: Final = ("scan", "changes")
 STALLED_S: Final = 60.0
 
@@ -164,7 +165,7 @@ def _of_workers(reply: StatisticsReply) -> Iterator[Metric]:
         memory.add_metric([kind], size)
     yield memory
     exits = CounterMetricFamily("mover_worker_exits", "Workers that have ended.", labels=("kind", "reason"))
-    _add_pairs(exits, {f"{kind}/exit 0": 0 for kind in WORKER_KINDS[1:]} | totals.worker_exits)
+    _add_pairs(exits, {f"{kind}/{reason}": 0 for kind in WORKER_KINDS for reason in ORDERLY} | totals.worker_exits)
     yield exits
 
 

@@ -35,6 +35,7 @@ class Page:
                 f"style-src {_hash(style)}",
                 f"script-src {_hash(program)}",
                 "connect-src 'self'",
+                "img-src data:",
                 "base-uri 'none'",
                 "form-action 'none'",
                 "frame-ancestors 'none'",

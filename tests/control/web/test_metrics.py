@@ -84,7 +84,7 @@ def test_each_value_is_where_it_belongs() -> None:
     assert one(found, "mover_worker_resident_bytes", kind="data") == 30_000
     assert one(found, "mover_worker_resident_bytes", kind="tape") == 0
     assert one(found, "mover_worker_exits_total", kind="tape", reason="signal SIGKILL") == 1
-    assert one(found, "mover_worker_exits_total", kind="relay", reason="exit 0") == 0
+    assert one(found, "mover_worker_exits_total", kind="relay", reason="exit 3") == 0
     assert one(found, "mover_tape_read_bytes_total", device="vtl0/drive0") == 1
     assert one(found, "mover_tape_written_bytes_total", device="vtl0/drive0") == 2
     assert one(found, "mover_tape_io_time_seconds_total", device="vtl0/drive0") == 3.5
