@@ -11,6 +11,7 @@ import msgspec.json
 from msgspec import Meta, field
 
 from mover.admin.base import Bottleneck, Message, Row
+from mover.admin.clusters import NodeShow, NodeShowReply, VolumeMove, VolumeShow, VolumeShowReply
 from mover.admin.statistics import StatisticsReply, StatisticsShow, WaitCause
 
 REQUEST_BYTES_MAX: Final = 64 * 1024  # one line with its newline
@@ -275,6 +276,9 @@ Request = (
     | LibraryShow
     | LibraryInventory
     | LibraryMove
+    | NodeShow
+    | VolumeShow
+    | VolumeMove
     | StatisticsShow
 )
 
@@ -705,6 +709,8 @@ Reply = (
     | StatusReply
     | TapeShowReply
     | LibraryShowReply
+    | NodeShowReply
+    | VolumeShowReply
     | LogReply
     | StatisticsReply
     | Done

@@ -28,7 +28,7 @@ class Extension(NamedTuple):
 
 KNOWN: Final = {
     0x2051: Extension("CAE, data connections over IPv6", "always", (1,)),
-    0x2052: Extension("CAB, cluster aware backup", "with vservers", (1,)),
+    0x2052: Extension("CAB, cluster aware backup", "with vservers or in a cluster", (1,)),
     0x7FF0: Extension("TEST_ECHO, for tests of the negotiation", "always", (1, 2)),
 }
 

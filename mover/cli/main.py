@@ -33,6 +33,8 @@ COMMANDS: Final = {
     "tape": "mover.cli.tape:tape",
     "library": "mover.cli.library:library",
     "dumpdates": "mover.cli.dump_dates:dumpdates",
+    "node": "mover.cli.cluster:node",
+    "volume": "mover.cli.cluster:volume",
     "backup": "mover.cli.jobs:backup",
     "recover": "mover.cli.jobs:recover",
     "list": "mover.cli.jobs:list_",

@@ -52,6 +52,7 @@ def check_consistency(path: str, config: Config) -> None:
         raise ConfigError(f"{path}: lif: expected at least one, got []")
     _check_lifs(path, config)
     _check_users(path, config)
+    _check_shared(path, config)
     for given, needed in (("certificate", "key"), ("key", "certificate")):
         if getattr(config.tls, given) and not getattr(config.tls, needed):
             raise ConfigError(f"{path}: tls.{needed}: a value is needed with tls.{given}")
@@ -226,6 +227,21 @@ def _check_lifs(path: str, config: Config) -> None:
             raise ConfigError(
                 f'{path}: {table}.authtype: "none" is for loopback LIFs only, got lif[{index}].address {lif.address}'
             )
+
+
+def _check_shared(path: str, config: Config) -> None:
+    services = [("node", config.node), *((f"vserver[{index}]", each) for index, each in enumerate(config.vserver))]
+    for table, service in services:
+        for name in service.shared_volumes:
+            if name not in service.volumes:
+                raise ConfigError(f'{path}: {table}.shared_volumes: expected a name of {table}.volumes, got "{name}"')
+        if service.shared_volumes and not config.node.cluster_directory:
+            raise ConfigError(f"{path}: node.cluster_directory: a value is needed with {table}.shared_volumes")
+    if config.node.cluster_directory == config.node.state_directory:
+        raise ConfigError(
+            f"{path}: node.cluster_directory: expected another directory than node.state_directory, "
+            f"got {config.node.cluster_directory}"
+        )
 
 
 def _check_sizes(path: str, config: Config) -> None:

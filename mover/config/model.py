@@ -56,6 +56,7 @@ class Service(_Table, frozen=True, kw_only=True):
 
     Attributes:
         volumes: volume name -> directory.
+        shared_volumes: those that other nodes of the cluster have too; each is with one of them at a time.
         enable: connections are taken.
         abort_on_disk_error: an error of the disk ends a backup or recover, which else goes on without the object.
         preferred_interface_role: where data connections are waited for: at LIFs of these roles, best first.
@@ -69,6 +70,7 @@ class Service(_Table, frozen=True, kw_only=True):
     """
 
     volumes: Volumes = field(default_factory=dict)
+    shared_volumes: list[Name] = field(default_factory=list)
     enable: bool = True
     abort_on_disk_error: bool = False
     preferred_interface_role: list[LifRole] = field(
@@ -95,6 +97,7 @@ class Node(Service, frozen=True, kw_only=True):
         metrics_token: what they ask for; Secret("") = nothing, which loopback alone may have. Once loaded it holds the
             secret, and ``metrics_token_file`` nothing.
         log_format: auto = journal where standard error is systemd's journal, else console.
+        cluster_directory: where all nodes of the cluster say what they have; "" = this is the only one.
         grace_s: how long jobs may go on after SIGTERM.
         backup_log_size, backup_log_old: bytes from which on a new file is begun, and how many old ones are kept.
         statistics_interval_s: between two samples of what this server does; 0 = statistics are off.
@@ -102,6 +105,7 @@ class Node(Service, frozen=True, kw_only=True):
 
     name: Name = field(default_factory=socket.gethostname)
     state_directory: Path = "/var/lib/mover"
+    cluster_directory: Path = ""
     admin_socket: SocketPath = "/run/mover/admin.sock"
     log_format: Literal["auto", "console", "json", "journal"] = "auto"
     metrics: HostPort = "127.0.0.1:9110"

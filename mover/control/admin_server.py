@@ -11,9 +11,10 @@ import structlog
 import trio
 
 import mover
+from mover.admin import clusters
 from mover.admin import messages as a
 from mover.admin.statistics import StatisticsShow
-from mover.control import admin_accounts, admin_dump_dates, admin_library, admin_options, admin_robot
+from mover.control import admin_accounts, admin_cluster, admin_dump_dates, admin_library, admin_options, admin_robot
 from mover.control.cartridges import InventoryError
 from mover.control.drives import DriveBay, LibraryDrive
 from mover.control.node import Node
@@ -142,6 +143,8 @@ class AdminServer:
                     return await trio.to_thread.run_sync(admin_dump_dates.write_file, self._node.dump_dates, request)
                 case a.DumpDatesImport():
                     return await trio.to_thread.run_sync(admin_dump_dates.read_file, self._node.dump_dates, request)
+                case clusters.NodeShow() | clusters.VolumeShow() | clusters.VolumeMove():
+                    return await admin_cluster.answer(self._node, request, operator)
                 case a.LibraryShow():
                     return await admin_library.show(self._node, request)
                 case a.LibraryInventory():

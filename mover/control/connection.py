@@ -110,7 +110,7 @@ class Connection:
         self.bounds = Bounds()
         self.challenge: bytes | None = None
         self.protocol = ServerProtocol(self.config.node.maxversion)
-        known = {**WITH_VSERVERS, **OFFERED} if self.config.vserver else OFFERED
+        known = {**WITH_VSERVERS, **OFFERED} if self.config.vserver or self.config.node.cluster_directory else OFFERED
         self.protocol.extensions.offer(
             {each: versions for each, versions in sorted(known.items()) if self._has_extension(each)}
         )

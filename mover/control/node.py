@@ -10,6 +10,7 @@ from mover.config import Config, Lif
 from mover.control import dump_dates
 from mover.control.accounts import Accounts
 from mover.control.audit import AuditLog
+from mover.control.cluster import Cluster
 from mover.control.drives import Devices
 from mover.control.hung import HungDevices
 from mover.control.identities import Identities
@@ -44,6 +45,7 @@ class Node:
         accounts: the users; None = those of the configuration only, for tests.
         clients: where DMAs may come from.
         secure_ports: of the LIFs; None = none, for tests.
+        cluster: the other nodes; None = there are none.
         connections: the NDMP connections by session id.
         jobs: what was backed up and recovered lately.
         statistics: what this server does, in numbers.
@@ -59,7 +61,9 @@ class Node:
         accounts: Accounts | None = None,
         secure_ports: SecurePorts | None = None,
         options: ChangedOptions | None = None,
+        cluster: Cluster | None = None,
     ) -> None:
+        self.cluster = cluster or Cluster(config.node.name)
         self.options = options or ChangedOptions(config)
         self.jobs = JobBook(config.node)
         self.accounts = accounts or Accounts(config)
@@ -83,7 +87,8 @@ class Node:
         Done here and not for each connection: a file server that has gone would stop everything at each.
         """
         config = self.options.configure(config)
-        self.scopes = scopes_of(config)
+        self.cluster.configure(config)
+        self.scopes = scopes_of(config, self.cluster)
         self.config = config
         self.jobs.configure(config.node)
         self.accounts.configure(config)

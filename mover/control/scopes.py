@@ -12,9 +12,9 @@ from msgspec.structs import replace
 from mover.config import Config, Service, options
 from mover.config.options import read
 from mover.control.reach import VolumeScope
-from mover.control.volumes import Volumes
+from mover.control.volumes import Volumes, Whereabouts
 
-OPTIONS: Final = tuple(name for name in Service.__struct_fields__ if name != "volumes")
+OPTIONS: Final = tuple(name for name in Service.__struct_fields__ if name not in {"volumes", "shared_volumes"})
 NDMP: Final = "ndmp"
 
 
@@ -22,9 +22,9 @@ class Scope(NamedTuple):
     """The share of one vserver, or of the node.
 
     Attributes:
-        vserver: "" = the node, and the whole cluster as long as it has one.
+        vserver: "" = the node.
         config: with the options of the vserver in place of the node's.
-        volumes: by what the tables of reach call them.
+        volumes: those of this node, by what the tables of reach call them; others' are the cluster's to tell.
     """
 
     vserver: str
@@ -48,13 +48,17 @@ class Scope(NamedTuple):
         return None
 
 
-def scopes_of(config: Config) -> dict[str, Scope]:
-    """The scopes of a configuration, by vserver. Blocks while it looks for symbolic links in the volumes' paths."""
+def scopes_of(config: Config, whereabouts: Whereabouts | None = None) -> dict[str, Scope]:
+    """The scopes of a configuration, by vserver. Blocks while it looks for symbolic links in the volumes' paths.
+
+    Args:
+        whereabouts: what is with other nodes; None = nothing.
+    """
     vservers = {each.name: each.volumes for each in config.vserver}
-    everything = Volumes(config.node.volumes, vservers)
+    everything = Volumes(config.node.volumes, vservers, whereabouts)
     scopes = {"": Scope("", config, {VolumeScope.NODE: everything, VolumeScope.CLUSTER: everything})}
     for name, directories in vservers.items():
-        own = Volumes({}, {name: directories})
+        own = Volumes({}, {name: directories}, whereabouts, name)
         scopes[name] = Scope(
             name, _with_options(config, name), {VolumeScope.VSERVER: own, VolumeScope.VSERVER_ON_NODE: own}
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from mover import scsi
+from mover.control.affinity import device_elsewhere
 from mover.control.refusal import Refusal
 from mover.control.scsi_target import Address, Command, ScsiTarget
 from mover.ndmp.enums import CdbFlag, ErrorCode
@@ -51,10 +52,11 @@ class ScsiService:
         """SCSI_OPEN: a device of a bus, or a bus by the name of its library. Raises Refusal."""
         if self.is_open or self._connection.tape.is_open:
             raise Refusal(ErrorCode.DEVICE_OPENED_ERR)
-        bus, name = self._connection.node.scsi_bus.seen_by(self._connection), device.decode("utf-8", "replace")
+        bus = self._connection.node.scsi_bus.seen_by(self._connection)
+        name = self._connection.node.cluster.own_name(device.decode("utf-8", "replace"))
         target = bus.find(name)
         if target is None and not (self._bus_is_settable and bus.has(name)):
-            raise Refusal(ErrorCode.NO_DEVICE_ERR)
+            raise Refusal(ErrorCode.NO_DEVICE_ERR, device_elsewhere(self._connection, name))
         if target is not None:
             await self._have(target)
         self.is_open, self._missing = True, ErrorCode.NO_DEVICE_ERR

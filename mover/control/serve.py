@@ -24,6 +24,8 @@ from mover.config.vservers import overlaps
 from mover.control import systemd
 from mover.control.accounts import Accounts
 from mover.control.admin_server import AdminServer
+from mover.control.announcement import announcement
+from mover.control.cluster import Cluster
 from mover.control.connection import Connection
 from mover.control.control_stream import ControlStream
 from mover.control.drives import Devices
@@ -31,6 +33,7 @@ from mover.control.holding import HeldError, hold
 from mover.control.logs import STANDARD_ERROR, configure_logs
 from mover.control.node import Node
 from mover.control.options import ChangedOptions
+from mover.control.registry import Registry, RegistryError
 from mover.control.secure_ports import SecurePorts
 from mover.control.secure_stream import SecureStream
 from mover.control.snapshots import open_snapshots
@@ -56,7 +59,7 @@ CLOSE_S: Final = 20.0  # after grace_s, until everything is stopped by force
 MARGIN_S: Final = 30.0  # what systemd gives us beyond that, before it kills
 # What a running server cannot change; compared at SIGHUP.
 _FIXED: Final = ("lif", "library", "drive", "changer")
-_FIXED_NODE: Final = ("state_directory", "admin_socket", "log_format", "metrics")
+_FIXED_NODE: Final = ("state_directory", "cluster_directory", "admin_socket", "log_format", "metrics")
 
 log = structlog.get_logger()
 
@@ -120,6 +123,7 @@ async def _serve(config: Config, path: str | None) -> int:
         async with AsyncExitStack() as stack:
             listeners = [await stack.enter_async_context(_open_lif(lif)) for lif in config.lif]
             _hold_directories(stack, config)
+            cluster = await stack.enter_async_context(_cluster(config))
             store = await stack.enter_async_context(_store(config.node.state_directory))
             devices = Devices(config, store)
             try:
@@ -134,7 +138,7 @@ async def _serve(config: Config, path: str | None) -> int:
             admin_socket = await stack.enter_async_context(_open_admin_socket(config.node.admin_socket))
             supervisor = await stack.enter_async_context(open_supervisor(config.limits.spares))
             snapshots = await stack.enter_async_context(open_snapshots(config))
-            node = Node(config, supervisor, devices, snapshots, accounts, secure_ports, options)
+            node = Node(config, supervisor, devices, snapshots, accounts, secure_ports, options, cluster)
             await trio.to_thread.run_sync(node.jobs.open)
             node.identities.ask()
             web = await stack.enter_async_context(_open_web(node))
@@ -145,6 +149,9 @@ async def _serve(config: Config, path: str | None) -> int:
                     nursery.start_soon(web.serve)
                 nursery.start_soon(admin.serve, admin_socket)
                 accepting = trio.CancelScope()
+                parts = partial(announcement, node, {each.lif.name: each.port for each in listeners})
+                await cluster.beat(parts)
+                nursery.start_soon(cluster.beat_on, parts)
                 connections = await nursery.start(_own_connections, node, listeners, accepting)
                 _announce(node, listeners, web)
                 nursery.start_soon(systemd.feed_watchdog)
@@ -205,6 +212,24 @@ async def _store(directory: str) -> AsyncIterator[Store]:
         yield store
     finally:
         await opened.__aexit__(None, None, None)
+
+
+@asynccontextmanager
+async def _cluster(config: Config) -> AsyncIterator[Cluster]:
+    directory = config.node.cluster_directory
+    cluster = Cluster(config.node.name, Registry(directory, config.node.name) if directory else None)
+    try:
+        await cluster.join()
+    except RegistryError as error:
+        raise StartError(f"cluster directory {error}") from error
+    except trio.TooSlowError:
+        raise StartError(f"cluster directory {directory}: does not answer") from None
+    except OSError as error:
+        raise StartError(f"cluster directory {error.filename or directory}: {error.strerror}") from error
+    try:
+        yield cluster
+    finally:
+        await cluster.leave()
 
 
 async def _load_options(config: Config, store: Store) -> ChangedOptions:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import trio
 
+from mover.control.affinity import drive_elsewhere
 from mover.control.deadlines import LATE_S, command_timeout_s, drive_deadline_s
 from mover.control.device_names import FLAGS, MOTIONS, AtClose
 from mover.control.drives import DriveBay
@@ -100,9 +101,10 @@ class TapeService:
             raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR)
         if self.is_open or self._connection.scsi.is_open:
             raise Refusal(ErrorCode.DEVICE_OPENED_ERR)
-        found = self._connection.node.devices.find_device(device.decode("utf-8", "replace"))
+        name = self._connection.node.cluster.own_name(device.decode("utf-8", "replace"))
+        found = self._connection.node.devices.find_device(name)
         if found is None or not self._connection.reaches_device(found[0].name):
-            raise Refusal(ErrorCode.NO_DEVICE_ERR)
+            raise Refusal(ErrorCode.NO_DEVICE_ERR, drive_elsewhere(self._connection, name))
         bay, at_close = found
         await self._connection.node.hung.wait(bay)
         if bay.hung_since is not None:

@@ -6,14 +6,28 @@ walks beneath the volume's directory, descriptor by descriptor).
 
 import os
 from collections.abc import Mapping
-from typing import NamedTuple
+from copy import copy
+from typing import NamedTuple, Protocol
 
 from mover.control.reach import ALL, Bounds
+from mover.control.registry import VolumeKey
 from mover.workers.messages import Place
 
 
 class PlacementError(Exception):
     """A path that no volume holds, or that cannot be a path; the text names it."""
+
+
+class ElsewhereError(PlacementError):
+    """A path in a volume that is with another node; the text names both."""
+
+
+class Whereabouts(Protocol):
+    """What knows which volumes are with other nodes; both answers are for people, "" = none."""
+
+    def away(self, key: VolumeKey) -> str: ...
+
+    def elsewhere(self, names: list[bytes], vserver: str | None, bounds: Bounds) -> str: ...
 
 
 def components(path: bytes) -> list[bytes]:
@@ -43,7 +57,12 @@ class Volume(NamedTuple):
 
     shown: bytes  # its directory; of a vserver's: /VSERVER/NAME
     directory: str
-    name: str  # as operators call it; of a vserver's: VSERVER/NAME
+    key: VolumeKey
+
+    @property
+    def name(self) -> str:
+        """As operators call it; of a vserver's: VSERVER/NAME."""
+        return str(self.key)
 
 
 class _Prefix(NamedTuple):
@@ -59,43 +78,60 @@ class Volumes:
     Args:
         directories: of the node: volume name -> directory, absolute.
         vservers: vserver -> the same of its volumes, which also answer to /VSERVER/NAME.
-
-    Attributes:
-        listed: all of them, in the order of the configuration.
+        whereabouts: what is with other nodes of a cluster; None = there are none.
+        vserver: that all of these volumes belong to; None = they belong to several, or to none.
     """
 
-    def __init__(self, directories: Mapping[str, str], vservers: Mapping[str, Mapping[str, str]] | None = None) -> None:
-        self.listed: list[Volume] = []
+    def __init__(
+        self,
+        directories: Mapping[str, str],
+        vservers: Mapping[str, Mapping[str, str]] | None = None,
+        whereabouts: Whereabouts | None = None,
+        vserver: str | None = None,
+    ) -> None:
+        self._whereabouts = whereabouts
+        self._vserver = vserver
+        self._bounds = Bounds()
+        self._configured: list[Volume] = []
         self._prefixes: list[_Prefix] = []
         for name, directory in directories.items():
-            self._add(Volume(os.fsencode(directory), directory, name))
-        for vserver, volumes in (vservers or {}).items():
+            self._add(Volume(os.fsencode(directory), directory, VolumeKey("", name)))
+        for each, volumes in (vservers or {}).items():
             for name, directory in volumes.items():
-                shown = f"/{vserver}/{name}".encode()
-                self._add(Volume(shown, directory, f"{vserver}/{name}"))
-                self._prefixes.append(_Prefix(components(shown), self.listed[-1]))
+                volume = Volume(f"/{each}/{name}".encode(), directory, VolumeKey(each, name))
+                self._add(volume)
+                self._prefixes.append(_Prefix(components(volume.shown), volume))
         # The deepest volume that holds a path is its volume.
         self._prefixes.sort(key=lambda prefix: -len(prefix.components))
 
     def _add(self, volume: Volume) -> None:
-        self.listed.append(volume)
+        self._configured.append(volume)
+        directory = os.fsencode(volume.directory)
         # Also by the name it has behind symbolic links: people use both.
-        for spelling in {os.fsencode(volume.directory), os.path.realpath(os.fsencode(volume.directory))}:
+        for spelling in {directory, os.path.realpath(directory)}:
             self._prefixes.append(_Prefix(components(spelling), volume))
 
     def within(self, bounds: Bounds) -> "Volumes":
-        """Those of them that a user reaches."""
+        """Those of them that a user reaches; a path in another one lies in none, also where that is in one of these."""
         if ALL in bounds.volumes:
             return self
-        reached = Volumes({})  # what is behind symbolic links is known already, and is not looked for again
-        reached.listed = [volume for volume in self.listed if bounds.has_volume(volume.name)]
-        reached._prefixes = [prefix for prefix in self._prefixes if bounds.has_volume(prefix.volume.name)]
-        return reached
+        seen = copy(self)
+        seen._bounds = bounds
+        return seen
+
+    @property
+    def listed(self) -> list[Volume]:
+        """Those that are reached and with this node now, in the order of the configuration."""
+        return [each for each in self._configured if self._bounds.has_volume(each.name) and not self._away(each)]
+
+    def _away(self, volume: Volume) -> str:
+        return "" if self._whereabouts is None else self._whereabouts.away(volume.key)
 
     def place(self, path: bytes) -> Place:
         """Where an absolute path lies.
 
         Raises:
+            ElsewhereError: in a volume that is with another node.
             PlacementError: it is not absolute, climbs, or lies outside every volume.
         """
         if not path.startswith(b"/"):
@@ -103,5 +139,11 @@ class Volumes:
         names = components(path)
         for prefix, volume in self._prefixes:
             if names[: len(prefix)] == prefix:
+                if not self._bounds.has_volume(volume.name):
+                    break
+                if away := self._away(volume):
+                    raise ElsewhereError(f"{show(path)}: volume {volume.name} is {away}")
                 return Place(volume=os.fsencode(volume.directory), path=b"/".join(names[len(prefix) :]))
+        if self._whereabouts is not None and (where := self._whereabouts.elsewhere(names, self._vserver, self._bounds)):
+            raise ElsewhereError(f"{show(path)}: its volume is {where}")
         raise PlacementError(f"{show(path)}: outside every volume of this server")

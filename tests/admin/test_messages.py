@@ -5,6 +5,16 @@ import re
 import pytest
 
 from mover.admin import messages
+from mover.admin.clusters import (
+    LifStatus,
+    NodeShow,
+    NodeShowReply,
+    NodeStatus,
+    VolumeMove,
+    VolumeShow,
+    VolumeShowReply,
+    VolumeStatus,
+)
 from mover.admin.messages import (
     REQUEST_BYTES_MAX,
     SESSION_FIELDS,
@@ -112,6 +122,12 @@ REQUESTS: list[tuple[Request, bytes]] = [
         b'{"type":"library-move","library":"vtl0","source":"A1","destination":"mail0"}\n',
     ),
     (TapeUnload("vtl0/drive0"), b'{"type":"tape-unload","drive":"vtl0/drive0"}\n'),
+    (NodeShow(), b'{"type":"node-show"}\n'),
+    (VolumeShow("vs1"), b'{"type":"volume-show","vserver":"vs1"}\n'),
+    (
+        VolumeMove("home", "n2", "vs1"),
+        b'{"type":"volume-move","volume":"home","destination-node":"n2","vserver":"vs1"}\n',
+    ),
 ]
 REPLIES: list[Reply] = [
     UserShowReply(
@@ -129,6 +145,19 @@ REPLIES: list[Reply] = [
     ),
     RoleShowReply([RoleStatus(role="r", access="all", built_in=False)]),
     PasswordReply("v", "u", "p"),
+    NodeShowReply(
+        [
+            NodeStatus(
+                node="n1",
+                state="up",
+                local=True,
+                lifs=[LifStatus(name="l", role="data", address="::1", port=1, vserver="v")],
+                drives=["d"],
+            )
+        ],
+        "/cluster",
+    ),
+    VolumeShowReply([VolumeStatus(volume="v", path="/v", node="n1", state="up", shared=True, nodes=["n1"])]),
     VersionReply("0.1.0", "fs1", 12, [2, 3, 4]),
     StatusReply([SessionStatus(session_id=1, workers=[WorkerStatus(pid=2, kind="tape")])]),
     TapeShowReply(

@@ -226,7 +226,7 @@ def quiet_world() -> Iterator[Path]:
             patch.object(inventory, "barcodes_in", SHELF.barcodes_in),
             patch.object(inventory, "move_file", SHELF.move_file),
             patch.object(inventory, "make_file", SHELF.make_file),
-            patch.object(scopes, "Volumes", lambda directories, _vservers: _volumes(tuple(directories.items()))),
+            patch.object(scopes, "Volumes", lambda directories, *_: _volumes(tuple(directories.items()))),
             # trio shuffles what can run: with this door, made for hypothesis, and a seed, a script plays the same again
             patch.object(_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
             tempfile.TemporaryDirectory(prefix="mover-fuzz-") as name,

@@ -10,11 +10,21 @@ import msgspec
 import trio
 
 import mover
+from mover.control.affinity import (
+    affinity,
+    affinity_of,
+    changers_of_others,
+    drives_of_others,
+    to_bytes,
+    volumes_of_others,
+)
 from mover.control.butypes import BUTYPES
 from mover.control.changer import LibraryChanger
+from mover.control.cluster import OtherDevice, OtherVolume
 from mover.control.device_names import ATTRIBUTES
 from mover.control.handlers.connect import offered
 from mover.control.refusal import Refusal
+from mover.control.registry import DeviceRow
 from mover.control.volumes import Volume
 from mover.ndmp import messages as m
 from mover.ndmp.auth import new_challenge
@@ -24,19 +34,26 @@ from mover.ndmp.enums import (
     FsInfoUnsupported,
     TapeAttribute,
 )
-from mover.ndmp.extensions import CAB
 from mover.scsi import Identity
 
 if TYPE_CHECKING:
     from mover.control.connection import Connection
     from mover.control.device_changer import DeviceChanger
     from mover.control.drives import DriveBay
+    from mover.control.node import Node
 
 VENDOR: Final = b"mover"
 PRODUCT: Final = b"mover NDMP server"
 HOST_ID_FILE: Final = "/etc/machine-id"
 
 _TYPE_NAMES: Final = b",".join(BUTYPES)
+_NO_SIZES: Final = (
+    FsInfoUnsupported.TOTAL_SIZE
+    | FsInfoUnsupported.USED_SIZE
+    | FsInfoUnsupported.AVAIL_SIZE
+    | FsInfoUnsupported.TOTAL_INODES
+    | FsInfoUnsupported.USED_INODES
+)
 _REMOTE_FILE_SYSTEMS: Final = {"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "fuse.sshfs", "fuse.glusterfs"}
 
 
@@ -99,10 +116,12 @@ async def get_butype_info(connection: Connection, request: m.ConfigGetButypeInfo
 
 
 async def get_fs_info(connection: Connection, request: m.ConfigGetFsInfoRequest) -> m.ConfigGetFsInfoReply:
-    """CONFIG_GET_FS_INFO: the volumes that this connection reaches."""
+    """CONFIG_GET_FS_INFO: the volumes that this connection reaches, those of other nodes behind those of this one."""
+    await connection.node.cluster.refresh()
     volumes = connection.volumes.listed
-    infos = await trio.to_thread.run_sync(_fs_infos, volumes, _affinity(connection))
-    return m.ConfigGetFsInfoReply(fs_info=tuple(infos))
+    infos = await trio.to_thread.run_sync(_fs_infos, volumes, affinity(connection))
+    others = [_other_fs_info(connection, other) for other in volumes_of_others(connection)]
+    return m.ConfigGetFsInfoReply(fs_info=(*infos, *others))
 
 
 def _fs_infos(volumes: list[Volume], affinity: tuple[m.Pval, ...]) -> list[m.FsInfo]:
@@ -110,14 +129,20 @@ def _fs_infos(volumes: list[Volume], affinity: tuple[m.Pval, ...]) -> list[m.FsI
     return [_fs_info(volume, mounts, affinity) for volume in volumes]
 
 
-def _affinity(connection: Connection) -> tuple[m.Pval, ...]:
-    """Where a volume or a device is, for a DMA that knows of clusters: equal values are the same node.
-
-    Source: extensions.md 3.5, which does not know NetApp's own name of it.
-    """
-    if CAB not in connection.protocol.extensions.chosen:
-        return ()
-    return (m.Pval(b"AFFINITY", connection.config.node.name.encode()),)
+def _other_fs_info(connection: Connection, other: OtherVolume) -> m.FsInfo:
+    """A volume of another node: how large it is only that one can tell."""
+    state = connection.node.cluster.state(other.node)
+    return m.FsInfo(
+        unsupported=int(_NO_SIZES),
+        fs_type=b"unknown",
+        fs_logical_device=to_bytes(other.row.shown),
+        fs_env=(
+            m.Pval(b"AVAILABLE_BACKUP", _TYPE_NAMES),
+            m.Pval(b"AVAILABLE_RECOVERY", _TYPE_NAMES),
+            *affinity_of(connection, other.node),
+        ),
+        fs_status=b"online" if state == "up" else f"offline: node {other.node} is {state}".encode(),
+    )
 
 
 def _mounts() -> list[tuple[str, str, str]]:
@@ -148,15 +173,8 @@ def _fs_info(volume: Volume, mounts: list[tuple[str, str, str]], affinity: tuple
     try:
         space = os.statvfs(directory)
     except OSError as error:
-        everything = int(
-            FsInfoUnsupported.TOTAL_SIZE
-            | FsInfoUnsupported.USED_SIZE
-            | FsInfoUnsupported.AVAIL_SIZE
-            | FsInfoUnsupported.TOTAL_INODES
-            | FsInfoUnsupported.USED_INODES
-        )
         status = f"offline: {error.strerror}".encode()
-        return msgspec.structs.replace(common, unsupported=everything, fs_status=status)
+        return msgspec.structs.replace(common, unsupported=int(_NO_SIZES), fs_status=status)
     inodes = 0 if space.f_files else int(FsInfoUnsupported.TOTAL_INODES | FsInfoUnsupported.USED_INODES)
     return msgspec.structs.replace(
         common,
@@ -172,65 +190,91 @@ def _fs_info(volume: Volume, mounts: list[tuple[str, str, str]], affinity: tuple
 
 async def get_tape_info(connection: Connection, request: m.ConfigGetTapeInfoRequest) -> m.ConfigGetTapeInfoReply:
     """CONFIG_GET_TAPE_INFO: the drives, where any is reached, each under all its names; they take CDBs by both ways."""
-    attr = TapeAttribute.RAW if connection.version >= 4 else TapeAttribute(0)
+    node = connection.node
+    raw = TapeAttribute.RAW if connection.version >= 4 else TapeAttribute(0)
+    others: list[OtherDevice] = []
     if connection.reaches_tapes:
-        await connection.node.identities.wait()
-    return m.ConfigGetTapeInfoReply(
-        tape_info=tuple(
-            m.DeviceInfo(
-                model=_model(bay),
-                caplist=tuple(
-                    m.DeviceCapability(
-                        name.encode(),
-                        attr | ATTRIBUTES[at_close],
-                        (*_capabilities(bay), *_identity(bay.identity), *_affinity(connection)),
-                    )
-                    for name, at_close in connection.node.devices.names(bay).items()
-                ),
-            )
-            for bay in connection.node.devices
-            if connection.reaches_device(bay.name)
-        )
+        await node.identities.wait()
+        await node.cluster.refresh()
+        others = drives_of_others(connection)
+    own = [device_info(drive_row(node, bay), "", raw, affinity(connection)) for bay in _drives(connection)]
+    return m.ConfigGetTapeInfoReply(tape_info=(*own, *(_other_device(connection, each, raw) for each in others)))
+
+
+def _drives(connection: Connection) -> list[DriveBay]:
+    return [bay for bay in connection.node.devices if connection.reaches_device(bay.name)]
+
+
+def drive_row(node: Node, bay: DriveBay) -> DeviceRow:
+    """A drive as CONFIG_GET_TAPE_INFO has it, here and at the other nodes of a cluster."""
+    return DeviceRow(
+        model=_model(bay),
+        names={name: int(ATTRIBUTES[at_close]) for name, at_close in node.devices.names(bay).items()},
+        pairs={**_capabilities(bay), **_identity(bay.identity)},
     )
 
 
-def _capabilities(bay: DriveBay) -> tuple[m.Pval, ...]:
+def changer_row(changer: LibraryChanger | DeviceChanger) -> DeviceRow:
+    """A changer as CONFIG_GET_SCSI_INFO has it."""
+    return DeviceRow(model=_model(changer), names={changer.name: 0}, pairs=_identity(changer.identity))
+
+
+def _other_device(connection: Connection, other: OtherDevice, attributes: int) -> m.DeviceInfo:
+    """A device of another node, by its name as NODE:NAME."""
+    return device_info(other.row, f"{other.node}:", attributes, affinity_of(connection, other.node))
+
+
+def device_info(row: DeviceRow, prefix: str, attributes: int, more: tuple[m.Pval, ...]) -> m.DeviceInfo:
+    """A device for CONFIG_GET_TAPE_INFO and CONFIG_GET_SCSI_INFO; ``prefix`` stands before each of its names."""
+    pairs = tuple(m.Pval(to_bytes(name), to_bytes(value)) for name, value in row.pairs.items())
+    return m.DeviceInfo(
+        model=to_bytes(row.model),
+        caplist=tuple(
+            m.DeviceCapability(to_bytes(prefix + name), attributes | own, (*pairs, *more))
+            for name, own in row.names.items()
+        ),
+    )
+
+
+def _capabilities(bay: DriveBay) -> dict[str, str]:
     """Where it takes CDBs, and whether the tape is written compressed: a real drive's own affair."""
     if not bay.real:
-        return (m.Pval(b"EXECUTE_CDB", b"b"), m.Pval(b"COMPRESSION", b"1"))
-    return (m.Pval(b"EXECUTE_CDB", b"b" if bay.device() is not None else b"n"),)
+        return {"EXECUTE_CDB": "b", "COMPRESSION": "1"}
+    return {"EXECUTE_CDB": "b" if bay.device() is not None else "n"}
 
 
 async def get_scsi_info(connection: Connection, request: m.ConfigGetScsiInfoRequest) -> m.ConfigGetScsiInfoReply:
     """CONFIG_GET_SCSI_INFO: the changers, of the libraries and real ones."""
-    devices = connection.node.devices
+    others: list[OtherDevice] = []
     if connection.reaches_tapes:
         await connection.node.identities.wait()
-    everywhere: list[LibraryChanger | DeviceChanger] = [*devices.changers.values(), *devices.own_changers]
-    changers = [each for each in everywhere if connection.reaches_device(each.name)]
-    return m.ConfigGetScsiInfoReply(
-        scsi_info=tuple(
-            m.DeviceInfo(
-                model=_model(changer),
-                caplist=(m.DeviceCapability(changer.name.encode(), 0, _identity(changer.identity)),),
-            )
-            for changer in changers
-        )
-    )
+        await connection.node.cluster.refresh()
+        others = changers_of_others(connection)
+    own = [
+        device_info(changer_row(changer), "", 0, affinity(connection))
+        for changer in changers(connection.node)
+        if connection.reaches_device(changer.name)
+    ]
+    return m.ConfigGetScsiInfoReply(scsi_info=(*own, *(_other_device(connection, each, 0) for each in others)))
 
 
-def _model(device: DriveBay | LibraryChanger | DeviceChanger) -> bytes:
+def changers(node: Node) -> list[LibraryChanger | DeviceChanger]:
+    """The changers of this node."""
+    return [*node.devices.changers.values(), *node.devices.own_changers]
+
+
+def _model(device: DriveBay | LibraryChanger | DeviceChanger) -> str:
     """What it is; of a real one that has not answered, where it should be."""
     spec = None if isinstance(device, LibraryChanger) else device.device()
     if spec is not None and not device.identity.product:
-        return spec.device.encode()
-    return f"{device.identity.vendor} {device.identity.product}".strip().encode()
+        return spec.device
+    return f"{device.identity.vendor} {device.identity.product}".strip()
 
 
-def _identity(identity: Identity) -> tuple[m.Pval, ...]:
+def _identity(identity: Identity) -> dict[str, str]:
     """What INQUIRY says, for DMAs that match devices by it. The drafts name no such pairs and leave room for them."""
-    pairs = (("VENDOR", identity.vendor), ("PRODUCT", identity.product), ("SERIAL_NUMBER", identity.serial))
-    return tuple(m.Pval(name.encode(), value.encode()) for name, value in pairs if value)
+    pairs = {"VENDOR": identity.vendor, "PRODUCT": identity.product, "SERIAL_NUMBER": identity.serial}
+    return {name: value for name, value in pairs.items() if value}
 
 
 async def get_server_info(connection: Connection, request: m.ConfigGetServerInfoRequest) -> m.ConfigGetServerInfoReply:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
+from mover.control.affinity import reaches_others
 from mover.control.butypes import BUTYPES
 from mover.control.data_addresses import NetworkAddress, address_type, endpoints, network_address
 from mover.control.data_connection import DataConnection, DataRing, PeerEnd, RelayFailed
@@ -17,7 +18,7 @@ from mover.control.recover_names import resolve_names
 from mover.control.recover_tables import CHAINED, keeps_names, whole_destination, writes
 from mover.control.refusal import Refusal
 from mover.control.version_1 import OwnMover, RecordTapeService
-from mover.control.volumes import PlacementError, show
+from mover.control.volumes import ElsewhereError, PlacementError, show
 from mover.ndmp import messages as m
 from mover.ndmp.enums import AddressType, DataOperation, ErrorCode, MoverMode
 from mover.ndmp.errors import IllegalStateError
@@ -170,11 +171,19 @@ def environment(connection: Connection, butype: bytes, pairs: tuple[m.Pval, ...]
     return env
 
 
-def place_of(connection: Connection, path: bytes) -> Place:
+async def place_of(connection: Connection, path: bytes) -> Place:
+    """Where a path lies, among the volumes that are with this node now. Raises Refusal."""
+    await connection.node.cluster.refresh()
     try:
         return connection.volumes.place(path)
     except PlacementError as error:
-        raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, str(error)) from error
+        raise _not_placed(connection, error) from error
+
+
+def _not_placed(connection: Connection, error: PlacementError) -> Refusal:
+    """What the tables give a DMA, and this node cannot, fails for its place; anything else is a wrong name."""
+    is_in_reach = isinstance(error, ElsewhereError) and reaches_others(connection)
+    return Refusal(ErrorCode.PRECONDITION_ERR if is_in_reach else ErrorCode.ILLEGAL_ARGS_ERR, str(error))
 
 
 def _answered_env(connection: Connection, env: Environment) -> Pairs:
@@ -188,7 +197,7 @@ async def start_backup(connection: Connection, request: m.DataStartBackupRequest
     env = environment(connection, request.butype, request.env)
     if env.root is None:
         raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, "the environment names no FILESYSTEM")
-    place = place_of(connection, env.root)
+    place = await place_of(connection, env.root)
     butype = BUTYPES[request.butype]
     form = env.history_form(butype.history)
     message = StartBackup(
@@ -208,6 +217,7 @@ async def start_recover(connection: Connection, request: m.DataStartRecoverReque
     """DATA_START_RECOVER."""
     _audit_start(connection, MoverMode.WRITE, request.mover_address)
     env = environment(connection, request.butype, request.env)
+    await connection.node.cluster.refresh()
     try:
         names = await resolve_names(
             connection.version,
@@ -217,7 +227,7 @@ async def start_recover(connection: Connection, request: m.DataStartRecoverReque
             direct=env.flag(b"DIRECT", default=False),
         )
     except PlacementError as error:
-        raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, str(error)) from error
+        raise _not_placed(connection, error) from error
     message = StartRecover(
         butype=BUTYPES[request.butype].name,
         names=names,

@@ -32,14 +32,22 @@ async def set_ext_list(connection: Connection, request: m.ConfigSetExtListReques
 async def prepare(connection: Connection, request: m.CabDataConnPrepareRequest) -> m.CabDataConnPrepareReply:
     """CAB_DATA_CONN_PREPARE: the volume is looked for, and the data connection has to be of this type.
 
-    Source: extensions.md 3.1 to 3.3. One for the next operation; another one takes its place.
+    Source: extensions.md 3.1 to 3.3. One for the next operation; another one takes its place. A volume that is with
+    another node cannot be read here, and no control connection goes on to that node: that is a precondition error too,
+    whose LOG line names the node.
     """
     if request.addr_type not in connection.address_types:
         raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR)
     env = data.environment(connection, request.butype, request.env)
     if env.root is None:
         raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, "the environment names no FILESYSTEM")
-    data.place_of(connection, env.root)
+    try:
+        await data.place_of(connection, env.root)
+    except Refusal as refusal:
+        if refusal.error == ErrorCode.PRECONDITION_ERR:
+            text = f"CAB data connection prepare precondition error: {refusal.text}"
+            raise Refusal(ErrorCode.PRECONDITION_ERR, text) from refusal
+        raise
     if connection.machines.data.state is not DataState.IDLE:
         raise Refusal(ErrorCode.ILLEGAL_STATE_ERR)
     connection.data.prepared = AddressType(request.addr_type)
