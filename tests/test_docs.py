@@ -123,7 +123,7 @@ def test_every_command_line_can_be_typed(document: Path) -> None:
     for code in re.findall(r"^```\n(.*?)^```", document.read_text(), flags=re.MULTILINE | re.DOTALL):
         for line in re.findall(r"^(?:[ $]*)(mover .*?)(?: 2?>.*| &)?$", code, flags=re.MULTILINE):
             words = shlex.split(line.replace("$job", JOB).replace("$'", "'"))[1:]
-            context = click.Context(main, info_name="mover")
+            context = click.Context(main, info_name="mover", **main.context_settings)
             command: click.Command = main
             while isinstance(command, click.Group):
                 found = command.get_command(context, words[0])

@@ -35,7 +35,11 @@ DOORS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "dma": ({"ndmp", "media"}, {"trio", "msgspec"}),
     "conformance": ({"ndmp"}, {"msgspec"}),
-    "cli": ({"admin", "config", "dma", "conformance"}, {"click", "rich", "textual", "trio", "msgspec", "structlog"}),
+    "catalogue": ({"ndmp.enums"}, {"msgspec"}),
+    "cli": (
+        {"admin", "config", "dma", "conformance", "catalogue"},
+        {"click", "rich", "textual", "trio", "msgspec", "structlog"},
+    ),
 }
 # The doors that single modules have beyond their room's.
 EXTRA: dict[str, set[str]] = {
