@@ -21,7 +21,7 @@ EITHER = pytest.mark.parametrize("glyphs", [UNICODE, ASCII], ids=["unicode", "as
 @pytest.mark.parametrize(
     ("number", "text"),
     [(0, "0B"), (999, "999B"), (1000, "1.0K"), (1024 * 999, "999K"), (1024 * 1000, "1.0M"), (1536 * MIB, "1.5G"),
-     (2**63, "8192P")],
+     (2**50, "1P"), (102_300, "99.9K"), (102_399, "100K")],
 )  # fmt: skip
 def test_sizes(number: int, text: str) -> None:
     assert size(number) == text
@@ -29,8 +29,8 @@ def test_sizes(number: int, text: str) -> None:
 
 @given(st.integers(0, 2**53))
 def test_sizes_and_rates_keep_their_width(number: int) -> None:
-    assert len(size(number)) <= 6
-    assert len(rate(number)) <= 8
+    assert len(size(number)) <= 5
+    assert len(rate(number)) <= 7
 
 
 def test_rates_numbers_and_times() -> None:
@@ -93,10 +93,10 @@ def test_columns_fill_the_width_and_no_more(view: View[object], width: int) -> N
     fitting = view.fitting(width)
     used = sum(each + GAP for _, each in fitting)
     assert fitting[0][0] is view.columns[0]
-    assert used <= width or len(fitting) == 1
+    assert used <= width + GAP or len(fitting) == 1
     if width == 400:
         assert [column for column, _ in fitting] == list(view.columns)
-        assert used == width or not any(column.flexible for column in view.columns)
+        assert used == width + GAP or not any(column.flexible for column in view.columns)
 
 
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)

@@ -101,10 +101,10 @@ def started_environment() -> dict[str, str]:
 
 
 def size(count: float) -> str:
-    """Bytes in at most six cells, in powers of 1024."""
+    """Bytes in at most five cells, in powers of 1024."""
     for unit in ("B", "K", "M", "G", "T"):
-        if count < 1000:
-            return f"{count:.0f}{unit}" if unit == "B" or count >= 100 else f"{count:.1f}{unit}"
+        if count < 999.5:
+            return f"{count:.0f}{unit}" if unit == "B" or count >= 99.95 else f"{count:.1f}{unit}"
         count /= 1024
     return f"{count:.0f}P"
 

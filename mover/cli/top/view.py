@@ -64,10 +64,11 @@ class View(Struct, Generic[R], frozen=True, kw_only=True):
     def fitting(self, width: int) -> list[tuple[Column[R], int]]:
         """The columns that have room in ``width`` cells, with their widths."""
         kept = list(self.columns)
-        while len(kept) > 1 and sum(each.width + GAP for each in kept) > width:
+        room = width + GAP  # the last gap may be beyond
+        while len(kept) > 1 and sum(each.width + GAP for each in kept) > room:
             kept.remove(max(reversed(kept), key=lambda each: each.rank))
         flexible = [each for each in kept if each.flexible]
-        left = max(0, width - sum(each.width + GAP for each in kept))
+        left = max(0, room - sum(each.width + GAP for each in kept))
         share, more = divmod(left, len(flexible)) if flexible else (0, 0)
         first = flexible[0] if flexible else None
         return [(each, each.width + (share if each.flexible else 0) + (more if each is first else 0)) for each in kept]
