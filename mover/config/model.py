@@ -59,6 +59,7 @@ class Service(_Table, frozen=True, kw_only=True):
         shared_volumes: those that other nodes of the cluster have too; each is with one of them at a time.
         enable: connections are taken.
         abort_on_disk_error: an error of the disk ends a backup or recover, which else goes on without the object.
+        ignore_ctime_enabled: IGNORE_CTIME of backups that do not give it.
         preferred_interface_role: where data connections are waited for: at LIFs of these roles, best first.
         maxversion: highest NDMP version that is offered.
         tcpnodelay: of control connections.
@@ -73,6 +74,7 @@ class Service(_Table, frozen=True, kw_only=True):
     shared_volumes: list[Name] = field(default_factory=list)
     enable: bool = True
     abort_on_disk_error: bool = False
+    ignore_ctime_enabled: bool = False
     preferred_interface_role: list[LifRole] = field(
         default_factory=lambda: ["intercluster", "cluster-mgmt", "node-mgmt"]
     )

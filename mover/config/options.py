@@ -119,6 +119,10 @@ _ROWS: Final = (
         "abort-on-disk-error", _boolean, _show_boolean,
         "an error of the disk ends a job, which else goes on without the object",
     ),
+    _alike(
+        "ignore-ctime-enabled", _boolean, _show_boolean,
+        "a backup above level 0 leaves out what has a new time of change and nothing else; IGNORE_CTIME goes before it",
+    ),
     _alike("tcpnodelay", _boolean, _show_boolean, "control connections send at once (TCP_NODELAY)"),
     _alike(
         "tcpwinsize", _parse_window, _show_window,
@@ -138,7 +142,6 @@ NOT_APPLICABLE: Final[Mapping[str, str]] = {
     "dump-logical-find": "there are no qtrees to find: FILESYSTEM names any directory",
     "fh-dir-retry-interval": "file history waits until the DMA has room for it; nothing is tried again",
     "fh-node-retry-interval": "file history waits until the DMA has room for it; nothing is tried again",
-    "ignore-ctime-enabled": "what has changed is found by times of change; without them renamed files would be missing",
     "offset-map-enable": "direct access takes the places from the file history, and a stream holds no map of them",
     "per-qtree-exclude-enable": "there are no qtrees: EXCLUDE of a backup names what is left out",
     "restore-vm-cache-size": "a recover has no cache of inodes that could be made larger or smaller",

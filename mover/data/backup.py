@@ -16,7 +16,7 @@ from mover.data.backup_history import HistorySender
 from mover.data.backup_objects import AttributeReader
 from mover.data.backup_report import BackupReport
 from mover.data.beneath import components, open_beneath
-from mover.data.changes import changed_bytes
+from mover.data.changes import Since, changed_bytes
 from mover.data.codes import ILLEGAL_ARGS, HaltReason, LogType
 from mover.data.dump_backup import DumpBackup
 from mover.data.dump_format import FIRST_INUMBER
@@ -169,7 +169,7 @@ class _Backup:
             self._history = HistorySender(message.history, history, data.gauges)
         self._scanner: Scanner | None = None
         self._note_at = 0.0
-        for warning in (*message.warnings, *options.warnings):
+        for warning in message.warnings:
             report.say(LogType.WARNING, warning)
         self._base = self._open_base(base, message) if base is not None else None
         self._date = BackupDate(message.level if self._base is not None else 0, message.date)
@@ -258,7 +258,7 @@ class _Backup:
             report=report,
             attributes=self._attributes.read,
             check=self._scanned,
-            since_ns=since_ns(self._job.base) if self._job.base is not None else None,
+            since=self._since(),
             private_fd=self._private_fd,
             tags=options.tags,
             ways=options.ways,
@@ -272,6 +272,9 @@ class _Backup:
                 report.tally.left_out[EXCLUDED] += excluded
             if self._writer.names_paths:
                 key_by_path(plan)
+            if plan.without_birth:
+                text = counted(plan.without_birth, "object has", "objects have")
+                report.say(LogType.WARNING, f"{text} no time of birth: taken, because their times of change are new")
             if self._base is not None:
                 select(plan, self._base, moved=self._writer.names_paths)
             gauges[DataGauge.SCAN_NS] = time.monotonic_ns() - started
@@ -282,6 +285,12 @@ class _Backup:
             scanner.open_directories.close()
         self._keep_table(plan)
         self._finish()
+
+    def _since(self) -> Since | None:
+        """Which changes count; None = it is a full backup."""
+        if self._job.base is None:
+            return None
+        return Since(since_ns(self._job.base), self._options.ignores_ctime, by_name=self._writer.names_paths)
 
     def _keep_table(self, plan: Plan) -> None:
         """Write down what later backups are based on; without it this one is as good as ever."""

@@ -4,6 +4,11 @@ Theory of operation: a forked copy of the worker begins at the last entry, the w
 shared memory how far it is and what it has found. They take slices of a directory, and a slice counts when it is done.
 The worker goes on until the two parts meet, so a copy that fails or dies costs time only; what both look at is found
 twice. The copy leaves when it has met the worker, or the worker is gone.
+
+A time of change (ctime) alone does not say what has changed. Where it is not to count (IGNORE_CTIME), an object is left
+whose content is older (mtime) and which was made before (time of birth): so its inode is the one that the base knows,
+and no other object has got the number since. What has several names, is in a directory that has changed where names are
+what objects are known by, or has no time of birth, is taken all the same.
 """
 
 import mmap
@@ -12,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
+from mover.data.birth_times import BirthTimes
 from mover.data.dump_format import DT_DIRECTORY, FIRST_INUMBER
 from mover.data.forked_copy import work_and_leave
 from mover.data.open_directories import OpenDirectories
@@ -22,7 +28,22 @@ _SLICE: Final = 2_048
 _FORWARD: Final = 0  # entries before this one are done, by the worker
 _BACKWARD: Final = 1  # entries from this one on are done, by the copy
 _CONTENT: Final = 2  # bytes of content in what has changed, as the worker has found; the word behind: as the copy has
-_PROGRESS_BYTES: Final = 32
+_UNKNOWN: Final = 4  # objects without a time of birth, as the worker has found; the word behind: as the copy has
+_PROGRESS_BYTES: Final = 48
+
+
+class Since(NamedTuple):
+    """From when on a change counts, and which.
+
+    Attributes:
+        ns: nanoseconds since 1970.
+        ignores_ctime: times of change count for directories only, and for what is not known to have been there.
+        by_name: objects are known by their names: in a directory that has changed any may have got another object's.
+    """
+
+    ns: int
+    ignores_ctime: bool = False
+    by_name: bool = False
 
 
 class _Slice(NamedTuple):
@@ -35,7 +56,7 @@ class _Slice(NamedTuple):
 def find_changes(
     plan: Plan,
     root: int,
-    since_ns: int,
+    since: Since,
     check: Callable[[], None],
     private_fd: int,
     tell: Callable[[int], object] = lambda _: None,
@@ -58,7 +79,7 @@ def find_changes(
         whole[_PROGRESS_BYTES:] as changed,
     ):
         progress[_BACKWARD] = size
-        work = _Work(plan, root, since_ns, progress, changed, tell)
+        work = _Work(plan, root, since, progress, changed, tell)
         copy = _fork_copy(work, private_fd) if size >= WORTH_ENTRIES and len(os.sched_getaffinity(0)) > 1 else 0
         try:
             work.forward(check)
@@ -68,6 +89,7 @@ def find_changes(
                 os.waitpid(copy, 0)
         found = bytearray(changed)
         plan.changed_bytes, plan.changed_count = progress[_CONTENT] + progress[_CONTENT + 1], found.count(1)
+        plan.without_birth = progress[_UNKNOWN] + progress[_UNKNOWN + 1]
         return found
 
 
@@ -106,14 +128,15 @@ class _Work:
         self,
         plan: Plan,
         root: int,
-        since_ns: int,
+        since: Since,
         progress: memoryview,
         changed: memoryview,
         tell: Callable[[int], object],
     ) -> None:
         self._plan = plan
         self._root = root
-        self._since_ns = since_ns
+        self._since = since
+        self._births = BirthTimes() if since.ignores_ctime else None
         self._progress = progress
         self._changed = changed
         self._tell = tell
@@ -126,7 +149,7 @@ class _Work:
                 if part.first >= self._progress[_BACKWARD]:
                     return
                 check()
-                self._look(directories, part, _CONTENT)
+                self._look(directories, part, 0)
                 self._progress[_FORWARD] = part.first + len(part.names)
                 self._tell(self._progress[_FORWARD] + len(self._changed) - self._progress[_BACKWARD])
         finally:
@@ -138,7 +161,7 @@ class _Work:
         for part in self._slices(range(len(self._plan) - 1, -1, -1), -1):
             if part.first + len(part.names) <= self._progress[_FORWARD] or os.getppid() != worker:
                 return
-            self._look(directories, part, _CONTENT + 1)
+            self._look(directories, part, 1)
             self._progress[_BACKWARD] = part.first
 
     def _slices(self, ordinals: range, step: int) -> Iterator[_Slice]:
@@ -152,9 +175,12 @@ class _Work:
                 end = start + _SLICE
                 yield _Slice(ordinal, first + start, names[start:end], types[start:end])
 
-    def _look(self, directories: OpenDirectories, part: _Slice, content: int) -> None:
-        """Args: content: word of the progress in which this process counts what has changed."""
-        changed, since_ns, look = self._changed, self._since_ns, os.stat
+    def _look(self, directories: OpenDirectories, part: _Slice, process: int) -> None:
+        """Args: process: 0 = the worker, 1 = the copy: which words of the progress are its own."""
+        changed, since_ns, look = self._changed, self._since.ns, os.stat
+        forgiving = self._births is not None and not (
+            self._since.by_name and self._plan.directory_changed[part.ordinal]
+        )
         place = part.first - 1
         try:
             directory = directories.open(part.ordinal)
@@ -172,5 +198,22 @@ class _Work:
                 changed[place] = 1
             else:
                 if stat.st_ctime_ns >= since_ns or stat.st_mtime_ns >= since_ns:
+                    if forgiving and self._is_as_it_was(stat, name, directory, process):
+                        continue
                     changed[place] = 1
-                    self._progress[content] += min(stat.st_size, stat.st_blocks << 9)
+                    self._progress[_CONTENT + process] += min(stat.st_size, stat.st_blocks << 9)
+
+    def _is_as_it_was(self, stat: os.stat_result, name: bytes, directory: int, process: int) -> bool:
+        """Whether an object with a new time of change has the content that it had, and its one name is told by its
+        directory."""
+        if stat.st_mtime_ns >= self._since.ns or stat.st_nlink > 1:
+            return False
+        assert self._births is not None
+        try:
+            born_ns = self._births.of(name, directory)
+        except OSError:
+            return False  # gone since, or replaced: reading it will tell
+        if born_ns is None:
+            self._progress[_UNKNOWN + process] += 1
+            return False
+        return born_ns < self._since.ns

@@ -22,12 +22,6 @@ STREAM_BYTES: Final = b"MOVER_STREAM_BYTES"
 direct access that is given it asks for more at a time, because it knows what is there."""
 
 
-_IGNORES_CTIME: Final = (
-    "IGNORE_CTIME=Y is not followed: a new file with an old time of modification would be missing where it has got the"
-    " inode number of one that was deleted; whatever changed by either of its times is in the backup"
-)
-
-
 class BackupOptions(Struct, frozen=True):
     """What a backup's environment asks for.
 
@@ -39,7 +33,7 @@ class BackupOptions(Struct, frozen=True):
         name: of a backup of several subtrees: it has dump dates of its own; b"" of any other.
         crossing: which other file systems are wanted, too.
         without_acls: access control lists are left out.
-        warnings: lines for the log: what is not done as it was asked for.
+        ignores_ctime: times of change do not count where the content is known to be what it was.
         base_date: BASE_DATE when it asks for token based incrementals (present and not -1), else None.
     """
 
@@ -51,7 +45,7 @@ class BackupOptions(Struct, frozen=True):
     name: bytes = b""
     crossing: Crossing = Crossing.NONE
     without_acls: bool = False
-    warnings: tuple[str, ...] = ()
+    ignores_ctime: bool = False
 
     @property
     def takes_all(self) -> bool:
@@ -80,7 +74,7 @@ def backup_options(env: Pairs, root: bytes = b"") -> BackupOptions:
         name=_name(values.get(NAME, b"")) if subtrees else b"",
         crossing=crossing(values.get(CROSS, b"")),
         without_acls=flag(values, b"NO_ACLS", default=False),
-        warnings=(_IGNORES_CTIME,) if flag(values, b"IGNORE_CTIME", default=False) else (),
+        ignores_ctime=flag(values, b"IGNORE_CTIME", default=False),
     )
 
 

@@ -96,6 +96,7 @@ class Plan:
         changed: for the entry with key FIRST_INUMBER + k that is no directory, 1 = it changed since the base.
         changed_bytes: of content, in those that changed by their time.
         changed_count: how many those were.
+        without_birth: how many would not be among them if their file systems knew when they were made.
         directory_changed: the same for each ordinal.
         closed: ordinals of directories that could not be opened: what is in them is not known.
         excluded: ordinal -> names that were to be left out, of those directories that have any.
@@ -120,7 +121,7 @@ class Plan:
         self.odd = bytearray()
         self.ambiguous: set[int] = set()
         self.changed = bytearray()
-        self.changed_bytes = self.changed_count = 0
+        self.changed_bytes = self.changed_count = self.without_birth = 0
         self.directory_changed = bytearray()
         self.closed: set[int] = set()
         self.excluded: dict[int, list[bytes]] = {}

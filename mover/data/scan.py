@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from mover.data.backup_report import BackupReport
-from mover.data.changes import find_changes
+from mover.data.changes import Since, find_changes
 from mover.data.dump_format import DT_DIRECTORY, DT_FILE, DT_SYMLINK, FIRST_INUMBER, ROOT_INUMBER
 from mover.data.exclusion import Exclusion, Tags
 from mover.data.hard_links import find_links, find_repeated_directories
@@ -46,7 +46,7 @@ class Scanner:
         report: BackupReport,
         attributes: Callable[[int, Callable[[], bytes]], list[Attribute]],
         check: Callable[[int], None],
-        since_ns: int | None = None,
+        since: Since | None = None,
         private_fd: int = -1,
         tags: Tags | None = None,
         ways: Way | None = None,
@@ -57,18 +57,18 @@ class Scanner:
         tags: what says of a directory that nothing else in it is wanted.
         ways: to the subtrees that are wanted; None = everything is.
         crossing: which other file systems are wanted.
-        since_ns: whatever was changed then or later is noted as changed; None = it is not looked at.
+        since: whatever was changed then or later is noted as changed; None = it is not looked at.
         attributes: reads the extended attributes of an open directory whose path it can ask for.
         check: called once a directory, and within large ones, with the number of entries found; may raise to end the
             scan.
-        private_fd: with since_ns: what a copy of this process must not hold.
+        private_fd: with since: what a copy of this process must not hold.
         """
         self._exclusion = exclusion
         self._report = report
         self._attributes = attributes
         self._check = check
         self._root = root
-        self._since_ns = since_ns
+        self._since = since
         self._private_fd = private_fd
         self._tags = tags
         self._ways: dict[int, Way] = {0: ways} if ways else {}  # ordinal -> what is wanted of it, where that is a part
@@ -129,10 +129,10 @@ class Scanner:
         check = functools.partial(self._check, plan.next_inumber)
         find_links(plan, walk, check)
         find_repeated_directories(plan, check)
-        if self._since_ns is not None:
+        if self._since is not None:
             self._report.enter(DataPhase.CHANGES)
             plan.changed = find_changes(
-                plan, self._root, self._since_ns, check, self._private_fd, self._report.tell_looked_at
+                plan, self._root, self._since, check, self._private_fd, self._report.tell_looked_at
             )
         return plan
 
@@ -146,9 +146,11 @@ class Scanner:
             # What another file system is mounted on is another directory than what was there before.
             is_mount = stat is not None and stat.st_dev != mounts.device(parent)
             plan.directory_inodes[ordinal] ^= mounts.mask(parent) ^ (mounts.mask(ordinal) if is_mount else 0)
-        since = self._since_ns
-        if since is not None:
-            plan.directory_changed[ordinal] = stat is None or stat.st_ctime_ns >= since or stat.st_mtime_ns >= since
+        if self._since is not None:
+            since_ns = self._since.ns
+            plan.directory_changed[ordinal] = (
+                stat is None or stat.st_ctime_ns >= since_ns or stat.st_mtime_ns >= since_ns
+            )
 
     def _closed_directory(self, ordinal: int, error: OSError) -> None:
         """A directory that cannot be opened: left out when it is gone, else dumped without its entries."""
@@ -165,7 +167,7 @@ class Scanner:
             self._report.error(path, f"left out: {reason(gone)}", gone)
         else:
             plan.set_metadata(ordinal, stat)
-            what = "backed up as an empty directory" if self._since_ns is None else "what is in it is left out"
+            what = "backed up as an empty directory" if self._since is None else "what is in it is left out"
             self._report.error(path, f"{what}: {reason(error)}", error)
 
     def _goes_into(self, ordinal: int, mounted: FileSystemType, *, is_held: bool) -> bool:

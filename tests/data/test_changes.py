@@ -10,7 +10,7 @@ import pytest
 
 from mover.data import changes
 from mover.data.backup_report import BackupReport
-from mover.data.changes import find_changes
+from mover.data.changes import Since, find_changes
 from mover.data.dump_format import FIRST_INUMBER
 from mover.data.environment import Exclusion
 from mover.data.scan import Scanner
@@ -44,7 +44,7 @@ class Tree:
 
     def find(self) -> set[bytes]:
         """Paths of what has changed."""
-        found = find_changes(self.plan, self.root, self.since_ns, lambda: None, PRIVATE_FD)
+        found = find_changes(self.plan, self.root, Since(self.since_ns), lambda: None, PRIVATE_FD)
         plan = self.plan
         paths = set()
         for place, changed in enumerate(found):
@@ -130,7 +130,7 @@ def test_an_end_from_outside_leaves_no_copy(tree: Tree, forking: None, monkeypat
 
     monkeypatch.setattr(os, "fork", noted_fork)
     with pytest.raises(Ended):
-        find_changes(tree.plan, tree.root, tree.since_ns, end, PRIVATE_FD)
+        find_changes(tree.plan, tree.root, Since(tree.since_ns), end, PRIVATE_FD)
     (copy,) = copies
     with pytest.raises(ChildProcessError):
         os.waitpid(copy, os.WNOHANG)

@@ -447,13 +447,6 @@ def test_access_control_lists_are_left_out_where_that_is_asked_for(tree: Path) -
     assert b"SCHILY.xattr.user.other" in without
 
 
-def test_times_of_change_count_whatever_is_asked_for(tree: Path) -> None:
-    outcome = backup_here(request(tree, env=[(b"IGNORE_CTIME", b"Y")]))
-    (line,) = outcome.lines(3)
-    assert line.startswith("IGNORE_CTIME=Y is not followed: ")
-    assert outcome.finished.reason == 1
-
-
 def test_changed_bytes_are_the_estimate_of_a_level(tree: Path, levels: Levels) -> None:
     levels.backup(0)
     (tree / "a/one").write_bytes(b"x" * 40_000)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mover.data.birth_times import BirthTimes
 from mover.ndmp.enums import (
     UNBOUNDED,
     AddressType,
@@ -253,3 +254,28 @@ def _back_up_by_messages(client: NdmpClient, source: Path) -> None:
     client.ok(DataStartBackupRequest(b"dump", pairs(FILESYSTEM=str(source))))
     assert client.data_halted() == DataHaltReason.SUCCESSFUL
     assert client.mover_halted() == MoverHaltReason.CONNECT_CLOSED
+
+
+@pytest.mark.slow
+def test_the_option_counts_where_the_job_does_not_say(local: Server, client: Client) -> None:
+    """ignore-ctime-enabled, and IGNORE_CTIME before it."""
+    below = os.open(client.tree, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if BirthTimes().of(b"old", below) is None:
+            pytest.skip("the file system of the tests tells no times of birth")
+    finally:
+        os.close(below)
+    wait_for_the_next_second()
+    client.back_up(local)
+    wait_for_the_next_second()
+    (client.tree / "old").chmod(0o600)
+
+    def takes(*words: str) -> bool:
+        level, _, _ = client.back_up(local, "--level", "1", "--no-update", *words)
+        return level.tree()[b"old"] in level.objects
+
+    assert takes()
+    assert not takes("--env", "IGNORE_CTIME=Y")
+    local.ask("modify", "--ignore-ctime-enabled", "true")
+    assert not takes()
+    assert takes("--env", "IGNORE_CTIME=N")

@@ -200,11 +200,12 @@ async def start_backup(connection: Connection, request: m.DataStartBackupRequest
     place = await place_of(connection, env.root)
     butype = BUTYPES[request.butype]
     form = env.history_form(butype.history)
+    ignores = b"Y" if connection.config.node.ignore_ctime_enabled else b"N"
     message = StartBackup(
         butype=butype.name,
         root=place,
         filesystem=env.root,
-        env=env.pairs,
+        env=merge([(b"IGNORE_CTIME", ignores)], env.pairs),
         history=HistoryPlan(connection.version, form) if form is not None else None,
         host=connection.config.node.name,
     )
