@@ -167,6 +167,7 @@ class DriveRow(Row, frozen=True, kw_only=True):
         read_bytes, written_bytes: totals since the server began, pad included.
         io_seconds: in calls of the drive, since the server began.
         underruns: how often it stood for want of data or room, since the server began.
+        errors: operations that the medium, the drive or the way to it failed, since the server began.
     """
 
     name: str
@@ -179,6 +180,7 @@ class DriveRow(Row, frozen=True, kw_only=True):
     written_bytes: int = 0
     io_seconds: float = 0.0
     underruns: int = 0
+    errors: int = 0
     read_rate: Rates = field(default_factory=Rates)
     written_rate: Rates = field(default_factory=Rates)
 

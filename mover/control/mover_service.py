@@ -242,6 +242,8 @@ class MoverService:
     async def on_paused(self, event: MoverPaused) -> None:
         """The worker left the ring and waits for the DMA."""
         self._run.leave()
+        if event.reason == MoverPauseReason.MEDIA_ERROR:
+            self._connection.tape.note_mover_error()
         async with self._changing:
             self._left_at(event.position)
             if self.machine.state is not MoverState.ACTIVE:
@@ -266,6 +268,8 @@ class MoverService:
     async def on_halted(self, event: MoverHalted) -> None:
         """The worker left the ring for good."""
         self._run.leave()
+        if event.reason == MoverHaltReason.MEDIA_ERROR:
+            self._connection.tape.note_mover_error()
         async with self._changing:
             self._left_at(event.position)
             if self.machine.state is not MoverState.ACTIVE:

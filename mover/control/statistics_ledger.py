@@ -26,6 +26,7 @@ class DriveFigures(NamedTuple):
     written_bytes: int = 0
     io_ns: int = 0
     underruns: int = 0
+    errors: int = 0
 
     def plus(self, other: "DriveFigures") -> "DriveFigures":
         """The sum of both."""

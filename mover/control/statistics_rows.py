@@ -233,6 +233,7 @@ def _drive(bay: DriveBay, statistics: Statistics, moment: Moment) -> DriveRow:
         written_bytes=figures.written_bytes,
         io_seconds=round(figures.io_ns / _BILLION, 3),
         underruns=figures.underruns,
+        errors=figures.errors,
         read_rate=_rates(track, moment.now, figures.read_bytes),
         written_rate=_rates(track, moment.now, figures.written_bytes, 1),
     )

@@ -223,11 +223,13 @@ class TapeService:
             raise Refusal(ErrorCode.IO_ERR, str(error)) from error
         except WorkerHung as error:
             self._connection.node.hung.note(bay, worker, str(error))
+            self._note_error(bay)
             worker.kill()
             await self._freed.wait()  # by its listener: the DMA's next TAPE_OPEN finds no drive open
             raise Refusal(ErrorCode.IO_ERR, str(error)) from error
         if isinstance(reply, (Refused, MotionDone, RecordDone)) and reply.error in _FAILURES:
             self._failed = True
+            self._note_error(bay)
         return reply
 
     async def close(self) -> None:
@@ -389,6 +391,14 @@ class TapeService:
         assert isinstance(reply, RecordDone), reply
         self._count(DriveFigures(written_bytes=reply.count, io_ns=time.monotonic_ns() - began))
         return reply
+
+    def note_mover_error(self) -> None:
+        """The drive has failed the mover."""
+        if self.bay is not None:
+            self._note_error(self.bay)
+
+    def _note_error(self, bay: DriveBay) -> None:
+        self._connection.node.statistics.ledger.add_drive(bay.name, DriveFigures(errors=1))
 
     def _count(self, figures: DriveFigures) -> None:
         if self.bay is not None:

@@ -43,6 +43,7 @@ _DRIVES: Final = {
     "written_bytes": ("mover_tape_written_bytes", "Bytes written to tape, pads included."),
     "io_seconds": ("mover_tape_io_time_seconds", "Seconds spent in calls of the drive."),
     "underruns": ("mover_tape_underruns", "How often a drive stood still for want of data or of room."),
+    "errors": ("mover_tape_errors", "Operations that the medium, the drive or the way to it failed."),
 }
 """A field of DriveRow -> the metric's name, to which `_total` is added, and its help."""
 

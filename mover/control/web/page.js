@@ -243,6 +243,7 @@ const DRIVES = [
   ["read", (drive) => bytes(drive["read-bytes"]), "number"],
   ["busy", (drive) => drive["io-seconds"].toFixed(1) + " s", "number"],
   ["underruns", (drive) => exact(drive.underruns), "number"],
+  ["errors", (drive) => exact(drive.errors), "number"],
 ];
 const PROCESSES = [
   ["pid", (process) => String(process.pid), "number"],

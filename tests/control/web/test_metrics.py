@@ -21,7 +21,13 @@ CONTRACT = {
     "mover_tape_io_time_seconds_total", "mover_tape_underruns_total", "mover_authentication_failures_total",
     "mover_jobs_total", "mover_build_info",
 }  # fmt: skip
-OWN = {"mover_jobs_running", "mover_jobs_stalled", "mover_tape_hung", "mover_statistics_cpu_seconds_total"}
+OWN = {
+    "mover_tape_errors_total",
+    "mover_jobs_running",
+    "mover_jobs_stalled",
+    "mover_tape_hung",
+    "mover_statistics_cpu_seconds_total",
+}
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
@@ -60,6 +66,7 @@ def test_the_labels_are_the_contracts() -> None:
         "mover_tape_written_bytes_total": {"device"},
         "mover_tape_io_time_seconds_total": {"device"},
         "mover_tape_underruns_total": {"device"},
+        "mover_tape_errors_total": {"device"},
         "mover_tape_hung": {"device"},
         "mover_jobs_total": {"operation", "result"},
         "mover_jobs_running": {"operation"},
@@ -89,6 +96,7 @@ def test_each_value_is_where_it_belongs() -> None:
     assert one(found, "mover_tape_written_bytes_total", device="vtl0/drive0") == 2
     assert one(found, "mover_tape_io_time_seconds_total", device="vtl0/drive0") == 3.5
     assert one(found, "mover_tape_underruns_total", device="vtl0/drive0") == 4
+    assert one(found, "mover_tape_errors_total", device="vtl0/drive0") == 5
     assert one(found, "mover_tape_hung", device="vtl0/drive0") == 0
     assert one(found, "mover_tape_hung", device="nst0") == 1
     assert one(found, "mover_authentication_failures_total") == 7
