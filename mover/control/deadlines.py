@@ -15,6 +15,7 @@ from mover.workers.messages import (
     MoveTape,
     OpenDrive,
     ReadRecord,
+    StartMover,
     WriteRecord,
 )
 
@@ -30,6 +31,7 @@ _VIRTUAL: Final[dict[type, float]] = {
     LocateTape: 600,
     WriteRecord: 600,
     ReadRecord: 600,
+    StartMover: 1200,  # each call of a mover at work: the records of one slot, or the way to one
 }
 # A real one moves a kilometre of tape. The st driver waits 900 s for a record and 14,000 s for a motion, which is the
 # time of an erase (Linux, drivers/scsi/st.c: ST_TIMEOUT, ST_LONG_TIMEOUT); LTO drives themselves ask for about half an
@@ -43,6 +45,7 @@ _REAL: Final[dict[type, float]] = {
     LocateTape: 2400,
     WriteRecord: 1200,  # with the retries of the driver
     ReadRecord: 1200,
+    StartMover: 2400,  # each call of a mover at work
 }
 _DRIVES: Final[dict[DriveKind, dict[type, float]]] = {"virtual": _VIRTUAL, "iscsi": _REAL, "st": _REAL}
 CLOSE_MAX_S: Final = max(deadlines[CloseDrive] for deadlines in _DRIVES.values())
@@ -58,6 +61,18 @@ def drive_deadline_s(kind: DriveKind, operation: type, timeout_s: float | None) 
     if timeout_s is None:
         return _DRIVES[kind][operation]
     return timeout_s if kind == "virtual" else timeout_s + LATE_S  # its worker says first what did not answer
+
+
+def mover_deadline_s(kind: DriveKind, timeout_s: float | None, records: int) -> float:
+    """How long a drive may take for one call of a mover at work.
+
+    Args:
+        timeout_s: what the configuration says of this drive, for one record; None = nothing.
+        records: as many as one call has at most.
+    """
+    if timeout_s is None:
+        return drive_deadline_s(kind, StartMover, None)
+    return drive_deadline_s(kind, StartMover, timeout_s * max(1, records))
 
 
 # Of commands that a device is passed, by operation code. Robots may look at every element first, when they were just

@@ -1,5 +1,6 @@
 """The tape worker's run on the data ring: from StartMover to its word that it has left the ring."""
 
+import time
 from contextlib import suppress
 from typing import Final
 
@@ -14,6 +15,7 @@ from mover.ring import TapeGauge
 from mover.workers.messages import Done, MoverPosition, ReadStream, Refused, StartMover, StopMover
 
 START_DEADLINE_S: Final = 60.0
+LOOK_S: Final = 5.0  # between two looks at whether the drive comes back
 
 
 class MoverRun:
@@ -53,6 +55,22 @@ class MoverRun:
             raise Refusal(reply.error, reply.text)
         assert isinstance(reply, Done), reply
 
+    async def overdue(self, ring: DataRing, mode: MoverMode, deadline_s: float) -> bool:
+        """Wait until the worker has left the ring, or is in one call of its drive for longer than that.
+
+        Returns:
+            Whether it is the latter. The worker itself cannot tell: it is in a system call.
+        """
+        left = self._left
+        while not left.is_set():
+            since = _gauge(ring, mode, TapeGauge.IO_SINCE_NS)
+            rest_s = deadline_s - ((time.monotonic_ns() - since) / 1e9 if since else 0)
+            if rest_s <= 0:
+                return True
+            with trio.move_on_after(min(LOOK_S, rest_s)):
+                await left.wait()
+        return False
+
     async def read(self, offset: int, length: int) -> None:
         """Ask for a piece of the stream. Raises Refusal."""
         if self.worker is None:
@@ -82,12 +100,16 @@ class MoverRun:
 def counters_now(position: MoverPosition, ring: DataRing, mode: MoverMode) -> MoverPosition:
     """Where a running mover is: the ring's gauges are ahead of the ``position`` it started from."""
 
-    def gauge(which: TapeGauge) -> int:
-        return ring.control.gauge("consumer" if mode is MoverMode.READ else "producer", which)
-
-    moved = gauge(TapeGauge.BYTES_MOVED)
+    moved = _gauge(ring, mode, TapeGauge.BYTES_MOVED)
     if moved < position.bytes_moved:
         return position  # the worker has not published yet
     return msgspec.structs.replace(
-        position, bytes_moved=moved, record_num=gauge(TapeGauge.RECORDS), bytes_left=gauge(TapeGauge.BYTES_LEFT)
+        position,
+        bytes_moved=moved,
+        record_num=_gauge(ring, mode, TapeGauge.RECORDS),
+        bytes_left=_gauge(ring, mode, TapeGauge.BYTES_LEFT),
     )
+
+
+def _gauge(ring: DataRing, mode: MoverMode, which: TapeGauge) -> int:
+    return ring.control.gauge("consumer" if mode is MoverMode.READ else "producer", which)

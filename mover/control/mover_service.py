@@ -14,10 +14,12 @@ import trio
 from mover.control.bottleneck import Meter
 from mover.control.data_addresses import DataAddress
 from mover.control.data_connection import DataConnection, DataRing, PeerEnd, RelayFailed
+from mover.control.deadlines import mover_deadline_s
 from mover.control.local import tell_other_end
 from mover.control.mover_run import MoverRun, counters_now
 from mover.control.outbox import log_post
 from mover.control.refusal import Refusal
+from mover.control.workers import Worker
 from mover.ndmp.enums import (
     DataState,
     ErrorCode,
@@ -210,6 +212,15 @@ class MoverService:
             ),
         )
         self.window_is_new = False
+        if bay is not None:
+            deadline_s = mover_deadline_s(bay.kind, bay.timeout_s, ring.statistics().slot_bytes // self.record_size)
+            self._connection.nursery.start_soon(self._watch, worker, end.ring, mode, deadline_s)
+
+    async def _watch(self, worker: Worker, ring: DataRing, mode: MoverMode, deadline_s: float) -> None:
+        """Give up a drive that does not come back from one call of the mover's."""
+        if await self._run.overdue(ring, mode, deadline_s):
+            text = f"the drive has not come back to the mover within {deadline_s:.0f} s"
+            await self._connection.tape.give_up(worker, text)
 
     async def join_relay(self, mode: MoverMode) -> None:
         """Let the relay carry between its socket and the ring; a relay that cannot is a lost connection."""

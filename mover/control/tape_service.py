@@ -291,6 +291,17 @@ class TapeService:
         if self._releasing is not None:
             self._releasing.deadline = min(self._releasing.deadline, trio.current_time() + within_s)
 
+    async def give_up(self, worker: Worker, text: str) -> None:
+        """It hangs in the midst of the mover's work: its worker is killed, and nobody gets the drive meanwhile."""
+        bay = self.bay
+        if bay is None or worker is not self.worker:
+            return
+        self._connection.node.hung.note(bay, worker, text)
+        await self._stop(flushed=False)
+        text = f"{bay.name}: {text}"
+        await self._connection.mover.on_tape_lost(text)
+        await self._connection.outbox.log_message(LogType.ERROR, text)
+
     async def release(self) -> None:
         """The connection ends: an implicit TAPE_CLOSE, then the drive is free whatever happened."""
         if self.bay is None:

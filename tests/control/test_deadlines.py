@@ -11,6 +11,7 @@ from mover.control.deadlines import (
     DriveKind,
     command_timeout_s,
     drive_deadline_s,
+    mover_deadline_s,
 )
 from mover.tape.logical_unit import OTHER_S, TIMEOUTS_S
 from mover.workers.messages import (
@@ -21,11 +22,12 @@ from mover.workers.messages import (
     MoveTape,
     OpenDrive,
     ReadRecord,
+    StartMover,
     WriteRecord,
 )
 
 OPERATIONS = (
-    OpenDrive, CloseDrive, GetDriveState, MoveTape, GetTapePosition, LocateTape, WriteRecord, ReadRecord,
+    OpenDrive, CloseDrive, GetDriveState, MoveTape, GetTapePosition, LocateTape, WriteRecord, ReadRecord, StartMover,
 )  # fmt: skip
 COMMANDS: dict[type, tuple[int, ...]] = {
     OpenDrive: (0x1B,),
@@ -34,6 +36,7 @@ COMMANDS: dict[type, tuple[int, ...]] = {
     LocateTape: (0x01, 0x2B, 0x92, 0x11),
     WriteRecord: (0x0A,),
     ReadRecord: (0x08,),
+    StartMover: (0x08, 0x0A, 0x11),
     GetDriveState: (),
     GetTapePosition: (),
 }
@@ -53,6 +56,14 @@ def test_a_worker_says_first_what_was_not_answered(operation: type) -> None:
     for code in COMMANDS[operation]:
         assert TIMEOUTS_S[code] < deadline_s
     assert deadline_s > OTHER_S
+
+
+@pytest.mark.parametrize("kind", get_args(DriveKind))
+def test_a_call_of_the_mover_may_take_as_long_as_its_records(kind: DriveKind) -> None:
+    late_s = 0 if kind == "virtual" else LATE_S
+    assert mover_deadline_s(kind, None, 1000) == drive_deadline_s(kind, StartMover, None)
+    assert mover_deadline_s(kind, 3, 4) == 12 + late_s
+    assert mover_deadline_s(kind, 3, 0) == 3 + late_s
 
 
 def test_time_for_commands() -> None:

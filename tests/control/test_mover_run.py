@@ -1,16 +1,19 @@
 """The tape worker's run on the data ring: what it says may be quicker than the reply to what it was asked."""
 
+import time
 from collections.abc import Callable, Sequence
 from typing import cast
 
 import pytest
 import trio
+import trio.testing
 
 from mover.control.data_connection import DataRing
-from mover.control.mover_run import MoverRun
+from mover.control.mover_run import LOOK_S, MoverRun
 from mover.control.refusal import Refusal
 from mover.control.workers import Worker
-from mover.ndmp.enums import ErrorCode, MoverHaltReason
+from mover.ndmp.enums import ErrorCode, MoverHaltReason, MoverMode
+from mover.ring import TapeGauge
 from mover.workers.messages import Done, MoverPosition, Refused, Reply, StartMover, StopMover, ToWorker
 
 START = StartMover(
@@ -81,3 +84,52 @@ async def test_a_mover_that_has_not_left_is_not_started_again(ring: DataRing) ->
     assert not run.has_left
     run.leave()
     await run.start(worker(fake), ring, START)
+
+
+class Call:
+    """A data ring that shows since when a call of the drive is under way, 0 = none."""
+
+    def __init__(self) -> None:
+        self.began_ns = 0
+        self.control = self
+
+    def gauge(self, side: str, which: TapeGauge) -> int:
+        assert (side, which) == ("consumer", TapeGauge.IO_SINCE_NS)
+        return self.began_ns
+
+
+async def test_a_call_that_does_not_come_back_is_seen(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, ring: DataRing
+) -> None:
+    monkeypatch.setattr(time, "monotonic_ns", lambda: int(trio.current_time() * 1e9))
+    run, call = MoverRun(), Call()
+    shown = cast("DataRing", call)  # what is looked at of one
+    await run.start(worker(FakeWorker(Done())), ring, START)
+    seen: list[tuple[bool, float]] = []
+
+    async def watch() -> None:
+        began = trio.current_time()
+        seen.append((await run.overdue(shown, MoverMode.READ, 60), trio.current_time() - began))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        for _ in range(30):  # calls of 50 s each, as a drive that is slow
+            call.began_ns = time.monotonic_ns()
+            await trio.sleep(50)
+        call.began_ns = 0  # the mover waits for data
+        await trio.sleep(1000)
+        assert seen == []
+        call.began_ns = time.monotonic_ns()
+    ((overdue, at),) = seen
+    assert overdue
+    assert 60 <= at - 2500 <= 60 + LOOK_S
+
+
+async def test_a_mover_that_leaves_is_watched_no_more(autojump_clock: trio.testing.MockClock, ring: DataRing) -> None:
+    run = MoverRun()
+    assert not await run.overdue(ring, MoverMode.READ, 60)
+    await run.start(worker(FakeWorker(Done())), ring, START)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run.overdue, ring, MoverMode.READ, 60)
+        await trio.testing.wait_all_tasks_blocked()
+        run.leave()
