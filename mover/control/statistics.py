@@ -8,6 +8,7 @@ went to (mover/control/bottleneck.py).
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from functools import partial
@@ -140,7 +141,7 @@ class Statistics:
     def _pids(self) -> dict[int, tuple[str, Worker | None]]:
         """Every process of this server: what it is, and its worker."""
         supervisor = self._node.supervisor
-        found: dict[int, tuple[str, Worker | None]] = {}
+        found: dict[int, tuple[str, Worker | None]] = {os.getpid(): ("control", None)}
         for pid, kind in supervisor.processes().items():
             found[pid] = (kind, supervisor.workers.get(pid))
         return found
