@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple, TypeVar  # Any: any command function
 import click
 
 from mover.admin.messages import OptionsModify, OptionsReply, OptionsShow
+from mover.cli.completion import vservers
 from mover.cli.control_process import admin_socket_option, ask, do, json_option
 from mover.cli.options import vserver_option
 from mover.cli.output import print_json, print_table
@@ -66,7 +67,10 @@ def extensions() -> None:
 
 
 @extensions.command("show")
-@click.option("--vserver", metavar="V", default="", help="Of this vserver; '*' = of all [default: of the node].")
+@click.option(
+    "--vserver", metavar="V", default="", shell_complete=vservers,
+    help="Of this vserver; '*' = of all [default: of the node].",
+)  # fmt: skip
 @_advanced
 @admin_socket_option
 @json_option

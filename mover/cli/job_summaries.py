@@ -6,13 +6,14 @@ import click
 import msgspec
 
 from mover.admin.messages import Jobs, JobsReply, JobStatus
+from mover.cli.completion import vservers
 from mover.cli.control_process import admin_socket_option, ask, json_option
 from mover.cli.output import print_json, print_table, shown
 
 
 @click.command()
 @click.option("--job-id", type=click.IntRange(1), metavar="ID", help="Everything that is known of this job.")
-@click.option("--vserver", metavar="V", help="Only the jobs of this vserver.")
+@click.option("--vserver", metavar="V", shell_complete=vservers, help="Only the jobs of this vserver.")
 @admin_socket_option
 @json_option
 def jobs(job_id: int | None, vserver: str | None, admin_socket: str | None, as_json: bool) -> None:

@@ -13,6 +13,7 @@ from mover.admin.messages import (
     LibraryShowReply,
     LibraryStatus,
 )
+from mover.cli.completion import libraries
 from mover.cli.control_process import admin_socket_option, ask, do, json_option
 from mover.cli.main import LazyGroup
 from mover.cli.output import Cell, local_time, print_json, print_table, printable
@@ -30,7 +31,7 @@ def library() -> None:
 
 
 @click.command()
-@click.argument("library", required=False)
+@click.argument("library", required=False, shell_complete=libraries)
 @admin_socket_option
 @json_option
 def show(library: str | None, admin_socket: str | None, as_json: bool) -> None:
@@ -79,7 +80,7 @@ def _cell(element: ElementStatus, name: str) -> Cell:
 
 
 @click.command()
-@click.argument("library")
+@click.argument("library", shell_complete=libraries)
 @admin_socket_option
 @json_option
 def inventory(library: str, admin_socket: str | None, as_json: bool) -> None:
@@ -88,7 +89,7 @@ def inventory(library: str, admin_socket: str | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("library")
+@click.argument("library", shell_complete=libraries)
 @click.argument("source")
 @click.argument("destination")
 @admin_socket_option

@@ -7,6 +7,7 @@ import click
 import msgspec
 
 from mover.admin.messages import OptionsModify, OptionsReply, OptionsShow, OptionStatus
+from mover.cli.completion import vservers
 from mover.cli.control_process import admin_socket_option, ask, do, json_option
 from mover.cli.output import print_json, print_table
 from mover.config.options import EXTENSIONS, NOT_APPLICABLE, OPTIONS
@@ -16,7 +17,9 @@ _ALLOWED, _DISALLOWED = "allowed_protocols", "disallowed_protocols"
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-vserver_option = click.option("--vserver", metavar="V", default="", help="Of this vserver [default: of the node].")
+vserver_option = click.option(
+    "--vserver", metavar="V", default="", shell_complete=vservers, help="Of this vserver [default: of the node]."
+)
 
 
 def _an_option_each(command: _Command) -> _Command:
@@ -38,7 +41,10 @@ def _fields(_: click.Context, __: click.Parameter, value: str | None) -> tuple[s
 
 
 @click.command()
-@click.option("--vserver", metavar="V", default="", help="Of this vserver; '*' = of all [default: of the node].")
+@click.option(
+    "--vserver", metavar="V", default="", shell_complete=vservers,
+    help="Of this vserver; '*' = of all [default: of the node].",
+)  # fmt: skip
 @click.option("--option", "wanted", metavar="NAME", help="Only this option.")
 @click.option("--origin", type=click.Choice(["default", "config", "modified"]), help="Only those from there.")
 @click.option("--fields", callback=_fields, metavar="A,B,...", help="Only these fields, in this order.")

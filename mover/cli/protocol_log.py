@@ -7,6 +7,7 @@ import click
 import msgspec
 
 from mover.admin.messages import LogReply, LogStart, LogStop
+from mover.cli.completion import sessions
 from mover.cli.control_process import admin_socket_option, ask, json_option
 from mover.cli.output import print_json
 from mover.cli.streams import work_is_done
@@ -35,9 +36,14 @@ def _session_options(command: _Command) -> _Command:
     command = click.option(
         "--advanced", is_flag=True, callback=_check_advanced, expose_value=False, help="Needed: the advanced privilege."
     )(command)
-    return click.option("--session-id", type=int, required=True, metavar="ID", help="As `mover status` shows it.")(
-        command
-    )
+    return click.option(
+        "--session-id",
+        type=int,
+        required=True,
+        metavar="ID",
+        shell_complete=sessions,
+        help="As `mover status` shows it.",
+    )(command)
 
 
 @click.group()

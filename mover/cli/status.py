@@ -17,6 +17,7 @@ from mover.admin.messages import (
     StatusReply,
     WorkerStatus,
 )
+from mover.cli.completion import sessions, vservers
 from mover.cli.control_process import admin_socket_option, ask, json_option
 from mover.cli.output import Cell, local_time, print_json, print_table, printable, shown
 from mover.cli.streams import work_is_done
@@ -51,6 +52,7 @@ def _selection(command: _Command) -> _Command:
             type=int if name == "session-id" else str,
             help="Only the session with this id." if name == "session-id" else None,
             hidden=name != "session-id",
+            shell_complete=sessions if name == "session-id" else None,
         )(command)
     return click.option(
         "--fields", callback=_split_fields, metavar="A,B,...", help="Only these fields, in this order."
@@ -131,7 +133,9 @@ def _cell(value: Any) -> Cell:
 
 
 @click.command()
-@click.option("--session-id", type=int, required=True, metavar="ID", help="As `mover status` shows it.")
+@click.option(
+    "--session-id", type=int, required=True, metavar="ID", shell_complete=sessions, help="As `mover status` shows it."
+)
 @admin_socket_option
 @json_option
 def kill(session_id: int, admin_socket: str | None, as_json: bool) -> None:
@@ -145,7 +149,7 @@ def kill(session_id: int, admin_socket: str | None, as_json: bool) -> None:
 
 
 @click.command("kill-all")
-@click.option("--vserver", metavar="V", help="Only the sessions at the LIFs of this vserver.")
+@click.option("--vserver", metavar="V", shell_complete=vservers, help="Only the sessions at the LIFs of this vserver.")
 @admin_socket_option
 @json_option
 def kill_all(vserver: str | None, admin_socket: str | None, as_json: bool) -> None:

@@ -12,6 +12,7 @@ from mover.admin.messages import (
     TapeShowReply,
     TapeUnload,
 )
+from mover.cli.completion import barcodes, drives, libraries
 from mover.cli.control_process import admin_socket_option, ask, do, json_option
 from mover.cli.main import LazyGroup
 from mover.cli.output import Cell, local_time, print_json, print_table
@@ -69,7 +70,7 @@ def _cell(row: dict[str, Cell], name: str) -> Cell:
 
 
 @click.command()
-@click.argument("library")
+@click.argument("library", shell_complete=libraries)
 @click.option("--barcode", metavar="B", help="Of the one cartridge to make [default: the next free].")
 @click.option("--count", type=click.IntRange(1, 65000), default=1, show_default=True, help="How many.")
 @admin_socket_option
@@ -82,9 +83,10 @@ def create(library: str, barcode: str | None, count: int, admin_socket: str | No
 
 
 @click.command()
-@click.argument("drive")
+@click.argument("drive", shell_complete=drives)
 @click.option(
     "--barcode",
+    shell_complete=barcodes,
     metavar="B",
     help="The cartridge [default: the first empty one, made where there is none; of a real drive what is in it].",
 )
@@ -99,7 +101,7 @@ def load(drive: str, barcode: str | None, admin_socket: str | None, as_json: boo
 
 
 @click.command()
-@click.argument("drive")
+@click.argument("drive", shell_complete=drives)
 @admin_socket_option
 @json_option
 def unload(drive: str, admin_socket: str | None, as_json: bool) -> None:

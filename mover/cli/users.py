@@ -19,6 +19,7 @@ from mover.admin.messages import (
     UserShow,
     UserShowReply,
 )
+from mover.cli.completion import vservers
 from mover.cli.control_process import admin_socket_option, ask, do, json_option
 from mover.cli.job_options import read_password
 from mover.cli.main import LazyGroup
@@ -40,7 +41,7 @@ ROLE_COMMANDS: Final = {
 _user = click.option("--user", required=True, metavar="NAME")
 _role_name = click.option("--role", required=True, metavar="NAME")
 _vservers = click.option(
-    "--vserver", metavar="V[,V...]", help="The vservers that the user is bound to; '' = none.",
+    "--vserver", metavar="V[,V...]", shell_complete=vservers, help="The vservers that the user is bound to; '' = none.",
 )  # fmt: skip
 _volumes = click.option(
     "--volumes", metavar="NAME[,NAME...]",
@@ -210,7 +211,7 @@ def show_roles(role: str | None, admin_socket: str | None, as_json: bool) -> Non
 
 
 @click.command()
-@click.option("--vserver", default="", metavar="V", help="One that the user is bound to.")
+@click.option("--vserver", default="", metavar="V", shell_complete=vservers, help="One that the user is bound to.")
 @_user
 @admin_socket_option
 @json_option
