@@ -1,8 +1,10 @@
 """Who the real devices say they are: asked at the start, and for a list again while one of them has not answered.
 
-A device that does not answer is listed with what the configuration says of it.
+A device that does not answer is listed with what the configuration says of it. One that let a question wait is not
+asked again for a while, or every list would wait for it.
 """
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 ANSWER_S: Final = 10.0  # how long a device may take for each question
 LIST_S: Final = 12.0  # how long a list waits for all of them
+SLOW_S: Final = 1.0  # who needs longer to say nothing is not asked by each list
+AGAIN_S: Final = 60.0  # but after so long
 
 log = structlog.get_logger()
 
@@ -35,6 +39,7 @@ class Identities:
         self._hung = hung
         self._devices = [each for each in devices if each.real]
         self._asking: trio.Event | None = None
+        self._silent_since: dict[str, float] = {}  # those that let a question wait, by name
 
     async def wait(self, within_s: float = LIST_S) -> None:
         """Ask who has not answered yet, and wait for that; no longer than ``within_s``."""
@@ -46,12 +51,16 @@ class Identities:
     def ask(self) -> trio.Event | None:
         """Begin to ask who has not answered yet; returns what is set afterwards, None = all have."""
         if self._asking is None:
-            unknown = [each for each in self._devices if not each.identity.product and each.hung_since is None]
+            unknown = [each for each in self._devices if self._is_to_be_asked(each)]
             if not unknown:
                 return None
             self._asking = trio.Event()
             self._supervisor.look_after(self._ask_all, unknown, self._asking)
         return self._asking
+
+    def _is_to_be_asked(self, device: "DriveBay | DeviceChanger") -> bool:
+        silent_s = trio.current_time() - self._silent_since.get(device.name, -math.inf)
+        return not device.identity.product and device.hung_since is None and silent_s >= AGAIN_S
 
     async def _ask_all(self, devices: "list[DriveBay | DeviceChanger]", done: trio.Event) -> None:
         try:
@@ -64,6 +73,7 @@ class Identities:
 
     async def _ask(self, device: "DriveBay | DeviceChanger") -> None:
         port = DevicePort(self._supervisor, device.name, device.device, ANSWER_S)
+        began = trio.current_time()
         try:
             pages = [await _page(port, page) for page in (None, scsi.SERIAL_PAGE, scsi.IDENTIFICATION_PAGE)]
         except DeviceHungError as error:
@@ -71,6 +81,8 @@ class Identities:
             return
         except Refusal as refusal:
             log.warning("device does not say who it is", device=device.name, text=refusal.text)
+            if trio.current_time() - began > SLOW_S:
+                self._silent_since[device.name] = trio.current_time()
             return
         finally:
             await port.close()
