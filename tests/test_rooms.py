@@ -35,9 +35,10 @@ DOORS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "dma": ({"ndmp", "media"}, {"trio", "msgspec"}),
     "conformance": ({"ndmp"}, {"msgspec"}),
+    "doctor": ({"admin", "config", "workers.confine"}, {"msgspec", "cryptography"}),
     "catalogue": ({"ndmp.enums"}, {"msgspec"}),
     "cli": (
-        {"admin", "config", "dma", "conformance", "catalogue"},
+        {"admin", "config", "dma", "conformance", "catalogue", "doctor"},
         {"click", "rich", "textual", "trio", "msgspec", "structlog"},
     ),
 }

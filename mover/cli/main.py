@@ -42,6 +42,7 @@ COMMANDS: Final = {
     "copy": "mover.cli.copy:copy",
     "conformance": "mover.cli.conformance:conformance",
     "replay": "mover.cli.replay:replay",
+    "doctor": "mover.cli.doctor:doctor",
     "explain": "mover.cli.explain:explain",
 }
 

@@ -1,0 +1,57 @@
+"""`mover doctor`: looks over configuration, host and server, and says what to do."""
+
+import os
+
+import click
+
+from mover.cli.control_process import CONFIG_DEFAULT, admin_socket_option, json_option
+from mover.cli.failure import WrongConfiguration
+from mover.cli.output import print_json, printable
+from mover.config import Config, ConfigError, load_config
+
+_COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
+
+
+@click.command()
+@click.option("--config", "path", envvar="MOVER_CONFIG", metavar="FILE", help="The configuration, TOML.")
+@click.option("--all", "show_all", is_flag=True, help="Also what is as it should be.")
+@admin_socket_option
+@json_option
+@click.pass_context
+def doctor(
+    context: click.Context, path: str | None, admin_socket: str | None, *, show_all: bool, as_json: bool
+) -> None:
+    """Look for what is wrong, or will be, and say what to do.
+
+    Looks at configuration, directories, devices, ports, rights, certificates, users and the server, if it runs.
+    Changes nothing. Exit status 1 where there is an error, 0 where there are warnings only.
+    """
+    config = _configuration(path)
+    from mover.doctor.examination import examine
+    from mover.doctor.patient import Patient
+
+    patient = Patient.meet(config, admin_socket or config.node.admin_socket)
+    counts = dict.fromkeys(_COLOURS, 0)
+    rows = []
+    for check, finding in examine(patient):
+        counts[finding.level] += 1
+        rows.append({"check": check, **{name: getattr(finding, name) for name in finding.__struct_fields__}})
+        if not as_json and (show_all or finding.level != "ok"):
+            level = click.style(f"{finding.level:<8}", fg=_COLOURS[finding.level])
+            action = f"; {finding.action}" if finding.action else ""
+            click.echo(f"{level}{printable(f'{finding.subject}: {finding.text}{action}')}")
+    if as_json:
+        print_json({"findings": rows, "counts": counts})
+    else:
+        click.echo(f"{counts['error']} errors, {counts['warning']} warnings, {counts['ok']} as they should be")
+    context.exit(1 if counts["error"] else 0)
+
+
+def _configuration(path: str | None) -> Config:
+    """That of the option; else the usual one, or the defaults where there is none."""
+    if not path and not os.path.exists(CONFIG_DEFAULT):
+        return Config()
+    try:
+        return load_config(path or CONFIG_DEFAULT)
+    except ConfigError as failed:
+        raise WrongConfiguration(str(failed)) from None
