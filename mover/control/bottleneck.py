@@ -35,7 +35,8 @@ class Counters(NamedTuple):
         scan: the data worker was in the phases SCAN and CHANGES.
         stream: it was in those that make or take the stream.
         history: it waited for file history to be read.
-        full, empty: the ring's producer and its consumer waited.
+        full: the ring's producer waited; or, with its end in the stream, somebody waits for the peer to take the rest.
+        empty: the ring's consumer waited.
         tape: in calls of the drive.
         socket: the relay waited for room in its socket, or for bytes.
         peer_full: its peer took nothing.
@@ -97,6 +98,9 @@ class Meter:
         producer, consumer: who is at its sides.
         history: the file history's ring, while there is one.
         clock: monotonic nanoseconds.
+
+    Attributes:
+        history_tail_ns: how long the last of the file history was waited for, behind the worker's last word.
     """
 
     def __init__(
@@ -109,6 +113,7 @@ class Meter:
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.ring = ring
+        self.history_tail_ns = 0
         self._producer: Side = producer
         self._consumer: Side = consumer
         self._history = history
@@ -124,24 +129,36 @@ class Meter:
         if self._ended is not None:
             return self._ended
         ring, now = self.ring.statistics(), self._clock()
-        scan = stream = history = tape = socket = peer_full = 0
+        scan = stream = history = tape = socket = peer_full = closing = 0
         for side, kind in (("producer", self._producer), ("consumer", self._consumer)):
             if kind == "files":
                 scan = sum(self._phase_ns(side, phase, now) for phase in _SCAN_PHASES)
                 stream = sum(self._phase_ns(side, phase, now) for phase in _STREAM_PHASES)
                 history = self.ring.gauge(side, DataGauge.HISTORY_WAIT_NS)
             elif kind == "tape":
-                since = self.ring.gauge(side, TapeGauge.IO_SINCE_NS)
-                tape = self.ring.gauge(side, TapeGauge.IO_NS) + (max(0, now - since) if since else 0)
+                tape = self._sum_ns(side, TapeGauge.IO_NS, TapeGauge.IO_SINCE_NS, now)
             else:
-                socket = self.ring.gauge(side, RelayGauge.SOCKET_WAIT_NS)
+                socket = self._sum_ns(side, RelayGauge.SOCKET_WAIT_NS, RelayGauge.SOCKET_SINCE_NS, now)
                 peer_full = self.ring.gauge(side, RelayGauge.PEER_FULL_NS)
+                closing = self.ring.gauge(side, RelayGauge.CLOSING_NS)
         waiting = self._history()
         if waiting is not None:
             history = max(history, waiting.waited_full_ns)
         return Counters(
-            now - self._began, scan, stream, history, ring.waited_full_ns, ring.waited_empty_ns, tape, socket, peer_full
+            elapsed=now - self._began,
+            scan=scan,
+            stream=stream,
+            history=history + self.history_tail_ns,
+            full=ring.waited_full_ns + closing,
+            empty=ring.waited_empty_ns,
+            tape=tape,
+            socket=socket,
+            peer_full=peer_full,
         )
+
+    def _sum_ns(self, side: str, total: int, under_way: int, now: int) -> int:
+        since = self.ring.gauge(side, under_way)
+        return self.ring.gauge(side, total) + (max(0, now - since) if since else 0)
 
     def _phase_ns(self, side: str, phase: DataPhase, now: int) -> int:
         gauge = self.ring.gauge
@@ -160,7 +177,8 @@ class Meter:
     def seconds(self) -> dict[WaitCause, float]:
         """Cause -> seconds of the whole job."""
         found = shares(self._producer, self._consumer, self.counters().since(self._base))
-        return {cause: round(nanoseconds / _BILLION, 3) for cause, nanoseconds in found.items()}
+        seconds = {cause: round(nanoseconds / _BILLION, 3) for cause, nanoseconds in found.items()}
+        return {cause: spent for cause, spent in seconds.items() if spent}
 
     @property
     def elapsed_s(self) -> float:

@@ -397,7 +397,10 @@ class DataService:
         if end is not None and not successful:
             end.break_off(Verdict.BROKEN)
         if run is not None:
+            began = time.monotonic_ns()
             await run.history_sent()
+            if self._run is run and self.job is not None:
+                self.job.meter.history_tail_ns += time.monotonic_ns() - began
         if end is not None and self._ends_with(end) and successful and self.machine.operation is DataOperation.BACKUP:
             await end.ended.wait()  # ABORT is the way out for a DMA that gives up
             if end.end is not None and not end.end.orderly:

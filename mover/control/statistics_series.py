@@ -10,7 +10,7 @@ from mover.admin.statistics import Rates
 WINDOWS_S: Final = (1, 10, 60)
 SAMPLES: Final = 64  # a second apart they reach past the longest window
 OUTLINE_POINTS: Final = 60
-_EARLY: Final = 0.95  # of a window: a sample that was taken a little late is still the one of a second ago
+_EARLY_S: Final = 0.1  # a sample that was taken a little late is still the one of a second ago
 
 
 class Series:
@@ -35,7 +35,7 @@ class Series:
     def _rate(self, now: float, value: float, at: int, window: float) -> float:
         then = self._samples[0]
         for sample in reversed(self._samples):
-            if now - sample[0] >= window * _EARLY:
+            if now - sample[0] >= window - _EARLY_S:
                 then = sample
                 break
         passed = now - then[0]

@@ -26,6 +26,7 @@ from mover.workers.peer import is_gone, peer_full_ns, set_keepalive
 RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 CLOSE_IN_ORDER: Final = struct.pack("ii", 0, 0)
 FILL_WAIT_S: Final = 0.002  # how long a part-filled slot waits for more before it goes on its way
+DELIVERY_LOOK_S: Final = 0.2  # how often it is looked, behind the stream's end, whether the peer has all of it
 PEER_LOOK_S: Final = 1.0  # how often a wait looks whether the peer is still there
 ACKNOWLEDGEMENT_LOOK_MS: Final = 10  # nothing tells when the last byte is acknowledged
 DRAIN_S: Final = 30.0  # how long an orderly close waits for a peer that neither closes nor acknowledges
@@ -98,8 +99,11 @@ class _Waiter:
     def _poll(self, timeout_s: float, gauges: memoryview | None) -> list[tuple[int, int]]:
         """One round of a wait; what it took is published at once, for a long wait is what is asked about."""
         started = time.monotonic_ns()
+        if gauges is not None:
+            gauges[RelayGauge.SOCKET_SINCE_NS] = started
         ready = self._epoll.poll(timeout_s)
         if gauges is not None:
+            gauges[RelayGauge.SOCKET_SINCE_NS] = 0
             gauges[RelayGauge.SOCKET_WAIT_NS] += time.monotonic_ns() - started
             gauges[RelayGauge.PEER_FULL_NS] = peer_full_ns(self._peer.socket)
         return ready
@@ -207,25 +211,39 @@ def _close_after_send(channel: Channel, connection: Connection, ring: Consumer) 
         OSError: the peer is gone.
         RingClosed: the operation was aborted, its stream with it.
     """
-    sock = connection.socket
+    sock, gauges = connection.socket, ring.gauges
     sock.shutdown(socket.SHUT_WR)
     with select.epoll() as poller:
         poller.register(sock, select.EPOLLIN)
         poller.register(channel.fileno(), select.EPOLLIN)
         poller.register(ring.fileno(), select.EPOLLIN | select.EPOLLET)
+        quiet_until = time.monotonic() + PEER_LOOK_S
         while True:
             ring.check()
-            ready = dict(poller.poll(PEER_LOOK_S))
+            delivered = connection.unacknowledged() == 0
+            left = max(0.0, quiet_until - time.monotonic())
+            started = time.monotonic_ns()
+            ready = dict(poller.poll(min(left, DELIVERY_LOOK_S)))
+            _count_closing(gauges, time.monotonic_ns() - started, delivered=delivered)
             if channel.fileno() in ready:
                 channel.receive()
             if sock.fileno() in ready:
                 if _peer_closed(sock):
                     break
-            elif not ready:
+            elif not ready and time.monotonic() >= quiet_until:
                 if connection.unacknowledged() == 0:
                     break
                 connection.check_peer()
+                quiet_until = time.monotonic() + PEER_LOOK_S
     connection.close_in_order()
+
+
+def _count_closing(gauges: memoryview, nanoseconds: int, *, delivered: bool) -> None:
+    """Behind the stream's end: what is delivered is with the peer, who has not written it yet."""
+    gauges[RelayGauge.SOCKET_WAIT_NS] += nanoseconds
+    gauges[RelayGauge.CLOSING_NS] += nanoseconds
+    if delivered:
+        gauges[RelayGauge.PEER_FULL_NS] += nanoseconds
 
 
 def receive(channel: Channel, connection: Connection, ring: Producer) -> RelayFinished:

@@ -144,4 +144,6 @@ class RelayGauge(IntEnum):
 
     SOCKET_BYTES = 0
     SOCKET_WAIT_NS = 1  # nanoseconds waited for room in the socket, or for bytes
-    PEER_FULL_NS = 2  # of a sender: nanoseconds in which the peer took nothing, its receive window being full
+    PEER_FULL_NS = 2  # of a sender: those of them in which the network had delivered what the peer would take
+    CLOSING_NS = 3  # of a sender: those of them that came behind the stream's end, until the peer had closed
+    SOCKET_SINCE_NS = 4  # CLOCK_MONOTONIC of the wait under way, 0 = none
