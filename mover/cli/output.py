@@ -52,16 +52,29 @@ def _escaped(letter: str) -> str:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
     """A table; numbers stand on the right. Every row is one line, but a terminal folds the widest column to fit in."""
+    terminal = sys.stdout.isatty()
+    heading, *others = table_lines(columns, rows, shutil.get_terminal_size().columns if terminal else None)
+    click.echo(click.style(heading, bold=True) if terminal else heading)
+    for line in others:
+        click.echo(line)
+
+
+def table_lines(columns: Sequence[str], rows: Sequence[Sequence[Cell]], terminal_width: int | None) -> list[str]:
+    """The lines of a table, the heading first.
+
+    Args:
+        terminal_width: into which the widest column is folded to fit; None = as wide as it is.
+    """
     numeric = [
         bool(rows) and all(isinstance(row[n], (int, float)) or row[n] is None for row in rows)
         for n in range(len(columns))
     ]
-    lines = [list(columns), *([shown(cell) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    terminal = sys.stdout.isatty()
-    if terminal:
-        widths = _fitted(widths, shutil.get_terminal_size().columns)
-    for number, line in enumerate(lines):
+    cells = [list(columns), *([shown(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    if terminal_width is not None:
+        widths = _fitted(widths, terminal_width)
+    lines = []
+    for line in cells:
         folded = [
             [cell[at : at + width] for at in range(0, len(cell), width)]
             for cell, width in zip(line, widths, strict=True)
@@ -71,8 +84,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
                 part.rjust(width) if right else part.ljust(width)
                 for part, width, right in zip(parts, widths, numeric, strict=True)
             ]
-            text = GAP.join(padded).rstrip()
-            click.echo(click.style(text, bold=True) if terminal and number == 0 else text)
+            lines.append(GAP.join(padded).rstrip())
+    return lines
 
 
 def _fitted(widths: list[int], terminal_width: int) -> list[int]:

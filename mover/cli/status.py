@@ -1,6 +1,6 @@
 """`mover status`, `mover probe`, `mover kill`: the NDMP connections of the control process."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar  # Any: any command function, and the values of any field
 
 import click
@@ -19,8 +19,9 @@ from mover.admin.messages import (
 )
 from mover.cli.completion import sessions, vservers
 from mover.cli.control_process import admin_socket_option, ask, json_option
-from mover.cli.output import Cell, local_time, print_json, print_table, printable, shown
+from mover.cli.output import Cell, local_time, print_json, print_table, printable, shown, table_lines
 from mover.cli.streams import work_is_done
+from mover.cli.watch import watch, watch_options
 
 STATUS_FIELDS: Final = (
     "vserver", "session-id", "client-addr", "ndmp-version", "data-operation", "data-state", "mover-mode", "mover-state",
@@ -59,7 +60,10 @@ def _selection(command: _Command) -> _Command:
     )(command)
 
 
-def _sessions(admin_socket: str | None, filters: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[HungDevice]]:
+_Found = tuple[list[dict[str, Any]], list[HungDevice]]
+
+
+def _sessions(admin_socket: str | None, filters: Mapping[str, Any]) -> _Found:
     """The sessions that pass every filter, each as its fields in the contract's order; and devices that hang."""
     reply = ask(admin_socket, Status(filters["session_id"]), StatusReply)
     wanted = {name.replace("_", "-"): value for name, value in filters.items() if value is not None}
@@ -71,28 +75,55 @@ def _sessions(admin_socket: str | None, filters: Mapping[str, Any]) -> tuple[lis
 
 
 @click.command()
+@watch_options
 @_selection
 @admin_socket_option
 @json_option
-def status(admin_socket: str | None, as_json: bool, fields: tuple[str, ...] | None, **filters: Any) -> None:
+def status(
+    admin_socket: str | None,
+    as_json: bool,
+    fields: tuple[str, ...] | None,
+    watched: bool,
+    interval_s: float | None,
+    **filters: Any,
+) -> None:
     """Show the NDMP sessions, a line each.
 
     Every field of `mover probe` can be given as an option that keeps the sessions with this value, such as
     --data-state ACTIVE.
     """
-    rows, hung = _sessions(admin_socket, filters)
-    if as_json:
-        names = fields or SESSION_FIELDS
-        sessions = [{name: row[name] for name in names} for row in rows]
-        print_json({"sessions": sessions, "hung-devices": [msgspec.to_builtins(each) for each in hung]})
-        return
+    if interval_s is not None and not watched:
+        raise click.UsageError("--interval is for --watch")
+
     names = fields or STATUS_FIELDS
-    for device in hung:
-        click.echo(printable(f"{device.name} is hung since {local_time(device.hung_since)}"))
-    if not rows:
-        click.echo("no sessions")
-        return
-    print_table(names, [[_cell(row[name]) for name in names] for row in rows])
+
+    def look() -> _Found:
+        return _sessions(admin_socket, filters)
+
+    def document(found: _Found) -> dict[str, Any]:
+        rows, hung = found
+        return {
+            "sessions": [{name: row[name] for name in fields or SESSION_FIELDS} for row in rows],
+            "hung-devices": [msgspec.to_builtins(each) for each in hung],
+        }
+
+    def lines(found: _Found, terminal_width: int | None) -> list[str]:
+        rows, hung = found
+        table = table_lines(names, _table(names, rows), terminal_width) if rows else ["no sessions"]
+        return [*_hung_lines(hung), *table]
+
+    if watched:
+        watch(look, interval_s, as_json=as_json, document=document, lines=lines)
+    elif as_json:
+        print_json(document(look()))
+    else:
+        rows, hung = look()
+        for line in _hung_lines(hung):
+            click.echo(line)
+        if rows:
+            print_table(names, _table(names, rows))
+        else:
+            click.echo("no sessions")
 
 
 @click.command()
@@ -122,6 +153,14 @@ def probe(admin_socket: str | None, as_json: bool, fields: tuple[str, ...] | Non
                 ["worker-" + name if name == "pid" else name for name in columns],
                 [[worker[name] for name in columns] for worker in row["workers"]],
             )
+
+
+def _hung_lines(hung: list[HungDevice]) -> list[str]:
+    return [printable(f"{device.name} is hung since {local_time(device.hung_since)}") for device in hung]
+
+
+def _table(names: Sequence[str], rows: list[dict[str, Any]]) -> list[list[Cell]]:
+    return [[_cell(row[name]) for name in names] for row in rows]
 
 
 def _cell(value: Any) -> Cell:

@@ -10,7 +10,7 @@ import pytest
 
 from mover.ndmp.enums import MoverMode
 from mover.ndmp.messages import DataStartBackupRequest
-from tests.support.ndmp_client import Job, pairs
+from tests.support.ndmp_client import Job, NdmpClient, pairs
 from tests.support.servers import Login, Server
 from tests.support.terminals import Terminal
 from tests.support.trees import make_large_file, make_small_files
@@ -164,3 +164,17 @@ def test_without_colour_without_unicode_and_on_another_size(local: Server) -> No
         assert colours.search(terminal.screen(attributes=True)) is None
         terminal.resize(80, 24)
         terminal.wait_for("[3 Processes")
+
+
+def test_status_that_is_watched_stays_in_place(local: Server, login: Login) -> None:
+    command = local.command("status", "--watch", "--interval", "0.1", "--fields", "session-id,elapsed-seconds")
+    with Terminal(command, 80, 24, {"LC_ALL": "C.UTF-8"}) as terminal:
+        terminal.wait_for("no sessions")
+        with NdmpClient(local.address, login=login) as client:
+            screen = terminal.wait_for("elapsed-seconds")
+            terminal.wait_for(lambda later: "elapsed-seconds" in later and later != screen)
+            assert terminal.screen().count("elapsed-seconds") == 1
+            client.hang_up()
+        terminal.wait_for("no sessions")
+        terminal.press("C-c")
+        terminal.wait_for("ended with 0")
