@@ -20,6 +20,7 @@ import trio
 
 from mover.admin.statistics import StatisticsShow
 from mover.config import Config, ConfigError, Lif, load_config
+from mover.config.values import host_and_port
 from mover.config.vservers import overlaps
 from mover.control import systemd
 from mover.control.accounts import Accounts
@@ -122,6 +123,7 @@ async def _serve(config: Config, path: str | None) -> int:
     with trio.open_signal_receiver(*SIGNALS) as signals:
         async with AsyncExitStack() as stack:
             listeners = [await stack.enter_async_context(_open_lif(lif)) for lif in config.lif]
+            metrics = await stack.enter_async_context(_open_metrics(config))
             _hold_directories(stack, config)
             cluster = await stack.enter_async_context(_cluster(config))
             store = await stack.enter_async_context(_store(config.node.state_directory))
@@ -141,7 +143,7 @@ async def _serve(config: Config, path: str | None) -> int:
             node = Node(config, supervisor, devices, snapshots, accounts, secure_ports, options, cluster)
             await trio.to_thread.run_sync(node.jobs.open)
             node.identities.ask()
-            web = await stack.enter_async_context(_open_web(node))
+            web = None if metrics is None else _web(node, metrics)
             async with trio.open_nursery() as nursery:
                 admin = AdminServer(node)
                 nursery.start_soon(node.statistics.run)
@@ -263,29 +265,30 @@ async def _load_accounts(config: Config, store: Store) -> Accounts:
 
 
 @asynccontextmanager
-async def _open_web(node: Node) -> "AsyncIterator[Web | None]":
-    """The status page and /metrics; None = they are off, or the port that nobody has chosen is somebody else's."""
-    metrics = node.config.node.metrics
+async def _open_metrics(config: Config) -> AsyncIterator[trio.socket.SocketType | None]:
+    """Where the page and /metrics will be; None = nowhere, or the port that nobody has chosen is somebody else's."""
+    metrics = config.node.metrics
     if not metrics:
         yield None
         return
-    from mover.control.web import open_web  # noqa: PLC0415 - 80 ms, which a server without metrics does without
-
-    look = partial(node.statistics.show, StatisticsShow())
-    look_back = partial(node.statistics.show, StatisticsShow(history=True))
-    opened = open_web(metrics, look, look_back, lambda: node.config.node.metrics_token)
     try:
-        web = await opened.__aenter__()
+        sock = await open_listener(*host_and_port(metrics))
     except OSError as error:
-        if "node.metrics" in node.config.given:
+        if "node.metrics" in config.given:
             raise StartError(f"node.metrics: {metrics}: {error.strerror}") from error
         log.warning("no status page and no metrics: node.metrics says where else", at=metrics, error=error.strerror)
         yield None
         return
-    try:
-        yield web
-    finally:
-        await opened.__aexit__(None, None, None)
+    with sock:
+        yield sock
+
+
+def _web(node: Node, listener: trio.socket.SocketType) -> "Web":
+    from mover.control.web import Web  # noqa: PLC0415 - 80 ms, which a server without metrics does without
+
+    look = partial(node.statistics.show, StatisticsShow())
+    look_back = partial(node.statistics.show, StatisticsShow(history=True))
+    return Web(listener, look, look_back, lambda: node.config.node.metrics_token)
 
 
 @asynccontextmanager

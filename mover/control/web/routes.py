@@ -1,8 +1,7 @@
 """What there is at node.metrics: `/` the status page, `/events` its moments, `/metrics` for Prometheus."""
 
 import ipaddress
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final
 
@@ -10,8 +9,6 @@ import trio
 
 from mover.admin.messages import Failed
 from mover.config import Secret
-from mover.config.values import host_and_port
-from mover.control.sockets import open_listener
 from mover.control.web.access import Access
 from mover.control.web.events import Events, Look
 from mover.control.web.http_message import Answer, EventStream, HttpRequest, refusal
@@ -25,7 +22,11 @@ Route = Callable[[HttpRequest], Awaitable[Answer | EventStream]]
 class Web:
     """Everything that is served at one address.
 
+    Attributes:
+        address: host and port, as a URL has them.
+
     Args:
+        listener: where it is; the caller closes it.
         look: gives what there is now; a Failed where statistics are off.
         look_back: the same with the samples of the last minutes.
         token: gives the token as it is configured now; Secret("") = none.
@@ -77,10 +78,3 @@ class Web:
             return refusal(HTTPStatus.SERVICE_UNAVAILABLE, reply.text)
         body, content_type = self._exposition.render(reply, request.headers.get("accept", ""))
         return Answer(HTTPStatus.OK, body, content_type)
-
-
-@asynccontextmanager
-async def open_web(metrics: str, look: Look, look_back: Look, token: Callable[[], Secret]) -> AsyncIterator[Web]:
-    """Listen at ``metrics``, an address and a port; port 0 = any free one. Raises OSError."""
-    with await open_listener(*host_and_port(metrics)) as listener:
-        yield Web(listener, look, look_back, token)

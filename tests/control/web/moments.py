@@ -61,7 +61,10 @@ def moment(**changes: object) -> StatisticsReply:
             ProcessRow(pid=102, kind="data", resident_bytes=10_000),
         ],
         "drives": [
-            DriveRow(name="vtl0/drive0", state="in-use", read_bytes=1, written_bytes=2, io_seconds=3.5, underruns=4, errors=5),
+            DriveRow(
+                name="vtl0/drive0", state="in-use", read_bytes=1, written_bytes=2, io_seconds=3.5, underruns=4,
+                errors=5,
+            ),
             DriveRow(name="nst0", state="hung"),
         ],
         "ended_jobs": [

@@ -12,7 +12,8 @@ import trio.testing
 from mover.admin.messages import Failed
 from mover.admin.statistics import StatisticsReply
 from mover.config import Secret
-from mover.control.web import Web, events, http_connection, http_server, open_web
+from mover.control.sockets import open_listener
+from mover.control.web import Web, events, http_connection, http_server
 from mover.control.web.http_connection import HttpConnection
 from mover.control.web.http_message import Answer, HttpRequest
 from tests.control.web.moments import HOSTILE, moment
@@ -30,13 +31,13 @@ async def look() -> StatisticsReply:
 @asynccontextmanager
 async def web(look: Look = look, token: str = "") -> AsyncIterator[Web]:
     with trio.fail_after(DEADLINE_S):
-        async with (
-            open_web("127.0.0.1:0", look, look, lambda: Secret(token)) as served,
-            trio.open_nursery() as nursery,
-        ):
-            nursery.start_soon(served.serve)
-            yield served
-            nursery.cancel_scope.cancel()
+        listener = await open_listener("127.0.0.1", 0)
+        served = Web(listener, look, look, lambda: Secret(token))
+        with listener:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(served.serve)
+                yield served
+                nursery.cancel_scope.cancel()
 
 
 async def connect(served: Web) -> trio.SocketStream:
