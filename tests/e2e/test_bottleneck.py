@@ -13,7 +13,7 @@ import pytest
 
 from mover.admin.client import AdminClient
 from mover.admin.messages import Jobs, JobsReply, JobStatus
-from mover.admin.statistics import JobRow, StatisticsReply, StatisticsShow
+from mover.admin.statistics import JobRow, StatisticsReply, StatisticsShow, WaitCause
 from mover.ndmp.enums import DataHaltReason, MoverHaltReason
 from mover.ndmp.messages import (
     DataStopRequest,
@@ -57,14 +57,14 @@ def summary(server: Server) -> JobStatus:
     return reply.jobs[-1]
 
 
-def shows(server: Server, word: str) -> None:
+def shows(server: Server, word: WaitCause) -> None:
     """Wait until the running job shows this bottleneck, and most of its time so far went to it."""
-    seen: list[tuple[str, dict[str, float]]] = []
+    seen: list[tuple[str, dict[WaitCause, float]]] = []
 
     def told() -> bool:
         row = running(server)
         assert row is not None, seen
-        seen.append((row.bottleneck, dict(row.seconds)))
+        seen.append((row.bottleneck, row.seconds))
         return row.bottleneck == word and most(row.seconds) == word
 
     try:
@@ -73,8 +73,8 @@ def shows(server: Server, word: str) -> None:
         print(seen[-30:])
 
 
-def most(seconds: dict[str, float]) -> str:
-    return max(seconds, key=lambda cause: seconds[cause], default="")
+def most(seconds: dict[WaitCause, float]) -> WaitCause | None:
+    return max(seconds, key=lambda cause: seconds[cause], default=None)
 
 
 def end(job: Job) -> None:
@@ -85,7 +85,7 @@ def end(job: Job) -> None:
     job.tape.ok(TapeCloseRequest())
 
 
-def ends_with(job: Job, server: Server, word: str) -> None:
+def ends_with(job: Job, server: Server, word: WaitCause) -> None:
     end(job)
     ended = summary(server)
     print(ended.wait_seconds, ended.elapsed_seconds)
