@@ -39,7 +39,7 @@ def server(tgtd: Tgtd, login: Login) -> Iterator[Server]:
 
 
 def elements(server: Server, library: str = "mc0") -> dict[str, Any]:
-    libraries: Any = server.ask("library", "show", library)["libraries"]
+    libraries: Any = server.ask("library", "show", library, statuses=(0, 1))["libraries"]  # 1: it does not tell
     (shown,) = libraries
     assert isinstance(shown, dict)
     return shown

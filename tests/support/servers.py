@@ -235,8 +235,11 @@ class Server:
         """A command line of `mover` that talks to this server's admin socket."""
         return [*mover_command(), *arguments, "--admin-socket", self.ready.admin_socket]
 
-    def ask(self, *arguments: str) -> dict[str, object]:
+    def ask(self, *arguments: str, statuses: tuple[int, ...] = (0,)) -> dict[str, object]:
         """Runs an operator's command with --json and returns its document.
+
+        Args:
+            statuses: that it may end with.
 
         Raises:
             ServerError: it failed.
@@ -244,7 +247,7 @@ class Server:
         result = subprocess.run(
             [*self.command(*arguments), "--json"], capture_output=True, text=True, timeout=60, check=False
         )
-        if result.returncode != 0:
+        if result.returncode not in statuses:
             raise ServerError(f"mover {' '.join(arguments)}: {result.stderr.strip() or result.returncode}")
         return msgspec.json.decode(result.stdout, type=dict[str, object])
 
