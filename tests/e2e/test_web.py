@@ -35,8 +35,6 @@ DEADLINE_S = 60.0
 MIB = 1 << 20
 ANY = "127.0.0.1:0"
 TOKEN = "the token of the tests"
-HOSTILE = """<img src=x onerror='document.title="owned"'>\x1b[31m\u202e"""
-SHOWN = """<img src=x onerror='document.title="owned"'>\\u{1b}[31m\\u{202e}"""
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
