@@ -20,6 +20,7 @@ from mover.cli.output import Cell, local_time, print_json, print_table, printabl
 
 COMMANDS = {
     "show": "mover.cli.library:show",
+    "create": "mover.cli.library_create:create",
     "inventory": "mover.cli.library:inventory",
     "move": "mover.cli.library:move",
 }
@@ -27,7 +28,7 @@ COMMANDS = {
 
 @click.group(cls=LazyGroup, commands_in=COMMANDS)
 def library() -> None:
-    """Show libraries and real changers, and move their cartridges."""
+    """Show libraries and real changers, move their cartridges, and make virtual ones."""
 
 
 @click.command()
