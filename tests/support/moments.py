@@ -172,12 +172,15 @@ class FakeServer:
         self.asked = 0
         self.answer: Callable[[Request], Reply] = self._answer
         self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
 
     def _answer(self, request: Request) -> Reply:
         if isinstance(request, Kill):
             return Done(f"session {request.session_id} is ended")
         return Failed("not-found", "not here")
+
+    def about_to_answer(self) -> None:
+        """StatisticsShow has come; for who wants to change ``now``."""
 
     async def start(self) -> None:
         self._server = await asyncio.start_unix_server(self._serve, self.path)
@@ -186,17 +189,22 @@ class FakeServer:
         """As if the process had ended."""
         if self._server is not None:
             self._server.close()
-            for writer in self._writers:
+            serving = dict(self._serving)
+            for writer in serving:
                 writer.transport.abort()
+            await asyncio.gather(*serving.values())
             await self._server.wait_closed()
             self._server = None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving[writer] = task
         try:
             while line := await reader.readline():
                 request = decode_request(line)
                 if isinstance(request, StatisticsShow):
+                    self.about_to_answer()
                     self.asked += 1
                     reply: Reply = self.now
                 else:
@@ -207,7 +215,7 @@ class FakeServer:
         except ConnectionError:
             pass  # the client has gone, or we have
         finally:
-            self._writers.discard(writer)
+            del self._serving[writer]
             writer.close()
 
 
