@@ -1,5 +1,8 @@
 """The data worker: ``python -I -m mover.data FD``. All is imported before the first message, for a warm spare."""
 
+import mover.workers.lean  # noqa: F401  # first, or it is too late
+
+# isort: split
 import sys
 
 from mover.data import backup, recover

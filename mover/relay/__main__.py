@@ -1,5 +1,8 @@
 """The relay worker: ``python -I -m mover.relay FD``; serves one data connection."""
 
+import mover.workers.lean  # noqa: F401  # first, or it is too late
+
+# isort: split
 import os
 import select
 import sys

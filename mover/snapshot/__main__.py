@@ -8,6 +8,9 @@ OUTPUT and INPUT are the two ends of the pipe that snapshot commands write to. C
 this process is killed, the last command is over when the pipe ends.
 """
 
+import mover.workers.lean  # noqa: F401  # first, or it is too late
+
+# isort: split
 import ctypes
 import os
 import sys

@@ -1,5 +1,8 @@
 """The tape worker: ``python -I -m mover.tape FD``."""
 
+import mover.workers.lean  # noqa: F401  # first, or it is too late
+
+# isort: split
 import mmap
 import os
 import sys
