@@ -19,6 +19,7 @@ IDLE_S: Final = 75.0
 REQUEST_S: Final = 10.0
 SEND_S: Final = 10.0
 LINGER_S: Final = 1.0
+PACE_S: Final = 0.05  # between a connection's requests: who asks without a pause does not keep control from its jobs
 HEADER_BYTES_MAX: Final = 16 * 1024
 CHUNK_BYTES: Final = 16 * 1024
 # For every answer: nothing here may be kept, guessed at, framed or read by another site's page.
@@ -54,6 +55,7 @@ class HttpConnection:
                 idle_s = REQUEST_S  # who connects has something to ask
                 while await self._answer_next(idle_s):
                     self._protocol.start_next_cycle()
+                    await trio.sleep(PACE_S)
                     idle_s = IDLE_S
                 await self._linger()
         except (trio.BrokenResourceError, trio.ClosedResourceError):

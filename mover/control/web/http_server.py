@@ -12,6 +12,7 @@ from mover.control.web.http_message import Respond
 CONNECTIONS_MAX: Final = 64
 CONNECTIONS_OF_ONE_MAX: Final = 48  # of one address: the others are for the rest of the world
 ACCEPT_RETRY_S: Final = 0.2
+PACE_S: Final = 0.005  # between connections: who makes them without end does not keep control from its jobs
 
 log = structlog.get_logger()
 
@@ -38,10 +39,12 @@ class HttpServer:
                 peer = str(address[0])
                 if self._connections.total() >= CONNECTIONS_MAX or self._connections[peer] >= CONNECTIONS_OF_ONE_MAX:
                     sock.close()
-                    log.info("HTTP connection refused: there are too many", peer=peer)
+                    log.debug("HTTP connection refused: there are too many", peer=peer)
+                    await trio.sleep(PACE_S)
                     continue
                 self._connections[peer] += 1
                 nursery.start_soon(self._converse, sock, peer)
+                await trio.sleep(PACE_S)
 
     async def _converse(self, sock: trio.socket.SocketType, peer: str) -> None:
         try:

@@ -232,7 +232,7 @@ function ringCard() {
 
 const DRIVES = [
   ["drive", (drive) => drive.name],
-  ["state", (drive) => drive.state],
+  ["state", (drive) => make("span", drive.state, drive.state)],
   ["session", (drive) => known(drive["session-id"], String), "number"],
   ["cartridge", (drive) => drive.barcode],
   ["file", (drive) => known(drive["file-number"], exact), "number"],

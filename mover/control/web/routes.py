@@ -15,6 +15,7 @@ from mover.control.web.http_message import Answer, EventStream, HttpRequest, ref
 from mover.control.web.http_server import HttpServer
 from mover.control.web.metrics import Exposition
 from mover.control.web.page import Page
+from mover.control.web.shared_look import SharedLook
 
 Route = Callable[[HttpRequest], Awaitable[Answer | EventStream]]
 
@@ -37,7 +38,7 @@ class Web:
     ) -> None:
         host, port = listener.getsockname()[:2]
         self.address: Final = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        self._look = look
+        self._look = SharedLook(look)
         self._access = Access(loopback=ipaddress.ip_address(host).is_loopback, token=token)
         self._page = Page()
         self._exposition = Exposition()

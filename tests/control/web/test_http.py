@@ -328,7 +328,8 @@ async def test_an_idle_connection_ends(autojump_clock: trio.testing.MockClock) -
         await stream.send_all(REQUEST)
         before = trio.current_time()
         await ended.wait()
-        assert trio.current_time() - before == http_connection.IDLE_S + http_connection.LINGER_S
+        waited = http_connection.PACE_S + http_connection.IDLE_S + http_connection.LINGER_S
+        assert trio.current_time() - before == pytest.approx(waited)
 
 
 async def test_who_does_not_read_is_dropped(autojump_clock: trio.testing.MockClock) -> None:
