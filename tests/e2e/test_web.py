@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mover.admin.client import AdminClient
 from mover.admin.messages import SessionStatus, Status, StatusReply
-from mover.ndmp.enums import DataHaltReason, MoverMode
+from mover.ndmp.enums import DataHaltReason, MoverHaltReason, MoverMode
 from mover.ndmp.messages import (
     DataStartBackupRequest,
     NotifyMoverPausedPost,
@@ -129,6 +129,24 @@ def test_a_default_port_in_use_leaves_a_server_without(shm: Path, login: Login) 
         server = stack.enter_context(Server(config))
         assert server.ready.metrics is None
         assert "no status page and no metrics" in server.log.read_text()
+
+
+# --- what is counted
+
+
+def test_an_error_of_a_drive_is_counted(make_server: MakeServer, login: Login, shm: Path) -> None:
+    source = shm / "source"
+    source.mkdir()
+    make_large_file(source / "file", size=4 * MIB)
+    fault = '[[fault]]\ndrive = "vtl0/drive0"\nkind = "write-error"\nrecord = 5\n'
+    server = make_server("server", metrics=ANY, extra=fault)
+    assert total(scrape(server), "mover_tape_errors_total") == 0
+    with Job.connect(server, server, login) as job:
+        job.start_backup(str(source))
+        assert job.tape.mover_halted() == MoverHaltReason.MEDIA_ERROR
+        assert job.data.data_halted() == DataHaltReason.CONNECT_ERROR
+        assert total(scrape(server), "mover_tape_errors_total") == 1
+        job.data.hang_up()
 
 
 # --- Prometheus

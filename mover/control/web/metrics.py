@@ -20,6 +20,7 @@ from mover.admin.statistics import DriveRow, JobRow, RingRow, StatisticsReply, T
 OPERATIONS: Final = ("backup", "recover", "recover-filehist")
 MOVER_OPERATIONS: Final = ("mover-read", "mover-write")
 RESULTS: Final = ("successful", "failed", "aborted", "interrupted")
+CONTROL: Final = "control"
 WORKER_KINDS: Final = ("data", "tape", "relay")
 ORDERLY: Final = ("exit 0", "exit 3")  # a spare's, and that of a worker whose control socket was closed
 SCANNING: Final = ("scan", "changes")
@@ -155,6 +156,8 @@ def _of_workers(reply: StatisticsReply) -> Iterator[Metric]:
         "mover_worker_cpu_seconds", "Processor time of processes, those that have ended included.", labels=("kind",)
     )
     spent = dict.fromkeys(WORKER_KINDS, 0.0) | totals.worker_cpu_seconds
+    # It lives as long as its totals.
+    spent |= {process.kind: process.cpu_seconds for process in reply.processes if process.kind == CONTROL}
     for kind, seconds in spent.items():
         cpu.add_metric([kind], seconds)
     yield cpu

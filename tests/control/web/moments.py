@@ -56,7 +56,7 @@ def moment(**changes: object) -> StatisticsReply:
         "jobs": [job()],
         "rings": [ring("data-12"), ring("history-12", 0.25)],
         "processes": [
-            ProcessRow(pid=100, kind="control", resident_bytes=50_000),
+            ProcessRow(pid=100, kind="control", cpu_seconds=1.25, resident_bytes=50_000),
             ProcessRow(pid=101, kind="data", session_id=12, resident_bytes=20_000),
             ProcessRow(pid=102, kind="data", resident_bytes=10_000),
         ],

@@ -88,6 +88,7 @@ def test_each_value_is_where_it_belongs() -> None:
     assert one(found, "mover_ring_fill_ratio", ring="history_1") == 0.25
     assert one(found, "mover_worker_cpu_seconds_total", kind="data") == 4.5
     assert one(found, "mover_worker_cpu_seconds_total", kind="relay") == 0
+    assert one(found, "mover_worker_cpu_seconds_total", kind="control") == 1.25
     assert one(found, "mover_worker_resident_bytes", kind="data") == 30_000
     assert one(found, "mover_worker_resident_bytes", kind="tape") == 0
     assert one(found, "mover_worker_exits_total", kind="tape", reason="signal SIGKILL") == 1
