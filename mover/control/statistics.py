@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from mover.control.workers import Worker
 
 ENDED_SHOWN: Final = 32
+SELDOM: Final = 10
+"""Of so many samples one looks at the processes that have nothing to do, too."""
 OFF: Final = "statistics are off: node.statistics_interval_s is 0"
 
 
@@ -131,27 +133,30 @@ class Statistics:
 
     async def run(self) -> None:
         """Take samples until cancelled; where statistics are off there are none."""
+        samples = 0
         while self.interval_s:
             await trio.sleep(self.interval_s)
-            await self._read_processes()
+            samples += 1
+            found = await self._read_processes(resting=samples % SELDOM == 0)
             began = time.thread_time()
-            self._sample()
+            self._sample(found)
             self.cost_s += time.thread_time() - began
 
-    def _pids(self) -> dict[int, tuple[str, Worker | None]]:
-        """Every process of this server: what it is, and its worker."""
+    def _processes(self, *, resting: bool) -> dict[int, tuple[str, Worker | None]]:
+        """The processes of this server by pid, what each is, and its worker. Args: resting: templates, spares too."""
         supervisor = self._node.supervisor
         found: dict[int, tuple[str, Worker | None]] = {os.getpid(): ("control", None)}
         for pid, kind in supervisor.processes().items():
-            found[pid] = (kind, supervisor.workers.get(pid))
+            if resting or "-" not in kind:
+                found[pid] = (kind, supervisor.workers.get(pid))
         return found
 
-    async def _read_processes(self) -> dict[int, tuple[str, processes.Figures]]:
-        """Look at all processes; of workers it is remembered what they have used."""
-        wanted = self._pids()
-        looked, spent = await trio.to_thread.run_sync(
-            partial(_look, [(pid, kind == "data") for pid, (kind, _) in wanted.items()])
-        )
+    async def _read_processes(self, *, resting: bool) -> dict[int, tuple[str, processes.Figures]]:
+        """Look at the processes; of workers it is remembered what they have used."""
+        wanted = self._processes(resting=resting)
+        kinds = {pid: kind for pid, (kind, _) in wanted.items()}
+        looked, helpers, spent = await trio.to_thread.run_sync(partial(_look, kinds, helpers=resting))
+        wanted |= {pid: (kind, None) for pid, kind in helpers.items()}
         self.cost_s += spent
         found = {}
         for figures in looked:
@@ -162,10 +167,6 @@ class Statistics:
                 before = self._seen.get(worker, Seen(worker.kind, 0.0))
                 self._seen[worker] = Seen(worker.kind, max(before.cpu_seconds, figures.cpu_seconds))
             found[figures.pid] = (kind, figures)
-        now = time.monotonic()
-        for pid, (_, figures) in found.items():
-            values = figures.cpu_seconds, figures.read_bytes, figures.write_bytes
-            self.track(("process", (pid, figures.began)), now, *values).series.add(now, *values)
         return found
 
     def track(self, row: tuple[str, object], now: float, *values: float) -> Track:
@@ -180,8 +181,11 @@ class Statistics:
         services = [each.mover for each in self._node.connections.values() if each.services_open]
         return [(each, each.meter) for each in services if each.meter is not None and each.is_remote]
 
-    def _sample(self) -> None:
+    def _sample(self, found: dict[int, tuple[str, processes.Figures]]) -> None:
         now = time.monotonic()
+        for pid, (_, figures) in found.items():
+            values = figures.cpu_seconds, figures.read_bytes, figures.write_bytes
+            self.track(("process", (pid, figures.began)), now, *values).series.add(now, *values)
         live: set[tuple[str, object]] = set()
         for ring in self.ledger.rings:
             statistics = ring.control.statistics()
@@ -204,12 +208,10 @@ class Statistics:
             track.outline.add(now, moved)
             live.add(("mover", meter))
         for bay in self._node.devices:
-            figures = self.ledger.drive(bay.name)
-            self.track(("drive", bay.name), self.started, 0, 0).series.add(
-                now, figures.read_bytes, figures.written_bytes
-            )
+            drive = self.ledger.drive(bay.name)
+            self.track(("drive", bay.name), self.started, 0, 0).series.add(now, drive.read_bytes, drive.written_bytes)
             live.add(("drive", bay.name))
-        pids = {each.pid for each in self._seen} | self._node.supervisor.processes().keys()
+        pids = found.keys() | self._processes(resting=True).keys()
         for row in list(self.tracks):
             kind, name = row
             gone = name[0] not in pids if kind == "process" and isinstance(name, tuple) else row not in live
@@ -222,7 +224,7 @@ class Statistics:
         """One moment of the node."""
         if not self.interval_s:
             return Failed("refused", OFF)
-        found = await self._read_processes()
+        found = await self._read_processes(resting=True)
         details, spent = await trio.to_thread.run_sync(partial(_look_closer, list(found)))
         began = time.thread_time()
         cpu_seconds: dict[str, float] = {}
@@ -236,11 +238,12 @@ class Statistics:
         return reply
 
 
-def _look(wanted: list[tuple[int, bool]]) -> tuple[list[processes.Figures], float]:
-    """Read processes; with the processor time that it took. Blocks."""
+def _look(kinds: dict[int, str], *, helpers: bool) -> tuple[list[processes.Figures], dict[int, str], float]:
+    """Read processes; with the helpers among them, and the processor time that it took. Blocks."""
     began = time.thread_time()
-    found = [processes.read_process(pid, copies=copies) for pid, copies in wanted]
-    return [each for each in found if each is not None], time.thread_time() - began
+    more = processes.find_helpers(kinds.keys()) if helpers else {}
+    found = [processes.read_process(pid, copies=kind == "data") for pid, kind in (kinds | more).items()]
+    return [each for each in found if each is not None], more, time.thread_time() - began
 
 
 def _look_closer(pids: list[int]) -> tuple[dict[int, processes.Details], float]:

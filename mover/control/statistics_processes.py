@@ -5,6 +5,7 @@ Source: proc(5): /proc/pid/stat, /proc/pid/io, /proc/pid/status, /proc/pid/task/
 
 import os
 import time
+from collections.abc import Collection
 from typing import Final, NamedTuple
 
 CHILDREN_MAX: Final = 8  # copies of itself that a data worker works with; it has two at the most
@@ -70,6 +71,28 @@ def _children(pid: int) -> list[int]:
     except OSError:
         return []  # a kernel without CONFIG_PROC_CHILDREN
     return [int(name) for name in names[:CHILDREN_MAX]]
+
+
+def find_helpers(known: Collection[int]) -> dict[int, str]:
+    """Children of this process that are started for one request: pid -> ``snapshot`` or ``auth``."""
+    found: dict[int, str] = {}
+    for thread in os.listdir("/proc/self/task"):  # a child is that of the thread that has started it
+        try:
+            children = [int(name) for name in _read(f"/proc/self/task/{thread}/children").split()]
+        except OSError:
+            continue
+        for pid in children:
+            if pid not in known and (kind := _kind_of(pid)):
+                found[pid] = kind
+    return found
+
+
+def _kind_of(pid: int) -> str:
+    try:
+        arguments = _read(f"/proc/{pid}/cmdline").split("\0")
+    except OSError:
+        return ""
+    return next((kind for kind in ("snapshot", "auth") if f"mover.{kind}" in arguments), "")
 
 
 def _transferred(pid: int) -> tuple[int, int]:
