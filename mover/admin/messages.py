@@ -310,6 +310,7 @@ class SessionStatus(Row, frozen=True, kw_only=True):
     Attributes:
         data_phase: of a running operation: SCAN, CHANGES, DIRECTORIES, FILES or FINISH.
         data_entries: found by the scan of a backup so far; once it has halted, those that it has dealt with.
+        is_data_connection_encrypted: a TCP data connection stands, and TLS is on it.
     """
 
     vserver: str = ""
@@ -360,6 +361,7 @@ class SessionStatus(Row, frozen=True, kw_only=True):
     data_phase: str = ""
     data_entries: int = 0
     snapshot: str = ""
+    is_data_connection_encrypted: bool = False
     workers: list[WorkerStatus] = field(default_factory=list)
 
 

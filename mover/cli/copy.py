@@ -8,7 +8,7 @@ import click
 from mover.cli.control_process import json_option
 from mover.cli.failure import WrongConfiguration
 from mover.cli.job_options import PairType, ServerType, add_options, password, server
-from mover.cli.job_progress import duration, size
+from mover.cli.job_progress import duration, encrypted, size
 from mover.cli.jobs import document, report_failed, run_job
 from mover.cli.output import print_json
 from mover.cli.streams import work_is_done
@@ -111,7 +111,7 @@ def copy(
         rate = f", {size(result.bytes_processed / result.elapsed_s)}/s" if result.elapsed_s > 0 else ""
         click.echo(
             f"{'not everything' if result.failed else 'everything'} copied, {size(result.bytes_processed)} "
-            f"in {duration(result.elapsed_s)}{rate}, warnings: {len(result.warnings)}"
+            f"in {duration(result.elapsed_s)}{rate}, {encrypted(result.encryption)}warnings: {len(result.warnings)}"
         )
     if result.failed:
         click.get_current_context().exit(1)

@@ -61,6 +61,11 @@ def size(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
+def encrypted(how: str) -> str:
+    """What a summary says of an encrypted data connection, with a comma behind it; nothing of any other."""
+    return f"encrypted by {how}, " if how else ""
+
+
 def duration(seconds: float) -> str:
     """Seconds as H:MM:SS."""
     whole = round(seconds)

@@ -24,7 +24,7 @@ from mover.cli.job_options import (
     session,
     session_options,
 )
-from mover.cli.job_progress import duration, reporter, size
+from mover.cli.job_progress import duration, encrypted, reporter, size
 from mover.cli.output import print_json, print_table, printable
 from mover.cli.streams import work_is_done
 
@@ -175,7 +175,7 @@ def backup(
     click.echo(
         f"job {result.job}: {size(result.bytes_processed)} in {duration(result.elapsed_s)}{rate}, "
         f"{result.files} {'name' if result.files == 1 else 'names'}, {on}tape file {result.tape_file}, "
-        f"warnings: {len(result.warnings)}"
+        f"{encrypted(result.encryption)}warnings: {len(result.warnings)}"
     )
 
 
@@ -236,7 +236,7 @@ def recover(
             what = "not everything"
         click.echo(
             f"{what} recovered, {size(result.bytes_processed)} in {duration(result.elapsed_s)}, "
-            f"warnings: {len(result.warnings)}"
+            f"{encrypted(result.encryption)}warnings: {len(result.warnings)}"
         )
     if result.failed:
         click.get_current_context().exit(1)

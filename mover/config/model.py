@@ -67,6 +67,8 @@ class Service(_Table, frozen=True, kw_only=True):
         backup_log_enable: an entry in the backup log for what happens to each job.
         debug_enable: a protocol log of every connection from its first byte, of what debug_filter lets through.
         is_secure_control_connection_enabled: the LIFs have secure ports.
+        data_connection_encryption: whether TCP data connections between two movers are encrypted: never, where both
+            sides can be told the keys, or else there is none.
         is_extension_..._enabled: the extension of this class is offered, where it is at all.
     """
 
@@ -86,6 +88,7 @@ class Service(_Table, frozen=True, kw_only=True):
     debug_enable: bool = False
     debug_filter: DebugFilter = "all"
     is_secure_control_connection_enabled: bool = False
+    data_connection_encryption: Literal["off", "allowed", "required"] = "allowed"
     is_extension_0x2051_enabled: bool = True
     is_extension_0x2052_enabled: bool = True
     is_extension_0x7ff0_enabled: bool = True
@@ -148,12 +151,14 @@ class DataConnections(_Table, frozen=True, kw_only=True):
         connect_timeout_s: for a CONNECT of ours.
         peer_timeout_s: after so long without a sign the peer of a control or data connection is dead
             (keepalive, and bytes that stay unacknowledged).
+        secure_loopback: keys of encrypted data connections also go over plain control connections from this host.
     """
 
     port_range: PortRange = values.PortRange(18600, 18699)
     allow: list[Network] = field(default_factory=lambda: ["127.0.0.0/8", "::1/128", "lan"])
     connect_timeout_s: SomeSeconds = 10
     peer_timeout_s: Annotated[int, Meta(ge=1, le=PEER_TIMEOUT_S_MAX)] = 30
+    secure_loopback: bool = False
 
 
 class Tls(_Table, frozen=True, kw_only=True):

@@ -66,6 +66,15 @@ def _words(*known: str, least: int = 1) -> Callable[[str], list[str]]:
     return parse
 
 
+def _word(*known: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in known:
+            raise ValueError(f"one of {', '.join(known)}")
+        return text
+
+    return parse
+
+
 def _parse_window(text: str) -> int:
     return values.parse_window(int(text) if text.isascii() and text.isdigit() else text)
 
@@ -130,6 +139,10 @@ _ROWS: Final = (
     ),
     _alike(
         "is-secure-control-connection-enabled", _boolean, _show_boolean, "the LIFs have secure ports (TLS)",
+    ),
+    _alike(
+        "data-connection-encryption", _word("off", "allowed", "required"), str,
+        "TCP data connections between two movers: never encrypted, where the DMA passes keys on, or not made without",
     ),
     _alike("backup-log-enable", _boolean, _show_boolean, "jobs are written to the backup log"),
     _alike("debug-enable", _boolean, _show_boolean, "a protocol log of every connection from its first byte"),

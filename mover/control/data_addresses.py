@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from mover.control.sockets import ip_number, ip_text
 from mover.ndmp.enums import AddressType
-from mover.ndmp.messages import LocalAddress, TcpAddress, TcpIpv6Address, TcpIpv6Endpoint, tcp_address
+from mover.ndmp.messages import LocalAddress, Pval, TcpAddress, TcpEndpoint, TcpIpv6Address, TcpIpv6Endpoint
 
 NetworkAddress = TcpAddress | TcpIpv6Address
 DataAddress = LocalAddress | NetworkAddress
@@ -22,12 +22,12 @@ class ShownAddress(NamedTuple):
         return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
 
 
-def network_address(address: str, port: int) -> NetworkAddress:
-    """Address and port of a socket as NDMP has them."""
+def network_address(address: str, port: int, env: tuple[Pval, ...] = ()) -> NetworkAddress:
+    """Address and port of a socket as NDMP has them, with the environment that version 4 gives to addresses."""
     if ":" not in address:
-        return tcp_address(ip_number(address), port)
+        return TcpAddress((TcpEndpoint(ip_number(address), port, env),))
     number = ipaddress.IPv6Address(address.partition("%")[0])  # NDMP names no interface
-    return TcpIpv6Address((TcpIpv6Endpoint(number.packed, port),))
+    return TcpIpv6Address((TcpIpv6Endpoint(number.packed, port, env),))
 
 
 def address_type(address: object) -> int:
@@ -43,13 +43,24 @@ def address_type(address: object) -> int:
             return -1
 
 
-def endpoints(address: NetworkAddress) -> list[tuple[str, int]]:
+class Place(NamedTuple):
+    """Where to connect, and what the address says about it."""
+
+    host: str
+    port: int
+    env: tuple[Pval, ...] = ()
+
+
+def places(address: NetworkAddress) -> list[Place]:
     """Where an address says to connect, best first."""
     match address:
         case TcpAddress():
-            return [(ip_text(each.ip_addr), each.port) for each in address.endpoints]
+            return [Place(ip_text(each.ip_addr), each.port, each.addr_env) for each in address.endpoints]
         case TcpIpv6Address():
-            return [(str(ipaddress.IPv6Address(each.ipv6_addr)), each.port) for each in address.endpoints]
+            return [
+                Place(str(ipaddress.IPv6Address(each.ipv6_addr)), each.port, each.addr_env)
+                for each in address.endpoints
+            ]
 
 
 def shown_address(address: DataAddress) -> ShownAddress:
@@ -57,5 +68,5 @@ def shown_address(address: DataAddress) -> ShownAddress:
     if isinstance(address, LocalAddress):
         return ShownAddress("local", "", None)
     kind = "tcp" if isinstance(address, TcpAddress) else "tcp-ipv6"
-    first, *_ = endpoints(address)
-    return ShownAddress(kind, *first)
+    first, *_ = places(address)
+    return ShownAddress(kind, first.host, first.port)

@@ -12,12 +12,13 @@ from typing import Final, Literal, NamedTuple
 import structlog
 import trio
 
-from mover.control.data_addresses import DataAddress
+from mover.control.data_addresses import DataAddress, NetworkAddress, network_address
+from mover.control.data_encryption import ENCRYPTED_BY
 from mover.control.rings import make_data_ring
 from mover.control.workers import Supervisor, Worker, WorkerDied, WorkerHung, describe_exit
 from mover.ndmp.messages import LOCAL
 from mover.ring import Consumer, Kind, Producer, RingClosed, RingControl, Verdict
-from mover.workers.messages import AttachConnection, ConnectionLost, Done, LogLine, RelayFinished, StartRelay
+from mover.workers.messages import AttachConnection, ConnectionLost, Done, LogLine, Refused, RelayFinished, StartRelay
 
 RELAY_DEADLINE_S: Final = 10.0
 ORDERLY_END_S: Final = 60.0  # a relay that ends in order waits for its peer
@@ -86,11 +87,56 @@ class DataRing:
             self.control.close()
 
 
+class Carrier(NamedTuple):
+    """A relay that has a connected socket, for who holds the data connection.
+
+    Attributes:
+        host, port: of the peer.
+    """
+
+    relay: Worker
+    host: str
+    port: int
+    encrypted: bool
+
+    @property
+    def address(self) -> NetworkAddress:
+        """The peer's, for GET_STATE."""
+        return network_address(self.host, self.port, ENCRYPTED_BY if self.encrypted else ())
+
+
+async def attach_relay(supervisor: Supervisor, sock: trio.socket.SocketType, order: AttachConnection) -> Worker:
+    """Hand a connected socket to a relay; control's copy is closed whatever happens.
+
+    Raises:
+        RelayFailed: there is no relay to take it, or the peer is not the one that the keys are for.
+    """
+    relay = None
+    attached = False
+    try:
+        with sock:
+            # From the first moment, so that a crash of any process never looks like an end.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+            relay = await supervisor.take("relay")
+            reply = await relay.request(order, [sock.fileno()], deadline_s=RELAY_DEADLINE_S + order.handshake_s)
+        if not isinstance(reply, Done):
+            raise RelayFailed(reply.text if isinstance(reply, Refused) else str(reply))
+        attached = True
+    except (OSError, WorkerDied, WorkerHung) as error:
+        raise RelayFailed(str(error)) from error
+    finally:
+        if relay is not None and not attached:
+            with trio.CancelScope(shield=True):
+                await relay.stop()
+    return relay
+
+
 class DataConnection:
     """The end that one machine holds.
 
     Attributes:
         address: of the peer, for GET_STATE.
+        encrypted: between this host and the peer's.
         ring: None before it is needed.
         end: how the other side ended; None while it lives. ``ended`` is set with it.
         on_end: called once with it, in a task of its own.
@@ -100,12 +146,20 @@ class DataConnection:
         self.address = address
         self.ring: DataRing | None = None
         self.relay: Worker | None = None
+        self.encrypted = False
         self.end: PeerEnd | None = None
         self.ended = trio.Event()
         self.delivery: Delivery | None = None
         self._on_end = on_end
         self._direction: str | None = None  # of a relay that is in the ring, or was
         self._released = False
+
+    @classmethod
+    def over(cls, carrier: Carrier, on_end: Callable[[PeerEnd], Awaitable[None]]) -> "DataConnection":
+        """The end of a TCP data connection."""
+        made = cls(carrier.address, on_end)
+        made.relay, made.encrypted = carrier.relay, carrier.encrypted
+        return made
 
     @property
     def local(self) -> bool:
@@ -115,32 +169,6 @@ class DataConnection:
     def use_ring(self, ring: DataRing) -> None:
         """Take the ring that this end moves its stream through."""
         self.ring = ring.hold()
-
-    async def attach(
-        self, supervisor: Supervisor, sock: trio.socket.SocketType, peer_timeout_s: float, *, watch: bool
-    ) -> None:
-        """Hand the connected socket to a relay; control's copy is closed whatever happens.
-
-        Args:
-            watch: a peer that closes before ``start`` is lost; else its end of file is read behind its bytes.
-
-        Raises:
-            RelayFailed: there is no relay to take it.
-        """
-        with sock:
-            # From the first moment, so that a crash of any process never looks like an end.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-            try:
-                self.relay = await supervisor.take("relay")
-                reply = await self.relay.request(
-                    AttachConnection(peer_timeout_s=peer_timeout_s, watch=watch),
-                    [sock.fileno()],
-                    deadline_s=RELAY_DEADLINE_S,
-                )
-            except (OSError, WorkerDied, WorkerHung) as error:
-                raise RelayFailed(str(error)) from error
-        if not isinstance(reply, Done):
-            raise RelayFailed(str(reply))
 
     async def start(self, direction: Literal["send", "receive"]) -> None:
         """Begin to carry: ring to socket or socket to ring. Nothing to do for LOCAL.

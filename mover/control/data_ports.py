@@ -10,11 +10,15 @@ import structlog
 import trio
 
 from mover.control import sockets
-from mover.control.data_connection import RESET_ON_CLOSE
+from mover.control.data_addresses import Place
+from mover.control.data_connection import Carrier, RelayFailed, attach_relay
+from mover.control.data_encryption import PREAMBLE, Offer, keys_of, make_offer
 from mover.control.handshakes import is_half_open
 from mover.control.interfaces import choose_addresses
+from mover.control.outbox import log_post
 from mover.control.refusal import Refusal
-from mover.ndmp.enums import AddressType, ErrorCode
+from mover.ndmp.enums import AddressType, ErrorCode, LogType
+from mover.workers.messages import AttachConnection, ConnectorKeys, ListenerKeys
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -23,7 +27,16 @@ if TYPE_CHECKING:
 
 ADDRESSES_MAX: Final = 8  # of a data connection's peer that are tried, each for connect_timeout_s
 SETTLE_S: Final = 10.0  # how long a DATA or MOVER request waits for a data connection that is being accepted
+SETTLE_SURELY_S: Final = 3.0  # where a peer's CONNECT is answered when we have taken him: who is quicker is a stranger
 HANDSHAKE_S: Final = 2.0  # and for a handshake: a lost ACK is sent again after one second
+PREAMBLE_S: Final = 2.0
+"""How long a listener that would encrypt waits for a peer's first bytes before it takes the peer for a plain one."""
+TLS_S: Final = 10.0
+"""How long a peer may take for TLS and the token, where it connects to us; where we do, the peer's relay comes too."""
+TLS_OUT_S: Final = 20.0
+STRANGERS_AT_ONCE: Final = 4
+STRANGERS_MAX: Final = 8
+"""Peers without the token, and a listener is given up."""
 
 log = structlog.get_logger()
 
@@ -36,13 +49,15 @@ class _Arrival:
     must find the connection made.
     """
 
-    def __init__(self, listener: trio.socket.SocketType) -> None:
+    def __init__(self, listener: trio.socket.SocketType, patience_s: float) -> None:
+        self.listener = listener
+        self.patience_s = patience_s
         self._address: tuple[str, int] = listener.getsockname()[:2]
         self._poll = select.poll()
         self._poll.register(listener.fileno(), select.POLLIN)
         self._step = trio.Event()
         self.life = trio.CancelScope()
-        self.taking = False
+        self.taking = 0  # who has been accepted and is not dealt with yet
         self.over = False
 
     async def end(self) -> None:
@@ -55,7 +70,7 @@ class _Arrival:
         """Whether somebody has connected and is not dealt with yet."""
         if self.over:
             return False
-        return self.taking or bool(self._poll.poll(0))
+        return self.taking > 0 or bool(self._poll.poll(0))
 
     def coming(self) -> bool:
         """Whether somebody takes himself for connected, and is not here yet."""
@@ -108,8 +123,8 @@ class DataPorts:
         """Wait, not for ever, until who has connected is dealt with."""
         if not self._arrivals:  # as with nearly every request
             return
-        with trio.move_on_after(SETTLE_S):
-            for arrival in list(self._arrivals):
+        for arrival in list(self._arrivals):
+            with trio.move_on_after(arrival.patience_s):
                 await arrival.settle()
 
     async def close(self) -> None:
@@ -124,40 +139,38 @@ class DataPorts:
         self,
         owner: str,
         kind: AddressType,
-        accepted: Callable[[trio.socket.SocketType, str, int], Awaitable[None]],
+        accepted: Callable[[Carrier], Awaitable[None]],
         lost: Callable[[str], None],
-    ) -> tuple[str, int]:
-        """Listen for one TCP data connection at a LIF of the preferred roles; returns address and port.
+        *,
+        watch: bool,
+    ) -> Place:
+        """Listen for one TCP data connection at a LIF of the preferred roles; returns where, for the reply.
 
         Args:
             kind: TCP or TCP_IPV6.
+            accepted: has the data connection from then on.
+            watch: as of AttachConnection.
 
         Raises:
-            Refusal: no port is free, or no LIF fits.
+            Refusal: no port is free, no LIF fits, or it would have to be encrypted and cannot be.
         """
+        offer = await make_offer(self._connection)
         address, listener = await self._open(kind)
         port = listener.getsockname()[1]
         scope = self._listening[owner] = trio.CancelScope()
-        arrival = _Arrival(listener)
+        arrival = _Arrival(listener, SETTLE_SURELY_S if offer.required else SETTLE_S)
 
         async def accept() -> None:
-            with listener, scope:
-                try:
-                    while True:
-                        sock, peer = await listener.accept()
-                        if self._allow.allows(peer[0]):
-                            arrival.taking = True
-                            break
-                        self._connection.log.warning("data connection refused", peer=peer[0])
-                        sock.close()
-                        arrival.stepped(over=False)
-                except OSError as error:
-                    lost(f"the data connection listener failed: {error.strerror}")
-                    return
-            if scope.cancelled_caught:
-                return
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-            await accepted(sock, peer[0], peer[1])
+            carrier = None
+            try:
+                with listener, scope:
+                    carrier = await self._welcome(arrival, offer, watch)
+            except OSError as error:
+                lost(f"the data connection listener failed: {error.strerror}")
+            except RelayFailed as error:
+                lost(str(error))
+            if carrier is not None:
+                await accepted(carrier)
 
         async def own() -> None:
             try:
@@ -169,7 +182,99 @@ class DataPorts:
 
         self._arrivals.add(arrival)  # now: the peer may be here before the task has begun
         self._connection.nursery.start_soon(own)
-        return address, port
+        return Place(address, port, offer.env)
+
+    async def _welcome(self, arrival: _Arrival, offer: Offer, watch: bool) -> Carrier:
+        """Wait for who may have the data connection.
+
+        Where there is a token, a stranger does not keep its owner out: several are looked at side by side.
+
+        Raises:
+            OSError: the listener failed.
+            RelayFailed: there is no relay, or too many strangers came.
+        """
+        if offer.keys is None:
+            sock, host, port = await self._accept(arrival)
+            return await self._attach(sock, host, port, None, watch=watch)
+        found: list[Carrier] = []
+        refused: list[str] = []
+        failures: list[OSError] = []
+        room = trio.Semaphore(STRANGERS_AT_ONCE)
+
+        async def look_at(sock: trio.socket.SocketType, host: str, port: int) -> None:
+            try:
+                found.append(await self._admit(sock, host, port, offer, watch=watch))
+                nursery.cancel_scope.cancel()
+            except RelayFailed as error:
+                arrival.taking -= 1
+                arrival.stepped(over=False)
+                refused.append(f"data connection from {host} refused: {error}")
+                self._connection.log.warning("data connection refused", peer=host, reason=str(error))
+                post = log_post(LogType.WARNING, refused[-1])
+                self._connection.nursery.start_soon(self._connection.outbox.post, post)
+                if len(refused) >= STRANGERS_MAX:
+                    nursery.cancel_scope.cancel()
+            finally:
+                room.release()
+
+        try:
+            async with trio.open_nursery() as nursery:
+                try:
+                    while True:
+                        await room.acquire()
+                        nursery.start_soon(look_at, *await self._accept(arrival))
+                except OSError as error:
+                    failures.append(error)
+                    nursery.cancel_scope.cancel()
+            if found:
+                return found.pop(0)
+            if failures:
+                raise failures[0]
+            raise RelayFailed(f"{refused[-1]}, as {len(refused)} were")
+        finally:
+            # Two at once cannot both have it; none does when the listener is closed in this moment.
+            with trio.CancelScope(shield=True):
+                for carrier in found:
+                    await carrier.relay.stop()
+
+    async def _accept(self, arrival: _Arrival) -> tuple[trio.socket.SocketType, str, int]:
+        """The next peer whose address is allowed. Raises OSError."""
+        while True:
+            sock, peer = await arrival.listener.accept()
+            if self._allow.allows(peer[0]):
+                arrival.taking += 1
+                return sock, peer[0], peer[1]
+            self._connection.log.warning("data connection refused", peer=peer[0])
+            sock.close()
+            arrival.stepped(over=False)
+
+    async def _admit(self, sock: trio.socket.SocketType, host: str, port: int, offer: Offer, *, watch: bool) -> Carrier:
+        """Have a peer's socket carried, encrypted or not. Raises RelayFailed for one that may not have it."""
+        keys = offer.keys
+        try:
+            if not await _begins_encrypted(sock, TLS_S if offer.required else PREAMBLE_S):
+                if offer.required:
+                    raise RelayFailed("it is not encrypted, and data-connection-encryption is required")
+                keys = None
+        except BaseException:
+            sock.close()
+            raise
+        return await self._attach(sock, host, port, keys, watch=watch)
+
+    async def _attach(
+        self,
+        sock: trio.socket.SocketType,
+        host: str,
+        port: int,
+        keys: ListenerKeys | ConnectorKeys | None,
+        *,
+        watch: bool,
+        handshake_s: float = TLS_S,
+    ) -> Carrier:
+        """Hand a socket to a relay. Raises RelayFailed."""
+        order = AttachConnection(self._ports.peer_timeout_s, watch, keys, handshake_s if keys is not None else 0)
+        relay = await attach_relay(self._connection.node.supervisor, sock, order)
+        return Carrier(relay, host, port, keys is not None)
 
     def stop_listening(self, owner: str) -> None:
         """Close the data connection listener, if there is one."""
@@ -197,22 +302,51 @@ class DataPorts:
             f"no LIF for a data connection: preferred-interface-role is {','.join(roles)}; {choice.considered}",
         )
 
-    async def connect_out(self, addresses: list[tuple[str, int]]) -> tuple[trio.socket.SocketType, str, int]:
-        """Connect a data connection to the first address that answers.
+    async def connect_out(self, places: list[Place], *, watch: bool) -> Carrier:
+        """Connect a data connection to the first place that answers.
 
         Raises:
-            Refusal: none is allowed, or none answers.
+            Refusal: none is allowed, or none answers as it should.
         """
         reasons = []
-        for address, port in addresses[:ADDRESSES_MAX]:
-            if not self._allow.allows(address):
-                reasons.append(f"{address} is not in data_connections.allow")
+        for place in places[:ADDRESSES_MAX]:
+            host, port, env = place
+            if not self._allow.allows(host):
+                reasons.append(f"{host} is not in data_connections.allow")
                 continue
+            keys = keys_of(self._connection, env)
             try:
-                sock = await sockets.connect_data(address, port, self._ports.connect_timeout_s, self._window)
-            except OSError as error:
-                reasons.append(f"{f'[{address}]' if ':' in address else address}:{port}: {error.strerror or error}")
-                continue
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-            return sock, address, port
+                sock = await sockets.connect_data(host, port, self._ports.connect_timeout_s, self._window)
+                if keys is not None:
+                    await _send_preamble(sock)
+                return await self._attach(sock, host, port, keys, watch=watch, handshake_s=TLS_OUT_S)
+            except (OSError, RelayFailed) as error:
+                why = getattr(error, "strerror", None) or str(error)
+                reasons.append(f"{f'[{host}]' if ':' in host else host}:{port}: {why}")
         raise Refusal(ErrorCode.CONNECT_ERR, f"no data connection: {'; '.join(reasons) or 'no address'}")
+
+
+async def _send_preamble(sock: trio.socket.SocketType) -> None:
+    """At once: the listener does not wait for it for ever. Raises OSError; the socket is closed then."""
+    try:
+        await sock.send(PREAMBLE)  # the first bytes of a connection always have room
+    except BaseException:
+        sock.close()
+        raise
+
+
+async def _begins_encrypted(sock: trio.socket.SocketType, patience_s: float) -> bool:
+    """Whether a peer begins with the preamble, which is taken; nothing else is. Raises RelayFailed: it is gone."""
+    begun = b""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, len(PREAMBLE))  # not readable before it is all here
+        with trio.move_on_after(patience_s):
+            await trio.lowlevel.wait_readable(sock.fileno())
+            begun = await sock.recv(len(PREAMBLE), socket.MSG_PEEK)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        if begun != PREAMBLE:
+            return False
+        await sock.recv(len(PREAMBLE))
+    except OSError as error:
+        raise RelayFailed(error.strerror or str(error)) from error
+    return True

@@ -140,5 +140,9 @@ def session_status(connection: Connection, figures: dict[int, WorkerStatus]) -> 
         data_phase=connection.data.phase().name if machines.data.state in _RUNNING else "",
         data_entries=connection.data.entries(),
         snapshot=connection.data.snapshot,
+        is_data_connection_encrypted=any(
+            end is not None and end.encrypted
+            for end in (connection.data.connection_end, connection.mover.connection_end)
+        ),
         **common,
     )

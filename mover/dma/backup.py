@@ -105,6 +105,7 @@ class _Backup:
             self.env,
             job.events.warnings(),
             job.events.log,
+            job.encryption,
         )
 
     def _begin(self) -> int:

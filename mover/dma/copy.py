@@ -23,6 +23,7 @@ from mover.dma.machine_ends import abort_data, data_state, stop_data
 from mover.dma.options import CopyOptions, Place
 from mover.dma.results import CopyResult, FailedName, LogLine, Progress
 from mover.dma.services import CONNECT_S, reachable
+from mover.ndmp.address_env import encryption
 from mover.ndmp.enums import AddressType, DataHaltReason, DataState, DataUnsupported, RecoveryStatus
 from mover.ndmp.messages import (
     DataConnectReply,
@@ -138,6 +139,7 @@ class _Copy:
         self._progress = progress
         self._samples: deque[tuple[float, int]] = deque(maxlen=RATE_SAMPLES + 1)
         self._moved_at = self.started
+        self._encryption = ""
 
     @property
     def _ends(self) -> tuple[_End, _End]:
@@ -166,6 +168,7 @@ class _Copy:
             ],
             [f"{end.name}: {text}" for end in self._ends for text in end.events.warnings()],
             lines,
+            self._encryption,
         )
 
     async def _join(self) -> None:
@@ -176,10 +179,11 @@ class _Copy:
         address = reachable(address, self.destination.client)
         await self.source.client.call(DataConnectRequest(address), DataConnectReply)
         deadline = trio.current_time() + CONNECT_S
-        while (await self.destination.ask()).state == DataState.LISTEN:  # it sees the connection a little later
+        while (state := await self.destination.ask()).state == DataState.LISTEN:  # it sees it a little later
             if trio.current_time() >= deadline:
                 raise JobError(f"the destination saw no data connection within {CONNECT_S:g} s")
             await self.destination.events.changed(0.05)
+        self._encryption = encryption(state.data_connection_addr)
 
     async def _start(self) -> None:
         options = self.options

@@ -87,6 +87,7 @@ class RunningJob:
         tape_open: whether TAPE_CLOSE is due.
         phase: of the progress.
         expected_bytes: estimate of the stream for a server that makes none; None without one.
+        encryption: of the data connection, as the servers tell it.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class RunningJob:
         self.tape_open = False
         self.phase = "connect"
         self.expected_bytes: int | None = None
+        self.encryption = ""
         self.started = trio.current_time()
         self._progress = progress
         self._states: States | None = None

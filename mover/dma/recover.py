@@ -138,6 +138,7 @@ async def run_recover(
             job.data.version,
             job.events.warnings(),
             job.events.log,
+            job.encryption,
         )
 
 

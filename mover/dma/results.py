@@ -50,6 +50,8 @@ class BackupResult(msgspec.Struct, frozen=True):
     warnings: list[str]
     """Texts of the server's warnings and errors, and what the DMA itself found odd."""
     log: list[LogLine]
+    encryption: str = ""
+    """Of the data connection, as the servers tell it: TLSv1.3; "" = it was LOCAL or in clear."""
 
 
 class FailedName(msgspec.Struct, frozen=True):
@@ -73,6 +75,8 @@ class RecoverResult(msgspec.Struct, frozen=True):
     protocol_version: int
     warnings: list[str]
     log: list[LogLine]
+    encryption: str = ""
+    """As in `BackupResult`."""
 
 
 class CopyResult(msgspec.Struct, frozen=True):
@@ -84,6 +88,8 @@ class CopyResult(msgspec.Struct, frozen=True):
     warnings: list[str]
     """As in `BackupResult`, each with the end that said it: source or destination."""
     log: list[LogLine]
+    encryption: str = ""
+    """As in `BackupResult`."""
 
 
 class Job(msgspec.Struct, frozen=True):

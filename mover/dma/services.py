@@ -10,6 +10,7 @@ from typing import Final
 from mover.dma.client import Client
 from mover.dma.errors import JobError
 from mover.dma.jobs import RunningJob
+from mover.ndmp.address_env import encryption
 from mover.ndmp.enums import UNBOUNDED, AddressType, DataState, MoverMode, MoverState
 from mover.ndmp.messages import (
     Address,
@@ -59,11 +60,12 @@ async def join_services(
             return address
         await data.call(DataConnectRequest(address), DataConnectReply, detail=_text(address))
     # The listening side may see the connection a little later than the connecting one.
-    await job.wait_for(
+    states = await job.wait_for(
         lambda states: states.data.state != DataState.LISTEN and states.mover.state != MoverState.LISTEN,
         CONNECT_S,
         "the data connection was not seen by both sides",
     )
+    job.encryption = encryption(states.data.data_connection_addr)
     return None
 
 

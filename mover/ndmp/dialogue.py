@@ -5,7 +5,7 @@ and sent them (`Message`), and a last one (`Closing`); a `Gap` stands where mess
 faster than a log may grow. Fields are those of the internal form, so that a log reads alike in every version; a message
 of the client has its record in hex too, which is what a replay sends. Passwords and digests are in neither: their
 fields say so, and the record holds empty ones. A login that cannot be decoded is logged without its body, for
-nobody can tell where the secret stands.
+nobody can tell where the secret stands. The token of an encrypted data connection is treated alike.
 Times are an argument. docs/protocol-log.md describes the file.
 """
 
@@ -16,6 +16,7 @@ import msgspec
 
 from mover.ndmp import edge
 from mover.ndmp import messages as m
+from mover.ndmp.address_env import TOKEN, without_token
 from mover.ndmp.dialogue_fields import Fields, blank, fields_of, named
 from mover.ndmp.enums import ErrorCode, MessageCode, MessageType
 from mover.ndmp.errors import XdrDecodeError
@@ -41,6 +42,10 @@ INTERFACES: Final = {
 ALL_INTERFACES: Final = frozenset({*INTERFACES.values(), "other"})
 
 _LOGINS: Final = frozenset({MessageCode.CONNECT_CLIENT_AUTH, MessageCode.CONNECT_SERVER_AUTH})
+_ADDRESSES: Final = frozenset(
+    {MessageCode.DATA_LISTEN, MessageCode.DATA_CONNECT, MessageCode.MOVER_LISTEN, MessageCode.MOVER_CONNECT}
+)
+"""Messages whose addresses may hold a token of an encrypted data connection."""
 
 
 class _Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", rename="kebab"):
@@ -162,6 +167,11 @@ def describe(
         record = _without_secret(version, record, body)
         if body is None and len(record) == SIZE:
             note = "the body of a login that cannot be decoded is left out"
+    elif header.message in _ADDRESSES and TOKEN in record:
+        body = without_token(body) if body is not None else None
+        record = record[:SIZE] + (edge.encode_body(layout, body)[1] if body is not None and from_client else b"")
+        if body is None:
+            note = "an address that cannot be decoded is left out"
     return Message(
         time=time,
         sender=sender,

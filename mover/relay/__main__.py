@@ -6,9 +6,11 @@ import mover.workers.lean  # noqa: F401  # first, or it is too late
 import os
 import select
 import sys
+from collections.abc import Callable
 from typing import Final
 
-from mover.relay.relay import Connection, receive, send
+from mover.relay.connection import Connection
+from mover.relay.relay import receive, send
 from mover.ring import Consumer, Producer, RingFds
 from mover.workers.channel import Channel
 from mover.workers.confine import Grant
@@ -16,7 +18,9 @@ from mover.workers.frame import run
 from mover.workers.messages import (
     AttachConnection,
     ConnectionLost,
+    ConnectorKeys,
     Done,
+    ListenerKeys,
     Refused,
     StartRelay,
     ToWorker,
@@ -32,20 +36,40 @@ class Relay:
     def __init__(self) -> None:
         self._connection: Connection | None = None
         self._lost = False
+        self._join: Callable[[int, Channel], Connection] | None = None
+
+    def need(self, message: ToWorker) -> Grant:
+        """Nothing: the relay gets its socket and its ring as descriptors, and TLS is loaded before it has no files."""
+        if isinstance(message, AttachConnection) and message.keys is not None:
+            self._join = _secure(message, message.keys)
+        return Grant()
 
     def handle(self, channel: Channel, message: ToWorker) -> None:
         """Serve one message of control."""
         match message:
             case AttachConnection():
-                (fd,) = channel.take_descriptors(1)
-                self._connection = Connection(fd, message.peer_timeout_s)
-                channel.send(Done())
-                if message.watch:
-                    self._watch(channel)
+                self._attach(channel, message)
             case StartRelay():
                 self._start(channel, message)
             case _:
                 channel.send(Refused(ILLEGAL_STATE, f"a relay does not serve {type(message).__name__}"))
+
+    def _attach(self, channel: Channel, message: AttachConnection) -> None:
+        (fd,) = channel.take_descriptors(1)
+        try:
+            join, self._join = self._join, None
+            if join is not None:
+                self._connection = join(fd, channel)
+            elif message.keys is not None:
+                raise OSError(0, "TLS is not loaded")
+            else:
+                self._connection = Connection(fd, message.peer_timeout_s)
+        except OSError as error:
+            channel.send(Refused(CONNECT_ERROR, error.strerror or str(error)))
+            return
+        channel.send(Done())
+        if message.watch:
+            self._watch(channel)
 
     def _watch(self, channel: Channel) -> None:
         """Until control has work, look for a peer that goes away; bytes that come early stay in the socket."""
@@ -79,10 +103,25 @@ class Relay:
         self._connection = None
 
 
-def need(_message: ToWorker) -> Grant:
-    """Nothing: the relay gets its socket and its ring as descriptors."""
-    return Grant()
+def _secure(message: AttachConnection, keys: ListenerKeys | ConnectorKeys) -> Callable[[int, Channel], Connection]:
+    """What makes an encrypted connection of a socket; raises OSError then, and where the keys cannot be used now."""
+    from mover.relay import tls  # noqa: PLC0415 - 10 ms that a plain connection does not need
+
+    context = tls.prepare(keys)
+
+    def join(fd: int, channel: Channel) -> Connection:
+        listener = isinstance(keys, ListenerKeys)
+        connection = tls.SecureConnection(fd, message.peer_timeout_s, context, listener=listener)
+        try:
+            connection.join(channel, keys, message.handshake_s)
+        except OSError:
+            connection.reset()
+            raise
+        return connection
+
+    return join
 
 
 if __name__ == "__main__":
-    sys.exit(run("relay", sys.argv, Relay().handle, need))
+    relay = Relay()
+    sys.exit(run("relay", sys.argv, relay.handle, relay.need))

@@ -1,62 +1,26 @@
 """Carries bytes between a ring and a TCP data connection, in one direction, and ends it so that a crash never looks
 like an end.
 
-SO_LINGER (on, 0) stands on the socket from the first moment: whatever ends this process resets the connection. Only
-the in-band END (sending), the peer's end of file or a consumer that has all it wants (receiving) lead to an orderly
-close. Waits watch the socket, the control socket and the ring's eventfd together; the eventfd is watched edge
-triggered, because it is readable as long as credits lie in it.
+Only the in-band END (sending), the peer's end of its stream or a consumer that has all it wants (receiving) lead to an
+orderly close; everything else resets the connection. Waits watch the socket, the control socket and the ring's eventfd
+together; the eventfd is watched edge triggered, because it is readable as long as credits lie in it.
 """
 
-import errno
-import fcntl
-import os
 import select
-import socket
-import struct
-import sys
-import termios
 import time
 from typing import Final
 
+from mover.relay.connection import Connection
 from mover.ring import Consumer, Kind, Producer, RelayGauge, RingClosed
 from mover.workers.channel import Channel
 from mover.workers.messages import RelayFinished
-from mover.workers.peer import is_gone, peer_full_ns, set_keepalive
+from mover.workers.peer import peer_full_ns
 
-RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
-CLOSE_IN_ORDER: Final = struct.pack("ii", 0, 0)
 FILL_WAIT_S: Final = 0.002  # how long a part-filled slot waits for more before it goes on its way
 DELIVERY_LOOK_S: Final = 0.2  # how often it is looked, behind the stream's end, whether the peer has all of it
 PEER_LOOK_S: Final = 1.0  # how often a wait looks whether the peer is still there
 ACKNOWLEDGEMENT_LOOK_MS: Final = 10  # nothing tells when the last byte is acknowledged
 DRAIN_S: Final = 30.0  # how long an orderly close waits for a peer that neither closes nor acknowledges
-
-
-class Connection:
-    """The data connection with its trapdoor: closed without :meth:`close_in_order`, the peer sees a reset."""
-
-    def __init__(self, fd: int, peer_timeout_s: float) -> None:
-        self.socket = socket.socket(fileno=fd)
-        self.socket.setblocking(True)  # O_NONBLOCK travels with a descriptor that came from an event loop
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-        self._peer_timeout_s = peer_timeout_s
-        set_keepalive(self.socket, peer_timeout_s)
-
-    def check_peer(self) -> None:
-        """Raise OSError for a peer that has left bytes or probes unanswered for too long."""
-        if is_gone(self.socket, self._peer_timeout_s):
-            raise TimeoutError(errno.ETIMEDOUT, f"the peer does not answer for {self._peer_timeout_s:g} s")
-
-    def unacknowledged(self) -> int:
-        """Bytes in the send queue that the peer's kernel has not acknowledged."""
-        return int.from_bytes(fcntl.ioctl(self.socket.fileno(), termios.TIOCOUTQ, b"\0" * 4), sys.byteorder)
-
-    def close_in_order(self) -> None:
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, CLOSE_IN_ORDER)
-        self.socket.close()
-
-    def reset(self) -> None:
-        self.socket.close()
 
 
 class _Waiter:
@@ -65,7 +29,7 @@ class _Waiter:
     def __init__(self, channel: Channel, connection: Connection, eventfd: int) -> None:
         self._epoll = select.epoll()
         self._peer = connection
-        self._connection = connection.socket.fileno()
+        self._connection = connection.fileno()
         self._channel = channel
         self._epoll.register(channel.fileno(), select.EPOLLIN)
         self._epoll.register(self._connection, 0)
@@ -92,8 +56,7 @@ class _Waiter:
                 self._channel.receive()
             elif fd == self._connection and event & select.EPOLLERR:
                 # Reported whatever was asked for: a wait for room in the ring would spin on it.
-                code = self._peer.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                raise OSError(code, os.strerror(code))
+                raise self._peer.failure()
         return any(fd == self._connection for fd, _ in ready)
 
     def _poll(self, timeout_s: float, gauges: memoryview | None) -> list[tuple[int, int]]:
@@ -114,7 +77,7 @@ class _Waiter:
 
 def send(channel: Channel, connection: Connection, ring: Consumer) -> RelayFinished:
     """Carry the ring's bytes out until END."""
-    sock, gauges = connection.socket, ring.gauges
+    gauges = ring.gauges
     waiter = _Waiter(channel, connection, ring.fileno())
     sent_bytes = 0
 
@@ -127,7 +90,7 @@ def send(channel: Channel, connection: Connection, ring: Consumer) -> RelayFinis
             if entry is None:
                 with ring.waiting():
                     ready = waiter.wait(select.EPOLLIN | select.EPOLLRDHUP)
-                if ready and _peer_closed(sock):
+                if ready and connection.peer_closed():
                     ring.finish()
                     connection.close_in_order()
                     return result(orderly=False, peer_closed=True, text="the peer closed the data connection")
@@ -143,11 +106,11 @@ def send(channel: Channel, connection: Connection, ring: Consumer) -> RelayFinis
             view, at = entry.view, 0
             while at < len(view):
                 try:
-                    at += (count := sock.send(view[at:], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL))
+                    at += (count := connection.send(view[at:]))
                 except BlockingIOError:
                     ready = waiter.wait(select.EPOLLOUT | select.EPOLLRDHUP, gauges=gauges)
                     ring.check()
-                    if ready and _peer_closed(sock):
+                    if ready and connection.peer_closed():
                         ring.finish()
                         connection.close_in_order()
                         return result(orderly=False, peer_closed=True, text="the peer closed the data connection")
@@ -167,18 +130,6 @@ def send(channel: Channel, connection: Connection, ring: Consumer) -> RelayFinis
         waiter.close()
 
 
-def _peer_closed(sock: socket.socket) -> bool:
-    """Whether the peer has sent its end of file; bytes it sends against the direction are dropped.
-
-    Raises:
-        OSError: the connection is broken (a reset).
-    """
-    try:
-        return sock.recv(4096, socket.MSG_DONTWAIT) == b""
-    except BlockingIOError:
-        return False
-
-
 def _wait_for_acknowledgement(channel: Channel, connection: Connection, ring: Consumer) -> None:
     """Until the peer's kernel has all that was sent: a reset of ours drops what is still on its way.
 
@@ -186,23 +137,23 @@ def _wait_for_acknowledgement(channel: Channel, connection: Connection, ring: Co
         OSError: the peer is gone. One that has reset is seen by that alone: what it left stays in the send queue.
         RingClosed: control does not wait any longer.
     """
-    sock = connection.socket
     poller = select.poll()
-    poller.register(sock, 0)
+    poller.register(connection, 0)
     poller.register(channel.fileno(), select.POLLIN)
     while connection.unacknowledged():
         ring.check()
         ready = dict(poller.poll(ACKNOWLEDGEMENT_LOOK_MS))
         if channel.fileno() in ready:
             channel.receive()
-        if sock.fileno() in ready:
-            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            raise OSError(code, os.strerror(code))
+        if connection.fileno() in ready:
+            raise connection.failure()
         connection.check_peer()
 
 
 def _close_after_send(channel: Channel, connection: Connection, ring: Consumer) -> None:
-    """The orderly end of a sender: FIN, then wait until the peer closes, or has acknowledged all and stays silent.
+    """The orderly end of a sender: say it, then wait until the peer closes, or has acknowledged all and stays silent.
+
+    One that confirms by its close is not taken at its silence.
 
     The peer is waited for as long as it lives: a mover that waits for its next cartridge keeps the connection for
     hours, and check_peer ends the wait for one that is gone.
@@ -211,10 +162,10 @@ def _close_after_send(channel: Channel, connection: Connection, ring: Consumer) 
         OSError: the peer is gone.
         RingClosed: the operation was aborted, its stream with it.
     """
-    sock, gauges = connection.socket, ring.gauges
-    sock.shutdown(socket.SHUT_WR)
+    gauges = ring.gauges
+    _say_end(channel, connection)
     with select.epoll() as poller:
-        poller.register(sock, select.EPOLLIN)
+        poller.register(connection, select.EPOLLIN)
         poller.register(channel.fileno(), select.EPOLLIN)
         poller.register(ring.fileno(), select.EPOLLIN | select.EPOLLET)
         quiet_until = time.monotonic() + PEER_LOOK_S
@@ -227,11 +178,11 @@ def _close_after_send(channel: Channel, connection: Connection, ring: Consumer) 
             _count_closing(gauges, time.monotonic_ns() - started, delivered=delivered)
             if channel.fileno() in ready:
                 channel.receive()
-            if sock.fileno() in ready:
-                if _peer_closed(sock):
+            if connection.fileno() in ready:
+                if connection.peer_closed():
                     break
             elif not ready and time.monotonic() >= quiet_until:
-                if connection.unacknowledged() == 0:
+                if connection.unacknowledged() == 0 and not connection.peer_confirms:
                     break
                 connection.check_peer()
                 quiet_until = time.monotonic() + PEER_LOOK_S
@@ -248,7 +199,7 @@ def _count_closing(gauges: memoryview, nanoseconds: int, *, delivered: bool) -> 
 
 def receive(channel: Channel, connection: Connection, ring: Producer) -> RelayFinished:
     """Carry the connection's bytes into the ring until its end, or until the consumer has all it wants."""
-    sock, gauges = connection.socket, ring.gauges
+    gauges = ring.gauges
     waiter = _Waiter(channel, connection, ring.fileno())
     received_bytes = 0
     filled = 0
@@ -264,7 +215,7 @@ def receive(channel: Channel, connection: Connection, ring: Producer) -> RelayFi
                     waiter.wait(0)
                 continue
             try:
-                count = sock.recv_into(slot[filled:], 0, socket.MSG_DONTWAIT)
+                count = connection.receive_into(slot[filled:])
             except BlockingIOError:
                 ready = waiter.wait(select.EPOLLIN | select.EPOLLRDHUP, FILL_WAIT_S if filled else None, gauges)
                 if filled and not ready:
@@ -323,27 +274,47 @@ def _finish_ring(channel: Channel, connection: Connection | None, ring: Producer
     except RingClosed as closed:
         if connection is not None:
             if closed.by_consumer:
-                connection.close_in_order()
+                _confirm(channel, connection)
             else:
                 connection.reset()
     finally:
         poller.close()
 
 
-def _close_after_receive(channel: Channel, connection: Connection) -> None:
-    """The orderly end of a receiver that wants no more: FIN, then drop what is under way until the peer closes."""
-    sock = connection.socket
+def _say_end(channel: Channel, connection: Connection) -> None:
+    """Say the end of what we send, when the kernel has room for it. Raises OSError: the peer is gone."""
+    poller = select.poll()
+    poller.register(connection, select.POLLOUT)
+    poller.register(channel.fileno(), select.POLLIN)
+    while not connection.try_end():
+        if channel.fileno() in dict(poller.poll(PEER_LOOK_S * 1000)):
+            channel.receive()
+        connection.check_peer()
+
+
+def _confirm(channel: Channel, connection: Connection) -> None:
+    """The orderly end of a receiver that has the whole stream: its close tells the sender so."""
     try:
-        sock.shutdown(socket.SHUT_WR)
+        _say_end(channel, connection)
+    except OSError:  # the sender did not wait for it
+        connection.reset()
+        return
+    connection.close_in_order()
+
+
+def _close_after_receive(channel: Channel, connection: Connection) -> None:
+    """The orderly end of a receiver that wants no more: say so, then drop what is under way until the peer closes."""
+    try:
+        _say_end(channel, connection)
         poller = select.poll()
-        poller.register(sock, select.POLLIN)
+        poller.register(connection, select.POLLIN)
         poller.register(channel.fileno(), select.POLLIN)
         deadline = time.monotonic() + DRAIN_S
         while (left := deadline - time.monotonic()) > 0:
             ready = dict(poller.poll(left * 1000))
             if channel.fileno() in ready:
                 channel.receive()
-            if sock.fileno() in ready and sock.recv(1 << 20, socket.MSG_DONTWAIT) == b"":
+            if connection.fileno() in ready and connection.drain():
                 break
     except OSError:
         # The peer reset while it still had bytes to send: it stopped too, and we have all we want.

@@ -189,7 +189,7 @@ mover-seek-position, mover-bytes-left-to-read, mover-window-offset, mover-window
 mover-setrecordsize-flag, mover-setwindow-flag, mover-con-addr-type, mover-con-addr, mover-con-port, eff-host,
 client-addr, client-port, spt-device-id, spt-ha, spt-scsi-id, spt-scsi-lun, tape-device, tape-modes, node,
 is-secure-control-connection, data-backup-mode, data-path, source-addr, elapsed-seconds,
-bottleneck, ring-fill-percent, data-phase, data-entries, snapshot, workers"""
+bottleneck, ring-fill-percent, data-phase, data-entries, snapshot, is-data-connection-encrypted, workers"""
 
 
 def test_the_status_fields_are_the_contract_s_in_its_order() -> None:

@@ -8,13 +8,16 @@ import pytest
 import trio
 
 from mover.control.connection import Connection
+from mover.control.data_addresses import Place
+from mover.control.data_connection import Carrier
 from mover.control.handlers import data, mover
+from mover.control.workers import Worker
 from mover.ndmp.enums import AddressType, MoverMode, MoverState, TapeMode
 from mover.ndmp.errors import IllegalStateError
 from mover.ndmp.messages import DataListenRequest, MoverListenRequest
 from mover.ndmp.states import MoverInput, SessionMachines
 
-Accepted = Callable[[object, str, int], Awaitable[None]]
+Accepted = Callable[[Carrier], Awaitable[None]]
 
 
 class Ports:
@@ -22,9 +25,9 @@ class Ports:
 
     accepted: Accepted
 
-    async def listen(self, owner: str, kind: object, accepted: Accepted, lost: object) -> tuple[str, int]:
+    async def listen(self, owner: str, kind: object, accepted: Accepted, lost: object, *, watch: bool) -> Place:
         self.accepted = accepted
-        return "127.0.0.1", 10_001
+        return Place("127.0.0.1", 10_001)
 
     def stop_listening(self, owner: str) -> None:
         pass
@@ -64,6 +67,6 @@ async def test_a_peer_that_is_too_late_is_let_go(service: str, monkeypatch: pyte
             machines.mover.apply(MoverInput.ABORT)
         else:
             await data.listen(connection, DataListenRequest(AddressType.TCP))
-        await ports.accepted(None, "127.0.0.1", 10_002)
+        await ports.accepted(Carrier(cast("Worker", None), "127.0.0.1", 10_002, encrypted=False))
     assert log.lines == ["data connection came too late"]
     assert machines.mover.state is (MoverState.HALTED if service == "mover" else MoverState.IDLE)

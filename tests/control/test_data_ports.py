@@ -17,6 +17,7 @@ from mover.config.model import Node as NodeTable
 from mover.config.values import PortRange
 from mover.control import data_ports, sockets
 from mover.control.connection import Connection
+from mover.control.data_connection import Carrier
 from mover.control.data_ports import DataPorts
 from mover.control.handshakes import is_half_open
 from mover.ndmp.enums import AddressType
@@ -33,10 +34,9 @@ class World:
         self.ports: DataPorts
         self.nursery: trio.Nursery
 
-    async def accepted(self, sock: trio.socket.SocketType, address: str, port: int) -> None:
-        sock.close()
+    async def accepted(self, carrier: Carrier) -> None:
         await trio.lowlevel.checkpoint()
-        self.arrived.append(address)
+        self.arrived.append(carrier.host)
 
 
 @asynccontextmanager
@@ -51,6 +51,13 @@ async def world(monkeypatch: pytest.MonkeyPatch, *, late: bool = False) -> Async
             return listener
 
         monkeypatch.setattr(sockets, "open_data_listener", defer)
+
+    async def attach(supervisor: object, sock: trio.socket.SocketType, order: object) -> SimpleNamespace:
+        sock.close()
+        await trio.lowlevel.checkpoint()
+        return SimpleNamespace()
+
+    monkeypatch.setattr(data_ports, "attach_relay", attach)
     made = World()
     async with trio.open_nursery() as made.nursery:
         options = DataConnections(allow=["127.0.0.0/8"], port_range=PortRange(0, 0))
@@ -58,12 +65,15 @@ async def world(monkeypatch: pytest.MonkeyPatch, *, late: bool = False) -> Async
             config=SimpleNamespace(data_connections=options, lif=[Lif(name="a")], node=NodeTable()),
             lif=Lif(name="a"),
             local_address="127.0.0.1",
+            secure=False,
+            version=4,
+            node=SimpleNamespace(supervisor=None),
             nursery=made.nursery,
             log=structlog.get_logger(),
         )
         made.ports = DataPorts(cast("Connection", stub))
-        address, port = await made.ports.listen("mover", AddressType.TCP, made.accepted, made.lost.append)
-        yield made, address, port
+        place = await made.ports.listen("mover", AddressType.TCP, made.accepted, made.lost.append, watch=False)
+        yield made, place.host, place.port
         await made.ports.close()
 
 

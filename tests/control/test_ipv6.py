@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from mover.control.data_addresses import endpoints
+from mover.control.data_addresses import places
 from mover.ndmp import messages as m
 from mover.ndmp.enums import (
     AddressType,
@@ -114,7 +114,7 @@ def test_a_job_goes_three_ways_over_ipv6(server: Server, directory: Path) -> Non
         waiting = tape.ok(m.MoverListenRequest(MoverMode.READ, IPV6))
         assert isinstance(waiting, m.MoverListenReply)
         assert isinstance(waiting.data_connection_addr, m.TcpIpv6Address)
-        ((host, port),) = endpoints(waiting.data_connection_addr)
+        ((host, port, _),) = places(waiting.data_connection_addr)
         assert host == "::1"
         data.ok(m.DataConnectRequest(waiting.data_connection_addr))
         state = data.ok(m.DataGetStateRequest())
@@ -153,7 +153,7 @@ def test_who_connects_has_to_be_allowed_and_there(server: Server) -> None:
 
 def test_a_peer_that_has_connected_is_waited_for(server: Server) -> None:
     with connect(server) as client:
-        ((host, port),) = endpoints(listening(client))
+        ((host, port, _),) = places(listening(client))
         with socket.create_connection((host, port), timeout=DEADLINE_S) as peer:
             state = client.ok(m.DataGetStateRequest())
             assert isinstance(state, m.DataGetStateReply)

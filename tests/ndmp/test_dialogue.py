@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mover.ndmp import messages as m
+from mover.ndmp.address_env import FINGERPRINT, TOKEN
 from mover.ndmp.client import ClientProtocol
 from mover.ndmp.dialogue import (
     ALL_INTERFACES,
@@ -103,6 +104,26 @@ def test_a_login_that_cannot_be_decoded_has_no_body() -> None:
     assert line.note is not None
     as_reply = Header(1, 0, MessageType.REPLY, MessageCode.CONNECT_CLIENT_AUTH, 0, 0).encode() + SECRET
     assert describe(4, as_reply, from_client=True, time=0).record == as_reply[:SIZE].hex()
+
+
+def test_the_token_of_an_encrypted_data_connection_is_left_out() -> None:
+    env = (m.Pval(FINGERPRINT, b"00ff"), m.Pval(TOKEN, SECRET.hex().encode()))
+    for address in (
+        m.TcpAddress((m.TcpEndpoint(1, 2, env),)),
+        m.TcpIpv6Address((m.TcpIpv6Endpoint(bytes(16), 2, env),)),
+    ):
+        for body in (m.DataConnectRequest(address), m.MoverConnectRequest(0, address)):
+            line = describe(4, request(body) + SECRET.hex().encode() + bytes(4), from_client=True, time=0)
+            assert SECRET.hex() not in str(line)
+            assert SECRET.hex().encode().hex() not in str(line)
+            assert "00ff" in str(line.fields)
+        header = Header(1, 0, MessageType.REPLY, MessageCode.MOVER_LISTEN, 1, 0).encode()
+        reply = header + encode_body(4, m.MoverListenReply(data_connection_addr=address))[1]
+        line = describe(4, reply, from_client=False, time=0)
+        assert SECRET.hex() not in str(line)
+        assert "00ff" in str(line.fields)
+    damaged = describe(4, request(m.DataConnectRequest(address))[:-3], from_client=True, time=0)
+    assert damaged.record == request(m.DataConnectRequest(address))[:SIZE].hex()
 
 
 def test_what_cannot_be_read_is_kept_in_hex() -> None:

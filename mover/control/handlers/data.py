@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from mover.control.affinity import reaches_others
 from mover.control.butypes import BUTYPES
-from mover.control.data_addresses import NetworkAddress, address_type, endpoints, network_address
-from mover.control.data_connection import DataConnection, DataRing, PeerEnd, RelayFailed
+from mover.control.data_addresses import NetworkAddress, address_type, network_address, places
+from mover.control.data_connection import Carrier, DataConnection, DataRing, PeerEnd
 from mover.control.environment import Environment, merge
 from mover.control.local import join_local
 from mover.control.recover_names import resolve_names
@@ -35,8 +35,6 @@ from mover.workers.messages import (
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-    import trio
 
     from mover.control.connection import Connection
     from mover.control.data_run import Keep, Start
@@ -83,23 +81,21 @@ async def listen(connection: Connection, request: m.DataListenRequest) -> m.Data
         machines.apply_data(DataInput.LISTEN, local=True)
         return m.DataListenReply()
 
-    async def accepted(sock: trio.socket.SocketType, address: str, port: int) -> None:
+    async def accepted(carrier: Carrier) -> None:
         connection.data_ports.stop_listening("data")
         try:
-            await _attach(connection, sock, address, port, DataInput.PEER_CONNECTED)
-        except Refusal as refusal:
-            data.listener_lost(refusal.text or str(refusal))
+            await _attach(connection, carrier, DataInput.PEER_CONNECTED)
         except IllegalStateError:
-            connection.log.info("data connection came too late", peer=address)  # ABORT was quicker
+            connection.log.info("data connection came too late", peer=carrier.host)  # ABORT was quicker
 
-    address, port = await connection.data_ports.listen(
-        "data", AddressType(request.addr_type), accepted, data.listener_lost
+    place = await connection.data_ports.listen(
+        "data", AddressType(request.addr_type), accepted, data.listener_lost, watch=True
     )
     machines.apply_data(DataInput.LISTEN, local=False)
-    connected = network_address(address, port)
     if connection.version < 4:
-        data.address = connected  # in version 4 the address is that of the peer, from CONNECTED on
-    return m.DataListenReply(data_connection_addr=connected)
+        # In version 4 the address is that of the peer, from CONNECTED on.
+        data.address = network_address(place.host, place.port)
+    return m.DataListenReply(data_connection_addr=network_address(*place))
 
 
 def _audit_prepared(connection: Connection, kind: int) -> None:
@@ -121,34 +117,32 @@ async def connect(connection: Connection, request: m.DataConnectRequest) -> m.Da
     machines = connection.machines
     machines.audit_data(DataInput.CONNECT, local=kind == AddressType.LOCAL)
     if isinstance(request.addr, NetworkAddress):
-        sock, address, port = await connection.data_ports.connect_out(endpoints(request.addr))
-        await _attach(connection, sock, address, port, DataInput.CONNECT)
+        carrier = await connection.data_ports.connect_out(places(request.addr), watch=True)
+        await _attach(connection, carrier, DataInput.CONNECT)
     else:
         await join_local(connection, machines.mover.mode, lambda: machines.apply_data(DataInput.CONNECT, local=True))
     return m.DataConnectReply()
 
 
-async def _attach(
-    connection: Connection, sock: trio.socket.SocketType, address: str, port: int, signal: DataInput | None
-) -> None:
-    """The TCP data connection stands: a relay watches it until the operation starts."""
+async def _attach(connection: Connection, carrier: Carrier, signal: DataInput | None) -> None:
+    """The TCP data connection stands: its relay watches it until the operation starts.
+
+    Raises:
+        IllegalStateError: the machine has moved on meanwhile; the connection is let go.
+    """
     data = connection.data
 
     async def ended(how: PeerEnd) -> None:
         if data.connection_end is end:  # one that was let go may end while the next stands
             await data.on_peer_end(how)
 
-    end = DataConnection(network_address(address, port), ended)
+    end = DataConnection.over(carrier, ended)
     attached = False
     try:
-        timeout_s = connection.config.data_connections.peer_timeout_s
-        await end.attach(connection.node.supervisor, sock, timeout_s, watch=True)
         if signal is not None:
             connection.machines.data.apply(signal)
         data.hold(end)
         attached = True
-    except RelayFailed as error:
-        raise Refusal(ErrorCode.CONNECT_ERR, str(error)) from error
     finally:
         if not attached:
             await end.release(orderly=False)
@@ -351,11 +345,11 @@ async def _start_over_tcp_in_version_2(
 ) -> None:
     data = connection.data
     try:
-        sock, host, port = await connection.data_ports.connect_out(endpoints(address))
-        await _attach(connection, sock, host, port, None)
+        carrier = await connection.data_ports.connect_out(places(address), watch=True)
     except Refusal as refusal:
         # Version 2 has no code for it, and stays IDLE.
         raise Refusal(ErrorCode.IO_ERR, refusal.text) from refusal
+    await _attach(connection, carrier, None)
     begun = False
     try:
         await begin()

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mover.control.data_addresses import NetworkAddress, address_type, endpoints, network_address
-from mover.control.data_connection import DataConnection, PeerEnd, RelayFailed
+from mover.control.data_addresses import NetworkAddress, address_type, network_address, places
+from mover.control.data_connection import Carrier, DataConnection, PeerEnd
 from mover.control.local import join_local
 from mover.control.refusal import Refusal
 from mover.ndmp import messages as m
@@ -26,8 +26,6 @@ from mover.ndmp.window import (
 from mover.ring import Verdict
 
 if TYPE_CHECKING:
-    import trio
-
     from mover.control.connection import Connection
 
 
@@ -90,27 +88,25 @@ async def listen(connection: Connection, request: m.MoverListenRequest) -> m.Mov
         machines.mover.mode = mode
         return m.MoverListenReply()
 
-    async def accepted(sock: trio.socket.SocketType, address: str, port: int) -> None:
+    async def accepted(carrier: Carrier) -> None:
         connection.data_ports.stop_listening("mover")
         try:
-            await _go(connection, sock, address, port, mode, MoverInput.PEER_CONNECTED)
+            await _go(connection, carrier, mode, MoverInput.PEER_CONNECTED)
         except Refusal as refusal:
             mover.listener_lost(refusal.text or str(refusal))
         except IllegalStateError:
-            connection.log.info("data connection came too late", peer=address)  # ABORT or CLOSE was quicker
+            connection.log.info("data connection came too late", peer=carrier.host)  # ABORT or CLOSE was quicker
 
-    address, port = await connection.data_ports.listen(
-        "mover", AddressType(request.addr_type), accepted, mover.listener_lost
+    place = await connection.data_ports.listen(
+        "mover", AddressType(request.addr_type), accepted, mover.listener_lost, watch=False
     )
     machines.apply_mover(MoverInput.LISTEN, local=False)
     machines.mover.mode = mode
-    mover.address = network_address(address, port)
-    return m.MoverListenReply(data_connection_addr=mover.address)
+    mover.address = network_address(place.host, place.port)  # without the keys, which nobody needs twice
+    return m.MoverListenReply(data_connection_addr=network_address(*place))
 
 
-async def _go(
-    connection: Connection, sock: trio.socket.SocketType, address: str, port: int, mode: MoverMode, signal: MoverInput
-) -> None:
+async def _go(connection: Connection, carrier: Carrier, mode: MoverMode, signal: MoverInput) -> None:
     """The TCP data connection stands: relay on one side of a ring, tape worker on the other, mover ACTIVE."""
     mover = connection.mover
 
@@ -118,11 +114,9 @@ async def _go(
         if mover.connection_end is end:  # one that was let go may end while the next stands
             await mover.on_peer_end(how)
 
-    end = DataConnection(network_address(address, port), ended)
+    end = DataConnection.over(carrier, ended)
     started = False
     try:
-        timeout_s = connection.config.data_connections.peer_timeout_s
-        await end.attach(connection.node.supervisor, sock, timeout_s, watch=False)
         end.use_ring(mover.make_ring())
         async with mover.changing():
             connection.machines.mover.audit(signal)  # an ABORT may have come while the relay took the socket
@@ -131,7 +125,7 @@ async def _go(
             connection.machines.mover.apply(signal)
             connection.machines.mover.mode = mode
             started = True
-    except (RelayFailed, OSError) as error:
+    except OSError as error:
         raise Refusal(ErrorCode.CONNECT_ERR, str(error)) from error
     finally:
         if not started:
@@ -148,8 +142,8 @@ async def connect(connection: Connection, request: m.MoverConnectRequest) -> m.M
     kind = address_type(request.addr)
     mode = _audit_connection(connection, MoverInput.CONNECT, request.mode, kind)
     if isinstance(request.addr, NetworkAddress):
-        sock, address, port = await connection.data_ports.connect_out(endpoints(request.addr))
-        await _go(connection, sock, address, port, mode, MoverInput.CONNECT)
+        carrier = await connection.data_ports.connect_out(places(request.addr), watch=False)
+        await _go(connection, carrier, mode, MoverInput.CONNECT)
     else:
         await join_local(connection, mode, lambda: connection.machines.apply_mover(MoverInput.CONNECT, local=True))
     return m.MoverConnectReply()
