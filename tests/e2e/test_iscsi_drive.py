@@ -164,15 +164,16 @@ def test_images_behind_each_other_and_single_files_of_one(
 
 
 @pytest.mark.timeout(900)
-def test_conformance(server: Server, login: Login, shm: Path) -> None:
-    """What a strict client asks of a drive, in version 4: on a drive that tells neither its place nor its residuals."""
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
+def test_conformance(version: int, server: Server, login: Login, shm: Path) -> None:
+    """What a strict client asks of a drive: on one that tells neither its place nor its residuals."""
     password = shm / "password"
     password.touch(mode=0o600)
     password.write_text(login.password)
     ran = subprocess.run(
         [
             *mover_command(), "conformance", server.address, "--user", login.user, "--password-file", str(password),
-            "--tape-device", DRIVE, "--write", "--versions", "4", "--groups", "tape", "--timeout", "100", "--json",
+            "--tape-device", DRIVE, "--write", "--versions", str(version), "--groups", "tape", "--timeout", "100", "--json",
         ],
         capture_output=True, text=True, timeout=800, check=False,
     )  # fmt: skip
