@@ -173,7 +173,8 @@ def test_conformance(version: int, server: Server, login: Login, shm: Path) -> N
     ran = subprocess.run(
         [
             *mover_command(), "conformance", server.address, "--user", login.user, "--password-file", str(password),
-            "--tape-device", DRIVE, "--write", "--versions", str(version), "--groups", "tape", "--timeout", "100", "--json",
+            "--tape-device", DRIVE, "--write", "--versions", str(version), "--groups", "tape", "--timeout", "100",
+            "--json",
         ],
         capture_output=True, text=True, timeout=800, check=False,
     )  # fmt: skip
