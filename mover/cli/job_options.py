@@ -115,7 +115,8 @@ def session_options(*, required: bool) -> Callable[[_Command], _Command]:
         ),
         *_login_options(required=required),
         click.option(
-            "--tape-user", metavar="NAME", help="Three-way: the login at --tape-host [default: that of --user]."
+            "--tape-user", metavar="NAME",
+            help="Three-way: the login at --tape-host, or the drive's node [default: that of --user].",
         ),
         click.option(
             "--tape-password-file", metavar="FILE",
@@ -179,6 +180,10 @@ def _login_options(*, required: bool) -> list[Callable[[_Command], _Command]]:
             "--ndmp-version", type=click.IntRange(2, 4), default=4, show_default=True,
             help="Highest version to ask for.",
         ),
+        click.option(
+            "--no-extensions", is_flag=True,
+            help="Choose no extensions: follow no volume or drive to another node of a cluster, use no IPv6 for data.",
+        ),
         *TLS_OPTIONS,
     ]  # fmt: skip
 
@@ -199,8 +204,8 @@ def session(options: dict[str, Any]) -> dict[str, Any]:
     if options["data_listens"] and options["tape_host"] is None:
         raise click.UsageError("--data-listens needs --tape-host")
     tape_user, tape_file = options.pop("tape_user"), options.pop("tape_password_file")
-    if tape_user is not None and options["tape_host"] is None:
-        raise click.UsageError("--tape-user needs --tape-host")
+    if tape_user is not None and options["tape_host"] is None and options["no_extensions"]:
+        raise click.UsageError("--tape-user needs --tape-host, or the extensions that find the drive's node")
     if tape_file is not None and tape_user is None:
         raise click.UsageError("--tape-password-file needs --tape-user")
     tls, auth = take_tls(options), options.pop("auth")
@@ -213,6 +218,7 @@ def session(options: dict[str, Any]) -> dict[str, Any]:
         "butype": options.pop("butype"),
         "env": list(options.pop("env")),
         "max_version": options.pop("ndmp_version"),
+        "extensions": not options.pop("no_extensions"),
         "data_listens": options.pop("data_listens"),
     }
 
@@ -224,6 +230,7 @@ def tape_session(options: dict[str, Any]) -> dict[str, Any]:
         "credentials": _credentials(options.pop("user"), options.pop("password_file"), options.pop("auth")),
         "drive": options.pop("drive"),
         "max_version": options.pop("ndmp_version"),
+        "extensions": not options.pop("no_extensions"),
         "changer": changer_name(options),
         "drive_element": options.pop("drive_element"),
     }

@@ -84,6 +84,7 @@ class Cluster:
         self._record = NodeRecord(name=name, incarnation=secrets.token_hex(8), version=mover.__version__)
         self._held = -1
         self._hangs = False
+        self._parts: Callable[[], NodeRecord] | None = None
 
     # --- life
 
@@ -119,14 +120,11 @@ class Cluster:
         Args:
             parts: LIFs, volumes and devices; the rest of the record is filled in.
         """
-        if self.registry is None:
-            return
-        now = parts()
-        self._record = msgspec.structs.replace(
-            self._record, lifs=now.lifs, volumes=now.volumes, drives=now.drives, changers=now.changers
-        )
-        await self._try(self._publish)
-        await self.refresh()
+        self._parts = parts
+        if self.registry is not None:
+            self._record = self._now()
+            await self._try(self._publish)
+            await self.refresh()
 
     async def beat_on(self, parts: Callable[[], NodeRecord]) -> None:
         """``beat``, again and again."""
@@ -141,6 +139,15 @@ class Cluster:
         contents = await self._try(self.registry.read)
         if contents is not None:
             self._take(contents)
+
+    def _now(self) -> NodeRecord:
+        """Our record with what we have now."""
+        if self._parts is None:
+            return self._record
+        now = self._parts()
+        return msgspec.structs.replace(
+            self._record, lifs=now.lifs, volumes=now.volumes, drives=now.drives, changers=now.changers
+        )
 
     def _publish(self) -> None:
         assert self.registry is not None
@@ -210,7 +217,7 @@ class Cluster:
 
     def record(self, node: str) -> NodeRecord | None:
         """What a node says of itself."""
-        return self._record if node == self.name else self.records.get(node)
+        return self._now() if node == self.name else self.records.get(node)
 
     def endpoint(self, node: str, lif: Lif, local_address: str, *, secure: bool) -> Endpoint | None:
         """Where a DMA that came to one of our LIFs reaches another node, with the same login; None = nowhere."""

@@ -98,10 +98,10 @@ class NodeRecord(Struct, frozen=True, kw_only=True):
     beat: int = 0
     written: float = 0.0
     stopped: bool = False
-    lifs: list[LifRow] = []
-    volumes: list[VolumeRow] = []
-    drives: list[DeviceRow] = []
-    changers: list[DeviceRow] = []
+    lifs: Annotated[list[LifRow], Meta(max_length=256)] = []
+    volumes: Annotated[list[VolumeRow], Meta(max_length=VOLUMES_MAX)] = []
+    drives: Annotated[list[DeviceRow], Meta(max_length=1024)] = []
+    changers: Annotated[list[DeviceRow], Meta(max_length=1024)] = []
 
 
 class _Owner(Struct, frozen=True):

@@ -52,7 +52,7 @@ async def run_backup(
     """
     catalogue = await trio.to_thread.run_sync(Catalogue, options.catalogue)
     try:
-        async with open_job(options, progress, log) as job:
+        async with open_job(options, progress, log, os.fsencode(options.filesystem)) as job:
             return await _Backup(options, catalogue, job).run()
     finally:
         catalogue.close()

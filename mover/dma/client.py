@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from typing import Final, TypeVar
 
 import trio
@@ -32,17 +32,23 @@ from mover.ndmp.messages import (
     Body,
     ConfigGetAuthAttrReply,
     ConfigGetAuthAttrRequest,
+    ConfigGetExtListReply,
+    ConfigGetExtListRequest,
     ConfigGetHostInfoReply,
     ConfigGetHostInfoRequest,
     ConfigGetServerInfoReply,
     ConfigGetServerInfoRequest,
+    ConfigSetExtListReply,
+    ConfigSetExtListRequest,
     ConnectClientAuthReply,
     ConnectClientAuthRequest,
     ConnectCloseRequest,
     ConnectOpenReply,
     ConnectOpenRequest,
     NotifyConnectionStatusPost,
+    SelectedExt,
 )
+from mover.ndmp.table import EXTENSIONS_FROM
 
 R = TypeVar("R", bound=Body)
 PostHandler = Callable[[Body], Awaitable[None]]
@@ -78,6 +84,7 @@ class Client:
     Attributes:
         server: where it goes.
         peer_address: the server's IP address as text.
+        extensions: class -> version of those that were chosen.
         failure: why the connection is of no more use; None while it works.
     """
 
@@ -85,6 +92,7 @@ class Client:
         self.server = server
         transport = stream if isinstance(stream, trio.SocketStream) else stream.transport_stream
         self.peer_address = str(transport.socket.getpeername()[0])
+        self.extensions: dict[int, int] = {}
         self.failure: str | None = None
         self._stream = stream
         self._on_post = on_post
@@ -119,22 +127,29 @@ class Client:
         return reply.body
 
     async def _exchange(self, request: Body) -> Reply:
+        reply = await self._await_reply(*await self._ask(request))
+        if reply is not None:
+            return reply
+        self._check()
+        name = type(request).__name__.removesuffix("Request")
+        raise ControlConnectionError(f"{self.server}: no reply to {name} within {self._timeout_s:g} s")
+
+    async def _ask(self, request: Body) -> tuple[int, _Waiter]:
         waiter = _Waiter()
         async with self._sending:
             self._check()
             sequence, data = self._protocol.request(request)
             self._waiters[sequence] = waiter
             await self._send(data)
+        return sequence, waiter
+
+    async def _await_reply(self, sequence: int, waiter: _Waiter) -> Reply | None:
         try:
             with trio.move_on_after(self._timeout_s):
                 await waiter.done.wait()
         finally:
             self._waiters.pop(sequence, None)
-        if waiter.reply is not None:
-            return waiter.reply
-        self._check()
-        name = type(request).__name__.removesuffix("Request")
-        raise ControlConnectionError(f"{self.server}: no reply to {name} within {self._timeout_s:g} s")
+        return waiter.reply
 
     def _check(self) -> None:
         if self.failure is not None:
@@ -284,6 +299,40 @@ class Client:
             who = f"login of {credentials.user!r} by {_AUTH_NAMES[method]}"
             raise LoginError(f"{self.server}: {who} refused: {error_name(error.code)}") from error
         return True
+
+    async def choose_extensions(self, wanted: Collection[int]) -> None:
+        """Choose extensions, in version 1, of those that are offered; a server that knows of none has none.
+
+        Raises:
+            ControlConnectionError: the connection is gone.
+        """
+        if self.version < EXTENSIONS_FROM:
+            return
+        chosen = [number for number in wanted if number in await self._offered_extensions()]
+        if not chosen:
+            return
+        try:
+            selected = tuple(SelectedExt(number, 1) for number in chosen)
+            await self.call(ConfigSetExtListRequest(selected), ConfigSetExtListReply)
+        except NdmpError:
+            return  # the job needs none of them
+        self.extensions = self._protocol.extensions = dict.fromkeys(chosen, 1)
+
+    async def _offered_extensions(self) -> set[int]:
+        """Classes that are offered in version 1.
+
+        NDMJOB's server answers GET_EXT_LIST with nothing at all. Requests are answered in order, so the reply to the
+        next one says that no other will come.
+        """
+        sequence, waiter = await self._ask(ConfigGetExtListRequest())
+        try:
+            await self._exchange(ConfigGetServerInfoRequest())
+        finally:
+            self._waiters.pop(sequence, None)
+        body = waiter.reply.body if waiter.reply is not None else None
+        if not isinstance(body, ConfigGetExtListReply):
+            return set()
+        return {each.ext_class_id for each in body.class_list if 1 in each.ext_version}
 
     async def goodbye(self) -> None:
         """CONNECT_CLOSE, which has no reply, and a short wait for the server's end."""

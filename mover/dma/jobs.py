@@ -20,8 +20,10 @@ from mover.dma.errors import ControlConnectionError, DmaError, JobError, NdmpErr
 from mover.dma.events import Halt, JobEvents, LogSink
 from mover.dma.machine_ends import abort_data, data_state, halts, stop_data
 from mover.dma.options import Credentials, Server, Session
+from mover.dma.placement import drive_elsewhere, volume_elsewhere, wanted_extensions
 from mover.dma.results import Progress
 from mover.ndmp.enums import DataHaltReason, DataState, DataUnsupported, MoverHaltReason, MoverState
+from mover.ndmp.extensions import CAB
 from mover.ndmp.messages import (
     DataGetStateReply,
     DataGetStateRequest,
@@ -84,6 +86,7 @@ class RunningJob:
 
     Attributes:
         data, tape: the control connections; one and the same for a LOCAL job.
+        path: what is backed up, or where a recover goes; b"" = neither.
         tape_open: whether TAPE_CLOSE is due.
         phase: of the progress.
         expected_bytes: estimate of the stream for a server that makes none; None without one.
@@ -91,11 +94,18 @@ class RunningJob:
     """
 
     def __init__(
-        self, session: Session, data: Client, tape: Client, events: JobEvents, progress: ProgressSink | None
+        self,
+        session: Session,
+        data: Client,
+        tape: Client,
+        events: JobEvents,
+        progress: ProgressSink | None,
+        path: bytes = b"",
     ) -> None:
         self.session = session
         self.data = data
         self.tape = tape
+        self.path = path
         self.events = events
         self.tape_open = False
         self.phase = "connect"
@@ -318,11 +328,19 @@ class RunningJob:
 
 
 @contextlib.asynccontextmanager
-async def open_job(session: Session, progress: ProgressSink | None, log: LogSink | None) -> AsyncIterator[RunningJob]:
+async def open_job(
+    session: Session, progress: ProgressSink | None, log: LogSink | None, path: bytes = b""
+) -> AsyncIterator[RunningJob]:
     """The control connections of a job for the length of a block; leaving it by an exception aborts the job.
+
+    In a cluster they go to the nodes that the volume and the drive are with.
+
+    Args:
+        path: what is backed up, or where a recover goes; b"" = neither.
 
     Raises:
         ControlConnectionError, LoginError: as `open_client`.
+        JobError: volume or drive are with a node that tells of no address.
     """
     events = JobEvents(log)
     if progress is not None:
@@ -330,7 +348,7 @@ async def open_job(session: Session, progress: ProgressSink | None, log: LogSink
     async with contextlib.AsyncExitStack() as stack:
 
         async def connect(server: Server, credentials: Credentials) -> Client:
-            return await stack.enter_async_context(
+            client = await stack.enter_async_context(
                 open_client(
                     server,
                     credentials,
@@ -340,12 +358,26 @@ async def open_job(session: Session, progress: ProgressSink | None, log: LogSink
                     request_timeout_s=session.request_timeout_s,
                 )
             )
+            if session.extensions:
+                await client.choose_extensions(wanted_extensions(client))
+            return client
 
-        data = await connect(session.data, session.credentials)
-        tape = data
+        asked = data = tape = await connect(session.data, session.credentials)
+        tape_credentials = session.tape_credentials or session.credentials
+        if CAB in asked.extensions and path and (other := await volume_elsewhere(asked, path)):
+            server = other.reach("the volume")
+            events.note(f"the volume is with node {other.node}: the data comes from {server}")
+            data = await connect(server, session.credentials)
         if session.tape is not None:
-            tape = await connect(session.tape, session.tape_credentials or session.credentials)
-        job = RunningJob(session, data, tape, events, progress)
+            tape = await connect(session.tape, tape_credentials)
+        elif CAB in asked.extensions and (other := await drive_elsewhere(asked, session.drive)):
+            server = other.reach("the drive")
+            if server == data.server:
+                tape = data
+            else:
+                events.note(f"drive {session.drive} is with node {other.node}, at {server}")
+                tape = await connect(server, tape_credentials)
+        job = RunningJob(session, data, tape, events, progress, path)
         try:
             yield job
         except BaseException as error:

@@ -67,7 +67,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """The server of the drive; None: the data server has it, and the data connection is LOCAL."""
     credentials: Credentials
     tape_credentials: Credentials | None = None
-    """Login at the tape server; None: the same as at the data server."""
+    """Login at the server of the drive where it is not that of the data; None: the same."""
     drive: str
     """Tape device by the name the tape server gives it (`vtl0/drive0`)."""
     butype: str = "dump"
@@ -75,6 +75,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """Environment variables beyond the DMA's own; one of the same name replaces it."""
     max_version: int = 4
     """Highest protocol version to ask for; the server's offer may lower it. 2 to 4."""
+    extensions: bool = True
+    """Choose CAB and CAE of the servers that offer them: each node of a cluster is gone on to, and IPv6 is used."""
     data_listens: bool = False
     """Three-way: the data server listens and the mover connects (version 3 on), instead of the reverse."""
     connect_timeout_s: float = 30

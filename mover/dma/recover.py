@@ -102,7 +102,8 @@ async def run_recover(
         if image.segments:
             catalogue = await trio.to_thread.run_sync(partial(Catalogue, options.catalogue, create=False))
             stack.callback(catalogue.close)
-        job = await stack.enter_async_context(open_job(options, progress, log))
+        destination = _destination(options, image)
+        job = await stack.enter_async_context(open_job(options, progress, log, destination))
         if image.job is not None and options.job is None:
             told = f"job {image.job.job} is the newest good one: {image.job.butype} of {image.job.filesystem}"
             job.events.add_log(LogLine("normal", told))
@@ -110,7 +111,7 @@ async def run_recover(
             job.expected_bytes = image.job.bytes_processed
             if image.chain:
                 job.events.add_log(LogLine("normal", image.chain))
-        nlist = recover_list(job.data.version, wanted, _destination(options, image))
+        nlist = recover_list(job.data.version, wanted, destination)
         env = recover_env(options, image, wanted)
         # What the catalogue knows is true of the tape, whatever type is usual.
         butype = os.fsencode(options.butype if image.job is None else image.job.butype)

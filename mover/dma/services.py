@@ -5,15 +5,19 @@ Version 4 wants record size and window before the mover listens; versions 2 and 
 """
 
 import ipaddress
+import os
 from typing import Final
 
 from mover.dma.client import Client
-from mover.dma.errors import JobError
+from mover.dma.errors import JobError, NdmpError
 from mover.dma.jobs import RunningJob
 from mover.ndmp.address_env import encryption
 from mover.ndmp.enums import UNBOUNDED, AddressType, DataState, MoverMode, MoverState
+from mover.ndmp.extensions import CAB, CAE
 from mover.ndmp.messages import (
     Address,
+    CabDataConnPrepareReply,
+    CabDataConnPrepareRequest,
     DataConnectReply,
     DataConnectRequest,
     DataListenReply,
@@ -27,10 +31,14 @@ from mover.ndmp.messages import (
     MoverSetRecordSizeRequest,
     MoverSetWindowReply,
     MoverSetWindowRequest,
+    Pval,
     TcpAddress,
     TcpEndpoint,
+    TcpIpv6Address,
+    TcpIpv6Endpoint,
 )
 
+_LISTENS: Final = frozenset({"MOVER_LISTEN", "DATA_LISTEN"})
 CONNECT_S: Final = 30.0
 """How long both sides may take to see the data connection."""
 
@@ -49,16 +57,18 @@ async def join_services(
     Raises:
         NdmpError, JobError: the servers cannot be joined.
     """
-    tape, data = job.tape, job.data
     detail = f"{record_size} bytes"
-    await tape.call(MoverSetRecordSizeRequest(record_size), MoverSetRecordSizeReply, detail=detail)
-    if job.session.data_listens:
-        await _data_listens(job, mode, window)
-    else:
-        address = await _mover_listens(job, mode, window)
-        if data.version < 3:
-            return address
-        await data.call(DataConnectRequest(address), DataConnectReply, detail=_text(address))
+    await job.tape.call(MoverSetRecordSizeRequest(record_size), MoverSetRecordSizeReply, detail=detail)
+    kind = _kind(job)
+    try:
+        address = await _connect(job, mode, window, kind)
+    except NdmpError as error:
+        if kind != AddressType.TCP_IPV6 or error.message not in _LISTENS:
+            raise
+        job.events.note(f"no data connection over IPv6: {error}")
+        address = await _connect(job, mode, window, AddressType.TCP)
+    if address is not None:
+        return address
     # The listening side may see the connection a little later than the connecting one.
     states = await job.wait_for(
         lambda states: states.data.state != DataState.LISTEN and states.mover.state != MoverState.LISTEN,
@@ -69,26 +79,53 @@ async def join_services(
     return None
 
 
-async def _mover_listens(job: RunningJob, mode: MoverMode, window: tuple[int, int]) -> Address:
+async def _connect(job: RunningJob, mode: MoverMode, window: tuple[int, int], kind: AddressType) -> Address | None:
+    """As ``join_services``, by a data connection of this type."""
+    await _prepare(job, kind)
+    if job.session.data_listens:
+        await _data_listens(job, mode, window, kind)
+        return None
+    address = await _mover_listens(job, mode, window, kind)
+    if job.data.version < 3:
+        return address
+    await job.data.call(DataConnectRequest(address), DataConnectReply, detail=_text(address))
+    return None
+
+
+async def _prepare(job: RunningJob, kind: AddressType) -> None:
+    """Tell a server of a cluster which volume the data connection is for, and of what type it will be."""
+    if CAB in job.data.extensions and job.path:
+        env = (Pval(b"FILESYSTEM", job.path),)
+        request = CabDataConnPrepareRequest(kind, os.fsencode(job.session.butype), env)
+        await job.data.call(request, CabDataConnPrepareReply, detail=os.fsdecode(job.path))
+
+
+def _kind(job: RunningJob) -> AddressType:
+    """The type of the data connection; both servers are reached over IPv6 where both have chosen CAE."""
+    if job.local:
+        return AddressType.LOCAL
+    both = CAE in job.data.extensions and CAE in job.tape.extensions
+    return AddressType.TCP_IPV6 if both else AddressType.TCP
+
+
+async def _mover_listens(job: RunningJob, mode: MoverMode, window: tuple[int, int], kind: AddressType) -> Address:
     tape = job.tape
-    kind = AddressType.LOCAL if job.local else AddressType.TCP
     if tape.version >= 4:
         await set_window(tape, *window)
     reply = await tape.call(MoverListenRequest(mode, kind), MoverListenReply, detail=job.session.drive)
     if tape.version < 4:
         await set_window(tape, *window)
-    return reachable(_expected(reply.data_connection_addr, job, "mover"), tape)
+    return reachable(_expected(reply.data_connection_addr, kind, "mover"), tape)
 
 
-async def _data_listens(job: RunningJob, mode: MoverMode, window: tuple[int, int]) -> None:
+async def _data_listens(job: RunningJob, mode: MoverMode, window: tuple[int, int], kind: AddressType) -> None:
     data, tape = job.data, job.tape
     if min(data.version, tape.version) < 3:
         raise JobError("the data server cannot listen: protocol version 2 knows only a mover that listens")
-    kind = AddressType.LOCAL if job.local else AddressType.TCP
     if tape.version >= 4:
         await set_window(tape, *window)  # version 3 has no state for it here and works without
     reply = await data.call(DataListenRequest(kind), DataListenReply)
-    address = reachable(_expected(reply.data_connection_addr, job, "data service"), data)
+    address = reachable(_expected(reply.data_connection_addr, kind, "data service"), data)
     await tape.call(MoverConnectRequest(mode, address), MoverConnectReply, detail=_text(address))
 
 
@@ -98,27 +135,44 @@ async def set_window(tape: Client, offset: int, length: int) -> None:
     await tape.call(MoverSetWindowRequest(offset, length), MoverSetWindowReply, detail=detail)
 
 
-def _expected(address: Address, job: RunningJob, who: str) -> Address:
-    wanted = LocalAddress if job.local else TcpAddress
-    if not isinstance(address, wanted) or (isinstance(address, TcpAddress) and not address.endpoints):
+_KINDS: Final[dict[AddressType, type[Address]]] = {
+    AddressType.LOCAL: LocalAddress,
+    AddressType.TCP: TcpAddress,
+    AddressType.TCP_IPV6: TcpIpv6Address,
+}
+
+
+def _expected(address: Address, kind: AddressType, who: str) -> Address:
+    is_empty = isinstance(address, TcpAddress | TcpIpv6Address) and not address.endpoints
+    if not isinstance(address, _KINDS[kind]) or is_empty:
         raise JobError(f"the {who} listens at an address of another kind than asked for: {address!r}")
     return address
 
 
 def reachable(address: Address, client: Client) -> Address:
     """A server that says "any address" is reached where its control connection goes."""
-    if not isinstance(address, TcpAddress):
-        return address
-    try:
-        own = int(ipaddress.IPv4Address(client.peer_address))
-    except ValueError:
-        return address
-    return TcpAddress(
-        tuple(TcpEndpoint(point.ip_addr or own, point.port, point.addr_env) for point in address.endpoints)
-    )
+    own = ipaddress.ip_address(client.peer_address.partition("%")[0])
+    match address, own:
+        case TcpAddress(endpoints=points), ipaddress.IPv4Address():
+            return TcpAddress(
+                tuple(TcpEndpoint(point.ip_addr or int(own), point.port, point.addr_env) for point in points)
+            )
+        case TcpIpv6Address(endpoints=points), ipaddress.IPv6Address():
+            return TcpIpv6Address(
+                tuple(
+                    TcpIpv6Endpoint(point.ipv6_addr if any(point.ipv6_addr) else own.packed, point.port, point.addr_env)
+                    for point in points
+                )
+            )
+        case _:
+            return address
 
 
 def _text(address: Address) -> str:
-    if isinstance(address, TcpAddress):
-        return ", ".join(f"{ipaddress.IPv4Address(point.ip_addr)}:{point.port}" for point in address.endpoints)
-    return "local"
+    match address:
+        case TcpAddress(endpoints=points):
+            return ", ".join(f"{ipaddress.IPv4Address(point.ip_addr)}:{point.port}" for point in points)
+        case TcpIpv6Address(endpoints=points):
+            return ", ".join(f"[{ipaddress.IPv6Address(point.ipv6_addr)}]:{point.port}" for point in points)
+        case _:
+            return "local"

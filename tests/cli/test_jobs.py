@@ -334,7 +334,7 @@ def test_a_signal_cancels_the_job(
         (["recover", "--tape-file", "4294967296"], "4294967296 is not in the range 0<=x<=4294967295"),
         (["list", "--job", f"{1 << 63}"], f"{1 << 63} is not in the range"),
         (["backup", "/srv", "--host", "h", "--drive", "d", "--user", "u", "--data-listens"], "needs --tape-host"),
-        (["backup", "/srv", *SERVER, "--tape-user", "v"], "--tape-user needs --tape-host"),
+        (["backup", "/srv", *SERVER, "--tape-user", "v", "--no-extensions"], "--tape-user needs --tape-host"),
         (
             ["backup", "/srv", *SERVER, "--tape-host", "t", "--tape-password-file", os.devnull],
             "--tape-password-file needs --tape-user",

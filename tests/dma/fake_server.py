@@ -167,6 +167,8 @@ class FakeSession:
                 return m.ConfigGetServerInfoReply(auth_type=self.world.methods)
             case m.ConfigGetHostInfoRequest():
                 return m.ConfigGetHostInfoReply(auth_type=self.world.methods)
+            case m.ConfigGetExtListRequest():
+                return m.ConfigGetExtListReply()
             case m.ConfigGetAuthAttrRequest():
                 return m.ConfigGetAuthAttrReply(server_attr=m.AuthMd5Attr(self.challenge))
             case m.ConnectClientAuthRequest(auth_data):
