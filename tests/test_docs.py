@@ -21,6 +21,15 @@ JOB = "--host h --drive d --user u --password-file f --catalogue c"  # what the 
 REFUSED_TABLES: set[str] = set()
 
 
+def commands_of(document: Path) -> list[tuple[str, str]]:
+    """Each block of code without a language, which is of commands, with the heading of its chapter."""
+    found = []
+    for chapter in re.split(r"^## ", document.read_text(), flags=re.MULTILINE):
+        blocks = re.findall(r"^```(\w*)\n(.*?)^```$", chapter, flags=re.MULTILINE | re.DOTALL)
+        found += [(chapter.partition("\n")[0], code) for language, code in blocks if not language]
+    return found
+
+
 def without_code(text: str) -> str:
     return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
 
@@ -120,7 +129,8 @@ def test_every_command_has_a_row(command: str) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_command_line_can_be_typed(document: Path) -> None:
     """Of each line of code that begins with `mover`: the command is there, and its options, and no name is missing."""
-    for code in re.findall(r"^```\n(.*?)^```", document.read_text(), flags=re.MULTILINE | re.DOTALL):
+    for _, block in commands_of(document):
+        code = block.replace("\\\n", " ")
         for line in re.findall(r"^(?:[ $]*)(mover .*?)(?: 2?>.*| &)?$", code, flags=re.MULTILINE):
             words = shlex.split(line.replace("$job", JOB).replace("$'", "'"))[1:]
             context = click.Context(main, info_name="mover", **main.context_settings)
@@ -131,3 +141,59 @@ def test_every_command_line_can_be_typed(document: Path) -> None:
                 command, words = found, words[1:]
             with command.make_context(line, words, parent=context, resilient_parsing=False):
                 pass
+
+
+# Chapters with commands -> the test that types them.
+TYPED = {
+    ("README.md", "Two commands"): "tests/test_quickstart.py",
+    ("README.md", "A tour in five minutes"): "tests/e2e/test_documents.py",
+    ("cookbook.md", "A full backup, and levels"): "tests/e2e/test_documents.py",
+    ("cookbook.md", "What is on the tapes, and how it went"): "tests/e2e/test_documents.py",
+    ("cookbook.md", "One file, a directory"): "tests/e2e/test_documents.py",
+    ("cookbook.md", "Everything, as it was at the last level"): "tests/e2e/test_documents.py",
+    ("cookbook.md", "Without mover"): "tests/e2e/test_documents.py",
+    ("cookbook.md", "A library out of a directory"): "tests/e2e/test_cookbook.py",
+    ("cookbook.md", "The library with ndmjob"): "tests/e2e/test_cookbook.py",
+    ("cookbook.md", "The library with Amanda"): "tests/e2e/test_cookbook.py",
+    ("dma.md", "ndmjob"): "tests/e2e/test_documents.py",
+    ("dma.md", "mover's own"): "tests/e2e/test_documents.py",
+    ("three-way.md", "The file server"): "tests/e2e/test_documents.py",
+    ("three-way.md", "The tape host"): "tests/e2e/test_documents.py",
+    ("three-way.md", "A job over the network"): "tests/e2e/test_documents.py",
+    ("troubleshoot.md", "Is the host as it should be"): "tests/e2e/test_documents.py",
+    ("troubleshoot.md", "What does the server say"): "tests/e2e/test_documents.py",
+    ("troubleshoot.md", "What does a job wait for"): "tests/e2e/test_documents.py",
+    ("troubleshoot.md", "What was said"): "tests/e2e/test_documents.py",
+    ("restore-without-mover.md", "From a cartridge of a virtual library"): "tests/e2e/test_documents.py",
+    ("restore-without-mover.md", "Reading the stream"): "tests/e2e/test_documents.py",
+    ("restore-without-mover.md", "And with it"): "tests/e2e/test_documents.py",
+}
+# Chapters with commands that no test types as they stand -> why, and what is tested instead.
+NOT_TYPED = {
+    ("README.md", "Working on it"): "the checks themselves",
+    ("cookbook.md", "# Backups of a file server, step by step"): "what the tests set for the chapters behind it",
+    ("cookbook.md", "From one server to another"): "two hosts: tests/e2e/test_copy.py",
+    ("cookbook.md", "A real drive"): "a real drive: tests/tape/test_st_guest.py, tests/e2e/test_iscsi_drive.py",
+    ("conformance.md", "# Testing a server"): "another host: tests/e2e/test_conformance.py",
+    (
+        "install.md",
+        "The Debian package",
+    ): "it changes the host: tests/packaging/test_deb.py, test_service.py in a guest",
+    ("install.md", "From a checkout"): "as above",
+    ("install.md", "The first user and the first job"): "as above",
+    ("install.md", "The service"): "as above",
+    ("install.md", "Completion"): "tests/cli/test_completion.py",
+    ("operations.md", "Vservers and LIFs"): "addresses of two tenants: tests/control/test_vservers.py",
+    ("operations.md", "Options"): "scripts/operations-docs types each of them on a server of its own",
+    ("operations.md", "Extensions"): "as above",
+}
+
+
+def test_every_command_is_typed_by_a_test_or_known_not_to_be() -> None:
+    chapters = {(document.name, heading) for document in DOCUMENTS for heading, _ in commands_of(document)}
+    assert not TYPED.keys() & NOT_TYPED.keys()
+    assert chapters == TYPED.keys() | NOT_TYPED.keys()
+    for (document, heading), test in TYPED.items():
+        text = (ROOT / test).read_text()
+        named = heading in text or document == "README.md"
+        assert named, f"{test} does not name {heading!r} of {document}"

@@ -1,7 +1,6 @@
 """The cookbook's chapters on libraries, typed as they stand there, on a server of their own."""
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,71 +8,13 @@ import pytest
 from mover.dma.compare import compare_trees
 from tests.e2e.conftest import MakeServer
 from tests.support import peers
-from tests.support.servers import Login, Server, mover_command
+from tests.support.documents import Site, code_of
+from tests.support.servers import Login
 from tests.support.trees import make_small_files
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-COOKBOOK = Path(__file__).resolve().parent.parent.parent / "docs" / "cookbook.md"
-DEADLINE_S = 240
+COOKBOOK = "cookbook.md"
 LIBRARY = "A library out of a directory"
-
-
-def code_of(heading: str) -> list[str]:
-    """The blocks of code of a chapter, in order."""
-    text = COOKBOOK.read_text()
-    chapter = text[text.index(f"## {heading}\n") :].split("\n## ")[0]
-    return re.findall(r"^```\n(.*?)^```", chapter, flags=re.MULTILINE | re.DOTALL)
-
-
-class Site:
-    """A server with the cookbook's library, and places of its own for the cookbook's."""
-
-    def __init__(self, server: Server, login: Login, directory: Path) -> None:
-        self.source, self.scratch, self.backup = (directory / name for name in ("srv", "scratch", "backup"))
-        for path in (self.source, self.scratch, self.scratch / "off-site", self.scratch / "week", self.backup):
-            path.mkdir(parents=True)
-        self.tapes = directory / "tapes"
-        self.bin = directory / "bin"
-        self.bin.mkdir()
-        self.program("mover", *mover_command())
-        password = directory / "password"
-        password.touch(mode=0o600)
-        password.write_text(f"{login.password}\n")
-        where = f"--host {server.address} --drive vtl0/drive0"
-        self.environment = {
-            "PATH": f"{self.bin}:/usr/sbin:/usr/bin:/sbin:/bin",
-            "MOVER_ADMIN_SOCKET": server.ready.admin_socket,
-            "MOVER_PASSWORD_FILE": str(password),
-            "job": f"{where} --user {login.user} --catalogue {self.backup}/catalogue.sqlite",
-        }
-        self._places = {
-            "127.0.0.1:10000": server.address,
-            "correct-horse": login.password,
-            "/var/lib/tapes": str(self.tapes),
-            "/var/lib/backup": str(self.backup),
-            "/scratch": str(self.scratch),
-            " /srv": f" {self.source}",
-        }
-
-    def program(self, name: str, *command: str) -> None:
-        path = self.bin / name
-        path.write_text(f'#!/bin/sh\nexec {" ".join(command)} "$@"\n')
-        path.chmod(0o755)
-
-    def placed(self, text: str) -> str:
-        for there, here in self._places.items():
-            text = text.replace(there, here)
-        return text
-
-    def type(self, text: str, cwd: Path) -> str:
-        """Run a block of commands, each of which must end well; what they said."""
-        result = subprocess.run(
-            ["bash", "-exc", self.placed(text)], env=self.environment, cwd=cwd, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, errors="backslashreplace", timeout=DEADLINE_S, check=False,
-        )  # fmt: skip
-        said = result.stdout + result.stderr
-        assert result.returncode == 0, said
-        return said
 
 
 @pytest.fixture
@@ -84,7 +25,7 @@ def login() -> Login:
 @pytest.fixture
 def site(make_server: MakeServer, login: Login, shm: Path) -> Site:
     """Its cartridges are smaller than the cookbook's."""
-    library = code_of(LIBRARY)[0]
+    (library,) = code_of(COOKBOOK, LIBRARY, "toml")
     for there, here in (("/var/lib/tapes", f"{shm}/tapes"), ('"100GiB"', '"2MiB"'), ('"1GiB"', '"128KiB"')):
         assert there in library
         library = library.replace(there, here)
@@ -93,7 +34,7 @@ def site(make_server: MakeServer, login: Login, shm: Path) -> Site:
 
 
 def test_a_library_out_of_a_directory(site: Site, shm: Path) -> None:
-    _library, backups, recovers, mail = code_of(LIBRARY)
+    backups, recovers, mail = code_of(COOKBOOK, LIBRARY)
     make_small_files(site.source / "home", files=200, directories=5)
     for number in range(3):
         (site.source / f"large{number}").write_bytes(bytes([number]) * 1_000_000)
@@ -110,7 +51,7 @@ def test_a_library_out_of_a_directory(site: Site, shm: Path) -> None:
 
 @pytest.mark.peer("ndmjob")
 def test_the_library_with_ndmjob(site: Site, shm: Path) -> None:
-    (commands,) = code_of("The library with ndmjob")
+    (commands,) = code_of(COOKBOOK, "The library with ndmjob")
     site.program("ndmjob", str(peers.require("ndmjob")), "-v", "-o", "no-time-stamps")
     site.type("mover tape create vtl0 --count 3", shm)
     for number in range(10):
@@ -126,7 +67,8 @@ def test_the_library_with_ndmjob(site: Site, shm: Path) -> None:
 @pytest.mark.root
 @pytest.mark.peer("amlabel", "amtape", "amdevcheck")
 def test_the_library_with_amanda(site: Site, shm: Path) -> None:
-    configuration, commands = code_of("The library with Amanda")
+    (configuration,) = code_of(COOKBOOK, "The library with Amanda", "text")
+    (commands,) = code_of(COOKBOOK, "The library with Amanda")
     for name in ("amlabel", "amtape", "amdevcheck"):
         site.program(name, str(peers.require(name)))
     site.type("mover tape create vtl0 --count 2", shm)
