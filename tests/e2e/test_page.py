@@ -111,7 +111,10 @@ def test_a_job_is_shown_while_it_runs_and_when_it_has_ended(
     assert cells["path"].endswith(SHOWN)
     assert cells["bytes"] == f"{summary.stream_bytes:,}"
     assert cells["entries"] == f"{sum(summary.entries.values()):,}"
-    assert total(scrape(server), "mover_data_bytes_total") == summary.stream_bytes
+    scraped = scrape(server)
+    assert total(scraped, "mover_data_bytes_total") == total(scraped, "mover_mover_bytes_total") == summary.stream_bytes
+    assert total(scraped, "mover_files_total") == sum(summary.entries.values())
+    assert total(scraped, "mover_file_history_entries_total") == summary.history_entries
     assert page.locator("#totals div", has_text="backup streams").get_attribute("title") == (
         f"{summary.stream_bytes:,} bytes since the start"
     )

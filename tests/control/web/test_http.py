@@ -260,6 +260,28 @@ async def test_readers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         await reader.stream.aclose()
 
 
+async def test_a_reader_who_does_not_read_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "READERS_MAX", 1)
+    monkeypatch.setattr(events, "EVERY_S", 0.001)
+    monkeypatch.setattr(http_connection, "SEND_S", 0.1)
+    async with web() as served:
+        reader = await follow(served)
+        await reader.next()
+        while (await ask(served, "/events", "HEAD"))[0] == 503:  # noqa: ASYNC110 - asked over the wire
+            await trio.sleep(0.1)
+        await reader.stream.aclose()
+
+
+async def test_an_address_of_ipv6_stands_in_brackets() -> None:
+    try:
+        listener = await open_listener("::1", 0)
+    except OSError:
+        pytest.skip("no IPv6 here")
+    with listener:
+        served = Web(listener, look, look, lambda: Secret(""))
+    assert served.address == f"[::1]:{served.address.rpartition(':')[2]}"
+
+
 async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_server, "CONNECTIONS_OF_ONE_MAX", 2)
     async with web() as served:
