@@ -19,6 +19,7 @@ from mover.ndmp.enums import ErrorCode, TapeMode
 from mover.workers.messages import Done, MotionDone, Refused, Reply, ToWorker
 
 IO = Refused(int(ErrorCode.IO_ERR), "disk full")
+NODE = SimpleNamespace(statistics=SimpleNamespace(ledger=SimpleNamespace(add_drive=lambda name, figures: None)))
 NOT_OPEN = Refused(int(ErrorCode.DEV_NOT_OPEN_ERR), "no tape drive is open")
 
 
@@ -86,7 +87,7 @@ async def test_only_a_first_close_says_that_all_is_on_disk(
         flushes.append(whole)
 
     data = SimpleNamespace(note_flush=note_flush)
-    connection = SimpleNamespace(session_id=1, log=structlog.get_logger(), data=data)
+    connection = SimpleNamespace(session_id=1, log=structlog.get_logger(), data=data, node=NODE)
     tape = TapeService(cast("Connection", connection))  # what closing looks at
     bay = FakeBay()
     tape.bay, tape.worker = cast("DriveBay", bay), cast("Worker", FakeWorker(*answers))
@@ -110,7 +111,7 @@ async def test_a_rewind_that_fails_does_not_keep_a_drive_from_closing(moved: Rep
         assert whole
 
     data = SimpleNamespace(note_flush=note_flush)
-    connection = SimpleNamespace(session_id=1, log=structlog.get_logger(), data=data, version=4)
+    connection = SimpleNamespace(session_id=1, log=structlog.get_logger(), data=data, version=4, node=NODE)
     tape = TapeService(cast("Connection", connection))
     bay, worker = FakeBay(), FakeWorker(moved, Done())
     tape.bay, tape.worker, tape._at_close = cast("DriveBay", bay), cast("Worker", worker), AtClose.REWINDS
