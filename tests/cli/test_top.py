@@ -269,10 +269,14 @@ def test_help_and_back(drive: Callable[..., None]) -> None:
     drive(script)
 
 
-@pytest.mark.parametrize("key", ["q", "ctrl+c", "ctrl+q"])
-def test_leaving(drive: Callable[..., None], key: str) -> None:
+@pytest.mark.parametrize(
+    "keys",
+    [["q"], ["ctrl+c"], ["ctrl+q"], ["slash", "q", "ctrl+c"], ["k", "ctrl+c"], ["enter", "ctrl+c"]],
+    ids="-".join,
+)
+def test_leaving(drive: Callable[..., None], keys: list[str]) -> None:
     async def script(pilot: Pilot[None], _: FakeServer) -> None:
-        await pilot.press(key)
+        await pilot.press(*keys)
         await until(pilot, lambda: not pilot.app.is_running)
         assert pilot.app.return_code == 0
 
@@ -419,6 +423,7 @@ def test_hostile_names_are_shown_and_not_obeyed(drive: Callable[..., None]) -> N
         await pilot.press("k")
         await pilot.pause()
         text = shown(pilot)
+        assert "  live  " in text
         assert r"[red]\x1b[2J[/]\n\u202egpj" in text
         assert all(line.isprintable() for line in text.splitlines())
         await pilot.press("n", "enter")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mover.admin import NoControlProcessError
-from mover.admin.messages import Status, decode_reply
+from mover.admin.messages import Done, Status, StatusReply, decode_reply, encode_reply
 from mover.cli.main import main
 from mover.cli.top.feed import Feed
 from tests.admin.control import FakeControl
@@ -23,8 +23,13 @@ __all__ = ["universal_time"]
 
 @pytest.mark.parametrize(
     ("said", "why"),
-    [(b"no json\n", "not a message"), (b"", "ended the connection"), (b"x" * 70_000, "a reply of more than 65536")],
-    ids=["garbage", "end", "endless"],
+    [
+        (b"no json\n", "not a message"),
+        (b"", "ended the connection"),
+        (b"x" * 70_000, "a reply of more than 65536"),
+        (encode_reply(Done("ha")), "answered Done"),
+    ],
+    ids=["garbage", "end", "endless", "another"],
 )
 def test_someone_else_at_the_socket(socket_path: str, said: bytes, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mover.cli.top.feed.REPLY_BYTES_MAX", 65536)
@@ -33,7 +38,9 @@ def test_someone_else_at_the_socket(socket_path: str, said: bytes, why: str, mon
         feed = Feed(socket_path)
         for _ in range(2):
             with pytest.raises(NoControlProcessError, match=why):
-                await feed.ask(Status())
+                await feed.ask(Status(), StatusReply)
+        feed.close()
+        await asyncio.sleep(0)  # so that it is closed before the loop is
 
     with FakeControl(socket_path, lambda _: said):
         asyncio.run(talk())
@@ -52,7 +59,7 @@ def test_a_silent_control_process_is_given_up_and_its_late_answer_is_nobody_s(so
             listener = await asyncio.start_unix_server(silent, socket_path)
             feed = Feed(socket_path)
             with pytest.raises(NoControlProcessError, match=r"did not answer within 0\.05 s"):
-                await feed.ask(Status(), 0.05)
+                await feed.ask(Status(), StatusReply, 0.05)
             waiting.set()
             listener.close()
             await listener.wait_closed()
@@ -67,6 +74,7 @@ def test_json_is_the_statistics_reply(mover: Run, socket_path: str) -> None:
     assert (result.exit_code, result.stderr, result.stdout.count("\n")) == (0, "", 1)
     document = json.loads(result.stdout)
     assert document["jobs"][0]["stream-bytes"] == 3145728000
+    assert "type" not in document
     document["type"] = "statistics-reply"
     assert decode_reply(json.dumps(document).encode()) == now
 

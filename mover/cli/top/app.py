@@ -34,6 +34,7 @@ from mover.cli.top.views import VIEWS, Totals, clock, totals
 WIDE_COLUMNS: Final = 140
 WIDE_LINES: Final = 30
 NOTICE_S: Final = 8.0
+NODE_MAX: Final = 20  # letters of its name
 HINTS: Final = " ? help  q quit  / filter  <> sort  r reverse  Enter more  k kill  Space pause"
 
 Part = tuple[str, Style]
@@ -86,9 +87,11 @@ class Top(App[None]):
     """
 
     ENABLE_COMMAND_PALETTE = False
+    ALLOW_SELECT = False  # Ctrl-C leaves, whatever was marked
     TITLE = "mover top"
     BINDINGS = [
-        Binding("q,ctrl+c,ctrl+q", "quit", show=False),
+        Binding("q", "quit", show=False),
+        Binding("ctrl+c,ctrl+q", "quit", show=False, priority=True),
         Binding("question_mark,h,f1", "help", show=False),
         Binding("slash", "filter", show=False),
         Binding("escape", "all", show=False),
@@ -168,13 +171,12 @@ class Top(App[None]):
 
     async def _look_again(self, feed: Feed) -> None:
         try:
-            reply = await feed.ask(StatisticsShow(history=True))
+            reply = await feed.ask(StatisticsShow(history=True), StatisticsReply)
         except NoControlProcessError as error:
             self._lost = f"trying again: {error}"
         except RefusedError as error:
             self._lost = str(error)
         else:
-            assert isinstance(reply, StatisticsReply)
             self._lost = ""
             self._before, self._latest = self._latest, reply
         self._show()
@@ -185,29 +187,27 @@ class Top(App[None]):
     async def _probe(self, session_id: int) -> SessionStatus | None:
         try:
             async with single_question(self._path) as feed:
-                reply = await feed.ask(Status(session_id))
+                reply = await feed.ask(Status(session_id), StatusReply)
         except (NoControlProcessError, RefusedError):
             return None  # the tables say that nobody answers, or the title that it is gone
-        assert isinstance(reply, StatusReply)
         return reply.sessions[0] if reply.sessions else None
 
     async def _end(self, session_id: int) -> None:
-        self.say(f"ending session {session_id} ...")
+        self.say(f"ending session {session_id} ...", lasts_s=KILL_S)
         try:
             async with single_question(self._path) as feed:
-                reply = await feed.ask(Kill(session_id), KILL_S)
+                done = await feed.ask(Kill(session_id), Done, KILL_S)
         except (NoControlProcessError, RefusedError) as error:
             self.say(f"session {session_id}: {error}", TONES["bad"])
         else:
-            assert isinstance(reply, Done)
-            self.say(reply.text)
+            self.say(done.text)
 
     # --- showing ----------------------------------------------------------------------------------------------
 
-    def say(self, text: str, style: Style = BOLD) -> None:
+    def say(self, text: str, style: Style = BOLD, lasts_s: float = NOTICE_S) -> None:
         """Something that has just happened; it stands for some seconds."""
         self._notice = (text, style)
-        self._notice_until = time.monotonic() + NOTICE_S
+        self._notice_until = time.monotonic() + lasts_s
         self._show_notice()
 
     def _show(self) -> None:
@@ -243,7 +243,7 @@ class Top(App[None]):
         state = "PAUSED" if self._paused else "NO ANSWER" if self._lost else "live"
         state_style = PLAIN if state == "live" else BOLD + REVERSE
         first: list[Part] = [
-            (f" mover {reply.version} on {reply.node}", BOLD),
+            (f" mover {reply.version} on {self._node_name(reply.node)}", BOLD),
             (f"  up {duration(reply.uptime_seconds)}  {clock(reply.time)}  ", PLAIN),
             (f"{state}", state_style),
             (f"  rates over {self._look.window} s  cost {cost:.1%}", PLAIN),
@@ -254,6 +254,11 @@ class Top(App[None]):
             f"  CPU {sums.cpu:.0%}  mem {size(sums.resident_bytes)}"
         )
         self.query_one("#head", Band).show(first, [(second, PLAIN)])
+
+    def _node_name(self, node: str) -> str:
+        """The node's, cut so that what stands behind it can be seen."""
+        cut = self._look.clean(node)[:NODE_MAX]
+        return cut if len(cut) < NODE_MAX else cut + self._look.glyphs.cut
 
     def _show_notice(self) -> None:
         parts: list[Part] = []

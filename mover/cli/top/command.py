@@ -37,7 +37,9 @@ def top(interval_s: float, once: bool, in_ascii: bool | None, admin_socket: str 
     socket = admin_socket or configured_socket()
     reply = ask(socket, StatisticsShow(history=True), StatisticsReply)
     if as_json:
-        print_json(msgspec.to_builtins(reply))
+        document = msgspec.to_builtins(reply)
+        del document["type"]  # the socket's
+        print_json(document)
         return
     from mover.cli.top.drawing import ASCII, UNICODE, Look, started_environment, utf8
 

@@ -4,7 +4,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 from mover.admin import NoControlProcessError, RefusedError
 from mover.admin.messages import (
@@ -20,6 +20,8 @@ from mover.admin.messages import (
 ANSWER_S: Final = 10.0  # for figures; a server that takes longer is said not to answer
 KILL_S: Final = 60.0  # for the end of a session, which takes up to the grace time
 
+_Reply = TypeVar("_Reply", bound=Reply)
+
 
 class Feed:
     """One connection to the control process, made when it is needed and made anew when it was lost."""
@@ -28,11 +30,11 @@ class Feed:
         self._path = path
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def ask(self, request: Request, timeout_s: float = ANSWER_S) -> Reply:
+    async def ask(self, request: Request, reply: type[_Reply], timeout_s: float = ANSWER_S) -> _Reply:
         """Send a request and wait for its reply; one question at a time.
 
         Raises:
-            NoControlProcessError: nobody is there, or no reply came.
+            NoControlProcessError: nobody is there, or no such reply came.
             RefusedError: the reply is Failed.
         """
         answered = False
@@ -46,7 +48,7 @@ class Feed:
                 line = await reader.readline()
             if not line.endswith(b"\n"):
                 raise NoControlProcessError(f"the control process at {self._path} ended the connection")
-            reply = decode_reply(line)
+            answer = decode_reply(line)
             answered = True
         except TimeoutError:
             raise NoControlProcessError(
@@ -61,9 +63,11 @@ class Feed:
         finally:
             if not answered:  # a reply that comes late must not answer the next question
                 self.close()
-        if isinstance(reply, Failed):
-            raise RefusedError(reply)
-        return reply
+        if isinstance(answer, Failed):
+            raise RefusedError(answer)
+        if not isinstance(answer, reply):
+            raise NoControlProcessError(f"the control process at {self._path} answered {type(answer).__name__}")
+        return answer
 
     def close(self) -> None:
         """End the connection."""
