@@ -14,6 +14,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import structlog
 import trio
 
 from mover.admin.messages import Failed
@@ -36,6 +37,8 @@ ENDED_SHOWN: Final = 32
 SELDOM: Final = 10
 """Of so many samples one looks at the processes that have nothing to do, too."""
 OFF: Final = "statistics are off: node.statistics_interval_s is 0"
+
+log = structlog.get_logger()
 
 
 class Track:
@@ -134,13 +137,25 @@ class Statistics:
     async def run(self) -> None:
         """Take samples until cancelled; where statistics are off there are none."""
         samples = 0
+        failing = False
         while self.interval_s:
             await trio.sleep(self.interval_s)
             samples += 1
-            found = await self._read_processes(resting=samples % SELDOM == 0)
-            began = time.thread_time()
-            self._sample(found)
-            self.cost_s += time.thread_time() - began
+            try:
+                await self.sample(resting=samples % SELDOM == 0)
+            except Exception:  # whatever a look at things meets, the jobs of DMAs go on
+                if not failing:
+                    log.exception("no sample for statistics")
+                failing = True
+            else:
+                failing = False
+
+    async def sample(self, *, resting: bool = True) -> None:
+        """Take one sample. Args: resting: of templates and spares too."""
+        found = await self._read_processes(resting=resting)
+        began = time.thread_time()
+        self._sample(found)
+        self.cost_s += time.thread_time() - began
 
     def _processes(self, *, resting: bool) -> dict[int, tuple[str, Worker | None]]:
         """The processes of this server by pid, what each is, and its worker. Args: resting: templates, spares too."""
