@@ -9,9 +9,10 @@ import click
 
 from mover.cli.control_process import json_option
 from mover.cli.failure import Failure
-from mover.cli.job_options import ServerType, read_password
+from mover.cli.job_options import ServerType, add_options, read_password
 from mover.cli.output import Cell, print_json, print_table, printable
-from mover.conformance.options import DEFAULT_PORT, DEFAULT_TIMEOUT_S, GROUPS, VERSIONS, Options
+from mover.cli.tls_options import TLS_OPTIONS, take_tls
+from mover.conformance.options import DEFAULT_PORT, DEFAULT_TIMEOUT_S, GROUPS, SECURE_PORT, VERSIONS, Options, Tls
 
 if TYPE_CHECKING:
     from mover.conformance.results import Report, Row
@@ -85,6 +86,7 @@ class NotReachedFailure(Failure):
     help="Deadline of one check; a real drive may need minutes.",
 )  # fmt: skip
 @click.option("--all", "show_all", is_flag=True, help="Print the checks that passed as well.")
+@add_options(TLS_OPTIONS)
 @json_option
 def conformance(
     server: tuple[str, int | None], user: str, password_file: str | None, password: str | None,
@@ -104,9 +106,11 @@ def conformance(
     if options["write"] and options["tape_device"] is None:
         raise click.UsageError("--write needs --tape-device")
     host, port = server
+    tls = take_tls(options)
     wanted = Options(
         host=host,
-        port=DEFAULT_PORT if port is None else port,
+        port=port if port is not None else DEFAULT_PORT if tls is None else SECURE_PORT,
+        tls=None if tls is None else Tls(tls.ca, tls.fingerprints),
         user=user,
         password=_password(user, password, password_file),
         timeout_s=timeout,

@@ -79,7 +79,7 @@ def _refused(session: Session) -> None:
 def _wire(options: Options, deadline: float) -> Wire:
     """A connection that the server may refuse at once, and that says so like no connection at all."""
     try:
-        return Wire(options.host, options.port, deadline)
+        return Wire(options.host, options.port, deadline, options.tls)
     except NotReachedError as error:
         raise MismatchError(f"expected a connection that is greeted or REFUSED, got none: {error}") from None
 

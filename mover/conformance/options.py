@@ -9,9 +9,22 @@ GROUPS: Final = (
 )  # fmt: skip
 VERSIONS: Final = (1, 2, 3, 4)
 DEFAULT_PORT: Final = 10000
+SECURE_PORT: Final = 30000
 DEFAULT_TIMEOUT_S: Final = 20.0
 
 AuthMethod = Literal["auto", "md5", "text"]
+
+
+class Tls(msgspec.Struct, frozen=True):
+    """How the server proves on a secure connection who it is.
+
+    Attributes:
+        ca: a PEM file of authorities; "" = those of the system.
+        fingerprints: SHA-256 in small hexadecimal digits; the certificate has one of them. () = the authorities say.
+    """
+
+    ca: str = ""
+    fingerprints: tuple[str, ...] = ()
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +41,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         sessions: how many sessions may be opened at once to find the server's limit; 0: none.
         shutdown_pid: the server's process on this machine, which is told to end (SIGTERM) when all else is done.
         butype: backup type.
+        tls: None = plain connections.
     """
 
     host: str
@@ -47,6 +61,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     sessions: int = 0
     shutdown_pid: int | None = None
     butype: str = "dump"
+    tls: Tls | None = None
 
     def __repr__(self) -> str:
         return f"Options(host={self.host!r}, port={self.port}, user={self.user!r}, password=...)"

@@ -296,7 +296,7 @@ def open_session(
 ) -> Iterator[Session]:
     """A fresh session for the length of a block; what its messages had wrong is appended to `faults`."""
     until = time.monotonic() + options.timeout_s if deadline is None else deadline
-    with Wire(options.host, options.port, until) as wire, Peer(wire.local_ipv4, until) as peer:
+    with Wire(options.host, options.port, until, options.tls) as wire, Peer(wire.local_ipv4, until) as peer:
         try:
             session = Session(options, version, wire, peer, offer)
             if negotiated:

@@ -12,7 +12,9 @@ from typing import Final, Self
 
 import msgspec
 
+from mover.conformance.options import Tls
 from mover.conformance.results import NotReachedError, ServerGoneError
+from mover.conformance.secure import secure
 from mover.ndmp.enums import MessageType
 from mover.ndmp.errors import FramingError, XdrDecodeError
 from mover.ndmp.framing import RecordReader, mark
@@ -64,7 +66,7 @@ class Wire:
         faults: what the server's messages had wrong besides what a check judges.
     """
 
-    def __init__(self, host: str, port: int, deadline: float) -> None:
+    def __init__(self, host: str, port: int, deadline: float, tls: Tls | None = None) -> None:
         self.deadline = deadline
         self.faults: list[str] = []
         self._reader = RecordReader(MESSAGE_MAX)
@@ -72,12 +74,17 @@ class Wire:
         self._sent_sequence = 0
         self._seen_sequence = 0
         try:
-            self._socket = socket.create_connection((host, port), timeout=max(0.001, self._left()))
+            connected = socket.create_connection((host, port), timeout=max(0.001, self._left()))
         except TimeoutError:
             raise NotReachedError("no answer to the TCP connect") from None
         except OSError as error:
             raise NotReachedError(error.strerror or str(error)) from None
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            self._socket = connected if tls is None else secure(connected, host, tls)
+        except BaseException:
+            connected.close()
+            raise
 
     def __enter__(self) -> Self:
         return self

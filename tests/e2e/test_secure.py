@@ -11,7 +11,7 @@ import ssl
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -408,15 +408,56 @@ def test_openssl_hears_the_greeting(server: Server, version: str) -> None:
 
 
 @pytest.mark.peer("openssl")
-def test_openssl_with_old_tls_is_refused(server: Server) -> None:
+@pytest.mark.parametrize(
+    "weak",
+    [
+        ("-tls1", "-cipher", "ALL:@SECLEVEL=0"),
+        ("-tls1_1", "-cipher", "ALL:@SECLEVEL=0"),
+        # Without forward secrecy, without authenticated encryption, without encryption, without a certificate.
+        ("-tls1_2", "-cipher", "AES128-GCM-SHA256:AES256-GCM-SHA384:@SECLEVEL=0"),
+        ("-tls1_2", "-cipher", "ECDHE-ECDSA-AES256-SHA384:ECDHE-RSA-AES256-SHA384:ECDHE-ECDSA-AES128-SHA:@SECLEVEL=0"),
+        ("-tls1_2", "-cipher", "eNULL:@SECLEVEL=0"),
+        ("-tls1_2", "-cipher", "aNULL:@SECLEVEL=0"),
+    ],
+)
+def test_openssl_with_anything_weak_is_refused(server: Server, weak: tuple[str, ...]) -> None:
     host, port = secure_address(server)
-    command = [
-        str(peers.require("openssl")), "s_client", "-connect", f"{host}:{port}", "-tls1_1",
-        "-cipher", "ALL:@SECLEVEL=0",
-    ]  # fmt: skip
+    command = [str(peers.require("openssl")), "s_client", "-connect", f"{host}:{port}", *weak]
     ended = subprocess.run(command, input=b"", capture_output=True, timeout=DEADLINE_S, check=False)
     assert ended.returncode != 0
-    assert server.ask("status")["sessions"] == []
+    assert b"\x80\x00\x00\x24" not in ended.stdout  # no greeting
+    with secure_client(server, LOGIN):
+        pass
+
+
+@pytest.mark.timeout(300)
+def test_the_secure_port_conforms_as_the_plain_one_does(server: Server) -> None:
+    host, port = secure_address(server)
+    secret = server.config.parent / "secret"
+    secret.touch(mode=0o600)
+    secret.write_text(LOGIN.password)
+    command = [
+        *mover_command(), "conformance", f"{host}:{port}", "--user", LOGIN.user, "--password-file", str(secret),
+        "--versions", "4", "--timeout", "60",
+    ]  # fmt: skip
+    shown = ask(server, a.Version(), a.VersionReply).certificate_fingerprint
+    for words in (
+        ("--ca", str(certificate(server)), "--groups", "connect"),
+        ("--fingerprint", shown, "--groups", "config", "--match", "HOST_INFO"),
+    ):
+        ended = subprocess.run([*command, *words], capture_output=True, text=True, timeout=240, check=False)
+        assert (ended.returncode, "fail:" in ended.stderr) == (0, False), ended.stdout + ended.stderr
+    logins = [line for line in audit(server) if line["event"] == "login"]
+    assert logins
+    assert {line["secure"] for line in logins} == {True}
+    for refused, why in (
+        (("--tls",), "its certificate is not trusted: "),
+        (("--fingerprint", "00" * 32), "its certificate has the fingerprint "),
+    ):
+        ended = subprocess.run([*command, *refused], capture_output=True, text=True, timeout=60, check=False)
+        assert ended.returncode == 3
+        assert why in ended.stderr
+    assert [line for line in audit(server) if line["event"] == "login"] == logins  # no word was said
 
 
 def dma(server: Server, *words: str, port: int | None = None) -> subprocess.CompletedProcess[str]:
@@ -483,9 +524,39 @@ def test_a_fingerprint_that_is_none_is_wrong_usage(value: str) -> None:
     assert "expected the SHA-256 of a certificate" in ended.stderr
 
 
-@pytest.mark.peer("ndmjob", "socat")
-def test_ndmjob_works_through_a_tls_client_of_its_own(directory: Path) -> None:
-    """ndmjob has no TLS; socat gives it some, and checks the certificate."""
+def socat(server: Server, directory: Path) -> list[str]:
+    host, port = secure_address(server)
+    return [
+        str(peers.require("socat")), "-d", "-d", "TCP-LISTEN:0,bind=127.0.0.1,fork",
+        f"OPENSSL:{host}:{port},cafile={certificate(server)},verify=1,openssl-min-proto-version=TLS1.2",
+    ]  # fmt: skip
+
+
+def stunnel(server: Server, directory: Path) -> list[str]:
+    host, port = secure_address(server)
+    config = directory / "stunnel.conf"
+    config.write_text(
+        f"foreground = yes\nsyslog = no\ndebug = info\npid =\n[ndmp]\nclient = yes\naccept = 127.0.0.1:0\n"
+        f"connect = {host}:{port}\nCAfile = {certificate(server)}\nverifyChain = yes\ncheckIP = {host}\n"
+        "sslVersionMin = TLSv1.2\n"
+    )
+    return [str(peers.require("stunnel4")), str(config)]
+
+
+@pytest.mark.parametrize(
+    ("proxy_of", "bound"),
+    [
+        pytest.param(socat, r"listening on .*:(\d+)", marks=pytest.mark.peer("ndmjob", "socat"), id="socat"),
+        pytest.param(
+            stunnel, r"bound to 127\.0\.0\.1:(\d+)",
+            marks=pytest.mark.peer("ndmjob", "stunnel4"), id="stunnel",
+        ),
+    ],
+)  # fmt: skip
+def test_ndmjob_works_through_a_tls_client_of_its_own(
+    directory: Path, proxy_of: Callable[[Server, Path], list[str]], bound: str
+) -> None:
+    """ndmjob has no TLS; a proxy gives it some, and checks the certificate."""
     source = directory / "source"
     source.mkdir()
     (source / "file").write_bytes(b"content" * 1000)
@@ -494,17 +565,12 @@ def test_ndmjob_works_through_a_tls_client_of_its_own(directory: Path) -> None:
     config.write_text(text.replace('"plaintext_sso"', '"plaintext"'))
     with Server(config) as server:
         server.ask("tape", "load", "vtl0/drive0")
-        host, port = secure_address(server)
-        command = [
-            str(peers.require("socat")), "-d", "-d", "TCP-LISTEN:0,bind=127.0.0.1,fork",
-            f"OPENSSL:{host}:{port},cafile={certificate(server)},verify=1,openssl-min-proto-version=TLS1.2",
-        ]  # fmt: skip
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as proxy:
+        with subprocess.Popen(proxy_of(server, directory), stderr=subprocess.PIPE, text=True) as proxy:
             try:
                 assert proxy.stderr is not None
-                listening = re.search(r"listening on .*:(\d+)", proxy.stderr.readline())
-                assert listening is not None
-                agent = f"127.0.0.1:{listening[1]}/4m,{LOGIN.user},{LOGIN.password}"
+                found = (re.search(bound, line) for line in proxy.stderr)
+                port = next(match[1] for match in found if match is not None)
+                agent = f"127.0.0.1:{port}/4m,{LOGIN.user},{LOGIN.password}"
                 job = [
                     str(peers.require("ndmjob")), "-v", "-o", "no-time-stamps", "-D", agent, "-f", "vtl0/drive0",
                     "-b", "128", "-B", "dump", "-c", "-C", str(source),
