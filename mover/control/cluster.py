@@ -319,11 +319,11 @@ class Cluster:
             if (record := self.record(name)) and any(row.key == key and row.shared for row in record.volumes)
         }
         if not having:
-            raise RegistryError(f"no node has a shared volume {key}")
+            raise RegistryError(f"no node has {key} among its shared_volumes")
         if self.record(node) is None:
             raise RegistryError(f"there is no node {node} (nodes: {', '.join(sorted({self.name, *self.records}))})")
         if node not in having:
-            raise RegistryError(f"node {node} does not have volume {key} among its shared ones")
+            raise RegistryError(f"node {node} does not have {key} among its shared_volumes")
         if (state := self.state(node)) != "up":
             raise RegistryError(f"node {node} is {state}")
         before, registry = self.owner(key), self.registry

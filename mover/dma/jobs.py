@@ -21,7 +21,7 @@ from mover.dma.events import Halt, JobEvents, LogSink
 from mover.dma.machine_ends import abort_data, data_state, halts, stop_data
 from mover.dma.options import Credentials, Server, Session
 from mover.dma.placement import drive_elsewhere, volume_elsewhere, wanted_extensions
-from mover.dma.results import Progress
+from mover.dma.results import LogLine, Progress
 from mover.ndmp.enums import DataHaltReason, DataState, DataUnsupported, MoverHaltReason, MoverState
 from mover.ndmp.extensions import CAB
 from mover.ndmp.messages import (
@@ -366,7 +366,7 @@ async def open_job(
         tape_credentials = session.tape_credentials or session.credentials
         if CAB in asked.extensions and path and (other := await volume_elsewhere(asked, path)):
             server = other.reach("the volume")
-            events.note(f"the volume is with node {other.node}: the data comes from {server}")
+            events.add_log(LogLine("normal", f"the volume is with node {other.node}, at {server}"))
             data = await connect(server, session.credentials)
         if session.tape is not None:
             tape = await connect(session.tape, tape_credentials)
@@ -375,7 +375,7 @@ async def open_job(
             if server == data.server:
                 tape = data
             else:
-                events.note(f"drive {session.drive} is with node {other.node}, at {server}")
+                events.add_log(LogLine("normal", f"drive {session.drive} is with node {other.node}, at {server}"))
                 tape = await connect(server, tape_credentials)
         job = RunningJob(session, data, tape, events, progress, path)
         try:

@@ -337,10 +337,10 @@ def test_a_volume_of_a_vserver_moves_and_no_other_vserver_hears_of_it(cluster: C
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["--volume", "srv1", "--destination-node", "n2"], "no node has a shared volume srv1"),
+        (["--volume", "srv1", "--destination-node", "n2"], "no node has srv1 among its shared_volumes"),
         (["--volume", "moving", "--destination-node", "n9"], "there is no node n9"),
-        (["--volume", "moving", "--vserver", "vs2", "--destination-node", "n2"], "no node has a shared volume"),
-        (["--volume", "../x", "--destination-node", "n2"], "no node has a shared volume"),
+        (["--volume", "moving", "--vserver", "vs2", "--destination-node", "n2"], "among its shared_volumes"),
+        (["--volume", "../x", "--destination-node", "n2"], "among its shared_volumes"),
     ],
 )
 def test_a_move_that_cannot_be_is_refused(cluster: Cluster, arguments: list[str], why: str) -> None:
