@@ -60,7 +60,10 @@ CLOSE_S: Final = 20.0  # after grace_s, until everything is stopped by force
 MARGIN_S: Final = 30.0  # what systemd gives us beyond that, before it kills
 # What a running server cannot change; compared at SIGHUP.
 _FIXED: Final = ("lif", "library", "drive", "changer")
-_FIXED_NODE: Final = ("state_directory", "cluster_directory", "admin_socket", "log_format", "metrics")
+_FIXED_NODE: Final = (
+    "state_directory", "cluster_directory", "admin_socket", "log_format", "metrics",
+    "statistics_interval_s",
+)  # fmt: skip
 
 log = structlog.get_logger()
 
@@ -147,9 +150,9 @@ async def _serve(config: Config, path: str | None) -> int:
             async with trio.open_nursery() as nursery:
                 admin = AdminServer(node)
                 nursery.start_soon(node.statistics.run)
+                nursery.start_soon(admin.serve, admin_socket)
                 if web is not None:
                     nursery.start_soon(web.serve)
-                nursery.start_soon(admin.serve, admin_socket)
                 accepting = trio.CancelScope()
                 parts = partial(announcement, node, {each.lif.name: each.port for each in listeners})
                 await cluster.beat(parts)
