@@ -25,7 +25,7 @@ from mover.ndmp.messages import (
 )
 from tests.e2e.conftest import MakeServer
 from tests.support.ndmp_client import Job, NdmpClient, pairs
-from tests.support.processes import settle
+from tests.support.processes import busy_worker, settle
 from tests.support.robot import GOOD, ask, close_device, execute_on_tape, open_device, read_sense, ready
 from tests.support.servers import Login, Server
 from tests.support.tgtd import PROGRAMS, Tgtd
@@ -120,6 +120,34 @@ def test_a_job_whose_drive_hangs(server: Server, tgtd: Tgtd, login: Login, shm: 
             job.data.close()
             settle(lambda: drive(server)["state"] == "hung", "the connection let it go", 30)
             is_told(server, login)
+    comes_back(server, login)
+
+
+def in_drive_s(server: Server) -> float:
+    """How long the drive was in calls."""
+    shown: Any = server.ask("top", "--once")["drives"]
+    (row,) = shown
+    return float(row["io-seconds"])
+
+
+def test_a_mover_whose_worker_hangs_with_its_drive(
+    make_server: MakeServer, tgtd: Tgtd, login: Login, shm: Path
+) -> None:
+    """As in a system call of the st driver, which no signal interrupts: the worker cannot tell, and control sees it."""
+    server = make(make_server, tgtd, "timeout_s = 30")  # the worker itself would say so then
+    source = shm / "source"
+    source.mkdir()
+    make_large_file(source / "large", size=16 << 20)
+    with Job.connect(server, server, login, drive=DRIVE) as job:
+        job.connect_data(MoverMode.READ, record_size=1 << 20)
+        before = in_drive_s(server)
+        with stopped(tgtd):
+            job.data.ok(DataStartBackupRequest(b"dump", pairs(FILESYSTEM=str(source))))
+            settle(lambda: in_drive_s(server) > before + 1, "the mover waits for its drive", 25)
+            os.kill(busy_worker(server, "tape"), signal.SIGSTOP)
+            assert job.tape.mover_halted(deadline_s=150) == MoverHaltReason.INTERNAL_ERROR
+            is_told(server, login)
+            job.data.close()
     comes_back(server, login)
 
 
