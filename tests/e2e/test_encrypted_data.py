@@ -13,6 +13,7 @@ from mover.admin import messages as a
 from mover.control.data_encryption import PREAMBLE
 from mover.control.data_ports import STRANGERS_MAX
 from mover.ndmp.address_env import FINGERPRINT, TOKEN, encryption
+from mover.ndmp.dialogue import Message, decode_line
 from mover.ndmp.enums import AddressType, DataHaltReason, DataState, ErrorCode, MoverHaltReason, MoverMode, TapeMode
 from mover.ndmp.messages import (
     DataAbortRequest,
@@ -39,6 +40,7 @@ from mover.ndmp.messages import (
 from tests.control.test_logins import ask
 from tests.e2e.conftest import SPARES, TEMPLATES, MakeServer
 from tests.relay.test_tls import client_context
+from tests.support import peers
 from tests.support.ndmp_client import ALL, DEADLINE_S, RECORD_SIZE, Job, NdmpClient, pairs
 from tests.support.processes import settle
 from tests.support.servers import Login, Server, mover_command, write_config
@@ -53,11 +55,14 @@ REQUIRED: Final = 'data_connection_encryption = "required"'
 @pytest.fixture(scope="module")
 def pair(shared_shm: Path, login: Login) -> Iterator[tuple[Server, Server]]:
     """A file server and a tape host that tell keys over loopback."""
-    volumes = {"shm": shared_shm}
-    with (
-        Server(write_config(shared_shm / "files", login, volumes=volumes, data_connections=SECURE_LOOPBACK)) as files,
-        Server(write_config(shared_shm / "tape", login, drives=1, data_connections=SECURE_LOOPBACK)) as tape,
-    ):
+
+    def configured(name: str, drives: int) -> Path:
+        return write_config(
+            shared_shm / name, login, volumes={"shm": shared_shm}, drives=drives, node="debug_enable = true",
+            data_connections=SECURE_LOOPBACK,
+        )  # fmt: skip
+
+    with Server(configured("files", 0)) as files, Server(configured("tape", 1)) as tape:
         tape.ask("tape", "load", "vtl0/drive0")
         yield files, tape
 
@@ -65,7 +70,10 @@ def pair(shared_shm: Path, login: Login) -> Iterator[tuple[Server, Server]]:
 @pytest.fixture(scope="module")
 def strict(shared_shm: Path, login: Login) -> Iterator[Server]:
     """A server that takes no plain data connection."""
-    with Server(write_config(shared_shm / "strict", login, node=REQUIRED, data_connections=SECURE_LOOPBACK)) as server:
+    config = write_config(
+        shared_shm / "strict", login, volumes={"shm": shared_shm}, node=REQUIRED, data_connections=SECURE_LOOPBACK
+    )
+    with Server(config) as server:
         yield server
 
 
@@ -186,7 +194,10 @@ def test_the_keys_are_told_once(pair: tuple[Server, Server], login: Login) -> No
         data.ok(DataStopRequest())
         again = listening(data)
         assert token_of(again) != token_of(address)
-        assert token_of(again).hex() not in files.log.read_text()
+        for log in (files.log, *(files.config.parent / "state").rglob("*.jsonl")):
+            for secret in (token_of(again), token_of(again).hex().encode()):
+                assert secret not in log.read_bytes()
+                assert secret.hex().encode() not in log.read_bytes()
     with NdmpClient(tape.address, login=login) as client:
         set_up(client)
         assert names_of(mover_listening(client)) == [FINGERPRINT, TOKEN]
@@ -323,3 +334,43 @@ def test_the_builtin_dma_says_that_it_was_encrypted(pair: tuple[Server, Server],
         capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     assert "encrypted by TLSv1.3, warnings: 0" in result.stdout
+
+
+@pytest.mark.peer("ndmjob")
+def test_ndmjob_drops_the_keys_and_gets_what_is_set(
+    pair: tuple[Server, Server], strict: Server, login: Login, source: Path, tmp_path: Path
+) -> None:
+    """It keeps address and port of a reply and nothing else."""
+    _, tape = pair
+
+    def backup(files: Server) -> str:
+        agents = [f"-D{files.address}/4m,{login.user},{login.password}"]
+        agents += [f"-T{tape.address}/4m,{login.user},{login.password}"]
+        ndmjob = str(peers.require("ndmjob"))
+        options = ["-v", "-f", "vtl0/drive0", "-b", "128", "-B", "dump", "-c", "-C", str(source)]
+        done = subprocess.run(
+            [ndmjob, *agents, *options], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        )
+        return done.stdout + done.stderr
+
+    assert "Operation ended OKAY" in backup(pair[0])
+    listened, connected = (dialogue(server) for server in pair[::-1])
+    assert [sorted(env) for env in listened["MOVER_LISTEN"]][-1] == [FINGERPRINT.decode(), TOKEN.decode()]
+    assert connected["DATA_CONNECT"][-1] == {}
+    said = backup(strict)
+    assert "Operation ended OKAY" not in said
+    assert "the address has no keys" in said
+
+
+def dialogue(server: Server) -> dict[str, list[dict[str, str]]]:
+    """The environments of the addresses in the server's protocol logs, by message."""
+    found: dict[str, list[dict[str, str]]] = {}
+    for path in sorted((server.config.parent / "state").rglob("*.jsonl"), key=lambda each: each.stat().st_mtime):
+        for line in path.read_bytes().splitlines():
+            message = decode_line(line)
+            if isinstance(message, Message) and message.fields is not None:
+                address = message.fields.get("addr") or message.fields.get("data_connection_addr")
+                if address and "endpoints" in address:
+                    env = {each["name"]: each["value"] for each in address["endpoints"][0].get("addr_env", [])}
+                    found.setdefault(message.message, []).append(env)
+    return found
