@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.shell_completion import BashComplete
 
 from mover.admin.messages import (
     CartridgeStatus,
@@ -25,26 +26,15 @@ from mover.admin.messages import (
 )
 from mover.cli import completion
 from mover.cli.completion import SHELLS, VARIABLE, completion_script
+from mover.cli.main import main
 from tests.support.servers import mover_command
 
 TIMEOUT_S = 60
 
 
-def complete(*words: str, admin_socket: str) -> list[str]:
+def offered(*words: str) -> list[str]:
     """What a shell offers behind the words, of which the last one is begun."""
-    told = subprocess.run(
-        mover_command(),
-        env={
-            **os.environ,
-            VARIABLE: "bash_complete",
-            "COMP_WORDS": " ".join(("mover", *words)),
-            "COMP_CWORD": str(len(words)),
-            "MOVER_ADMIN_SOCKET": admin_socket,
-        },
-        capture_output=True, text=True, timeout=TIMEOUT_S, check=True,
-    )  # fmt: skip
-    assert told.stderr == ""
-    return [line.removeprefix("plain,") for line in told.stdout.splitlines() if line]
+    return [item.value for item in BashComplete(main, {}, "mover", VARIABLE).get_completions([*words[:-1]], words[-1])]
 
 
 @contextmanager
@@ -85,7 +75,7 @@ TAPES = TapeShowReply(
 
 
 @pytest.mark.parametrize(
-    ("words", "reply", "offered"),
+    ("words", "reply", "names"),
     [
         (("tape", "load", ""), TAPES, ["vtl0/drive0", "nst0"]),
         (("tape", "load", "v"), TAPES, ["vtl0/drive0"]),
@@ -105,19 +95,34 @@ TAPES = TapeShowReply(
     ],
 )
 def test_names_are_those_of_the_control_process(
-    words: tuple[str, ...], reply: Reply, offered: list[str], tmp_path: Path
+    words: tuple[str, ...], reply: Reply, names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(completion, "WAIT_S", TIMEOUT_S)
     with control(tmp_path / "admin.sock", reply) as path:
-        assert complete(*words, admin_socket=path) == offered
+        monkeypatch.setenv("MOVER_ADMIN_SOCKET", path)
+        assert offered(*words) == names
 
 
-def test_nobody_there_is_no_offer_and_no_word(tmp_path: Path) -> None:
-    assert complete("tape", "load", "", admin_socket=str(tmp_path / "nobody")) == []
+def test_a_shell_is_answered_by_the_program(tmp_path: Path) -> None:
+    told = subprocess.run(
+        mover_command(),
+        env={
+            **os.environ,
+            VARIABLE: "bash_complete",
+            "COMP_WORDS": "mover tape load ",
+            "COMP_CWORD": "3",
+            "MOVER_ADMIN_SOCKET": str(tmp_path / "nobody"),
+        },
+        capture_output=True, text=True, timeout=TIMEOUT_S, check=True,
+    )  # fmt: skip
+    assert (told.stdout.strip(), told.stderr) == ("", "")  # nobody there is no offer and no word
 
 
-def test_a_refusal_is_no_offer_and_no_word(tmp_path: Path) -> None:
+def test_a_refusal_is_no_offer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(completion, "WAIT_S", TIMEOUT_S)
     with control(tmp_path / "admin.sock", Failed("failed", "not now")) as path:
-        assert complete("tape", "load", "", admin_socket=path) == []
+        monkeypatch.setenv("MOVER_ADMIN_SOCKET", path)
+        assert offered("tape", "load", "") == []
 
 
 def test_who_does_not_answer_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
