@@ -50,6 +50,7 @@ Description: NDMP server for Linux
  NDMP, versions 1 to 4, to tape drives and virtual tape libraries, here or on
  another host. It brings a small DMA and operator commands.
 """
+EXAMPLES: Final = ("prometheus/mover-rules.yml", "grafana/mover-dashboard.json")
 COPYRIGHT: Final = """Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 Upstream-Name: mover
 Comment: What lies in /{library}/lib beside mover are packages of others; the
@@ -208,6 +209,10 @@ def _documents(root: Path, version: str, moment: int) -> None:
     for document in (CHECKOUT / "docs").glob("*.md"):
         _write(root / "usr/share/doc/mover" / document.name, document.read_text())
     _write(root / "usr/share/doc/mover/README.md", (CHECKOUT / "README.md").read_text())
+    for example in EXAMPLES:
+        _write(
+            root / "usr/share/doc/mover/examples" / Path(example).name, (CHECKOUT / "packaging" / example).read_text()
+        )
     _write(root / "usr/share/doc/mover/copyright", COPYRIGHT.format(library=LIBRARY))
     date = _run("date", "--utc", "--rfc-email", f"--date=@{moment}").strip()
     _gzip(root / "usr/share/doc/mover/changelog.Debian.gz", CHANGELOG.format(version=version, date=date))
