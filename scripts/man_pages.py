@@ -1,6 +1,6 @@
 """Man pages: one for each command, from the definitions that commands are made of, and mover.toml(5) from its document.
 
-Pages are rendered here and not by click-man, whose pages leave out arguments and variables and do not escape what roff
+They are rendered here: the pages of click-man leave out arguments and variables, and do not escape what roff
 takes for its own requests.
 """
 
