@@ -34,7 +34,9 @@ class MessageError(ValueError):
 
 
 class Version(Message, frozen=True):
-    """Reply: VersionReply."""
+    """Of the node, or of a vserver, which offers versions of its own. Reply: VersionReply; Failed: no such vserver."""
+
+    vserver: str = ""
 
 
 class Status(Message, frozen=True):

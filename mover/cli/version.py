@@ -10,15 +10,16 @@ from mover.cli.output import print_json
 
 
 @click.command()
+@click.option("--vserver", metavar="V", help="The versions that its LIFs offer [default: the node's].")
 @admin_socket_option
 @json_option
-def version(admin_socket: str | None, as_json: bool) -> None:
+def version(vserver: str | None, admin_socket: str | None, as_json: bool) -> None:
     """Show the version of mover and the NDMP versions it serves."""
     running: VersionReply | None = None
     try:
-        running = ask(admin_socket, Version(), VersionReply)
+        running = ask(admin_socket, Version(vserver or ""), VersionReply)
     except NoControlProcess:
-        if admin_socket is not None:
+        if admin_socket is not None or vserver is not None:
             raise
     if as_json:
         server = running and {

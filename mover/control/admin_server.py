@@ -93,11 +93,7 @@ class AdminServer:
         try:
             match request:
                 case a.Version():
-                    node = self._node.config.node
-                    versions = [version for version in VERSIONS if version <= node.maxversion]
-                    return a.VersionReply(
-                        mover.__version__, node.name, os.getpid(), versions, self._node.secure_ports.fingerprint
-                    )
+                    return self._version(request)
                 case a.Status():
                     return await self._status(request)
                 case a.Jobs():
@@ -272,6 +268,18 @@ class AdminServer:
             return a.Failed("not-found", f"there is no library {request.library} (libraries: {known})")
         made = await inventory.create(request.barcode, request.count)
         return a.Done(f"made {_list(made)} in {request.library}", made)
+
+    def _version(self, request: a.Version) -> a.Reply:
+        scope = self._node.scopes.get(request.vserver)
+        if scope is None:
+            return a.Failed("not-found", f"there is no vserver {request.vserver}")
+        return a.VersionReply(
+            mover.__version__,
+            self._node.config.node.name,
+            os.getpid(),
+            [version for version in VERSIONS if version <= scope.config.node.maxversion],
+            self._node.secure_ports.fingerprint,
+        )
 
     def _tape_show(self) -> a.Reply:
         drives = [

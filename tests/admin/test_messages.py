@@ -76,17 +76,21 @@ from mover.admin.messages import (
 )
 
 REQUESTS: list[tuple[Request, bytes]] = [
-    (Version(), b'{"type":"version"}\n'),
+    (Version(), b'{"type":"version","vserver":""}\n'),
+    (Version("vs1"), b'{"type":"version","vserver":"vs1"}\n'),
     (
         UserCreate("u", "backup", password="p"),
         (
             b'{"type":"user-create","user":"u","role":"backup","source":"local","vservers":[],"password":"p",'
-            b'"authentication-method":"password"}\n'
+            b'"authentication-method":"password","volumes":["*"],"devices":["*"]}\n'
         ),
     ),
     (
         UserModify("u", vservers=["v"]),
-        b'{"type":"user-modify","user":"u","role":null,"vservers":["v"],"password":null,"authentication-method":null}\n',
+        (
+            b'{"type":"user-modify","user":"u","role":null,"vservers":["v"],"password":null,'
+            b'"authentication-method":null,"volumes":null,"devices":null}\n'
+        ),
     ),
     (UserDelete("u"), b'{"type":"user-delete","user":"u"}\n'),
     (UserShow(), b'{"type":"user-show","user":null}\n'),

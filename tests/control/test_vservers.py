@@ -13,7 +13,7 @@ from mover.ndmp.enums import AddressType, ConnectionStatusReason, DataHaltReason
 from mover.ndmp.extensions import CAB
 from mover.ndmp.messages import Body
 from tests.support.ndmp_client import DEADLINE_S, Job, NdmpClient, pairs
-from tests.support.servers import Login, Server, write_config
+from tests.support.servers import Login, Server, ServerError, write_config
 
 NODE = Login("backup", "the secret of the node")
 ADMIN = Login("admin", "another secret of the node")
@@ -344,3 +344,18 @@ def test_a_backup_of_a_vserver_goes_to_a_drive_of_the_node_three_way(server: Ser
     assert "vs1" not in {each["vserver"] for each in server.ask("jobs", "--vserver", "vs2")["jobs"]}  # type: ignore[attr-defined]  # a list
     dates = server.ask("dumpdates", "list")["dump-dates"]
     assert [each["filesystem"] for each in dates] == [str(volumes["of-one"] / "tree")]  # type: ignore[attr-defined]  # a list
+
+
+def test_a_vserver_has_versions_of_its_own(server: Server) -> None:
+    server.ask("modify", "--vserver", "vs2", "--maxversion", "3")
+    try:
+        told = {name: server.ask("version", *words)["server"] for name, words in (
+            ("node", ()), ("vs1", ("--vserver", "vs1")), ("vs2", ("--vserver", "vs2")),
+        )}  # fmt: skip
+    finally:
+        server.ask("modify", "--vserver", "vs2", "--reset", "maxversion")
+    assert {name: each["ndmp-versions"] for name, each in told.items()} == {  # type: ignore[index]  # documents
+        "node": [1, 2, 3, 4], "vs1": [1, 2, 3, 4], "vs2": [1, 2, 3],
+    }  # fmt: skip
+    with pytest.raises(ServerError, match="there is no vserver vs9"):
+        server.ask("version", "--vserver", "vs9")
