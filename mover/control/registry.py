@@ -202,8 +202,10 @@ class Registry:
 
     def _write(self, path: str, content: bytes, *, durable: bool, replace: bool = True) -> None:
         directory, name = os.path.split(path)
-        temporary = os.path.join(directory, f".{self.name}.{name}")  # ours alone: one that was left is written anew
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        temporary = os.path.join(directory, f".{self.name}.{name}")  # ours alone
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)  # one that a crash has left may be a second name of the file that is read
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with open(fd, "wb") as file:
                 file.write(content)

@@ -63,6 +63,18 @@ def test_a_volume_is_claimed_once_and_moved_as_often_as_one_likes(registry: Regi
     assert registry.read().owners == {SHARED: "n2", VolumeKey("", "srv"): "n1"}
 
 
+def test_what_a_crash_has_left_is_not_written_through(registry: Registry, tmp_path: Path) -> None:
+    """A claim that was cut off behind its link leaves two names of one file."""
+    registry.claim(SHARED)
+    claimed = tmp_path / "volumes" / "vs1:home.json"
+    os.link(claimed, tmp_path / "volumes" / ".n1.vs1:home.json")
+    with open(claimed, "rb") as reader:
+        registry.move(SHARED, "n2")
+        assert reader.read() == b'{"node":"n1"}'
+    assert registry.read().owners == {SHARED: "n2"}
+    assert os.listdir(tmp_path / "volumes") == ["vs1:home.json"]
+
+
 def test_a_name_is_one_process_s(registry: Registry) -> None:
     fd = registry.enter()
     with pytest.raises(RegistryError, match="another mover serve is node n1 of this cluster"):
