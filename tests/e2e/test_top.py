@@ -1,7 +1,11 @@
 """`mover top` on real terminals against a real server: a job appears, is ended, and its last figures are right."""
 
+import os
+import pty
 import re
+import select
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any  # Any: the fields of a row
 
@@ -178,3 +182,23 @@ def test_status_that_is_watched_stays_in_place(local: Server, login: Login) -> N
         terminal.wait_for("no sessions")
         terminal.press("C-c")
         terminal.wait_for("ended with 0")
+
+
+def test_a_terminal_that_has_gone_ends_it(local: Server) -> None:
+    """As when a connection breaks: nobody is left to press q."""
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
+    process = subprocess.Popen(
+        ["setsid", "-c", *local.command("top")], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+    )
+    os.close(theirs)
+    try:
+        drawn = b""
+        while b"live" not in drawn:
+            assert select.select([ours], [], [], 60)[0]
+            drawn += os.read(ours, 65536)
+        os.close(ours)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()

@@ -5,8 +5,13 @@ terminal's own sixteen colours, and says nothing by colour alone.
 """
 
 import asyncio
+import os
 import signal
+import sys
+import termios
 import time
+from functools import partial
+from types import FrameType
 from typing import Final
 
 import msgspec
@@ -154,11 +159,19 @@ class Top(App[None]):
         """Begin to ask."""
         if not self.is_headless:
             for number in (signal.SIGTERM, signal.SIGHUP):  # else the terminal is left as it is drawn on
-                asyncio.get_running_loop().add_signal_handler(number, self.exit)
+                signal.signal(number, partial(self._leave, asyncio.get_running_loop()))
         self.query_one("#hints", Band).show([(HINTS, PLAIN)])
         self.action_pane(self._current)
         self._show()
         self.run_worker(self._poll(), name="poll")
+
+    def _leave(self, loop: asyncio.AbstractEventLoop, _number: int, _frame: FrameType | None) -> None:
+        """SIGTERM or SIGHUP: leave the terminal as it was, if it is there."""
+        try:
+            termios.tcgetattr(sys.__stdin__ or 0)
+        except termios.error:  # it has hung up; Textual would wait for its last words to be written, for ever
+            os._exit(0)
+        loop.call_soon_threadsafe(self.exit)
 
     # --- asking -----------------------------------------------------------------------------------------------
 
