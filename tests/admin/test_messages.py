@@ -74,6 +74,7 @@ from mover.admin.messages import (
     VersionReply,
     WorkerStatus,
 )
+from mover.admin.statistics import StatisticsReply, StatisticsShow, Totals
 
 REQUESTS: list[tuple[Request, bytes]] = [
     (Version(), b'{"type":"version","vserver":""}\n'),
@@ -99,6 +100,7 @@ REQUESTS: list[tuple[Request, bytes]] = [
     (RoleShow("r"), b'{"type":"role-show","role":"r"}\n'),
     (GeneratePassword("u", "v"), b'{"type":"generate-password","user":"u","vserver":"v"}\n'),
     (Status(), b'{"type":"status","session-id":null}\n'),
+    (StatisticsShow(history=True), b'{"type":"statistics-show","history":true}\n'),
     (KillAll("vs1"), b'{"type":"kill-all","vserver":"vs1"}\n'),
     (OptionsShow(None), b'{"type":"options-show","vserver":null}\n'),
     (
@@ -182,6 +184,15 @@ REPLIES: list[Reply] = [
     JobsReply([JobStatus(number=3, session_id=7, operation="backup", backup_type="dump", path="/srv", started=5.0)]),
     OptionsReply([OptionStatus(option="sessions", value="1", origin="modified")]),
     LogReply(7, "/s/log.jsonl", "all", 12, 0, 4096, writing=True),
+    StatisticsReply(
+        node="n1",
+        version="0.1.0",
+        time=1.5,
+        uptime_seconds=2.0,
+        interval_seconds=1.0,
+        cost_seconds=0.1,
+        totals=Totals(),
+    ),
     Done("loaded A1", ["A1"]),
     Failed("busy", "vtl0/drive0 is in use"),
 ]
