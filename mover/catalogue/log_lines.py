@@ -126,7 +126,11 @@ _LINES: Final = {
         "A protocol log has its largest size and takes no more.",
         "`mover log stop`, then start anew with a filter.",
     ),
-    # --- statistics over HTTP
+    # --- statistics
+    "no sample for statistics": (
+        "The processes could not be looked at; jobs do not suffer, and the next look comes.",
+        _OURS,
+    ),
     "no status page and no metrics: node.metrics says where else": (
         "The address of `node.metrics` is taken or not of this host.",
         'Give another one, or "" for none.',

@@ -81,18 +81,20 @@ def data_ports(patient: Patient) -> Iterator[Finding]:
 
 
 def strangers(patient: Patient) -> Iterator[Finding]:
-    """Who else could be first at a data port: held by the list of networks alone where nothing is encrypted."""
-    wide = [network for network in patient.config.data_connections.allow if _is_wide(network)]
-    if wide:
+    """Who else could be first at a data port: the list of networks keeps them out, or the token of encryption."""
+    config = patient.config
+    wide = [network for network in config.data_connections.allow if _is_wide(network)]
+    services = [config.node, *config.vserver]
+    if wide and any(each.data_connection_encryption != "required" for each in services):
         yield warning(
             "data_connections.allow",
             f"{', '.join(wide)}: any host there may be first at a data port, before the mover that is waited for",
-            "name the movers' own networks",
+            "name the movers' own networks, or have data-connection-encryption required",
         )
     else:
-        yield good("data_connections.allow", ", ".join(patient.config.data_connections.allow))
-    for lif in patient.config.lif:
-        service = patient.config.service(lif.vserver)
+        yield good("data_connections.allow", ", ".join(config.data_connections.allow))
+    for lif in config.lif:
+        service = config.service(lif.vserver)
         if not ipaddress.ip_address(lif.address).is_loopback and "none" in service.authtype:
             yield error(f"LIF {lif.name}", "anybody may log in (authtype none)", "take none out of authtype")
 

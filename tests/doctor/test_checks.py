@@ -179,8 +179,10 @@ def test_data_ports(taken: int) -> None:
 
 def test_who_may_come() -> None:
     assert only(network.strangers, Patient(Config())).level == "ok"
-    open_to_all = Config(data_connections=DataConnections(allow=["lan", "0.0.0.0/0"]))
-    assert only(network.strangers, Patient(open_to_all)).level == "warning"
+    everybody = DataConnections(allow=["lan", "0.0.0.0/0"])
+    assert only(network.strangers, Patient(Config(data_connections=everybody))).level == "warning"
+    with_token = Config(node=Node(data_connection_encryption="required"), data_connections=everybody)
+    assert only(network.strangers, Patient(with_token)).level == "ok"
     no_login = Config(node=Node(authtype=["none"]), lif=[Lif(name="l", address="192.0.2.1")])
     assert levels(network.strangers, Patient(no_login))["LIF l"] == "error"
 
