@@ -137,7 +137,7 @@ def test_a_default_port_in_use_leaves_a_server_without(shm: Path, login: Login) 
 def test_an_error_of_a_drive_is_counted(make_server: MakeServer, login: Login, shm: Path) -> None:
     source = shm / "source"
     source.mkdir()
-    make_large_file(source / "file", size=4 * MIB)
+    make_large_file(source / "file", size=32 * MIB)  # more than a ring holds: its end waits for the drive
     fault = '[[fault]]\ndrive = "vtl0/drive0"\nkind = "write-error"\nrecord = 5\n'
     server = make_server("server", metrics=ANY, extra=fault)
     assert total(scrape(server), "mover_tape_errors_total") == 0
