@@ -18,8 +18,8 @@ from tests.support.screens import compare, screen_text, universal_time
 
 __all__ = ["universal_time"]
 
-pytestmark = pytest.mark.slow  # half a second each
-DEADLINE_S = 60.0
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # half a second each
+DEADLINE_S = 120.0
 SELDOM_S = 3600.0  # the display changes when a test says so
 
 Script = Callable[[Pilot[None], FakeServer], Awaitable[None]]

@@ -19,7 +19,7 @@ from tests.support.servers import Login, Server
 from tests.support.terminals import Terminal
 from tests.support.trees import make_large_file, make_small_files
 
-pytestmark = [pytest.mark.slow, pytest.mark.peer("tmux")]
+pytestmark = [pytest.mark.slow, pytest.mark.peer("tmux"), pytest.mark.timeout(400)]
 
 WINDOW = 1 << 20  # the mover pauses behind it, and the job stands until its DMA says more
 
