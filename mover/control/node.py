@@ -76,7 +76,6 @@ class Node:
         self.snapshots = snapshots
         self.connections: dict[int, Connection] = {}
         self.statistics = Statistics(self)
-        self.supervisor.on_exit = self.statistics.end_worker
         self.stopping = False
         self.started = time.time()
         self._session_ids = itertools.count(1)

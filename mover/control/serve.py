@@ -144,6 +144,7 @@ async def _serve(config: Config, path: str | None) -> int:
             supervisor = await stack.enter_async_context(open_supervisor(config.limits.spares))
             snapshots = await stack.enter_async_context(open_snapshots(config))
             node = Node(config, supervisor, devices, snapshots, accounts, secure_ports, options, cluster)
+            supervisor.on_exit = node.statistics.end_worker
             await trio.to_thread.run_sync(node.jobs.open)
             node.identities.ask()
             web = None if metrics is None else _web(node, metrics)
