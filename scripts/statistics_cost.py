@@ -1,0 +1,204 @@
+"""Measures what statistics cost: control's processor time beside many jobs, and that of a job.
+
+Started by scripts/statistics-cost. The same server with 100 connections, 20 of which run a job on a slow drive, is
+looked at with statistics and without; with them somebody asks for everything once a second, as `mover top` does. Then
+the same backup runs with and without them in turn, and all its processes' time counts, those that have ended too.
+"""
+
+import argparse
+import contextlib
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import psutil
+from bench_jobs import MIB, finish, stop
+from bench_measure import MEMORY, commit, conduct, now, say
+from bench_report import Limit, Report, machine
+
+from mover.admin.client import AdminClient
+from mover.admin.statistics import StatisticsReply, StatisticsShow
+from mover.ndmp.enums import DataHaltReason
+from mover.ndmp.messages import DataAbortRequest
+from tests.support.ndmp_client import Job, NdmpClient
+from tests.support.servers import Login, Server, write_config
+from tests.support.trees import make_large_file, make_small_files
+
+CONNECTIONS: Final = 100
+JOBS: Final = 20
+CONTROL_BAR: Final = 3.0  # percent of a core
+JOB_BAR: Final = 1.0  # percent of processor time
+SLOW_BYTES_S: Final = 2 * MIB
+LOGIN: Final = Login("bench", "the secret of the benchmark")
+
+
+def configure(directory: Path, source: Path, *, drives: int, on: bool, slow: bool) -> Path:
+    """A server's configuration; what is appended begins in the section of its library."""
+    faults = [
+        f'[[fault]]\ndrive = "vtl0/drive{drive}"\nkind = "slow"\nrate = "{SLOW_BYTES_S}B"'
+        for drive in range(drives)
+        if slow
+    ]
+    limits = f"slots = {drives}\n[limits]\nsessions = {CONNECTIONS + JOBS}\n"
+    return write_config(
+        directory, LOGIN, volumes={"source": source}, drives=drives,
+        node=f"statistics_interval_s = {int(on)}", extra=limits + "\n".join(faults),
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def server(place: Path, source: Path, *, drives: int, on: bool, slow: bool = False) -> Iterator[Server]:
+    """A new server with loaded drives."""
+    directory = place / ("on" if on else "off")
+    try:
+        with Server(configure(directory, source, drives=drives, on=on, slow=slow)) as running:
+            for drive in range(drives):
+                running.ask("tape", "load", f"vtl0/drive{drive}")
+            yield running
+    finally:
+        shutil.rmtree(directory)
+
+
+def used_s(process: psutil.Process) -> float:
+    """Its processor time and that of what it has reaped."""
+    return float(sum(process.cpu_times()[:4]))
+
+
+class Busy:
+    """What was seen of control in one stretch of time: percent of a core, and how long replies took."""
+
+    def __init__(self, percent: float, replies_ms: list[float], reply_bytes: int) -> None:
+        self.percent = percent
+        self.replies_ms = replies_ms
+        self.reply_bytes = reply_bytes
+
+
+def busy(place: Path, source: Path, seconds: int, *, on: bool) -> Busy:
+    """Connections and jobs for so long."""
+    with contextlib.ExitStack() as stack:
+        running = stack.enter_context(server(place, source, drives=JOBS, on=on, slow=True))
+        jobs = []
+        for drive in range(JOBS):
+            client = stack.enter_context(NdmpClient(running.address, login=LOGIN))
+            job = Job(client, client, f"vtl0/drive{drive}")
+            job.start_backup(str(source / "large"), HIST="n")
+            jobs.append(job)
+        for _ in range(CONNECTIONS - JOBS):
+            stack.enter_context(NdmpClient(running.address, login=LOGIN))
+        control = psutil.Process(running.pid)
+        replies: list[float] = []
+        size = 0
+        time.sleep(2)  # until the rings are full
+        began, before = time.monotonic(), sum(control.cpu_times()[:2])
+        while time.monotonic() < began + seconds:
+            asked = time.monotonic()
+            if on:
+                with AdminClient(running.ready.admin_socket) as admin:
+                    reply = admin.ask(StatisticsShow(history=True))
+                assert isinstance(reply, StatisticsReply)
+                assert (len(reply.jobs), len(reply.sessions)) == (JOBS, CONNECTIONS)
+                replies.append((time.monotonic() - asked) * 1000)
+                size = len(repr(reply))
+            time.sleep(max(0.0, asked + 1 - time.monotonic()))
+        passed, used = time.monotonic() - began, sum(control.cpu_times()[:2]) - before
+        for job in jobs:
+            job.data.ok(DataAbortRequest())
+        for job in jobs:
+            assert job.data.data_halted() == DataHaltReason.ABORTED
+        return Busy(100 * used / passed, replies, size)
+
+
+def job_s(place: Path, source: Path, *, on: bool) -> float:
+    """Processor seconds of one backup, of all of a server's processes."""
+    with server(place, source, drives=1, on=on) as running:
+        time.sleep(1)  # until the spares are there
+        control = psutil.Process(running.pid)
+
+        def everything() -> float:
+            total = sum(control.cpu_times()[:2])
+            for process in control.children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    total += used_s(process)
+            return float(total)
+
+        before = everything()
+        with Job.connect(running, running, LOGIN) as job:
+            job.start_backup(str(source), HIST="y")
+            finish(job)
+            used = everything() - before
+            stop(job)
+        return used
+
+
+def run(seconds: int, pairs: int) -> Report:
+    """The whole report."""
+    place = Path(tempfile.mkdtemp(prefix="mover-statistics-", dir=MEMORY))
+    others = os.getloadavg()[0]
+    try:
+        source = place / "source"
+        source.mkdir()
+        make_small_files(source / "small", files=20_000, directories=200)
+        (source / "large").mkdir()
+        make_large_file(source / "large" / "file", size=1024 * MIB)
+        say("control, busy")
+        looks = [(busy(place, source, seconds, on=True), busy(place, source, seconds, on=False)) for _ in range(3)]
+        for with_them, without in looks:
+            say(f"  {with_them.percent:.2f} % with statistics, {without.percent:.2f} % without")
+        say("a job")
+        times = []
+        for _ in range(pairs):
+            times.append((job_s(place, source, on=True), job_s(place, source, on=False)))
+            say(f"  {times[-1][0]:.2f} s with statistics, {times[-1][1]:.2f} s without")
+    finally:
+        shutil.rmtree(place)
+    replies = [each for with_them, _ in looks for each in with_them.replies_ms]
+    medians = [statistics.median(each) for each in zip(*times, strict=True)]
+    return Report(
+        date=now(),
+        commit=commit(),
+        conditions={
+            **machine(),
+            "others": f"a load of {others:.1f} by others as it began",
+            "control": f"{CONNECTIONS} connections, logged in, {JOBS} of them with a backup onto a drive of"
+            f" {SLOW_BYTES_S // MIB} MiB/s; {seconds} s each, three times in turn with `statistics_interval_s = 0`",
+            "asking": "StatisticsShow with history, once a second on a new connection; a time is that of the whole"
+            f" round trip in Python, decoding included; a reply is some {looks[0][0].reply_bytes // 1024} KiB,"
+            f" and took {statistics.median(replies):.0f} ms, {max(replies):.0f} ms at the most",
+            "job": f"local dump of 20,000 small files and one of 1 GiB, with history; {pairs} pairs in turn; processor"
+            " time of control, templates and workers",
+        },
+        ratios=[],
+        limits=[
+            Limit(
+                work="control's processor time for statistics, asked for once a second",
+                bar=CONTROL_BAR, unit="% of a core",
+                value=statistics.median(ours.percent - theirs.percent for ours, theirs in looks),
+                seen=", ".join(f"{ours.percent:.1f} against {theirs.percent:.1f}" for ours, theirs in looks),
+            ),
+            Limit(
+                work="more processor time of the same job", bar=JOB_BAR, unit="%",
+                value=100 * (medians[0] / medians[1] - 1),
+                seen=f"medians {medians[0]:.2f} s and {medians[1]:.2f} s; pairs "
+                + ", ".join(f"{ours:.2f}/{theirs:.2f}" for ours, theirs in times),
+            ),
+        ],
+    )  # fmt: skip
+
+
+def main() -> int:
+    """Parses the command line, measures, prints, stores."""
+    parser = argparse.ArgumentParser(prog="scripts/statistics-cost", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one minute instead of four; nothing is stored")
+    options = parser.parse_args()
+    return conduct("statistics-cost", partial(run, *((5, 1) if options.quick else (20, 5))), keep=not options.quick)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
