@@ -4,6 +4,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
 import subprocess
 from pathlib import Path
@@ -181,6 +182,23 @@ def test_status_that_is_watched_stays_in_place(local: Server, login: Login) -> N
             client.hang_up()
         terminal.wait_for("no sessions")
         terminal.press("C-c")
+        terminal.wait_for("ended with 0")
+
+
+def test_it_is_suspended_and_goes_on(local: Server) -> None:
+    with Terminal(
+        ["bash", "--norc", "-i"], 80, 24, {"LC_ALL": "C.UTF-8", "PS1": "prompt: ", "HISTFILE": ""}
+    ) as terminal:
+        terminal.wait_for("prompt:")
+        terminal.press(shlex.join(local.command("top")), "Enter")
+        terminal.wait_for("live")
+        terminal.press("C-z")
+        assert "live" not in terminal.wait_for("Stopped")
+        terminal.press("fg", "Enter")
+        terminal.wait_for("live")
+        terminal.press("q")
+        terminal.wait_for(lambda screen: screen.rstrip().endswith("prompt:"))
+        terminal.press("exit", "Enter")
         terminal.wait_for("ended with 0")
 
 

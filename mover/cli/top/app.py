@@ -97,6 +97,7 @@ class Top(App[None]):
     BINDINGS = [
         Binding("q", "quit", show=False),
         Binding("ctrl+c,ctrl+q", "quit", show=False, priority=True),
+        Binding("ctrl+z", "suspend_process", show=False, priority=True),
         Binding("question_mark,h,f1", "help", show=False),
         Binding("slash", "filter", show=False),
         Binding("escape", "all", show=False),
