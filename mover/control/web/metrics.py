@@ -59,7 +59,9 @@ class Exposition:
         """The moment, in what the Accept header asks for: body and content type."""
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Moment(list(families(reply, self._places))))
-        encode, content_type = choose_encoder(accept)
+        # The library takes versions that are none for numbers, and says to have any: it is asked for the one we mean.
+        asked = any(kind.partition(";")[0].strip() == OPENMETRICS for kind in accept.split(","))
+        encode, content_type = choose_encoder(f"{OPENMETRICS};version=1.0.0" if asked else "")
         return encode(registry), content_type
 
 
