@@ -42,9 +42,11 @@ class Hanging(Registry):
         self.free = threading.Event()
         self.free.set()
         self.reads = 0
+        self.begun = threading.Event()
 
     def read(self) -> Contents:
         self.reads += 1
+        self.begun.set()
         assert self.free.wait(DEADLINE_S)
         return super().read()
 
@@ -63,11 +65,11 @@ async def test_a_directory_that_hangs_is_waited_for_once_and_what_was_read_count
             hanging.publish(OTHER)
             await cluster.refresh()
         hanging.free.clear()
+        hanging.begun.clear()
         before = hanging.reads
         for _ in range(3):
             await cluster.refresh()
-        while hanging.reads == before:  # its thread may begin late
-            await trio.sleep(0.01)
+        assert await trio.to_thread.run_sync(hanging.begun.wait, DEADLINE_S)  # its thread may begin late
         assert hanging.reads == before + 1
         assert cluster.error == f"{hanging.directory}: no answer within 0.2 s"
         assert cluster.records == {"n2": OTHER}
