@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from mover.admin.statistics import DriveRow, JobRow, RingRow, StatisticsReply, Totals
 
+OPENMETRICS: Final = "application/openmetrics-text"
 OPERATIONS: Final = ("backup", "recover", "recover-filehist")
 MOVER_OPERATIONS: Final = ("mover-read", "mover-write")
 RESULTS: Final = ("successful", "failed", "aborted", "interrupted")

@@ -118,12 +118,20 @@ def test_what_strangers_name_is_in_no_label() -> None:
 
 def test_openmetrics_is_given_to_who_asks_for_it() -> None:
     body, content_type = Exposition().render(moment(), OPENMETRICS)
-    assert content_type.startswith("application/openmetrics-text; version=1.0.0")
+    assert content_type == "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores"
     parsed = list(parse_openmetrics(body.decode()))  # type: ignore[no-untyped-call]  # the package's types leave it out
     assert {sample.name for family in parsed for sample in family.samples} == CONTRACT | OWN
     body, content_type = Exposition().render(moment(), "*/*")
     assert content_type == "text/plain; version=0.0.4; charset=utf-8"
     assert re.match(rb"# HELP mover_build_info \S", body)
+
+
+@pytest.mark.parametrize("version", ["abc", "", "9.9.9", "1.0.0-\x01", "1" * 10_000])
+def test_a_version_that_is_none_is_ours(version: str) -> None:
+    _, content_type = Exposition().render(moment(), f"application/openmetrics-text;version={version};escaping=x")
+    assert content_type == "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores"
+    _, content_type = Exposition().render(moment(), f"text/plain;version={version}")
+    assert content_type == "text/plain; version=0.0.4; charset=utf-8"
 
 
 def test_a_server_that_does_nothing_has_every_series_that_cannot_be_foretold_later() -> None:
