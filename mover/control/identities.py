@@ -81,7 +81,8 @@ class Identities:
             return
         except Refusal as refusal:
             log.warning("device does not say who it is", device=device.name, text=refusal.text)
-            if trio.current_time() - began > SLOW_S:
+            # With a cause it is of our own processes, which say nothing of the device.
+            if refusal.__cause__ is None and trio.current_time() - began > SLOW_S:
                 self._silent_since[device.name] = trio.current_time()
             return
         finally:
