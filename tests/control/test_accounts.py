@@ -150,7 +150,8 @@ async def test_a_vserver_of_another_is_refused(accounts: Accounts) -> None:
 def connection(accounts: Accounts, tmp_path: Path, lif: Lif, *, secure: bool = False) -> Connection:
     """As much of one as a login looks at."""
     log = SimpleNamespace(info=lambda *_, **__: None, warning=lambda *_, **__: None)
-    node = SimpleNamespace(audit=AuditLog(str(tmp_path)), accounts=accounts)
+    statistics = SimpleNamespace(ledger=SimpleNamespace(authentication_failures=0))
+    node = SimpleNamespace(audit=AuditLog(str(tmp_path)), accounts=accounts, statistics=statistics)
     found = SimpleNamespace(peer_address="192.0.2.1", lif=lif, secure=secure, session_id=1, log=log, node=node)
     return cast("Connection", found)
 

@@ -32,7 +32,7 @@ def configured(directory: str) -> Config:
 
 def test_a_connection_asks_no_file_system(monkeypatch: pytest.MonkeyPatch) -> None:
     devices = cast("Devices", SimpleNamespace(rehearse=lambda faults: None))
-    node = Node(configured("/before"), cast("Supervisor", None), devices)  # that is not looked at
+    node = Node(configured("/before"), cast("Supervisor", SimpleNamespace()), devices)  # that is not looked at
     realpath, asked = os.path.realpath, list[object]()
 
     def asking(path: bytes) -> bytes:

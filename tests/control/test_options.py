@@ -8,6 +8,7 @@ import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -324,7 +325,7 @@ async def test_tcpnodelay_is_set_on_control_connections(tmp_path: Path, *, no_de
             node=Node(state_directory=str(tmp_path), tcpnodelay=not no_delay),
             vserver=[Vserver(name="vs1", tcpnodelay=no_delay)],
         )
-        node = ControlNode(config, cast("Supervisor", None), Devices(config, None))  # type: ignore[arg-type]  # no library
+        node = ControlNode(config, cast("Supervisor", SimpleNamespace()), Devices(config, None))  # type: ignore[arg-type]  # no library
         (lif,) = config.lif
         listener = trio.socket.socket()
         with listener:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import structlog
@@ -61,7 +62,7 @@ def requests(count: int, body: Body = ASK) -> bytes:
 
 async def test_a_request_for_a_state_costs_one_step_of_one_task(tmp_path: Path) -> None:
     config = load_config(str(write_config(tmp_path, LOGIN, volumes={})))
-    nobody = cast("Supervisor", None)  # no worker is needed
+    nobody = cast("Supervisor", SimpleNamespace())  # no worker is needed
     node = Node(config, nobody, Devices(config, cast("Store", None)))
     stream = fakes.ControlStream()
     connection = Connection(node, cast("ControlStream", stream))
