@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow
 
 MIB = 1 << 20
 SLOW_DRIVE = '[[fault]]\ndrive = "vtl0/drive0"\nkind = "slow"\nrate = "12MiB"\nbuffer = "1MiB"\n'
-SIZE = 32 * MIB
+SIZE = 64 * MIB
 READ_SIZE = 300 * MIB
 HISTORY_FILES = 20_000
 LIVE_S = 60.0
@@ -121,7 +121,7 @@ def halting(pid: int) -> Iterator[None]:
 def test_a_slow_drive(way: str, make_server: MakeServer, login: Login, shm: Path) -> None:
     source = shm / "source"
     source.mkdir()
-    make_large_file(source / "large", size=SIZE if way == "local" else 3 * SIZE)  # much fits between the two hosts
+    make_large_file(source / "large", size=SIZE if way == "local" else 2 * SIZE)  # much fits between the two hosts
     tape = make_server("tape-host", extra=SLOW_DRIVE)
     data = tape if way == "local" else make_server("file-server", drives=0)
     with Job.connect(data, tape, login) as job:
@@ -197,7 +197,7 @@ def narrow(data: Server, tape: Server, login: Login) -> Job:
 def test_a_slow_network(login: Login, shm: Path) -> None:
     source = shm / "source"
     source.mkdir()
-    make_large_file(source / "large", size=SIZE)
+    make_large_file(source / "large", size=48 * MIB)
     servers: dict[str, Server] = {}
     with Network() as network:
         try:

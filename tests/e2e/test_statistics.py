@@ -83,8 +83,13 @@ RSS_BYTES = 5 << 20
 
 def used_s(pid: int) -> float:
     """Processor time of a process, of what it has reaped and of its children, as the kernel has it."""
-    processes = [psutil.Process(pid), *psutil.Process(pid).children()]
-    return float(sum(sum(each.cpu_times()[:4]) for each in processes))
+    while True:
+        processes = [psutil.Process(pid), *psutil.Process(pid).children()]
+        try:
+            return float(sum(sum(each.cpu_times()[:4]) for each in processes))
+        except psutil.NoSuchProcess as gone:  # a copy of it has ended: it has been reaped, or is about to be
+            if gone.pid == pid:
+                raise
 
 
 def agrees(server: Server, kind: str, pid: int, look: Callable[[int], float], row: Callable[[ProcessRow], float],
@@ -100,7 +105,7 @@ def agrees(server: Server, kind: str, pid: int, look: Callable[[int], float], ro
 def test_processes_agree_with_the_kernel(make_server: MakeServer, login: Login, shm: Path) -> None:
     source = shm / "source"
     make_small_files(source, files=3000, directories=5)
-    make_large_file(source / "large", size=64 << 20)
+    make_large_file(source / "large", size=256 << 20)  # it is not waited for
     server = make_server("server", extra=SLOW_DRIVE)
     with Job.connect(server, server, login) as job:
         job.start_backup(str(source), HIST="n")
@@ -139,9 +144,10 @@ def flat(totals: Totals) -> Iterator[tuple[str, float]]:
 
 
 def test_totals_never_go_back(make_server: MakeServer, login: Login, shm: Path) -> None:
-    source = shm / "source"
-    make_small_files(source, files=200, directories=5)
-    make_large_file(source / "large", size=24 << 20)
+    small, large = shm / "small", shm / "large"
+    make_small_files(small, files=200, directories=5)
+    large.mkdir()
+    make_large_file(large / "file", size=256 << 20)  # a worker is killed long before its end
     server = make_server("server", extra=SLOW_DRIVE)
     last: dict[str, float] = {}
     written = 0
@@ -159,9 +165,10 @@ def test_totals_never_go_back(make_server: MakeServer, login: Login, shm: Path) 
 
     for victim in ("", "data", "tape", ""):
         with Job.connect(server, server, login) as job:
-            job.start_backup(str(source), HIST="y")
-            settle(lambda: any(each.stream_bytes > 4 << 20 for each in look().jobs), "the stream flows", 30)
+            job.start_backup(str(large if victim else small), HIST="y")
+            look()
             if victim:
+                settle(lambda: any(each.stream_bytes > 4 << 20 for each in look().jobs), "the stream flows", 30)
                 os.kill(busy_worker(server, victim), signal.SIGKILL)
             reason = job.data.data_halted()
             assert (reason == DataHaltReason.SUCCESSFUL) == (not victim)
