@@ -204,6 +204,7 @@ def test_the_keys_are_told_once(pair: tuple[Server, Server], login: Login) -> No
         shown = mover_state(client).data_connection_addr
         assert isinstance(shown, TcpAddress)
         assert names_of(shown) == []
+        client.hang_up()  # and have the drive closed: the next test opens it
 
 
 @pytest.mark.parametrize("data_listens", [False, True], ids=["mover-listens", "data-listens"])
