@@ -1,6 +1,7 @@
 """`mover doctor`: looks over configuration, host and server, and says what to do."""
 
 import os
+from itertools import chain
 
 import click
 
@@ -29,11 +30,16 @@ def doctor(
     config = _configuration(path)
     from mover.doctor.examination import examine
     from mover.doctor.patient import Patient
+    from mover.doctor.places import no_configuration
 
-    patient = Patient.meet(config, admin_socket or config.node.admin_socket)
+    looked_at = config or Config()
+    patient = Patient.meet(looked_at, admin_socket or looked_at.node.admin_socket)
+    findings = examine(patient)
+    if config is None:
+        findings = chain([("environment", no_configuration(patient, CONFIG_DEFAULT))], findings)
     counts = dict.fromkeys(_COLOURS, 0)
     rows = []
-    for check, finding in examine(patient):
+    for check, finding in findings:
         counts[finding.level] += 1
         rows.append({"check": check, **{name: getattr(finding, name) for name in finding.__struct_fields__}})
         if not as_json and (show_all or finding.level != "ok"):
@@ -47,10 +53,15 @@ def doctor(
     context.exit(1 if counts["error"] else 0)
 
 
-def _configuration(path: str | None) -> Config:
-    """That of the option; else the usual one, or the defaults where there is none."""
-    if not path and not os.path.exists(CONFIG_DEFAULT):
-        return Config()
+def _configuration(path: str | None) -> Config | None:
+    """That of the option, else the usual one; None where that is not there."""
+    try:
+        if not path:
+            os.stat(CONFIG_DEFAULT)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        pass  # it may be there, and the reading says why not: its directory is for root alone
     try:
         return load_config(path or CONFIG_DEFAULT)
     except ConfigError as failed:

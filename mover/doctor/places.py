@@ -18,6 +18,16 @@ _FSTAB: Final = "/etc/fstab"
 _TOOLS: Final = {"btrfs": "btrfs", "lvm": "lvcreate", "zfs": "zfs"}
 
 
+def no_configuration(patient: Patient, path: str) -> Finding:
+    """The usual configuration file is not there: the checks look at the defaults, and no server starts without one."""
+    text = f"there is no {path}, and defaults are looked at"
+    if patient.server is not None:
+        return warning("configuration", text, "name the one that the server runs by: --config, or $MOVER_CONFIG")
+    return error(
+        "configuration", text, "the server does not start like this: write it, or name another: --config, $MOVER_CONFIG"
+    )
+
+
 def environment(patient: Patient) -> Iterator[Finding]:
     """What the server's start asks for: directories and programs are there."""
     wrong = check_environment(patient.config)

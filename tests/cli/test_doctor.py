@@ -1,10 +1,24 @@
 """`mover doctor` on the command line."""
 
+import os
 from pathlib import Path
 
 import msgspec.json
 import pytest
 
+from mover.admin.messages import (
+    LibraryShow,
+    LibraryShowReply,
+    Reply,
+    Request,
+    TapeShow,
+    TapeShowReply,
+    UserShow,
+    UserShowReply,
+    Version,
+    VersionReply,
+)
+from tests.admin.control import FakeControl
 from tests.cli.conftest import Run
 
 
@@ -50,3 +64,33 @@ def test_a_wrong_configuration_is_exit_status_2(mover: Run, tmp_path: Path) -> N
     result = mover("doctor", "--config", str(path))
     assert (result.exit_code, result.stdout) == (2, "")
     assert "node.nmae" in result.stderr
+
+
+def test_a_configuration_that_is_not_there_is_told(
+    mover: Run, tmp_path: Path, socket_path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server does not start without one: what the defaults look like must not pass for its health."""
+    usual = str(tmp_path / "none.toml")
+    monkeypatch.setattr("mover.cli.doctor.CONFIG_DEFAULT", usual)
+    result = mover("doctor")
+    assert result.exit_code == 1
+    assert result.output.startswith(f"error   configuration: there is no {usual}, and defaults are looked at; ")
+    answers: dict[type[Request], Reply] = {
+        Version: VersionReply("1", "n1", os.getpid(), [4]), TapeShow: TapeShowReply([], []),
+        LibraryShow: LibraryShowReply([]), UserShow: UserShowReply([]),
+    }  # fmt: skip
+    with FakeControl(socket_path, lambda request: answers[type(request)]):
+        document = msgspec.json.decode(mover("doctor", "--json").output)
+    first = document["findings"][0]
+    assert (first["check"], first["level"], first["subject"]) == ("environment", "warning", "configuration")
+    assert "--config" in first["action"]
+
+
+def test_a_configuration_that_may_not_be_read_is_not_taken_for_none(
+    mover: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("mover.cli.doctor.CONFIG_DEFAULT", str(tmp_path / "file" / "mover.toml"))
+    result = mover("doctor")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Not a directory" in result.stderr
