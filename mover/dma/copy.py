@@ -175,7 +175,8 @@ class _Copy:
         listening = await self.destination.client.call(DataListenRequest(AddressType.TCP), DataListenReply)
         address = listening.data_connection_addr
         if not isinstance(address, TcpAddress) or not address.endpoints:
-            raise JobError(f"the destination listens at an address of another kind than asked for: {address!r}")
+            kind = type(address).__name__
+            raise JobError(f"the destination listens at an address of another kind than asked for, or at none: {kind}")
         address = reachable(address, self.destination.client)
         await self.source.client.call(DataConnectRequest(address), DataConnectReply)
         deadline = trio.current_time() + CONNECT_S

@@ -145,7 +145,9 @@ _KINDS: Final[dict[AddressType, type[Address]]] = {
 def _expected(address: Address, kind: AddressType, who: str) -> Address:
     is_empty = isinstance(address, TcpAddress | TcpIpv6Address) and not address.endpoints
     if not isinstance(address, _KINDS[kind]) or is_empty:
-        raise JobError(f"the {who} listens at an address of another kind than asked for: {address!r}")
+        raise JobError(
+            f"the {who} listens at an address of another kind than asked for, or at none: {type(address).__name__}"
+        )
     return address
 
 

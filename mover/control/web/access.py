@@ -43,9 +43,9 @@ class Access:
         self._log_from = 0.0
 
     @property
-    def by_token(self) -> bool:
-        """Whether readers are those who have the token, and not whoever is on this host."""
-        return bool(self._token())
+    def token(self) -> Secret:
+        """That readers have now; Secret("") = whoever is on this host may read."""
+        return self._token()
 
     async def refuse(self, request: HttpRequest) -> Answer | None:
         """Why the request is not answered; None = it is."""

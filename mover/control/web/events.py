@@ -1,7 +1,8 @@
 """The events of the status page: one moment a second, made once and read by all who look on.
 
 Nothing is looked at while nobody does. Who reads slowly passes moments over and gets the newest when ready for it, so
-a reader holds one moment and no more; who does not read at all is dropped by its connection's deadline.
+a reader holds one moment and no more; who does not read at all is dropped by its connection's deadline. A reader stays
+as long as the token is the one that he came with: he comes again, and shows what there is to be shown then.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
@@ -14,6 +15,7 @@ import trio
 
 from mover.admin.messages import Failed
 from mover.admin.statistics import StatisticsReply
+from mover.config import Secret
 from mover.control.web.access import Access
 
 EVERY_S: Final = 1.0
@@ -38,6 +40,7 @@ class Events:
         self._readers = 0
         self._wanted = trio.Event()
         self._piece = b""
+        self._token = Secret("")  # that the moment was made for
         self._number = 0
         self._made = trio.Event()
 
@@ -48,14 +51,17 @@ class Events:
 
     @contextmanager
     def follow(self) -> Iterator[Callable[[], Awaitable[bytes]]]:
-        """While one reader stays: what waits for a moment that it has not seen yet."""
+        """While one reader stays: what waits for a moment that it has not seen yet; it gives b"" when he has to go."""
+        token = self._access.token
         seen = 0
         begun = False
 
         async def next_piece() -> bytes:
             nonlocal seen, begun
-            while seen == self._number:
+            while self._access.token == token and (seen == self._number or self._token != token):
                 await self._made.wait()
+            if self._access.token != token:
+                return b""
             seen = self._number
             if begun:
                 return self._piece
@@ -76,25 +82,25 @@ class Events:
                 self._number = 0  # what was is not what is
                 self._wanted = trio.Event()
                 await self._wanted.wait()
-            self._piece = await self._moment()
+            token = self._access.token
+            self._piece, self._token = await self._moment(by_token=bool(token)), token
             self._number += 1
             made, self._made = self._made, trio.Event()
             made.set()
             await trio.sleep(EVERY_S)
 
-    async def _moment(self) -> bytes:
+    async def _moment(self, *, by_token: bool) -> bytes:
         try:
             reply = await self._look()
-            return piece(reply if isinstance(reply, Failed) else self._for_readers(reply))
+            return piece(reply if isinstance(reply, Failed) or by_token else _for_everybody(reply))
         except Exception as error:  # the jobs that it is about go on, and so does the page
             log.exception("no moment for the status page")
             return piece(Failed("failed", type(error).__name__))
 
-    def _for_readers(self, reply: StatisticsReply) -> StatisticsReply:
-        """Without a token every user of this host may look: names of files are not for them."""
-        if self._access.by_token:
-            return reply
-        return msgspec.structs.replace(reply, jobs=[msgspec.structs.replace(job, at="") for job in reply.jobs])
+
+def _for_everybody(reply: StatisticsReply) -> StatisticsReply:
+    """Without a token every user of this host may look: names of files are not for them."""
+    return msgspec.structs.replace(reply, jobs=[msgspec.structs.replace(job, at="") for job in reply.jobs])
 
 
 def piece(reply: StatisticsReply | Failed) -> bytes:

@@ -129,7 +129,7 @@ class HttpConnection:
         await self._send(data)
 
     async def _send_events(self, events: EventStream) -> None:
-        """Pieces until the peer leaves: whatever it says now, it wants no more of them."""
+        """Pieces until there are none, or the peer leaves: whatever it says now, it wants no more of them."""
         await self._send(self._head(HTTPStatus.OK, "text/event-stream", [("Connection", "close")]))
         if not self._head_only:
             async with trio.open_nursery() as nursery:
@@ -147,10 +147,11 @@ class HttpConnection:
     async def _send_pieces(self, events: EventStream, scope: trio.CancelScope) -> None:
         try:
             with events.follow() as next_piece:
-                while True:
-                    await self._send(self._protocol.send(h11.Data(await next_piece())) or b"")
+                while piece := await next_piece():
+                    await self._send(self._protocol.send(h11.Data(piece)) or b"")
         except trio.BrokenResourceError:
-            scope.cancel()
+            log.debug("a reader of events does not take them", peer=self._peer)
+        scope.cancel()
 
     def _head(self, status: int, content_type: str, headers: list[Header]) -> bytes:
         everything = [

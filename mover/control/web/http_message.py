@@ -35,10 +35,10 @@ class Answer(NamedTuple):
 
 
 class EventStream(NamedTuple):
-    """An answer that goes on until its reader leaves: server-sent events.
+    """An answer that goes on until its reader leaves, or has to: server-sent events.
 
     Attributes:
-        follow: for as long as one reader stays: what waits for the next piece and gives it.
+        follow: for as long as one reader stays: what waits for the next piece and gives it; b"" = there is no more.
     """
 
     follow: Callable[[], AbstractContextManager[Callable[[], Awaitable[bytes]]]]

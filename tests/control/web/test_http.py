@@ -29,10 +29,10 @@ async def look() -> StatisticsReply:
 
 
 @asynccontextmanager
-async def web(look: Look = look, token: str = "") -> AsyncIterator[Web]:
+async def web(look: Look = look, token: str | Callable[[], str] = "") -> AsyncIterator[Web]:
     with trio.fail_after(DEADLINE_S):
         listener = await open_listener("127.0.0.1", 0)
-        served = Web(listener, look, look, lambda: Secret(token))
+        served = Web(listener, look, look, lambda: Secret(token if isinstance(token, str) else token()))
         with listener:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(served.serve)
@@ -228,6 +228,23 @@ async def test_without_a_token_files_at_hand_are_nobodys_business() -> None:
         assert b'"at":"/v/<img' in event
         assert HOSTILE.encode() not in event  # JSON: no control character is in the stream of events
         await reader.stream.aclose()
+
+
+@pytest.mark.parametrize(("before", "after"), [("", TOKEN), (TOKEN, "another"), (TOKEN, "")])
+async def test_another_token_sends_readers_away(monkeypatch: pytest.MonkeyPatch, before: str, after: str) -> None:
+    monkeypatch.setattr(events, "EVERY_S", 0.01)
+    token = before
+    async with web(token=lambda: token) as served:
+        reader = await follow(served, f"Authorization: Bearer {before}")
+        received = await reader.next()
+        token = after
+        async with reader.stream:
+            received += await everything(reader.stream)
+        assert received.endswith(b"0\r\n\r\n")  # the end was told, it is no lost connection
+        assert (b'"at":"/v/<img' in received) == bool(before)
+        again = await follow(served, f"Authorization: Bearer {after}")
+        assert (b'"at":"/v/<img' in await again.next()) == bool(after)
+        await again.stream.aclose()
 
 
 async def test_failures_are_events_too(monkeypatch: pytest.MonkeyPatch) -> None:
