@@ -20,20 +20,25 @@ stage() {
     echo $? >"$shared/$name.status"
 }
 
+# The tests of a file.
 pytest_in_guest() {
     cd "$checkout" || return 1
     "$python" -m pytest -q -c /dev/null --rootdir "$checkout" --noconftest -p no:cacheprovider -p no:hypothesispytest \
-        -p no:trio -p no:rerunfailures -W ignore --tb=short -rfxs --durations=5 tests/tape/guest_st.py
+        -p no:trio -p no:rerunfailures -W ignore --tb=short -rfxs --durations=5 "$1"
 }
 
 job=/tmp/job
 login="--user ndmp --password-file $job/password"
 
-start_server() {
+make_job() {
     mkdir -p $job/source/below $job/recovered
     (umask 077 && echo correct-horse >$job/password)
     head -c 3000000 /dev/urandom >$job/source/large
     cp -r "$checkout/docs" $job/source/below
+}
+
+# A server on the first drive and the changer.
+start_server() {
     cat >$job/mover.toml <<TOML
 [node]
 state_directory = "$job/state"
@@ -47,6 +52,10 @@ port = 10000
 [[user]]
 name = "ndmp"
 password_file = "$job/password"
+
+[[changer]]
+name = "mc0"
+device = "$CHANGER"
 
 [[drive]]
 name = "nst0"
@@ -72,11 +81,16 @@ backup_and_recover() {
     diff -r $job/source $job/recovered
 }
 
+# Small cartridges, so that one is soon full.
+export SIZE=8
 # shellcheck source=/dev/null
 . "$PEERS/guest/tape-up.sh"
 stage load mtx -f "$CHANGER" load 1 0
 SG=/dev/$(basename "$(ls -d /sys/class/scsi_tape/nst0/device/scsi_generic/sg*)")
-export SG MEDIUM=$VTL/media/TAPE01L4
-stage drive pytest_in_guest
+export SG CHANGER MEDIUM=$VTL/media/TAPE01L4 JOB=$job SHIM=$shared/shim.so
+stage drive pytest_in_guest tests/tape/guest_st.py
+make_job
 stage server start_server
 stage job backup_and_recover
+mount -t tmpfs amanda /var/log/amanda && mkdir /var/log/amanda/client # ndmjob writes a log there
+stage operators pytest_in_guest tests/tape/guest_operators.py

@@ -14,11 +14,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.e2e.test_ndmjob_conformance import compile_shim
 from tests.support import peers
 
-PROGRAMS = ("qemu-system-x86_64", "busybox", "cpio", "modprobe", "iscsistart", "tgtd", "mt", "mtx", "sg_inq")
-STAGES = ("load", "drive", "server", "job")
-OF_THE_SERVER = {"server", "job"}
+PROGRAMS = (
+    "qemu-system-x86_64", "busybox", "cpio", "modprobe", "iscsistart", "tgtd", "mt", "mtx", "sg_inq", "ndmjob", "cc",
+)  # fmt: skip
+STAGES = ("load", "drive", "server", "job", "operators")
+OF_THE_SERVER = {"server", "job", "operators"}
 TOO_SLOW = "did not fork in"  # a worker, within the server's own deadline
 LIMIT_S = 900
 FETCH_S = 300  # the kernel's package
@@ -39,6 +42,7 @@ def shared(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("no guest: peers/guest-run.sh is not beside the checkout")
     directory = tmp_path_factory.mktemp("guest")
     shutil.copy(checkout / "tests" / "peers" / "st-guest.sh", directory)
+    compile_shim(directory, "-DSKIP_BWR")
     command = f"bash {directory}/st-guest.sh {checkout} {sys.executable} {directory}"
     said = directory / "runner.log"
     with said.open("wb") as output:
