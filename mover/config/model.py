@@ -60,6 +60,8 @@ class Service(_Table, frozen=True, kw_only=True):
         enable: connections are taken.
         abort_on_disk_error: an error of the disk ends a backup or recover, which else goes on without the object.
         ignore_ctime_enabled: IGNORE_CTIME of backups that do not give it.
+        offset_map_enable: a recover by direct access finds what a directory holds, too.
+        dump_detailed_stats: the backup log has the summary of each job at its end.
         preferred_interface_role: where data connections are waited for: at LIFs of these roles, best first.
         maxversion: highest NDMP version that is offered.
         tcpnodelay: of control connections.
@@ -77,6 +79,8 @@ class Service(_Table, frozen=True, kw_only=True):
     enable: bool = True
     abort_on_disk_error: bool = False
     ignore_ctime_enabled: bool = False
+    offset_map_enable: bool = True
+    dump_detailed_stats: bool = False
     preferred_interface_role: list[LifRole] = field(
         default_factory=lambda: ["intercluster", "cluster-mgmt", "node-mgmt"]
     )

@@ -132,6 +132,14 @@ _ROWS: Final = (
         "ignore-ctime-enabled", _boolean, _show_boolean,
         "a backup above level 0 leaves out what has a new time of change and nothing else; IGNORE_CTIME goes before it",
     ),
+    _alike(
+        "offset-map-enable", _boolean, _show_boolean,
+        "direct access finds what a directory holds; else a recover with one reads the stream from its beginning",
+    ),
+    _alike(
+        "dump-detailed-stats", _boolean, _show_boolean,
+        "the backup log has the summary of each job: entries, sizes, causes of errors, and what took the time",
+    ),
     _alike("tcpnodelay", _boolean, _show_boolean, "control connections send at once (TCP_NODELAY)"),
     _alike(
         "tcpwinsize", _parse_window, _show_window,
@@ -151,11 +159,9 @@ _ROWS: Final = (
 )  # fmt: skip
 OPTIONS: Final[Mapping[str, Option]] = {option.name: option for option in _ROWS}
 NOT_APPLICABLE: Final[Mapping[str, str]] = {
-    "dump-detailed-stats": "the backup log and `mover jobs` always have the detailed statistics",
     "dump-logical-find": "there are no qtrees to find: FILESYSTEM names any directory",
     "fh-dir-retry-interval": "file history waits until the DMA has room for it; nothing is tried again",
     "fh-node-retry-interval": "file history waits until the DMA has room for it; nothing is tried again",
-    "offset-map-enable": "direct access takes the places from the file history, and a stream holds no map of them",
     "per-qtree-exclude-enable": "there are no qtrees: EXCLUDE of a backup names what is left out",
     "restore-vm-cache-size": "a recover has no cache of inodes that could be made larger or smaller",
 }

@@ -89,11 +89,13 @@ class RunningJob:
         meter: Meter | None = None,
         *,
         logs: bool | None = None,
+        details: bool = False,
     ) -> None:
         """Args: job: as it begins. path: the same as in it, as bytes. ring: that of the stream.
 
         meter: of what its time goes to; None = files and a drive at its ring.
         logs: whether it is told of in the backup log; None = as the node has it.
+        details: whether the backup log has its summary, too.
         """
         self._book = book
         self._ring = ring
@@ -105,6 +107,7 @@ class RunningJob:
         self._causes: dict[str, tuple[int, list[str]]] = {}
         self._listed = 0
         self._tape = ""
+        self._details = details
         self._beginning: list[tuple[str, str]] = []
         self._announced = False
         self._record = Record(
@@ -184,6 +187,8 @@ class RunningJob:
         if more > 0:
             self.event("Error", f"{counted(more, 'further error', 'further errors')}, not listed")
         self.event("Tape_close", self._tape)
+        for line in summary_lines(job) if self._details else ():
+            self.event("Statistics", line)
         self.event("End" if good else "Abort", self._ending(job))
         self._book.running.pop(job.number, None)
         self._book.save(msgspec.structs.replace(self._record, job=job))
@@ -318,10 +323,18 @@ def begin_job(connection: "Connection", message: Start, ring: RingControl) -> Ru
         client_addr=connection.peer_address,
         started=time.time(),
     )
-    logs = connection.node.scope(connection.lif).config.node.backup_log_enable  # also where it was changed just now
+    options = connection.node.scope(connection.lif).config.node  # also where they were changed just now
     end = data.connection_end
     meter = meter_of(ring, job.operation, local=end is None or end.local, history=data.history_statistics)
-    running = RunningJob(book, job, data.path, ring, meter, logs=logs)
+    running = RunningJob(
+        book,
+        job,
+        data.path,
+        ring,
+        meter,
+        logs=options.backup_log_enable,
+        details=options.dump_detailed_stats,
+    )
     connection.node.statistics.begin_job(running)
     running.start(level, _options(message), _tape(connection), base)
     for text in misspelt(message.env, "backup" if is_backup else "recover"):

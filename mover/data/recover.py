@@ -263,7 +263,8 @@ class _Job:
             if not left:
                 return HaltReason.SUCCESSFUL, self._summary()
             self._direct = self._recoverer = None
-            text = "directories with all they hold, of a stream of unknown length: it is read from its beginning"
+            why = "of a stream of unknown length" if message.direct_directories else "and offset-map-enable is off"
+            text = f"directories with all they hold, {why}: it is read from its beginning"
             self._report.say(LogType.NORMAL, text)
         direct.leave()
         return self._recover(left, writer, message)

@@ -122,7 +122,7 @@ class DirectRecover:
             raise
         writer.finish_directories(objects.directories())
         writer.forget()
-        if not objects.trees or self._pieces.end is None:
+        if not objects.trees or self._pieces.end is None or not self._message.direct_directories:
             return objects.trees
         self._recover_trees(objects.trees, writer)
         return []

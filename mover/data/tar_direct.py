@@ -84,13 +84,15 @@ class TarDirect(TarRecoverer):
         report: RecoverReport,
         *,
         recursive: bool,
+        directories: bool = True,
     ) -> None:
-        """Args: reader: of ``pieces``. requests: for which ``suits``."""
+        """Args: reader: of ``pieces``. requests: for which ``suits``. directories: with what they hold, too."""
         places = DirectPlaces(requests, writer, report, recursive=recursive)
         super().__init__(reader, requests, writer, report, recursive=recursive, places=places)
         self.left: list[Request] = []
         self._stream = pieces
         self._recursive = recursive
+        self._directories = directories
         self._direct_places = places
         self._paths = [b"/".join(components(request.name.original)) for request in requests]
         self._order = sorted(range(len(requests)), key=lambda number: requests[number].name.fh_info)
@@ -234,7 +236,7 @@ class TarDirect(TarRecoverer):
             self._take(member)
             return
         requests = [self._requests[number] for number in group]
-        if self._stream.end is None:
+        if self._stream.end is None or not self._directories:
             self.left += requests
             return
         reader, skips = self._reader, self._reader.skips

@@ -150,7 +150,15 @@ class TarJob:
         pieces = Pieces(source, want, BLOCK_BYTES, stream_bytes(message.env))
         reader.source, reader.length = pieces, pieces.end
         self._pieces = pieces
-        direct = TarDirect(pieces, reader, requests, writer, self._report, recursive=message.recursive)
+        direct = TarDirect(
+            pieces,
+            reader,
+            requests,
+            writer,
+            self._report,
+            recursive=message.recursive,
+            directories=message.direct_directories,
+        )
         self._recoverer = direct
         try:
             direct.run(message.env)

@@ -298,6 +298,7 @@ class StartRecover(Message, frozen=True):
 
     env: as the DMA sent it; looked at for what mover/data/rights.py and mover/data/dump_identity.py name.
     direct: read only the pieces of the stream that ``fh_info`` of the names points to.
+    direct_directories: also where the list has directories with what they hold; else all is read because of one.
     """
 
     butype: str
@@ -306,6 +307,7 @@ class StartRecover(Message, frozen=True):
     recursive: bool
     tables: int = 0
     direct: bool = False
+    direct_directories: bool = True
 
 
 class StartRecoverFilehist(Message, frozen=True):

@@ -182,6 +182,18 @@ def test_jobs_of_a_killed_server_end_at_the_next_start(tmp_path: Path, ring: Rin
     assert lines(tmp_path)[-1] == "log Start_Logging"
 
 
+def test_the_log_has_the_summary_where_it_is_asked_for(tmp_path: Path, ring: RingControl) -> None:
+    book = JobBook(of_node(tmp_path))
+    book.open()
+    for details in (False, True):
+        running = RunningJob(book, job(book.next_number()), b"/srv", ring, details=details)
+        running.end(DataHaltReason.SUCCESSFUL, "", finished())
+    told = [line for line in lines(tmp_path) if " Statistics " in line]
+    assert told
+    assert all(line.startswith("dmp /srv/(2) Statistics (") for line in told)
+    assert told[0].startswith("dmp /srv/(2) Statistics (entries: ")
+
+
 def test_only_so_many_records_are_kept(tmp_path: Path, ring: RingControl) -> None:
     book = JobBook(of_node(tmp_path, backup_log_enable=False))
     book.open()

@@ -253,8 +253,8 @@ def test_the_backup_log_is_left_alone(server: Server, directory: Path, volume: P
 
 
 def test_what_means_nothing_here_is_refused_with_its_reason(server: Server) -> None:
-    assert "offset-map-enable is not applicable: direct access takes" in failure(
-        server, "modify", "--offset-map-enable", "true"
+    assert "dump-logical-find is not applicable: there are no qtrees" in failure(
+        server, "modify", "--dump-logical-find", "true"
     )
     assert "there is no vserver vs9 (vservers: vs1)" in failure(server, "modify", "--vserver", "vs9", "--sessions", "1")
     assert "there is no vserver vs9" in failure(server, "show", "--vserver", "vs9")

@@ -117,6 +117,7 @@ def recover_direct(
     *,
     env: Pairs | None = None,
     recursive: bool = True,
+    directories: bool = True,
     piece_bytes: int = 64 * 1024,
     overshoots: bool = False,
     butype: str = "dump",
@@ -125,6 +126,7 @@ def recover_direct(
 
     Args:
         stream: its bytes, or what reads them.
+        directories: offset-map-enable.
         piece_bytes: how many bytes the mover puts into a slot.
         overshoots: whether reads past the end of the stream are all right.
     """
@@ -135,7 +137,15 @@ def recover_direct(
     umask = os.umask(0)
     mover.start()
     try:
-        start(channel, StartRecover(butype=butype, names=names, env=env or [], recursive=recursive, direct=True))
+        message = StartRecover(
+            butype=butype,
+            names=names,
+            env=env or [],
+            recursive=recursive,
+            direct=True,
+            direct_directories=directories,
+        )
+        start(channel, message)
     finally:
         os.umask(umask)
         ring.conclude(Verdict.CLOSED)

@@ -174,6 +174,16 @@ def test_a_directory_comes_with_its_contents(backup: Backup, tmp_path: Path, len
         assert outcome.wanted[-1].length == ALL_ONES
 
 
+def test_a_directory_without_the_offset_map_takes_the_whole_stream(backup: Backup, tmp_path: Path) -> None:
+    names = [name(tmp_path, path, backup.offset(path), backup.nodes[path]) for path in (b"a/b/leaf", b"later")]
+    outcome = recover_direct(backup.stream, names, env=backup.env, directories=False)
+    assert (outcome.finished.reason, outcome.finished.errors) == (SUCCESSFUL, 0), outcome.lines
+    assert outcome.wanted[-1].length == ALL_ONES
+    assert b"offset-map-enable is off" in outcome.text()
+    assert sorted(os.listdir(tmp_path / "later")) == sorted(os.listdir(backup.root / "later"))
+    assert (tmp_path / "a/b/leaf").read_bytes() == b"leaf"
+
+
 @pytest.mark.parametrize("length_is_known", [True, False])
 def test_version_2_names_no_node_and_the_path_decides(backup: Backup, tmp_path: Path, length_is_known: bool) -> None:
     env = backup.env if length_is_known else [pair for pair in backup.env if pair[0] != b"MOVER_STREAM_BYTES"]

@@ -188,6 +188,15 @@ def test_a_directory_comes_with_its_contents_and_no_more_is_read(backup: Backup,
     assert all(want.length != ALL_ONES for want in outcome.wanted)
 
 
+def test_a_directory_without_the_offset_map_takes_the_whole_stream(backup: Backup, tmp_path: Path) -> None:
+    names = [backup.name(tmp_path, path) for path in (b"a/b/leaf", b"later/deep")]
+    outcome = recover_direct(backup.stream, names, env=backup.env, directories=False, butype="tar")
+    assert good(outcome)
+    assert outcome.wanted[-1].length == ALL_ONES
+    assert (tmp_path / "later/deep/er/last").read_bytes() == b"last" * 3000
+    assert (tmp_path / "a/b/leaf").read_bytes() == b"leaf"
+
+
 @pytest.mark.parametrize("told", [True, False], ids=["length known", "length unknown"])
 def test_directories_side_by_side_and_within_each_other(backup: Backup, tmp_path: Path, *, told: bool) -> None:
     env = backup.env if told else backup.without(LENGTH)

@@ -229,6 +229,7 @@ async def start_recover(connection: Connection, request: m.DataStartRecoverReque
         env=env.pairs,
         recursive=env.flag(b"RECURSIVE", default=True),
         direct=connection.version > 1 and env.flag(b"DIRECT", default=False),
+        direct_directories=connection.config.node.offset_map_enable,
     )
     keep = _keep_names(connection, env, names, message.butype)
     connection.data.report_names = bool(request.nlist)
