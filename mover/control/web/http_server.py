@@ -6,11 +6,12 @@ from typing import Final
 import structlog
 import trio
 
+from mover.control.login_watch import source_of
 from mover.control.web.http_connection import HttpConnection
 from mover.control.web.http_message import Respond
 
 CONNECTIONS_MAX: Final = 64
-CONNECTIONS_OF_ONE_MAX: Final = 48  # of one address: the others are for the rest of the world
+CONNECTIONS_OF_ONE_MAX: Final = 48  # of one source: the others are for the rest of the world
 ACCEPT_RETRY_S: Final = 0.2
 PACE_S: Final = 0.005  # between connections: who makes them without end does not keep control from its jobs
 
@@ -37,19 +38,20 @@ class HttpServer:
                     await trio.sleep(ACCEPT_RETRY_S)
                     continue
                 peer = str(address[0])
-                if self._connections.total() >= CONNECTIONS_MAX or self._connections[peer] >= CONNECTIONS_OF_ONE_MAX:
+                source = source_of(peer)
+                if self._connections.total() >= CONNECTIONS_MAX or self._connections[source] >= CONNECTIONS_OF_ONE_MAX:
                     sock.close()
                     log.debug("HTTP connection refused: there are too many", peer=peer)
                     await trio.sleep(PACE_S)
                     continue
-                self._connections[peer] += 1
-                nursery.start_soon(self._converse, sock, peer)
+                self._connections[source] += 1
+                nursery.start_soon(self._converse, sock, peer, source)
                 await trio.sleep(PACE_S)
 
-    async def _converse(self, sock: trio.socket.SocketType, peer: str) -> None:
+    async def _converse(self, sock: trio.socket.SocketType, peer: str, source: str) -> None:
         try:
             await HttpConnection(trio.SocketStream(sock), peer, self._respond).serve()
         finally:
-            self._connections[peer] -= 1
-            if not self._connections[peer]:
-                del self._connections[peer]
+            self._connections[source] -= 1
+            if not self._connections[source]:
+                del self._connections[source]

@@ -311,6 +311,48 @@ async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         await reader.stream.aclose()
 
 
+class Arrivals:
+    """A listener at which peers of these addresses arrive.
+
+    Attributes:
+        streams: theirs.
+    """
+
+    def __init__(self, *addresses: str) -> None:
+        self._addresses = list(addresses)
+        self.streams: list[trio.SocketStream] = []
+
+    async def accept(self) -> tuple[trio.socket.SocketType, tuple[str, int, int, int]]:
+        if not self._addresses:
+            await trio.sleep_forever()
+        ours, theirs = trio.socket.socketpair()
+        self.streams.append(trio.SocketStream(theirs))
+        return ours, (self._addresses.pop(0), 1024, 0, 0)
+
+
+async def test_a_network_of_ipv6_has_no_more_than_one_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "CONNECTIONS_OF_ONE_MAX", 1)
+    listener = Arrivals("2001:db8::1", "2001:db8::2", "2001:db8:0:1::1")
+
+    async def respond(request: HttpRequest) -> Answer:
+        return Answer(204)
+
+    with trio.fail_after(DEADLINE_S):
+        async with trio.open_nursery() as nursery:
+            server = http_server.HttpServer(listener, respond)  # type: ignore[arg-type]  # only accept() is needed
+            nursery.start_soon(server.serve)
+            while len(listener.streams) < 3:  # noqa: ASYNC110 - the server's pace is its own
+                await trio.sleep(0.001)
+            answers = []
+            for stream in listener.streams:
+                async with stream:
+                    with suppress(trio.BrokenResourceError):  # it is closed already
+                        await stream.send_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                    answers.append((await everything(stream))[:12])
+            assert answers == [b"HTTP/1.1 204", b"", b"HTTP/1.1 204"]
+            nursery.cancel_scope.cancel()
+
+
 # --- time; the peers' sockets are ours, the clock is not
 
 
