@@ -36,7 +36,8 @@ TLS_S: Final = 10.0
 TLS_OUT_S: Final = 20.0
 STRANGERS_AT_ONCE: Final = 4
 STRANGERS_MAX: Final = 8
-"""Peers without the token, and a listener is given up."""
+"""Peers without the token, and a listener is given up; of so many that are not allowed its DMA is told."""
+NOT_ALLOWED: Final = "data_connections.allow of this server does not have it"
 
 log = structlog.get_logger()
 
@@ -58,6 +59,7 @@ class _Arrival:
         self._step = trio.Event()
         self.life = trio.CancelScope()
         self.taking = 0  # who has been accepted and is not dealt with yet
+        self.turned_away = 0  # whose address is not allowed
         self.over = False
 
     async def end(self) -> None:
@@ -208,10 +210,7 @@ class DataPorts:
             except RelayFailed as error:
                 arrival.taking -= 1
                 arrival.stepped(over=False)
-                refused.append(f"data connection from {host} refused: {error}")
-                self._connection.log.warning("data connection refused", peer=host, reason=str(error))
-                post = log_post(LogType.WARNING, refused[-1])
-                self._connection.nursery.start_soon(self._connection.outbox.post, post)
+                refused.append(self._tell_refused(host, str(error)))
                 if len(refused) >= STRANGERS_MAX:
                     nursery.cancel_scope.cancel()
             finally:
@@ -237,6 +236,14 @@ class DataPorts:
                 for carrier in found:
                     await carrier.relay.stop()
 
+    def _tell_refused(self, host: str, reason: str, *, post: bool = True) -> str:
+        """Tell the log, and the DMA unless it has heard enough of it; returns what the DMA is told."""
+        text = f"data connection from {host} refused: {reason}"
+        self._connection.log.warning("data connection refused", peer=host, reason=reason)
+        if post:
+            self._connection.nursery.start_soon(self._connection.outbox.post, log_post(LogType.WARNING, text))
+        return text
+
     async def _accept(self, arrival: _Arrival) -> tuple[trio.socket.SocketType, str, int]:
         """The next peer whose address is allowed. Raises OSError."""
         while True:
@@ -244,9 +251,10 @@ class DataPorts:
             if self._allow.allows(peer[0]):
                 arrival.taking += 1
                 return sock, peer[0], peer[1]
-            self._connection.log.warning("data connection refused", peer=peer[0])
             sock.close()
             arrival.stepped(over=False)
+            arrival.turned_away += 1
+            self._tell_refused(peer[0], NOT_ALLOWED, post=arrival.turned_away <= STRANGERS_MAX)
 
     async def _admit(self, sock: trio.socket.SocketType, host: str, port: int, offer: Offer, *, watch: bool) -> Carrier:
         """Have a peer's socket carried, encrypted or not. Raises RelayFailed for one that may not have it."""

@@ -48,13 +48,14 @@ def _context(tls: Tls) -> ssl.SSLContext:
 def _check(certificate: bytes, tls: Tls) -> None:
     shown = hashlib.sha256(certificate).hexdigest()
     if not any(hmac.compare_digest(shown, wanted) for wanted in tls.fingerprints):
-        raise ValueError(f"its certificate has the fingerprint {shown}, which is not the one expected")
+        raise ValueError(f"its certificate has the fingerprint {shown}, which is not one of those given")
 
 
 def _reason(error: BaseException) -> str:
     cause = error.__cause__ if isinstance(error, trio.BrokenResourceError) and error.__cause__ else error
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {cause.verify_message}"
+        trust = "name its authority (--ca), or itself (--fingerprint, as mover version shows it there)"
+        return f"its certificate is not trusted: {cause.verify_message}; {trust}"
     if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
         return "what is there does not speak TLS; secure ports are others than the plain ones"
     if isinstance(cause, ssl.SSLError):

@@ -10,7 +10,7 @@ from typing import Final
 
 from mover.dma.client import Client
 from mover.dma.errors import JobError, NdmpError
-from mover.dma.jobs import RunningJob
+from mover.dma.jobs import RunningJob, States
 from mover.ndmp.address_env import encryption
 from mover.ndmp.enums import UNBOUNDED, AddressType, DataState, MoverMode, MoverState
 from mover.ndmp.extensions import CAB, CAE
@@ -70,13 +70,19 @@ async def join_services(
     if address is not None:
         return address
     # The listening side may see the connection a little later than the connecting one.
-    states = await job.wait_for(
-        lambda states: states.data.state != DataState.LISTEN and states.mover.state != MoverState.LISTEN,
-        CONNECT_S,
-        "the data connection was not seen by both sides",
-    )
+    states = await job.wait_for(_joined_or_lost, CONNECT_S, "the data connection was not seen by both sides")
+    if states.data.state == DataState.HALTED or states.mover.state == MoverState.HALTED:
+        raise JobError(f"the data connection was lost before the operation began: {job.outcome()}")
     job.encryption = encryption(states.data.data_connection_addr)
     return None
+
+
+def _joined_or_lost(states: States) -> bool:
+    """Whether both sides see the data connection, or one does not have it any more."""
+    data, mover = states.data.state, states.mover.state
+    if data == DataState.HALTED or mover == MoverState.HALTED:
+        return True
+    return data != DataState.LISTEN and mover != MoverState.LISTEN
 
 
 async def _connect(job: RunningJob, mode: MoverMode, window: tuple[int, int], kind: AddressType) -> Address | None:

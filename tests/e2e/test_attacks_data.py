@@ -5,6 +5,7 @@ import os
 import resource
 import socket
 import struct
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from mover.control.data_ports import NOT_ALLOWED, STRANGERS_MAX
 from mover.ndmp.enums import DataHaltReason, ErrorCode, MoverHaltReason, MoverMode, MoverState
 from mover.ndmp.messages import (
     DataAbortRequest,
@@ -29,7 +31,7 @@ from mover.ndmp.messages.common import tcp_address
 from tests.e2e.conftest import MakeServer
 from tests.e2e.test_attacks_wire import RESET, read_exactly, unharmed
 from tests.support.ndmp_client import DEADLINE_S, Job, NdmpClient, pairs
-from tests.support.servers import Login, Server, write_config
+from tests.support.servers import Login, Server, mover_command, write_config
 from tests.support.stages import Peer, listen, open_tape
 from tests.support.trees import make_large_file
 
@@ -82,7 +84,37 @@ def test_strangers_do_not_take_the_place_of_the_peer(server: Server, login: Logi
             assert mover_state(client) == MoverState.ACTIVE
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         assert client.mover_halted() == MoverHaltReason.CONNECT_ERROR
+        told = f"data connection from {STRANGER} refused: {NOT_ALLOWED}"
+        assert [line for line in client.log() if "refused" in line] == [told] * STRANGERS_MAX  # and of no more
         client.hang_up()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("data_listens", [(), ("--data-listens",)], ids=["mover listens", "data listens"])
+def test_who_is_not_in_allow_is_named_to_the_operator_at_once(
+    data_listens: tuple[str, ...], shared_shm: Path, tmp_path: Path, login: Login
+) -> None:
+    """Of a three-way job, one host's `allow` lacks the other: the usual mistake."""
+    source = shared_shm / "source"
+    source.mkdir(exist_ok=True)
+    secret = tmp_path / "secret"
+    secret.touch(mode=0o600)
+    secret.write_text(login.password)
+    keeps_out = f'allow = ["{STRANGER}/32"]'
+    files, tapes = (keeps_out, "") if data_listens else ("", keeps_out)
+    one = write_config(tmp_path / "files", login, volumes={"source": source}, data_connections=files)
+    two = write_config(tmp_path / "tapes", login, drives=1, data_connections=tapes)
+    with Server(one) as file_server, Server(two) as tape_host:
+        tape_host.ask("tape", "load", "vtl0/drive0")
+        command = [
+            *mover_command(), "backup", str(source), "--host", file_server.address, "--tape-host", tape_host.address,
+            "--drive", "vtl0/drive0", "--user", login.user, "--password-file", str(secret),
+            "--catalogue", str(tmp_path / "catalogue"), *data_listens,
+        ]  # fmt: skip
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 1
+    assert f"data connection from 127.0.0.1 refused: {NOT_ALLOWED}" in ended.stderr
+    assert "not seen by both sides" not in ended.stderr  # which takes half a minute
 
 
 @pytest.mark.parametrize(
