@@ -80,6 +80,9 @@ def is_told(server: Server, login: Login) -> None:
     assert shown["state"] == "hung"
     assert shown["hung-since"] > 0
     assert hung(server) == [DRIVE]
+    findings: Any = server.ask("doctor", "--config", str(server.config), statuses=(1,))["findings"]
+    wrong = [(each["check"], each["subject"]) for each in findings if each["level"] == "error"]
+    assert wrong == [("hung devices", f"drive {DRIVE}")]
     with NdmpClient(server.address, login=login) as client:
         assert client.error(TapeOpenRequest(DRIVE.encode(), TapeMode.RDWR)) == ErrorCode.DEVICE_BUSY_ERR
         client.hang_up()
