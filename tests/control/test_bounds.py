@@ -132,6 +132,16 @@ def test_other_devices_are_not_there(server: Server, version: int) -> None:
             assert client.error(request) == ErrorCode.NO_DEVICE_ERR
 
 
+def test_another_login_takes_no_device_along(server: Server) -> None:
+    again = m.ConnectClientAuthRequest(m.AuthText(BOUND.user.encode(), BOUND.password.encode()))
+    with connect(server, NODE) as client:
+        client.ok(m.ScsiOpenRequest(CHANGER))
+        assert client.error(again) == ErrorCode.ILLEGAL_STATE_ERR
+        client.ok(m.ScsiCloseRequest())
+        client.log_in(BOUND, "md5")
+        assert client.error(m.ScsiOpenRequest(CHANGER)) == ErrorCode.NO_DEVICE_ERR
+
+
 def backup(path: bytes) -> m.DataStartBackupRequest:
     return m.DataStartBackupRequest(b"dump", (m.Pval(b"FILESYSTEM", path),))
 

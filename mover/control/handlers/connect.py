@@ -76,6 +76,7 @@ def _in_use(connection: Connection) -> bool:
     machines = connection.machines
     return (
         connection.tape.is_open
+        or connection.scsi.is_open
         or machines.data.state is not DataState.IDLE
         or machines.mover.state is not MoverState.IDLE
     )
