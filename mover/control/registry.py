@@ -256,6 +256,6 @@ def _read(path: str, kind: type[_T], errors: list[str]) -> _T | None:
         return None
     try:
         return msgspec.json.decode(content, type=kind)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         errors.append(f"{path}: {error}")
         return None

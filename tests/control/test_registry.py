@@ -114,8 +114,11 @@ def test_a_directory_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         b'{"name": "n2", "incarnation": "a", "version": "' + b"x" * 2000 + b'"}',
         b'{"name": "n2", "incarnation": "a"}' + b" " * FILE_BYTES_MAX,
         b"\xff\xfe",
+        b'{"name": "n2", "incarnation": "\xff"}',
+        b'{"node": "\xff"}',
+        b'{"name": "n2", "node": "n2", "incarnation": "a", "more": ' + b"[" * 100_000,
     ],
-    ids=range(14),
+    ids=range(17),
 )
 def test_what_cannot_be_taken_is_left_out_and_told_of(registry: Registry, content: bytes) -> None:
     registry.publish(RECORD)
