@@ -55,6 +55,6 @@ async def ask_host(user: str, *, password: str | None = None, service: str = "")
                     start_new_session=True,  # Ctrl-C at a terminal is control's to judge
                 )
                 return msgspec.json.decode(ended.stdout[:_ANSWER_BYTES_MAX], type=SystemUser)
-            except (OSError, msgspec.MsgspecError) as error:
+            except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise HelperError(f"the auth helper did not answer ({type(error).__name__})") from None
     raise HelperError(f"the auth helper did not answer within {DEADLINE_S:g} s")

@@ -165,7 +165,7 @@ class JobBook:
                 return _decoder.decode(file.read(RECORD_BYTES_MAX))
         except FileNotFoundError:
             return None  # it made way for a new one
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             log.warning("the record of a job cannot be read", path=path, error=str(error))
             return None
 

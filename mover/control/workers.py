@@ -183,7 +183,7 @@ class Worker:
         try:
             try:
                 await self._read()
-            except (OSError, ChannelBroken, msgspec.DecodeError) as error:
+            except (OSError, ChannelBroken, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 log.warning("worker conversation broken", kind=self.kind, pid=self.pid, error=str(error))
             await self._reap()
             await self._process.wait()

@@ -40,3 +40,16 @@ def test_a_record_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypa
         patched.setattr("os.replace", full)
         book(tmp_path).save(record(1))
     assert os.listdir(tmp_path / "jobs") == []
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b'{"job": {"path": "\xff"}}', b'{"more": ' + b"[" * 100_000], ids=range(4)
+)
+def test_a_damaged_record_keeps_no_server_from_its_start(tmp_path: Path, content: bytes) -> None:
+    first = book(tmp_path)
+    first.save(record(1))
+    first.save(record(2))
+    (tmp_path / "jobs/0000000001.json").write_bytes(content)
+    again = book(tmp_path)
+    again.open()
+    assert [job.number for job in again.jobs({})] == [2]

@@ -212,6 +212,20 @@ class EndedProcess:
         pass
 
 
+@pytest.mark.parametrize("field", [b"\xa4text\xa1\xff", b"\xa4more" + b"\x91" * 100_000], ids=["no UTF-8", "nested"])
+async def test_a_worker_that_says_nonsense_is_a_death_and_no_more(field: bytes) -> None:
+    """It reads what strangers have made; what becomes of it must not reach control and the jobs of others."""
+    ours, theirs = socket.socketpair()
+    worker = Worker("data", cast("ForkedProcess", EndedProcess()), trio.socket.from_stdlib_socket(ours))
+    body = b"\x82\xa4type\xaeConnectionLost" + field
+    with trio.fail_after(20), theirs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(worker.serve)
+            theirs.settimeout(20)
+            theirs.sendall(len(body).to_bytes(4, "big") + body)
+            await worker.gone.wait()
+
+
 async def test_a_conversation_that_breaks_under_a_long_request_is_a_death() -> None:
     ours, theirs = socket.socketpair()
     worker = Worker("data", cast("ForkedProcess", EndedProcess()), trio.socket.from_stdlib_socket(ours))
