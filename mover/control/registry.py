@@ -147,10 +147,10 @@ class Registry:
         Raises:
             RegistryError: another process is it, or everybody may write to the directory.
         """
-        if os.stat(self.directory).st_mode & stat.S_IWOTH:
-            raise RegistryError(f"{self.directory}: everybody may write to it")
+        _check_rights(self.directory)
         for each in (self._nodes, self._volumes):
             os.makedirs(each, mode=0o700, exist_ok=True)
+            _check_rights(each)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(os.path.join(self._nodes, f"{self.name}.lock"), flags, 0o600)
         try:
@@ -221,6 +221,12 @@ class Registry:
                 os.unlink(temporary)
         if durable:
             sync_directory(directory)
+
+
+def _check_rights(directory: str) -> None:
+    """Raises RegistryError: strangers may write there. OSError."""
+    if os.stat(directory).st_mode & stat.S_IWOTH:
+        raise RegistryError(f"{directory}: everybody may write to it")
 
 
 def _files(

@@ -84,10 +84,11 @@ def test_a_name_is_one_process_s(registry: Registry) -> None:
     os.close(registry.enter())
 
 
-def test_a_directory_that_everybody_may_write_to_is_none(tmp_path: Path) -> None:
-    tmp_path.chmod(0o777)
+@pytest.mark.parametrize("below", ["", "nodes", "volumes"])
+def test_a_directory_that_everybody_may_write_to_is_none(registry: Registry, tmp_path: Path, below: str) -> None:
+    (tmp_path / below).chmod(0o777)
     with pytest.raises(RegistryError, match="everybody may write to it"):
-        Registry(str(tmp_path), "n1").enter()
+        registry.enter()
 
 
 def test_a_directory_that_is_not_there_is_an_error(tmp_path: Path) -> None:
