@@ -257,6 +257,14 @@ _LINES: Final = {
         "A drive kept its cartridge before a move.",
         "See `error`; the changer may refuse the move.",
     ),
+    "data halted": (
+        "A backup or recover failed, or its data connection was lost; nobody aborted it. `reason` and `text` say why.",
+        "`mover explain DATA_HALT_INTERNAL_ERROR`, or whatever `reason` is; `mover jobs` has the job. Repeat it.",
+    ),
+    "mover halted": (
+        "A mover ended before the end of its stream; `reason` and `text` say why.",
+        "`mover explain MOVER_HALT_MEDIA_ERROR`, or whatever `reason` is; the log of the file server has the job.",
+    ),
     "drive lost": ("The worker of an open drive ended: the tape's place is not known.", _JOB),
     "drive not closed": (
         "A drive did not close in order: what was written last may not be on tape.",

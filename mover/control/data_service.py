@@ -64,6 +64,7 @@ DISMISS_S: Final = 0.1
 UNFLUSHED_MAX: Final = 100  # a DMA that makes more backups without a filemark finds the first ones unflushed
 DISK_ERRORS: Final = frozenset({"EIO", "EUCLEAN", "EBADMSG"})
 """Causes of errors that abort-on-disk-error ends a job for: the device, or what a file system finds damaged."""
+_IN_ORDER: Final = frozenset({DataHaltReason.SUCCESSFUL, DataHaltReason.ABORTED})
 TELL_S: Final = 0.7  # how long a halt waits for the worker's own word before it is told without it
 
 _ENDS: Final[dict[int, DataInput]] = {
@@ -473,13 +474,11 @@ class DataService:
         reason = self.machine.halt_reason
         self.ended_after_s = self.elapsed_s()
         successful = reason is DataHaltReason.SUCCESSFUL
-        self._connection.log.info(
-            "data halted",
-            reason=reason.name,
-            operation=self.machine.operation.name,
-            bytes=self._processed,
-            text=text,
-        )
+        told = {"operation": self.machine.operation.name, "bytes": self._processed, "text": text}
+        if reason in _IN_ORDER:
+            self._connection.log.info("data halted", reason=reason.name, **told)
+        else:
+            self._connection.log.warning("data halted", reason=reason.name, **told)
         summary = self._end_job(reason, text)
         self._halted = self._run
         end = self.connection_end

@@ -345,7 +345,10 @@ class MoverService:
         reason = self.machine.halt_reason
         self.has_moved()
         orderly = reason is MoverHaltReason.CONNECT_CLOSED
-        self._connection.log.info("mover halted", reason=reason.name, text=text)
+        if orderly:
+            self._connection.log.info("mover halted", reason=reason.name, text=text)
+        else:
+            self._connection.log.warning("mover halted", reason=reason.name, text=text)
         why = f"the mover halted: {reason.name}" + (f" ({text})" if text else "")
         self._hang_up(orderly=orderly, in_band=in_band, text=why)
         await self._tell_halt(reason, text)

@@ -31,7 +31,8 @@ LOG_LINES_MAX: Final = 10_000
 """Log lines kept for the result; a server that says more is heard by the caller's `log` only."""
 
 MOVER_SAYS: Final = "mover: "
-"""How our server's texts for its mover begin."""
+DATA_SAYS: Final = "data: "
+"""How our server's texts for its mover and its data service begin."""
 
 _LOG_KINDS: Final[dict[int, str]] = {
     LogType.NORMAL: "normal",
@@ -131,11 +132,11 @@ class JobEvents:
             texts.append(f"{self.log_dropped} more log lines were not kept")
         return texts
 
-    def last_error(self, *, follows: bool = False) -> str:
+    def last_error(self, *, without: str = "") -> str:
         """The newest error text of the server, or nothing.
 
         Args:
-            follows: the mover only met the end of the data service: what our server says for it explains nothing.
+            without: how the texts of a machine begin that only met the end of the other one: they explain nothing.
         """
         errors = [line.text for line in self.log if line.kind == "error"]
-        return next((text for text in reversed(errors) if not (follows and text.startswith(MOVER_SAYS))), "")
+        return next((text for text in reversed(errors) if not (without and text.startswith(without))), "")

@@ -17,7 +17,7 @@ import trio
 
 from mover.dma.client import Client, open_client
 from mover.dma.errors import ControlConnectionError, DmaError, JobError, NdmpError
-from mover.dma.events import Halt, JobEvents, LogSink
+from mover.dma.events import DATA_SAYS, MOVER_SAYS, Halt, JobEvents, LogSink
 from mover.dma.machine_ends import abort_data, data_state, halts, stop_data
 from mover.dma.options import Credentials, Server, Session
 from mover.dma.placement import drive_elsewhere, volume_elsewhere, wanted_extensions
@@ -60,15 +60,18 @@ def reason_name(kind: type[IntEnum], value: int) -> str:
         return f"{value}"
 
 
-def _follows(events: JobEvents) -> bool:
-    """Whether the mover's end follows from that of the data service, which broke the data connection."""
+def _follower(events: JobEvents) -> str:
+    """How the texts of the machine begin whose end follows from that of the other, which broke the data connection.
+
+    "" = neither, or it cannot be told.
+    """
     data, mover = events.data_halt, events.mover_halt
-    return (
-        data is not None
-        and mover is not None
-        and data.reason not in {DataHaltReason.SUCCESSFUL, DataHaltReason.CONNECT_ERROR}
-        and mover.reason in {MoverHaltReason.CONNECT_ERROR, MoverHaltReason.CONNECT_CLOSED}
-    )
+    if data is None or mover is None:
+        return ""
+    mover_met_it = mover.reason in {MoverHaltReason.CONNECT_ERROR, MoverHaltReason.CONNECT_CLOSED}
+    if data.reason == DataHaltReason.CONNECT_ERROR:
+        return "" if mover_met_it else DATA_SAYS
+    return MOVER_SAYS if mover_met_it and data.reason != DataHaltReason.SUCCESSFUL else ""
 
 
 class States(msgspec.Struct, frozen=True):
@@ -249,7 +252,7 @@ class RunningJob:
         if events.mover_halt is not None:
             parts.append(f"mover halted: {reason_name(MoverHaltReason, events.mover_halt.reason)}")
         said = [halt.text for halt in (events.data_halt, events.mover_halt) if halt is not None and halt.text]
-        because = events.last_error(follows=_follows(events)) or "; ".join(said)
+        because = events.last_error(without=_follower(events)) or "; ".join(said)
         return ", ".join(parts) + (f" ({because})" if because else "")
 
     # ---- ends

@@ -295,6 +295,16 @@ async def test_other_ends_are_failures(
     assert world.requests[C.TAPE_CLOSE] == 1
 
 
+async def test_what_broke_the_mover_is_the_reason_and_not_what_the_data_service_saw_of_it(
+    world: World, server: Server, tmp_path: Path
+) -> None:
+    world.data_reason, world.mover_ends_with = DataInput.CONNECTION_LOST, MoverInput.FAILED
+    said = ("mover: the tape worker died", "data: the ring is broken")
+    world.posts = [m.LogMessagePost(2, number, text.encode()) for number, text in enumerate(said)]
+    with trio.fail_after(DEADLINE_S), pytest.raises(JobError, match=r"INTERNAL_ERROR \(mover: the tape worker died\)$"):
+        await run_backup(options(server, tmp_path))
+
+
 @pytest.mark.slow
 async def test_halts_without_posts_are_believed(
     world: World, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
