@@ -19,7 +19,7 @@ from mover.data.recover_report import RecoverReport, Request
 from mover.data.report import counted, reason
 from mover.data.tar_format import FormatError
 from mover.data.tar_listing import Listing, Move, parse_listing
-from mover.data.tree_writer import TreeWriter, remove
+from mover.data.tree_writer import MADE, TreeWriter, remove
 
 DEPTH_MAX: Final = 200
 """Levels of a directory that is removed; each takes a descriptor."""
@@ -183,22 +183,34 @@ def _open_on(parent: int, name: bytes, device: int) -> int:
     return fd
 
 
-def _open_beneath(root: int, parts: list[bytes]) -> int:
-    """A directory, also behind one that is shut even to its owner. Raises OSError."""
+def _open_beneath(root: int, parts: list[bytes], *, makes: bool = False) -> int:
+    """A directory, also behind one that is shut even to its owner. Raises OSError.
+
+    Args:
+        makes: directories on the way that are not there; they get their attributes with their members.
+    """
     fd = os.dup(root)
     for part in parts:
         below = fd
         try:
-            fd = open_or_allow_at(below, part)[0]
+            try:
+                fd = open_or_allow_at(below, part)[0]
+            except FileNotFoundError:
+                if not makes:
+                    raise
+                os.mkdir(part, MADE, dir_fd=below)
+                fd = open_or_allow_at(below, part)[0]
         finally:
             os.close(below)
     return fd
 
 
 def _rename(root: int, source: list[bytes], target: list[bytes]) -> None:
+    """Move a directory, also into one that is new, whose member comes later: as tar does."""
     from_fd = _open_beneath(root, source[:-1])
     try:
-        to_fd = _open_beneath(root, target[:-1])
+        os.stat(source[-1], dir_fd=from_fd, follow_symlinks=False)  # nothing is made for what is not there
+        to_fd = _open_beneath(root, target[:-1], makes=True)
         try:
             os.rename(source[-1], target[-1], src_dir_fd=from_fd, dst_dir_fd=to_fd)
         finally:

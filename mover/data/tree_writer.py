@@ -23,7 +23,7 @@ from mover.workers.messages import Place
 
 DESCRIPTORS_MAX: Final = 256
 _KEPT_LEVELS: Final = 64  # of a deep path: the next one asked for is the one above, again and again
-_MADE: Final = 0o700
+MADE: Final = 0o700
 
 
 class DestinationLost(Exception):  # noqa: N818 - the end of the whole job
@@ -194,7 +194,7 @@ class TreeWriter:
     def _make_in(self, target: Target, parent: int, name: bytes) -> None:
         made = True
         try:
-            os.mkdir(name, _MADE, dir_fd=parent)
+            os.mkdir(name, MADE, dir_fd=parent)
         except FileExistsError:
             made = False
         try:
@@ -214,15 +214,15 @@ class TreeWriter:
         # On a file system mounted with grpid every directory hands its group down, and no bit of it says so.
         target.inherits = status.st_gid != self.attributes.gid
         if made:
-            if default_acl or stat.S_IMODE(status.st_mode) != _MADE:
+            if default_acl or stat.S_IMODE(status.st_mode) != MADE:
                 shed_inheritance(fd)
             return
         target.inherits |= default_acl or bool(status.st_mode & stat.S_ISGID)
         target.existed = True
         if not self._overwrites:
             return
-        if status.st_uid == self.attributes.uid and status.st_mode & _MADE != _MADE and target.record is not None:
-            os.fchmod(fd, stat.S_IMODE(status.st_mode) | _MADE)  # its own mode comes with its attributes
+        if status.st_uid == self.attributes.uid and status.st_mode & MADE != MADE and target.record is not None:
+            os.fchmod(fd, stat.S_IMODE(status.st_mode) | MADE)  # its own mode comes with its attributes
 
     def finish_directories(self, targets: list[Target]) -> None:
         """Set the attributes of every directory that was made, deepest first."""
@@ -319,7 +319,7 @@ def shed_inheritance(fd: int) -> None:
     for name in (ACL_DEFAULT, ACL_ACCESS):
         if _has_attribute(fd, name):
             os.removexattr(fd, name)
-    os.fchmod(fd, _MADE)
+    os.fchmod(fd, MADE)
 
 
 def hands_down(fd: int) -> bool:

@@ -277,6 +277,24 @@ def test_a_list_that_would_do_harm_does_nothing(tmp_path: Path, value: bytes) ->
     assert paths(outside) == {"x"}
 
 
+def test_a_directory_moves_into_one_that_is_new(tmp_path: Path) -> None:
+    """GNU tar tells of moves before it tells of any directory."""
+    (tmp_path / "again/old/moved").mkdir(parents=True)
+    (tmp_path / "again/old/moved/file").write_bytes(b"content")
+    lists = [
+        (b"./", b"Dnew\0Dold\0R./old/moved\0T./new/deep/moved\0\0"),
+        (b"./new/", b"Ddeep\0\0"),
+        (b"./new/deep/", b"Dmoved\0\0"),
+        (b"./old/", b"\0"),
+    ]
+    writer = TarWriter()
+    for path, value in lists:
+        writer.pax([(b"GNU.dumpdir", value)]).directory(path)
+    outcome = take_well(writer.end(), tmp_path)
+    assert paths(tmp_path / "again") == {"new", "new/deep", "new/deep/moved", "new/deep/moved/file", "old"}
+    assert b"1 directory moved" in outcome.text()
+
+
 def test_moves_in_the_midst_of_a_stream_are_refused(tmp_path: Path) -> None:
     writer = TarWriter().directory(b"./").directory(b"./a/").file(b"./a/file", b"content")
     writer.pax([(b"GNU.dumpdir", b"R./a\0T./c\0\0")]).directory(b"./b/")
