@@ -147,6 +147,10 @@ _LINES: Final = {
         "The shared directory of the cluster does not answer; other nodes count as down.",
         "Look at the mount of `cluster_directory`.",
     ),
+    "no beat for the cluster": (
+        "This node could not tell the others what it has; it counts as down there until it can.",
+        _OURS,
+    ),
     "registry of the cluster: left out": (
         "A row of another node is wrong or contradicts another one.",
         "Mend the configuration of the node that it names.",

@@ -128,9 +128,17 @@ class Cluster:
 
     async def beat_on(self, parts: Callable[[], NodeRecord]) -> None:
         """``beat``, again and again."""
+        failing = False
         while self.registry is not None:
             await trio.sleep(BEAT_S)
-            await self.beat(parts)
+            try:
+                await self.beat(parts)
+            except Exception:  # whatever others have put there, the jobs of DMAs go on
+                if not failing:
+                    log.exception("no beat for the cluster")
+                failing = True
+            else:
+                failing = False
 
     async def refresh(self) -> None:
         """Read the registry; where that fails what was read last still counts."""

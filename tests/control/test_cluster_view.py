@@ -100,6 +100,29 @@ async def test_a_directory_that_fails_leaves_what_was_read(tmp_path: Path) -> No
         await cluster.leave()
 
 
+async def test_a_beat_that_fails_in_a_way_nobody_has_thought_of_is_not_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BEAT_S", 0.01)
+    cluster = Cluster("n1", Registry(str(tmp_path), "n1"))
+    again = trio.Event()
+    beats = 0
+
+    async def beat(_parts: object) -> None:
+        nonlocal beats
+        beats += 1
+        if beats == 1:
+            raise RuntimeError("of its own")
+        again.set()
+
+    monkeypatch.setattr(cluster, "beat", beat)
+    with trio.fail_after(DEADLINE_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cluster.beat_on, lambda: OTHER)
+            await again.wait()
+            nursery.cancel_scope.cancel()
+
+
 async def test_a_node_is_up_as_long_as_its_beat_moves_on(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr("mover.control.cluster.time.monotonic", lambda: now[0])
