@@ -206,8 +206,8 @@ def _documents(root: Path, version: str, moment: int) -> None:
         _gzip(root / f"usr/share/man/man{name[-1]}" / f"{name}.gz", page)
     for shell in SHELLS:
         _write(root / COMPLETIONS[shell], completion_script(shell))
-    for document in (CHECKOUT / "docs").glob("*.md"):
-        _write(root / "usr/share/doc/mover" / document.name, document.read_text())
+    for document in (CHECKOUT / "docs").glob("*.md"):  # as in the checkout: the README's links lead there
+        _write(root / "usr/share/doc/mover/docs" / document.name, document.read_text())
     _write(root / "usr/share/doc/mover/README.md", (CHECKOUT / "README.md").read_text())
     for example in EXAMPLES:
         _write(

@@ -49,7 +49,10 @@ def doctor(
     if as_json:
         print_json({"findings": rows, "counts": counts})
     else:
-        click.echo(f"{counts['error']} errors, {counts['warning']} warnings, {counts['ok']} as they should be")
+        found = ", ".join(
+            f"{counts[level]} {level}{'' if counts[level] == 1 else 's'}" for level in ("error", "warning")
+        )
+        click.echo(f"{found}, {counts['ok']} as it should be")
     context.exit(1 if counts["error"] else 0)
 
 
