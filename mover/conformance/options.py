@@ -4,6 +4,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from mover.ndmp.secure import Tls as Tls  # noqa: PLC0414 - of the options, for who gives them
+
 GROUPS: Final = (
     "connect", "config", "scsi", "tape", "data", "mover", "medium", "joined", "job", "three-way", "notices",
 )  # fmt: skip
@@ -13,18 +15,6 @@ SECURE_PORT: Final = 30000
 DEFAULT_TIMEOUT_S: Final = 20.0
 
 AuthMethod = Literal["auto", "md5", "text"]
-
-
-class Tls(msgspec.Struct, frozen=True):
-    """How the server proves on a secure connection who it is.
-
-    Attributes:
-        ca: a PEM file of authorities; "" = those of the system.
-        fingerprints: SHA-256 in small hexadecimal digits; the certificate has one of them. () = the authorities say.
-    """
-
-    ca: str = ""
-    fingerprints: tuple[str, ...] = ()
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

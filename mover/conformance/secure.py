@@ -1,12 +1,10 @@
 """TLS in front of a connection: no word is said before the server's certificate is known."""
 
-import hashlib
-import hmac
 import socket
 import ssl
 
-from mover.conformance.options import Tls
 from mover.conformance.results import NotReachedError
+from mover.ndmp.secure import Tls, client_context, wrong_certificate
 
 
 def secure(plain: socket.socket, host: str, tls: Tls) -> ssl.SSLSocket:
@@ -16,12 +14,7 @@ def secure(plain: socket.socket, host: str, tls: Tls) -> ssl.SSLSocket:
         NotReachedError: no TLS there, or another server than it should be.
     """
     try:
-        context = ssl.create_default_context(cafile=tls.ca or None)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if tls.fingerprints and not tls.ca:  # the certificate itself is known, whoever signed it
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        secured = context.wrap_socket(plain, server_hostname=host)
+        secured = client_context(tls).wrap_socket(plain, server_hostname=host)
     except ssl.SSLCertVerificationError as error:
         raise NotReachedError(f"its certificate is not trusted: {error.verify_message}") from error
     except TimeoutError:
@@ -31,8 +24,7 @@ def secure(plain: socket.socket, host: str, tls: Tls) -> ssl.SSLSocket:
         raise NotReachedError(f"no secure connection: {why}") from error
     except OSError as error:
         raise NotReachedError(f"no secure connection: {error.strerror or error}") from error
-    shown = hashlib.sha256(secured.getpeercert(binary_form=True) or b"").hexdigest()
-    if tls.fingerprints and not any(hmac.compare_digest(shown, wanted) for wanted in tls.fingerprints):
+    if wrong := wrong_certificate(secured.getpeercert(binary_form=True) or b"", tls):
         secured.close()
-        raise NotReachedError(f"its certificate has the fingerprint {shown}, which is not the one expected")
+        raise NotReachedError(wrong)
     return secured

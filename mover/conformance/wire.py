@@ -12,13 +12,13 @@ from typing import Final, Self
 
 import msgspec
 
-from mover.conformance.options import Tls
 from mover.conformance.results import NotReachedError, ServerGoneError
 from mover.conformance.secure import secure
 from mover.ndmp.enums import MessageType
 from mover.ndmp.errors import FramingError, XdrDecodeError
 from mover.ndmp.framing import RecordReader, mark
 from mover.ndmp.header import SIZE, Header, decode_header
+from mover.ndmp.secure import Tls
 
 MESSAGE_MAX: Final = 4 << 20
 """Longest message taken, in bytes: no request of ours asks for more."""

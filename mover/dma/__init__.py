@@ -44,7 +44,6 @@ from mover.dma.options import (
     RecoverOptions,
     Server,
     TapeListOptions,
-    Tls,
     default_catalogue,
 )
 from mover.dma.recover import run_recover
@@ -64,6 +63,7 @@ from mover.dma.results import (
     Progress,
     RecoverResult,
 )
+from mover.ndmp.secure import Tls
 
 __all__ = [
     "DEFAULT_PORT",

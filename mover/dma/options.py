@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from mover.ndmp.secure import Tls
+
 DEFAULT_PORT = 10000
 SECURE_PORT = 30000
 """Source: IANA, service ndmps."""
@@ -23,18 +25,6 @@ def default_catalogue() -> Path:
     """`$XDG_DATA_HOME/mover/catalogue.sqlite`, XDG_DATA_HOME being ~/.local/share unless set."""
     data_home = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
     return Path(data_home) / "mover" / "catalogue.sqlite"
-
-
-class Tls(msgspec.Struct, frozen=True):
-    """How a server proves on a secure connection who it is.
-
-    Attributes:
-        ca: a PEM file of authorities; "" = those of the system.
-        fingerprints: SHA-256 in small hexadecimal digits; the certificate has one of them. () = the authorities say.
-    """
-
-    ca: str = ""
-    fingerprints: tuple[str, ...] = ()
 
 
 class Server(msgspec.Struct, frozen=True):

@@ -1,14 +1,13 @@
 """TLS in front of a control connection, the client's side: no word is said before the certificate is known."""
 
 import contextlib
-import hashlib
-import hmac
 import ssl
 
 import trio
 
 from mover.dma.errors import ControlConnectionError
-from mover.dma.options import Server, Tls
+from mover.dma.options import Server
+from mover.ndmp.secure import Tls, client_context, wrong_certificate
 
 
 async def secure(stream: trio.SocketStream, server: Server, tls: Tls) -> trio.SSLStream[trio.SocketStream]:
@@ -21,8 +20,8 @@ async def secure(stream: trio.SocketStream, server: Server, tls: Tls) -> trio.SS
         context = await trio.to_thread.run_sync(_context, tls)
         secured = trio.SSLStream(stream, context, server_hostname=server.host, https_compatible=True)
         await secured.do_handshake()
-        if tls.fingerprints:
-            _check(secured.getpeercert(binary_form=True) or b"", tls)
+        if wrong := wrong_certificate(secured.getpeercert(binary_form=True) or b"", tls):
+            raise ValueError(wrong)
     except BaseException as error:
         with contextlib.suppress(trio.BrokenResourceError):
             await trio.aclose_forcefully(stream)
@@ -35,20 +34,9 @@ async def secure(stream: trio.SocketStream, server: Server, tls: Tls) -> trio.SS
 def _context(tls: Tls) -> ssl.SSLContext:
     """Raises ValueError: the authority's file cannot be used."""
     try:
-        context = ssl.create_default_context(cafile=tls.ca or None)
+        return client_context(tls)
     except OSError as error:
         raise ValueError(f"{tls.ca}: {_reason(error)}") from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if tls.fingerprints and not tls.ca:  # the certificate itself is known, whoever signed it
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _check(certificate: bytes, tls: Tls) -> None:
-    shown = hashlib.sha256(certificate).hexdigest()
-    if not any(hmac.compare_digest(shown, wanted) for wanted in tls.fingerprints):
-        raise ValueError(f"its certificate has the fingerprint {shown}, which is not one of those given")
 
 
 def _reason(error: BaseException) -> str:
