@@ -12,9 +12,9 @@ from typing import Final, Literal, NamedTuple, TypeVar
 
 import trio
 
+from mover.config.state_files import DATABASE
 from mover.control import account_table, option_table
 
-DATABASE: Final = "mover.sqlite"
 SCHEMA_VERSION: Final = 5
 # home: the slot it was in last. imported: an operator put it into the mail slot.
 _CARTRIDGE: Final = """

@@ -10,11 +10,9 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from mover.config import Config
+from mover.config.state_files import CERTIFICATE, KEY
 from mover.control.durable import sync_directory
 
-CERTIFICATE: Final = "tls-certificate.pem"
-KEY: Final = "tls-key.pem"
-"""In the state directory, where the configuration names none; the key of mode 0600."""
 VALID_DAYS: Final = 3650
 CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Of TLS 1.2; those of 1.3 are all good."""

@@ -14,11 +14,10 @@ from typing import Final
 from cryptography import x509
 
 from mover.config import Config
+from mover.config.state_files import CERTIFICATE, KEY
 from mover.doctor.finding import Finding, error, good, warning
 from mover.doctor.patient import Patient
 
-CERTIFICATE: Final = "tls-certificate.pem"
-KEY: Final = "tls-key.pem"
 SOON: Final = timedelta(days=30)
 PORTS_SEEN_MAX: Final = 2_000
 METRICS_S: Final = 5.0

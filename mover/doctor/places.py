@@ -4,14 +4,15 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Final
 from urllib.parse import quote
 
 from mover.config import Config, check_environment
+from mover.config.state_files import DATABASE
 from mover.doctor.finding import Finding, error, good, warning
 from mover.doctor.patient import Patient
 
-DATABASE: Final = "mover.sqlite"
 STATE_FREE_MIN: Final = 1 << 30
 _MIB: Final = 1 << 20
 _FSTAB: Final = "/etc/fstab"
@@ -162,9 +163,8 @@ def _database(path: str) -> Iterator[Finding]:
         yield good("database", f"{path} is made at the first start")
         return
     try:
-        with sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=5) as database:
+        with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=5)) as database:
             (answer,) = database.execute("PRAGMA quick_check(1)").fetchone()
-        database.close()
     except sqlite3.Error as failed:
         answer = str(failed)
     if answer == "ok":
