@@ -1,28 +1,16 @@
 """scripts/encryption-cost, small: a run ends with a table and stores nothing."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.short_runs import has_a_place, rows_of_a_quick_run
+
 
 @pytest.mark.slow
 def test_a_short_run_ends_with_a_table(checkout: Path) -> None:
-    """How much it costs on a busy machine is not looked at."""
-    performance = checkout / "docs" / "performance.json"
-    before = performance.read_bytes()
-    result = subprocess.run(
-        [sys.executable, str(checkout / "scripts/encryption_cost.py"), "--quick"],
-        env=os.environ | {"PYTHONPATH": str(checkout)}, capture_output=True, text=True, timeout=110, check=False,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stdout[-4000:] + result.stderr
-    rows = [line for line in result.stdout.splitlines() if line[:2] == "| "]
-    assert len(rows) == 2 + 2  # heading and rule, one of each side
-    assert performance.read_bytes() == before
+    assert len(rows_of_a_quick_run(checkout, "encryption_cost.py")) == 2  # one of each side
 
 
 def test_it_has_its_place(checkout: Path) -> None:
-    page = (checkout / "docs" / "performance.md").read_text()
-    assert page.count("<!-- encryption: begin -->") == page.count("<!-- encryption: end -->") == 1
+    assert has_a_place(checkout, "encryption")

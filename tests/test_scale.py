@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.short_runs import has_a_place
+
 TIMEOUT_S = 590
 
 
@@ -31,5 +33,4 @@ def test_a_short_run_ends_with_a_table(checkout: Path, tmp_path: Path) -> None:
 
 
 def test_it_has_its_place(checkout: Path) -> None:
-    page = (checkout / "docs" / "performance.md").read_text()
-    assert page.count("<!-- scale: begin -->") == page.count("<!-- scale: end -->") == 1
+    assert has_a_place(checkout, "scale")

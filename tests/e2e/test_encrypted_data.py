@@ -18,15 +18,11 @@ from mover.ndmp.enums import AddressType, DataHaltReason, DataState, ErrorCode, 
 from mover.ndmp.messages import (
     DataAbortRequest,
     DataConnectRequest,
-    DataGetStateReply,
-    DataGetStateRequest,
     DataListenReply,
     DataListenRequest,
     DataStartBackupRequest,
     DataStopRequest,
     MoverConnectRequest,
-    MoverGetStateReply,
-    MoverGetStateRequest,
     MoverListenReply,
     MoverListenRequest,
     MoverReadRequest,
@@ -44,6 +40,7 @@ from tests.support import peers
 from tests.support.ndmp_client import ALL, DEADLINE_S, RECORD_SIZE, Job, NdmpClient, pairs
 from tests.support.processes import settle
 from tests.support.servers import Login, Server, mover_command, write_config
+from tests.support.stages import data_state, mover_state
 
 pytestmark = pytest.mark.slow
 
@@ -80,18 +77,6 @@ def strict(shared_shm: Path, login: Login) -> Iterator[Server]:
 @pytest.fixture
 def source(shared_shm: Path) -> Path:
     return shared_shm / "source"
-
-
-def data_state(client: NdmpClient) -> DataGetStateReply:
-    state = client.ok(DataGetStateRequest())
-    assert isinstance(state, DataGetStateReply)
-    return state
-
-
-def mover_state(client: NdmpClient) -> MoverGetStateReply:
-    state = client.ok(MoverGetStateRequest())
-    assert isinstance(state, MoverGetStateReply)
-    return state
 
 
 def listening(client: NdmpClient) -> TcpAddress:
