@@ -17,12 +17,26 @@ from mover.data.xattr_blob import ACL_ACCESS, ACL_DEFAULT, Attribute
 
 _SET_ID_BITS: Final = 0o6000
 _PERMISSION_BITS: Final = 0o7777
-_NOBODY: Final = 0xFFFF_FFFF  # a user or group that chown cannot set
+_OTHERS_BITS: Final = 0o077
+OWNER_BITS: Final = 0o700  # the mode of a file until it has its owner
+NOBODY: Final = 0xFFFF_FFFF
+"""A user or group that chown cannot set."""
 # What a user without privileges, or a file system without the feature, answers.
 _NOT_FOR_US: Final = frozenset({errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.EINVAL, errno.ENODATA})
 Path = Callable[[], bytes]  # asked for when there is something to tell
 _OF_PEOPLE: Final = (b"user.", b"trusted.")  # not those that a security module sets by itself
 _ACLS: Final = (ACL_ACCESS, ACL_DEFAULT)
+
+
+def give_away(fd: int, uid: int, gid: int, mode: int) -> None:
+    """Give a file that was made for its owner alone its owner and its mode, without set-id bits.
+
+    Raises:
+        OSError: one of them could not be set.
+    """
+    os.fchown(fd, uid, gid)
+    if mode & _OTHERS_BITS:
+        os.fchmod(fd, mode)
 
 
 class AttributeWriter:
@@ -33,6 +47,11 @@ class AttributeWriter:
         self.gid = os.getegid()
         self._report = report
         self._may_give_away = True
+
+    @property
+    def gives_away(self) -> bool:
+        """Whether this user may make files for others, as far as one knows."""
+        return not self.uid and self._may_give_away
 
     def set_open(
         self,
@@ -120,7 +139,7 @@ class AttributeWriter:
 
     def _chown(self, what: int | bytes, inode: Inode, path: Path, *, directory: int | None = None) -> bool:
         """Set the owner; whether the object has it now."""
-        if _NOBODY in {inode.uid, inode.gid}:  # to the kernel: leave it as it is
+        if NOBODY in {inode.uid, inode.gid}:  # to the kernel: leave it as it is
             self._report.left_out("owner", path, OSError(errno.EINVAL, os.strerror(errno.EINVAL)))
             return False
         if inode.uid != self.uid and not self._may_give_away:

@@ -1,7 +1,9 @@
 """The head of a dump stream: its maps and its directories, kept as they lie in the stream until they are wanted."""
 
+import operator
 import struct
 from collections.abc import Sequence
+from itertools import compress
 from typing import Final, NamedTuple
 
 from mover.data.beneath import is_plain_name
@@ -27,6 +29,7 @@ S_IFMT: Final = 0o170000
 S_IFDIR: Final = 0o040000
 ATTRIBUTES_MAX: Final = 32_768  # of one object: more names than listxattr(2) tells of
 ATTRIBUTE_BYTES_MAX: Final = 16 << 20
+_ENTRY_BYTES: Final = 8  # of an entry, in front of its name
 MAP_BYTES_MAX: Final = 64 << 20  # of 512 million inodes; a longer map is not kept
 
 
@@ -92,18 +95,19 @@ class Catalogue:
         add_inumber, add_kind, add_name = inumbers.append, kinds.append, names.append
         refused: list[bytes] = []
         damaged = record.holes
-        at, chunk_end = 0, min(DIRECTORY_CHUNK_BYTES, length_of_data)
-        while at + 8 <= end:
+        at, chunk_end, last = 0, min(DIRECTORY_CHUNK_BYTES, length_of_data), end - _ENTRY_BYTES
+        while at <= last:
             child, length, kind, name_length = unpack(data, at)
-            following = at + length
-            if 8 + name_length > length or length & 3 or following > chunk_end:
+            begin, following = at + _ENTRY_BYTES, at + length
+            name_end = begin + name_length
+            if name_end > following or length & 3 or following > chunk_end:
                 damaged += 1
                 at = (at // DIRECTORY_CHUNK_BYTES + 1) * DIRECTORY_CHUNK_BYTES
                 chunk_end = min(at + DIRECTORY_CHUNK_BYTES, length_of_data)
                 continue
             if child:
-                name = data[at + 8 : at + 8 + name_length]
-                if b"/" in name or b"\0" in name or (name_length < 3 and not is_plain_name(name)):
+                name = data[begin:name_end]
+                if name_length < 3 and not is_plain_name(name):
                     # "." and ".." stand for the directory itself and one above; as any other inode they are hostile.
                     if not ((name == b"." and child == inumber) or (name == b".." and child in self.directories)):
                         refused.append(name)
@@ -114,6 +118,12 @@ class Catalogue:
             at = following
             if at == chunk_end:
                 chunk_end = min(at + DIRECTORY_CHUNK_BYTES, length_of_data)
+        together = b"/".join(names)  # looked at once, which costs a tenth of a look at each
+        if 0 in together or together.count(b"/") >= len(names) > 0:
+            good = [is_plain_name(name) for name in names]
+            refused += compress(names, map(operator.not_, good))
+            inumbers, kinds = list(compress(inumbers, good)), list(compress(kinds, good))
+            names = list(compress(names, good))
         return Names(inumbers, kinds, names, refused, damaged)
 
 

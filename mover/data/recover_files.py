@@ -1,7 +1,8 @@
 """The part of a dump stream behind its directories: finds the wanted inodes and makes them.
 
 Theory of operation: one loop (:meth:`FileRecoverer.run`) handles what nearly every stream consists of, a small regular
-file of our own user, whole in one slot, with one open, write, utime and close; and it steps over what is not wanted.
+file, with one open, write, utime and close, and a chown where it is not our own user's; and it steps over what is not
+wanted.
 Everything else goes header by header through :meth:`FileRecoverer.step`, which is complete by itself. Of many small
 files the loop hands a part over to a second writer (:mod:`mover.data.second_writer`).
 """
@@ -12,6 +13,7 @@ from array import array
 from bisect import bisect_left
 from typing import Final
 
+from mover.data.attribute_writer import NOBODY, OWNER_BITS, give_away
 from mover.data.codes import LogType
 from mover.data.dump_format import (
     HEADER_RECORDS_MAX,
@@ -29,7 +31,7 @@ from mover.data.recover_report import RecoverReport
 from mover.data.recover_second import SmallFiles
 from mover.data.recover_stream import RecordReader, is_map
 from mover.data.second_writer import FULL, RUN, Shared, share
-from mover.data.stream_blocks import StreamBroken
+from mover.data.stream_blocks import JOINED_BYTES_MAX, StreamBroken
 from mover.data.tree_writer import TreeWriter, remove
 
 WORTH_ENTRIES: Final = 2_000  # below that a second writer costs more than it gains
@@ -205,7 +207,7 @@ class FileRecoverer:
 
     # --- the fast path -------------------------------------------------------------------------------------
 
-    def _adopt(self, at: int, words: tuple[int, ...], marked: bool, fd: int) -> Unfinished:
+    def _adopt(self, at: int, words: tuple[int, ...], owner: tuple[int, int], marked: bool, fd: int) -> Unfinished:
         """A file of the fast path whose attributes follow: from here on one of the general path.
 
         Args:
@@ -218,8 +220,7 @@ class FileRecoverer:
         ]
         assert not high, "left to the general path"
         size = words[5] | words[6] << 32
-        owner = self._writer.attributes
-        inode = Inode(words[3] & 0xFFFF, words[3] >> 16, owner.uid, owner.gid, size, *times)
+        inode = Inode(words[3] & 0xFFFF, words[3] >> 16, *owner, size, *times)
         self._report.files -= 1  # counted again when it is finished
         self._report.tally.take_back(size)
         return self._objects.adopt(words[1], inode, at, fd)
@@ -229,14 +230,16 @@ class FileRecoverer:
         inumbers, places, names, targets, done = plan.inumbers, plan.places, plan.names, plan.targets, self._done
         read_varying, read_same = VARYING.unpack_from, REPEATED.unpack_from
         open_file, write, set_times, close = os.open, os.write, os.utime, os.close
-        uid, gid = writer.attributes.uid, writer.attributes.gid
+        uid, gid, gives_away = writer.attributes.uid, writer.attributes.gid, writer.attributes.gives_away
+        owner, group, given = uid, gid, False  # of the files that come; whether they are given to others
         view, pos, end = reader.view, reader.pos, reader.end
         cursor, last_wanted = self._cursor, self._last_wanted
         place, directory, direct = -1, -1, False
         same: tuple[bytes, ...] = ()
-        expected, record_type, present, plain, marked, owned, addr = -1, 0, 0, False, False, False, b""
+        expected, record_type, present, plain, marked, makes, addr = -1, 0, 0, False, False, False, b""
         fd, fd_marked = -1, False  # the file made last; its attributes may follow
         fd_words: tuple[int, ...] = ()
+        fd_owner = owner, group
         made: list[int] = []  # sizes of the files made here
         count = made.append
         shared, view_at, own = self._shared, reader.view_at, 0
@@ -256,7 +259,8 @@ class FileRecoverer:
                     same = parts
                     repeated: Repeated = read_repeated(*parts)
                     expected, record_type, owner, group, addr, present, plain, marked = repeated
-                    owned = owner == uid and group == gid
+                    given = owner != uid or group != gid
+                    makes = not given or (gives_away and NOBODY not in (owner, group))
                 words = read_varying(view, pos)
                 good = sum(words) & _U32 == expected
                 if good and plain and (record_type == _INODE or (record_type == _ADDR and self._current is None)):
@@ -278,11 +282,20 @@ class FileRecoverer:
                         wanted = inumber == inumbers[cursor]
                         after = body + (records << 10)
                         size = words[5] | words[6] << 32
+                        if after > end and wanted and after - pos <= JOINED_BYTES_MAX and not reader.has_ended:
+                            # It goes on in the next slot: begun again with a copy of it that lies in one piece.
+                            reader.pos = pos
+                            report.add_files(made)
+                            reader.join(after - pos)
+                            place = -1  # as above
+                            view, pos, end = reader.view, reader.pos, reader.end
+                            view_at = reader.view_at
+                            continue
                         if (
                             wanted
-                            # A regular file without set-id bits, of this user, with one name, whole and in one piece.
+                            # A regular file without set-id bits, with one name, whole and in one piece.
                             and words[3] & 0o177000 == 0o100000
-                            and owned
+                            and makes
                             and inumbers[cursor + 1] != inumber
                             and records <= present
                             and 0 <= (records << 10) - size < RECORD_BYTES
@@ -316,8 +329,11 @@ class FileRecoverer:
                             if direct:
                                 low = words[13] if marked else 0
                                 try:
-                                    fd = open_file(names[cursor], FILE_FLAGS, words[3] & 0o777, dir_fd=directory)
+                                    mode = words[3] & (OWNER_BITS if given else 0o777)
+                                    fd = open_file(names[cursor], FILE_FLAGS, mode, dir_fd=directory)
                                     if not size or write(fd, view[body : body + size]) == size:
+                                        if given:
+                                            give_away(fd, owner, group, words[3] & 0o777)
                                         set_times(
                                             fd,
                                             ns=(
@@ -329,7 +345,7 @@ class FileRecoverer:
                                         self.remaining -= 1
                                         cursor += 1
                                         count(size)
-                                        fd_words, fd_marked = words, marked
+                                        fd_words, fd_marked, fd_owner = words, marked, (owner, group)
                                         pos = after
                                         own += 1
                                         if own == RUN and shared is not None:
@@ -358,7 +374,7 @@ class FileRecoverer:
                 elif fd >= 0:
                     if good and not plain and words[1] == fd_words[1]:
                         report.add_files(made)
-                        self._current = self._adopt(cursor - 1, fd_words, fd_marked, fd)
+                        self._current = self._adopt(cursor - 1, fd_words, fd_owner, fd_marked, fd)
                     else:
                         close(fd)
                     fd = -1
@@ -370,6 +386,8 @@ class FileRecoverer:
                 cursor = self._cursor
                 view, pos, end = reader.view, reader.pos, reader.end
                 view_at = reader.view_at
+                if gives_away != writer.attributes.gives_away:
+                    gives_away, same = False, ()
                 place = -1  # its descriptor may be closed by now
         finally:
             if fd >= 0:

@@ -1,9 +1,12 @@
 """Reads a stream from the ring as blocks of one size, in place wherever a block lies in one slot."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from mover.ring import Entry, Kind, RingClosed, Verdict
+
+JOINED_BYTES_MAX: Final = 64 << 10
+"""What is worth a copy to have it in one piece: many times faster read than piece by piece."""
 
 
 class StreamBroken(Exception):  # noqa: N818 - an end of the stream
@@ -31,7 +34,7 @@ class BlockReader:
 
     ``view[pos:end]`` are the blocks at hand and not used yet; a hot loop may use and advance ``pos`` itself and calls
     ``more`` when it reaches ``end``. What ``view`` showed before is gone then. A block that straddles two entries is
-    copied, no other byte is.
+    copied, and what is wanted in one piece (``join``); no other byte is.
 
     Args:
         source: the ring's side, read from its next entry on; it may be replaced between two entries.
@@ -51,10 +54,16 @@ class BlockReader:
         self._end_name = end_name
         self._slot: memoryview | None = None
         self._slot_pos = 0
-        self.view_at = 0  # where view lies in its slot; of no meaning for a block that straddles two
+        self.view_at = 0  # where view lies in its slot; -1 = it was copied
         self._straddler = bytearray(block_bytes)
         self._straddled = 0
         self._revisits = False
+        self._broken: StreamBroken | None = None  # met before all at hand was used
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing comes behind what is at hand; False also means that this is not known."""
+        return self._broken is not None
 
     @property
     def offset(self) -> int:
@@ -72,6 +81,8 @@ class BlockReader:
         self._base += self.end
         self.view.release()
         self.view, self.pos, self.end = memoryview(b""), 0, 0
+        if self._broken is not None:
+            raise self._broken
         unit = self._block_bytes
         while True:
             slot = self._slot
@@ -93,10 +104,35 @@ class BlockReader:
                 self._slot_pos += part
                 if self._straddled == unit:
                     self._straddled = 0
-                    self.view = memoryview(self._straddler)
+                    self.view, self.view_at = memoryview(self._straddler), -1
                     break
             self.release_slot()
         self.end = len(self.view)
+
+    def join(self, wanted: int) -> None:
+        """Have the next bytes at hand in one piece, copied where they lie in several; fewer only where ``has_ended``.
+
+        Args:
+            wanted: whole blocks, in bytes; few, since they may be copied.
+        """
+        if self.end - self.pos >= wanted:
+            return
+        base, joined = self.offset, bytearray(self.view[self.pos : self.end])
+        while len(joined) < wanted:
+            self.pos = self.end
+            try:
+                self.more()
+            except StreamBroken as broken:
+                self._broken = broken
+                break
+            part = min(wanted - len(joined), self.end)
+            joined += self.view[:part]
+            if part < self.end:  # then it lies in its slot, and the rest of it comes behind what was copied
+                self._slot_pos = self.view_at + part
+                self.end = part
+        self.view.release()
+        self._base = base
+        self.view, self.pos, self.end, self.view_at = memoryview(joined), 0, len(joined), -1
 
     def _next_slot(self) -> None:
         try:

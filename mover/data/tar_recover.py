@@ -24,7 +24,7 @@ from mover.data.tar_format import BLOCK_BYTES, EXTENDED_PREFIX, IDENTITY_NAME
 from mover.data.tar_listing import LISTING_BYTES_MAX
 from mover.data.tar_recover_kept import KeptObjects
 from mover.data.tar_recover_members import KIND_HARD_LINK, Member, MemberReader
-from mover.data.tar_recover_places import DEPTH_MAX, Parts, Places, Spot, key_of
+from mover.data.tar_recover_places import DEPTH_MAX, Made, Parts, Places, Spot, key_of
 from mover.data.tar_recover_second import SmallFiles
 from mover.data.tar_remover import Remover
 from mover.data.tree_writer import TreeWriter
@@ -72,7 +72,7 @@ class TarRecoverer:
         self._tell = tell
         self._plan = Plan(requests)
         self._objects = ObjectMaker(reader, self._plan, writer, report)
-        self._made: set[int] = set()  # see _key
+        self._made = Made()
         self._small = SmallFiles(reader, self.places, writer, report, self._made, self._take, private_fd)
         self._kept = KeptObjects(writer, report, requests[0].name.target.volume)
         self._current: Unfinished | None = None
@@ -233,8 +233,8 @@ class TarRecoverer:
         whole = self._objects.finish(current)
         # Of a member that goes to several places, one may have failed: then only the first is known to be there.
         good = spots if whole and errors == self._report.errors else spots[:whole]
-        self._made.difference_update(key_of(spot, parts) for spot in spots)
-        self._made.update(key_of(spot, parts) for spot in good)
+        for number, spot in enumerate(spots):
+            (self._made.add if number < len(good) else self._made.discard)(key_of(spot, parts))
         if self._tell is not None:
             for spot in good:
                 self._tell(spot.target.path(spot.name))
@@ -246,7 +246,8 @@ class TarRecoverer:
                 self._report.add_links()
             else:
                 self._report.add_entry(inode.mode, inode.size)
-        self._made.update(key_of(spot, parts) for spot in spots)
+        for spot in spots:
+            self._made.add(key_of(spot, parts))
         if self._tell is not None:
             for spot in spots:
                 self._tell(spot.target.path(spot.name))

@@ -5,6 +5,7 @@ are kept until their attributes are set, last of all; those that are only on the
 there is room and found again when they are needed.
 """
 
+from array import array
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
@@ -166,6 +167,36 @@ class Places:
         else:
             self._report.directories += record is not None
         return target
+
+
+class Made:
+    """Which members were made, each as ``key_of`` has it; a set that few ask and many are added to.
+
+    Attributes:
+        added: since somebody asked; small files, one after the other, cost a quarter there of what they cost in a set.
+    """
+
+    def __init__(self) -> None:
+        self.added: array[int] = array("q")
+        self._known: set[int] = set()
+
+    def add(self, key: int) -> None:
+        """This one was made."""
+        self.added.append(key)
+
+    def discard(self, key: int) -> None:
+        """What was made as this one is there no more."""
+        self._gather()
+        self._known.discard(key)
+
+    def __contains__(self, key: int) -> bool:
+        self._gather()
+        return key in self._known
+
+    def _gather(self) -> None:
+        if self.added:
+            self._known.update(self.added)
+            del self.added[:]
 
 
 def key_of(spot: Spot, parts: Parts) -> int:

@@ -10,14 +10,15 @@ from array import array
 from collections.abc import Callable
 from typing import Final
 
+from mover.data.attribute_writer import OWNER_BITS, give_away
 from mover.data.object_maker import FILE_FLAGS
 from mover.data.recover_plan import Target
 from mover.data.recover_report import RecoverReport
 from mover.data.second_writer import FULL, RUN, Shared, share
-from mover.data.stream_blocks import StreamBroken
+from mover.data.stream_blocks import JOINED_BYTES_MAX, StreamBroken
 from mover.data.tar_format import BLOCK_BYTES
 from mover.data.tar_recover_members import Member, MemberReader
-from mover.data.tar_recover_places import Places, Spot, directory_of
+from mover.data.tar_recover_places import Made, Places, Spot, directory_of
 from mover.data.tar_recover_small import HEAD_BYTES, SmallHeads
 from mover.data.tree_writer import TreeWriter, remove
 
@@ -38,7 +39,7 @@ class SmallFiles:
         places: Places,
         writer: TreeWriter,
         report: RecoverReport,
-        made: set[int],
+        made: Made,
         take: Callable[[Member], None],
         private_fd: int,
     ) -> None:
@@ -63,7 +64,24 @@ class SmallFiles:
         self._shared: Shared | None = None
 
     def run(self) -> None:
-        """Make files of our own user as long as one follows the other, whole and in one piece; step over unwanted ones.
+        """Make files that this user may make as long as one follows the other; step over unwanted ones.
+
+        Raises:
+            DestinationLost: as the making of objects does.
+            StreamBroken: no more comes.
+        """
+        reader = self._reader
+        self.last = None
+        while wanted := self._run_at_hand():
+            if reader.pos == reader.end:
+                reader.more()
+            elif reader.has_ended or wanted > JOINED_BYTES_MAX:
+                break
+            else:
+                reader.join(wanted)
+
+    def _run_at_hand(self) -> int:
+        """As ``run``, of those that are at hand whole; how many bytes the next one needs in one piece, 0 = it is none.
 
         Raises:
             DestinationLost: as the making of objects does.
@@ -73,21 +91,28 @@ class SmallFiles:
             self._shared = share(self._reader, self._private_fd, maker.make, self, self._report)
             self._private_fd = -1  # once in a recover
         shared = self._shared
-        gives = shared is not None and shared.wants_more()
+        gives = shared is not None and self._reader.view_at >= 0 and shared.wants_more()
         batch = shared.batch if shared is not None else array("q")
-        reader, heads, report, made, pending = self._reader, self._heads, self._report, self._made, self.pending
+        reader, heads, report, pending = self._reader, self._heads, self._report, self.pending
         size_of, name_of, times_of, extended = heads.size, heads.name, heads.times_ns, reader.times
         view, pos, end, view_at = reader.view, reader.pos, reader.end, reader.view_at
         open_file, write, set_times, close = os.open, os.write, os.utime, os.close
-        uid, gid = self._writer.attributes.uid, self._writer.attributes.gid
+        attributes = self._writer.attributes
+        uid, gid, gives_away = attributes.uid, attributes.gid, attributes.gives_away
         prefix, place, directory, key, name = b"", None, -1, 0, b""
         sizes: list[int] = []  # of the files made here
-        count = sizes.append
-        met = own = 0
-        while end - pos >= HEAD_BYTES and (size := size_of(view, pos, extended)) >= 0:
+        count, note = sizes.append, self._made.added.append
+        met = own = wanted = 0
+        while True:
+            if end - pos < HEAD_BYTES:
+                wanted = HEAD_BYTES
+                break
+            if (size := size_of(view, pos, extended)) < 0:
+                break
             body = pos + HEAD_BYTES
             after = body + (size + BLOCK_BYTES - 1 & -BLOCK_BYTES)
             if after > end:
+                wanted = after - pos
                 break
             met += 1
             if heads.prefix != prefix:
@@ -104,14 +129,13 @@ class SmallFiles:
                         break  # the general way meets it again, and reports it
             if place is not None:
                 name = name_of()
-                if not name or heads.uid != uid or heads.gid != gid or heads.mode & ~0o777:
+                given = heads.uid != uid or heads.gid != gid
+                if not name or heads.mode & ~0o777 or (given and not gives_away):
                     break
                 file_key = hash((key, name))
                 if file_key in pending:
                     break  # the same name again
                 if gives:
-                    if not heads.has_times(view, pos):
-                        break  # what is told instead may be another size
                     batch.extend((view_at + pos, file_key, size))
                     pending.add(file_key)
                     pos = after
@@ -123,13 +147,15 @@ class SmallFiles:
                 if times_ns is None:
                     break
                 try:
-                    fd = open_file(name, FILE_FLAGS, heads.mode, dir_fd=directory)
+                    fd = open_file(name, FILE_FLAGS, heads.mode & (OWNER_BITS if given else 0o777), dir_fd=directory)
                 except OSError:
                     self.stop()  # it exists, perhaps as one of those handed over: from here on alone
                     break
                 whole = False
                 try:
                     if not size or write(fd, view[body : body + size]) == size:
+                        if given:
+                            give_away(fd, heads.uid, heads.gid, heads.mode)
                         set_times(fd, ns=times_ns)
                         whole = True
                 except OSError:
@@ -138,7 +164,7 @@ class SmallFiles:
                 if not whole:
                     remove(directory, name)
                     break
-                made.add(file_key)
+                note(file_key)
                 count(size)
                 own += 1
                 if own == RUN and shared is not None:
@@ -146,8 +172,9 @@ class SmallFiles:
             pos = after
         reader.pos = pos
         self._met += met
-        self.last = Spot(place, name) if place is not None and name else None
+        self.last = Spot(place, name) if place is not None and name else self.last
         report.add_files(sizes)
+        return wanted
 
     def settle(self) -> None:
         """Wait until all that was handed over is made.
@@ -170,7 +197,7 @@ class SmallFiles:
         """It has made these."""
         keys = files[1::3]
         self.pending.difference_update(keys)
-        self._made.update(keys)
+        self._made.added.extend(keys)
         self._report.add_files(list(files[2::3]))
 
     def make_late(self, slot: memoryview, at: int, number: int, size: int) -> None:
@@ -204,6 +231,7 @@ class _Maker:
         self._places.only_find()  # here, and not in the worker
         made = bytearray(len(files) // 3)
         heads = self._heads
+        uid, gid = self._writer.attributes.uid, self._writer.attributes.gid
         open_file, write, set_times, close = os.open, os.write, os.utime, os.close
         numbers = iter(files)
         for number, (at, _, size) in enumerate(zip(numbers, numbers, numbers, strict=True)):
@@ -216,13 +244,16 @@ class _Maker:
                 if heads.prefix != self._prefix:
                     self._open(heads.prefix)
                 directory = self._directory
-                fd = open_file(name, FILE_FLAGS, heads.mode, dir_fd=directory)
+                given = heads.uid != uid or heads.gid != gid
+                fd = open_file(name, FILE_FLAGS, heads.mode & (OWNER_BITS if given else 0o777), dir_fd=directory)
             except OSError:
                 continue  # the worker meets it again, and reports it
             whole = False
             try:
                 body = at + HEAD_BYTES
                 whole = not size or write(fd, slot[body : body + size]) == size
+                if given:
+                    give_away(fd, heads.uid, heads.gid, heads.mode)
                 set_times(fd, ns=times_ns)
             except OSError:
                 whole = False

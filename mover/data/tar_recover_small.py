@@ -23,11 +23,10 @@ from mover.data.tar_format import (
 
 HEAD_BYTES: Final = 3 * BLOCK_BYTES
 TIMES_BYTES: Final = 90  # of records: "30 mtime=SSSSSSSSSS.NNNNNNNNN\n", the same with atime and ctime
-_unpack: Final = Struct("512s512x148s6s2x356s").unpack_from  # the extended header; to the checksum, it, what follows it
+# The extended header; what each of its records begins with; to the checksum, it, what follows it.
+_unpack: Final = Struct("512s9s21x9s21x9s443x148s6s2x356s").unpack_from
 _unpack_again: Final = Struct("1024x148s8x356s").unpack_from  # of the last two
-# The records: what each begins with, its seconds, its nanoseconds.
-_unpack_times: Final = Struct("512x9s10sx9sx9s10sx9sx9s10sx9sx").unpack_from
-_unpack_keywords: Final = Struct("512x9s21x9s21x9s").unpack_from
+_unpack_times: Final = Struct("512x9x10sx9s10x10sx9s").unpack_from  # modification's, access's: seconds, nanoseconds
 _KEYWORDS: Final = (b"30 mtime=", b"30 atime=", b"30 ctime=")
 _OWNER: Final = slice(100, 124)  # mode, uid, gid
 _SIZE: Final = slice(124, 135)
@@ -38,6 +37,7 @@ _DEVICE: Final = slice(329 - OFFSET_TYPE, OFFSET_PREFIX - OFFSET_TYPE)
 _PREFIX: Final = slice(OFFSET_PREFIX - OFFSET_TYPE, OFFSET_PREFIX - OFFSET_TYPE + PREFIX_BYTES)
 _NO_DEVICE: Final = b"0000000\0" * 2
 _BLANKS: Final = 8 * 0x20  # for which the checksum counts itself
+_SLASH: Final = ord("/")  # to look for a number costs half as much as for b"/"
 _SPECIAL_NAMES: Final = frozenset({b"", b".", b".."})
 
 
@@ -64,8 +64,8 @@ class SmallHeads:
         Args:
             extended: the block with which such a head begins, of a checksum that was seen to be good.
         """
-        first, front, told, tail = _unpack(view, at)
-        if first != extended:
+        first, modified, accessed, changed, front, told, tail = _unpack(view, at)
+        if first != extended or (modified, accessed, changed) != _KEYWORDS:  # others may tell of another size
             return -1
         if tail != self._tail:
             self._look_at(tail)
@@ -92,7 +92,7 @@ class SmallHeads:
         """The name of the file met last, one component; b"" = it has none that is usual, or other fields have not."""
         front = self._front
         name = front[:NAME_BYTES].rstrip(b"\0")
-        if b"/" in name or b"\0" in name or name in _SPECIAL_NAMES:
+        if _SLASH in name or 0 in name or name in _SPECIAL_NAMES:
             return b""
         owner = front[_OWNER]
         if owner != self._owner:
@@ -104,16 +104,9 @@ class SmallHeads:
         return name
 
     @staticmethod
-    def has_times(view: memoryview, at: int) -> bool:
-        """Whether the records in the head at a place are times and nothing else, whatever these are."""
-        return _unpack_keywords(view, at) == _KEYWORDS
-
-    @staticmethod
     def times_ns(view: memoryview, at: int) -> tuple[int, int] | None:
-        """Access and modification time in the head at a place; None where the records are others."""
-        modified, seconds, nanoseconds, accessed, since, and_ns, changed, _, _ = _unpack_times(view, at)
-        if (modified, accessed, changed) != _KEYWORDS:
-            return None
+        """Access and modification time in the head at a place, seen to be good; None where one of them is no number."""
+        seconds, nanoseconds, since, and_ns = _unpack_times(view, at)
         try:
             return int(since + and_ns), int(seconds + nanoseconds)
         except ValueError:
