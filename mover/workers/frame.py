@@ -7,9 +7,12 @@ main loop is stuck in a system call: a watcher thread polls for the hang-up alon
 PR_SET_PDEATHSIG would fire when the spawning *thread* ends, and control spawns from pool threads.
 """
 
+import contextlib
 import ctypes
 import faulthandler
+import fcntl
 import os
+import resource
 import select
 import socket
 import sys
@@ -24,6 +27,7 @@ from mover.workers.messages import ToWorker
 
 PR_SET_NAME: Final = 15
 EXIT_CONTROL_GONE: Final = 3
+_DESCRIPTORS: Final = 512  # of which a recover keeps 256 for directories
 Handler = Callable[[Channel, ToWorker], None]
 Need = Callable[[ToWorker], Grant]
 """What a worker needs for the work that its first message begins."""
@@ -96,6 +100,16 @@ def _rehearse(handler: Handler, need: Need, rehearsal: Rehearsal) -> None:
     thread.join()
 
 
+def _make_room_for_descriptors(fd: int) -> None:
+    """Have the table of descriptors as large as it will be, as long as there is one thread.
+
+    A process of several waits some 10 ms for a grace period of the kernel (RCU) each time its table grows.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError):  # all are taken: then it grows when one is needed
+        os.close(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, min(_DESCRIPTORS, limit) - 1))
+
+
 def _work(kind: str, fd: int, handler: Handler, need: Need, rehearsal: Rehearsal | None) -> int:
     """Serve control's messages with ``handler`` until control closes the socket.
 
@@ -109,6 +123,7 @@ def _work(kind: str, fd: int, handler: Handler, need: Need, rehearsal: Rehearsal
     prepare()
     channel = Channel(fd)
     os.set_inheritable(channel.fileno(), False)
+    _make_room_for_descriptors(channel.fileno())
     if rehearsal is not None:
         _rehearse(handler, need, rehearsal)
     watcher: threading.Thread | None = None

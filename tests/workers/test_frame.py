@@ -2,8 +2,12 @@
 
 import os
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -47,3 +51,28 @@ def test_a_rehearsal_is_refused_and_leaves_nothing(
         assert isinstance(from_worker_decoder.decode(body), Refused)
     assert os.listdir("/proc/self/fd") == before
     assert set(threading.enumerate()) <= threads
+
+
+def test_its_table_of_descriptors_has_grown_before_the_watcher_starts() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        command = [sys.executable, "-I", "-m", "mover.data", str(theirs.fileno())]
+        worker = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        try:
+            theirs.close()
+            until = time.monotonic() + 60
+            while _descriptors_fit(worker.pid) < 512:
+                assert worker.poll() is None, "the worker has ended"
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            assert os.listdir(f"/proc/{worker.pid}/task") == [str(worker.pid)]
+        finally:
+            ours.close()
+            worker.wait(60)
+    assert worker.returncode == 0
+
+
+def _descriptors_fit(pid: int) -> int:
+    """For how many there is room in the table of a process."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("FDSize:"))
