@@ -25,7 +25,7 @@ import msgspec
 import psutil
 from quickstart_source import Source
 
-from mover.admin.messages import CartridgeStatus, DriveStatus
+from mover.admin.tapes import CartridgeStatus, DriveStatus
 from mover.dma.compare import Comparison, compare_trees, printable
 from tests.support.servers import Login, Server, ServerError, mover_command, write_config
 

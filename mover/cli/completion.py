@@ -11,18 +11,10 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from mover.admin import AdminClient, NoControlProcessError, RefusedError
-from mover.admin.messages import (
-    LibraryShow,
-    LibraryShowReply,
-    OptionsReply,
-    OptionsShow,
-    Reply,
-    Request,
-    Status,
-    StatusReply,
-    TapeShow,
-    TapeShowReply,
-)
+from mover.admin.messages import Reply, Request
+from mover.admin.options import OptionsReply, OptionsShow
+from mover.admin.sessions import Status, StatusReply
+from mover.admin.tapes import LibraryShow, LibraryShowReply, TapeShow, TapeShowReply
 from mover.cli.control_process import configured_socket
 from mover.cli.failure import Failure
 

@@ -6,13 +6,7 @@ import time
 import click
 import msgspec
 
-from mover.admin.messages import (
-    DumpDatesDelete,
-    DumpDatesExport,
-    DumpDatesImport,
-    DumpDatesList,
-    DumpDatesReply,
-)
+from mover.admin.dump_dates import DumpDatesDelete, DumpDatesExport, DumpDatesImport, DumpDatesList, DumpDatesReply
 from mover.cli.control_process import admin_socket_option, ask, do, json_option
 from mover.cli.main import LazyGroup
 from mover.cli.output import print_json, print_table

@@ -5,7 +5,7 @@ from typing import Any, Final, NamedTuple, TypeVar  # Any: any command function
 
 import click
 
-from mover.admin.messages import OptionsModify, OptionsReply, OptionsShow
+from mover.admin.options import OptionsModify, OptionsReply, OptionsShow
 from mover.cli.completion import vservers
 from mover.cli.control_process import admin_socket_option, ask, do, json_option
 from mover.cli.options import vserver_option

@@ -5,7 +5,7 @@ import time
 import click
 import msgspec
 
-from mover.admin.messages import Jobs, JobsReply, JobStatus
+from mover.admin.jobs import Jobs, JobsReply, JobStatus
 from mover.cli.completion import vservers
 from mover.cli.control_process import admin_socket_option, ask, json_option
 from mover.cli.output import print_json, print_table, shown

@@ -5,14 +5,7 @@ import sys
 import click
 import msgspec
 
-from mover.admin.messages import (
-    ElementStatus,
-    LibraryInventory,
-    LibraryMove,
-    LibraryShow,
-    LibraryShowReply,
-    LibraryStatus,
-)
+from mover.admin.tapes import ElementStatus, LibraryInventory, LibraryMove, LibraryShow, LibraryShowReply, LibraryStatus
 from mover.cli.completion import libraries
 from mover.cli.control_process import admin_socket_option, ask, do, json_option
 from mover.cli.main import LazyGroup

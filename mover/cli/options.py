@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar  # Any: any command function, and the val
 import click
 import msgspec
 
-from mover.admin.messages import OptionsModify, OptionsReply, OptionsShow, OptionStatus
+from mover.admin.options import OptionsModify, OptionsReply, OptionsShow, OptionStatus
 from mover.cli.completion import vservers
 from mover.cli.control_process import admin_socket_option, ask, do, json_option
 from mover.cli.output import print_json, print_table

@@ -6,7 +6,7 @@ from typing import Any, TypeVar  # Any: any command function
 import click
 import msgspec
 
-from mover.admin.messages import LogReply, LogStart, LogStop
+from mover.admin.sessions import LogReply, LogStart, LogStop
 from mover.cli.completion import sessions
 from mover.cli.control_process import admin_socket_option, ask, json_option
 from mover.cli.output import print_json

@@ -6,9 +6,9 @@ from typing import Any, Final, TypeVar  # Any: any command function, and the val
 import click
 import msgspec
 
-from mover.admin.messages import (
+from mover.admin.messages import Done
+from mover.admin.sessions import (
     SESSION_FIELDS,
-    Done,
     HungDevice,
     Kill,
     KillAll,

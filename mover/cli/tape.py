@@ -3,15 +3,7 @@
 import click
 import msgspec
 
-from mover.admin.messages import (
-    CartridgeStatus,
-    DriveStatus,
-    TapeCreate,
-    TapeLoad,
-    TapeShow,
-    TapeShowReply,
-    TapeUnload,
-)
+from mover.admin.tapes import CartridgeStatus, DriveStatus, TapeCreate, TapeLoad, TapeShow, TapeShowReply, TapeUnload
 from mover.cli.completion import barcodes, drives, libraries
 from mover.cli.control_process import admin_socket_option, ask, do, json_option
 from mover.cli.main import LazyGroup

@@ -10,7 +10,7 @@ import stat
 import click
 import msgspec
 
-from mover.admin.messages import TapeShow, TapeShowReply
+from mover.admin.tapes import TapeShow, TapeShowReply
 from mover.cli.control_process import admin_socket_option, ask, json_option
 from mover.cli.failure import Failure
 from mover.cli.output import print_json, print_table

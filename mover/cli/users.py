@@ -6,7 +6,7 @@ from typing import Any, Final  # Any: click's values of choices
 import click
 import msgspec
 
-from mover.admin.messages import (
+from mover.admin.accounts import (
     GeneratePassword,
     PasswordReply,
     RoleCreate,

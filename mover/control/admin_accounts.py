@@ -5,23 +5,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from mover.admin import messages as a
+from mover.admin.accounts import (
+    GeneratePassword,
+    PasswordReply,
+    RoleCreate,
+    RoleDelete,
+    RoleShow,
+    RoleShowReply,
+    RoleStatus,
+    UserCreate,
+    UserDelete,
+    UserModify,
+    UserShow,
+    UserShowReply,
+    UserStatus,
+)
 from mover.control.accounts import AccountError
 from mover.control.reach import ALL, SCOPES, Bounds
 
 if TYPE_CHECKING:
     from mover.control.node import Node
 
-AccountRequest = (
-    a.UserCreate
-    | a.UserModify
-    | a.UserDelete
-    | a.UserShow
-    | a.RoleCreate
-    | a.RoleDelete
-    | a.RoleShow
-    | a.GeneratePassword
-)
-_SHOWING = (a.UserShow, a.RoleShow)
+AccountRequest = UserCreate | UserModify | UserDelete | UserShow | RoleCreate | RoleDelete | RoleShow | GeneratePassword
+_SHOWING = (UserShow, RoleShow)
 
 
 async def answer(node: Node, request: AccountRequest, operator: int) -> a.Reply:
@@ -38,7 +44,7 @@ async def answer(node: Node, request: AccountRequest, operator: int) -> a.Reply:
         node.audit.event(
             "operator",
             what=type(request).__name__,
-            target=request.role if isinstance(request, (a.RoleCreate, a.RoleDelete)) else request.user,
+            target=request.role if isinstance(request, (RoleCreate, RoleDelete)) else request.user,
             result="refused" if isinstance(reply, a.Failed) else "done",
             uid=operator,
         )
@@ -48,7 +54,7 @@ async def answer(node: Node, request: AccountRequest, operator: int) -> a.Reply:
 async def _do(node: Node, request: AccountRequest) -> a.Reply:
     accounts = node.accounts
     match request:
-        case a.UserCreate():
+        case UserCreate():
             _check_devices(node, request.devices)
             await accounts.create(
                 request.user, request.source, request.role, request.vservers, request.password,
@@ -56,7 +62,7 @@ async def _do(node: Node, request: AccountRequest) -> a.Reply:
                 bounds=Bounds(tuple(request.volumes), tuple(request.devices)),
             )  # fmt: skip
             return a.Done(f"user {request.user} is made", [request.user])
-        case a.UserModify():
+        case UserModify():
             method = request.authentication_method
             _check_devices(node, request.devices or [])
             await accounts.modify(
@@ -65,40 +71,40 @@ async def _do(node: Node, request: AccountRequest) -> a.Reply:
                 volumes=request.volumes, devices=request.devices,
             )  # fmt: skip
             return a.Done(f"user {request.user} is changed{_end_sessions(node)}", [request.user])
-        case a.UserDelete():
+        case UserDelete():
             await accounts.delete(request.user)
             return a.Done(f"user {request.user} is deleted{_end_sessions(node)}", [request.user])
-        case a.UserShow():
+        case UserShow():
             names = accounts.names()
             if request.user is not None and request.user not in names:
                 return a.Failed("not-found", f"there is no user {request.user}")
             wanted = names if request.user is None else [request.user]
-            return a.UserShowReply([await _status(node, name) for name in wanted])
-        case a.RoleCreate():
+            return UserShowReply([await _status(node, name) for name in wanted])
+        case RoleCreate():
             await accounts.create_role(request.role, request.access)
             return a.Done(f"role {request.role} is made", [request.role])
-        case a.RoleDelete():
+        case RoleDelete():
             await accounts.delete_role(request.role)
             return a.Done(f"role {request.role} is deleted", [request.role])
-        case a.RoleShow():
+        case RoleShow():
             roles = [
-                a.RoleStatus(role=name, access=access, built_in=name in SCOPES)
+                RoleStatus(role=name, access=access, built_in=name in SCOPES)
                 for name, access in accounts.roles().items()
                 if request.role is None or request.role == name
             ]
-            return a.RoleShowReply(roles) if roles else a.Failed("not-found", f"there is no role {request.role}")
-        case a.GeneratePassword():
+            return RoleShowReply(roles) if roles else a.Failed("not-found", f"there is no role {request.role}")
+        case GeneratePassword():
             password = await accounts.generate(request.user, request.vserver)
-            return a.PasswordReply(request.vserver, request.user, password)
+            return PasswordReply(request.vserver, request.user, password)
         case _:
             assert_never(request)
 
 
-async def _status(node: Node, name: str) -> a.UserStatus:
+async def _status(node: Node, name: str) -> UserStatus:
     account = node.accounts.find(name)
     assert account is not None
     row = account.row
-    return a.UserStatus(
+    return UserStatus(
         user=name,
         role=account.role,
         vservers=list(account.vservers),

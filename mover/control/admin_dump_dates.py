@@ -1,5 +1,6 @@
 """The commands `mover dumpdates`: what incremental backups are based on. All of it blocks."""
 
+from mover.admin import dump_dates
 from mover.admin import messages as a
 from mover.control.dump_dates import DumpDates
 from mover.control.dump_index import Record, Tree
@@ -7,17 +8,17 @@ from mover.control.dump_transfer import TransferError, export_dates, import_date
 from mover.control.volumes import show
 
 
-def list_dates(dates: DumpDates) -> a.DumpDatesReply | a.Failed:
+def list_dates(dates: DumpDates) -> dump_dates.DumpDatesReply | a.Failed:
     """All dates that count, the oldest first."""
     dates.wait_for_ends()
     try:
-        return a.DumpDatesReply([_status(each) for each in dates.records() if not each.provisional])
+        return dump_dates.DumpDatesReply([_status(each) for each in dates.records() if not each.provisional])
     except OSError as error:
         return a.Failed("failed", f"{error.filename}: {error.strerror}")
 
 
-def _status(record: Record) -> a.DumpDateStatus:
-    return a.DumpDateStatus(
+def _status(record: Record) -> dump_dates.DumpDateStatus:
+    return dump_dates.DumpDateStatus(
         butype=record.tree.butype,
         filesystem=_shown(record.tree),
         level=record.level,
@@ -28,7 +29,7 @@ def _status(record: Record) -> a.DumpDateStatus:
     )
 
 
-def delete(dates: DumpDates, request: a.DumpDatesDelete) -> a.Done | a.Failed:
+def delete(dates: DumpDates, request: dump_dates.DumpDatesDelete) -> a.Done | a.Failed:
     """Forget the dates that fit."""
 
     def fits(record: Record) -> bool:
@@ -48,7 +49,7 @@ def delete(dates: DumpDates, request: a.DumpDatesDelete) -> a.Done | a.Failed:
     return a.Done(f"{_count(gone)} of {request.filesystem} forgotten", [str(each.date) for each in gone])
 
 
-def write_file(dates: DumpDates, request: a.DumpDatesExport) -> a.Done | a.Failed:
+def write_file(dates: DumpDates, request: dump_dates.DumpDatesExport) -> a.Done | a.Failed:
     """Write all dates into a file."""
     try:
         records = export_dates(dates, request.path)
@@ -57,7 +58,7 @@ def write_file(dates: DumpDates, request: a.DumpDatesExport) -> a.Done | a.Faile
     return a.Done(f"{_count(records)} written to {request.path}", _filesystems(records))
 
 
-def read_file(dates: DumpDates, request: a.DumpDatesImport) -> a.Done | a.Failed:
+def read_file(dates: DumpDates, request: dump_dates.DumpDatesImport) -> a.Done | a.Failed:
     """Take the dates of a file."""
     try:
         records, kept = import_dates(dates, request.path)

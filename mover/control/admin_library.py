@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from mover.admin import messages as a
+from mover.admin import tapes
 from mover.control import admin_robot
 from mover.control.admin_robot import parse_element
 from mover.control.cartridges import InventoryError
@@ -33,13 +34,13 @@ def find_changer(devices: Devices, library: str) -> LibraryChanger | DeviceChang
     return changers[library]
 
 
-async def show(node: Node, request: a.LibraryShow) -> a.LibraryShowReply:
+async def show(node: Node, request: tapes.LibraryShow) -> tapes.LibraryShowReply:
     """Every library and real changer, or the one named. Raises InventoryError."""
     devices = node.devices
     changers: list[LibraryChanger | DeviceChanger] = [*devices.changers.values(), *devices.own_changers]
     if request.library is not None:
         changers = [find_changer(devices, request.library)]
-    return a.LibraryShowReply(
+    return tapes.LibraryShowReply(
         [
             await admin_robot.status(node, changer) if isinstance(changer, DeviceChanger) else _status(changer)
             for changer in changers
@@ -47,10 +48,10 @@ async def show(node: Node, request: a.LibraryShow) -> a.LibraryShowReply:
     )
 
 
-def _status(changer: LibraryChanger) -> a.LibraryStatus:
+def _status(changer: LibraryChanger) -> tapes.LibraryStatus:
     inventory = changer.inventory
     library = inventory.library
-    return a.LibraryStatus(
+    return tapes.LibraryStatus(
         name=library.name,
         directory=library.directory,
         changer=changer.name,
@@ -63,12 +64,12 @@ def _status(changer: LibraryChanger) -> a.LibraryStatus:
     )
 
 
-def _element(changer: LibraryChanger, where: Location) -> a.ElementStatus:
+def _element(changer: LibraryChanger, where: Location) -> tapes.ElementStatus:
     cartridge = changer.inventory.at(where)
     if cartridge is None:
-        return a.ElementStatus(element=str(where), address=address_of(where))
+        return tapes.ElementStatus(element=str(where), address=address_of(where))
     home = cartridge.place.home
-    return a.ElementStatus(
+    return tapes.ElementStatus(
         element=str(where),
         address=address_of(where),
         barcode=cartridge.barcode,
@@ -79,7 +80,7 @@ def _element(changer: LibraryChanger, where: Location) -> a.ElementStatus:
     )
 
 
-async def look(node: Node, request: a.LibraryInventory) -> a.Done:
+async def look(node: Node, request: tapes.LibraryInventory) -> a.Done:
     """Look what was put in and taken out. Raises InventoryError."""
     changer = find_changer(node.devices, request.library)
     if isinstance(changer, DeviceChanger):
@@ -92,7 +93,7 @@ async def look(node: Node, request: a.LibraryInventory) -> a.Done:
     )
 
 
-async def move(node: Node, request: a.LibraryMove) -> a.Done:
+async def move(node: Node, request: tapes.LibraryMove) -> a.Done:
     """Move a cartridge by hand. Raises InventoryError."""
     changer = find_changer(node.devices, request.library)
     if isinstance(changer, DeviceChanger):

@@ -6,6 +6,7 @@ import structlog
 import trio
 
 from mover.admin import messages as a
+from mover.admin import options
 from mover.config.options import OPTIONS
 from mover.control.node import Node
 from mover.control.options import OptionError
@@ -25,12 +26,12 @@ def no_vserver(node: Node, vserver: str) -> a.Failed | None:
     return a.Failed("not-found", f"there is no vserver {vserver} (vservers: {', '.join(names) or 'none'})")
 
 
-def show(node: Node, request: a.OptionsShow) -> a.Reply:
+def show(node: Node, request: options.OptionsShow) -> a.Reply:
     """Every option with its value and origin."""
     if request.vserver is not None and (failed := no_vserver(node, request.vserver)):
         return failed
     every = ["", *(each.name for each in node.config.vserver)]
-    return a.OptionsReply(
+    return options.OptionsReply(
         [
             _status(node, vserver, name)
             for vserver in (every if request.vserver is None else [request.vserver])
@@ -40,12 +41,12 @@ def show(node: Node, request: a.OptionsShow) -> a.Reply:
     )
 
 
-def _status(node: Node, vserver: str, name: str) -> a.OptionStatus:
+def _status(node: Node, vserver: str, name: str) -> options.OptionStatus:
     value, origin = node.options.value(node.config, vserver, name)
-    return a.OptionStatus(vserver=vserver, option=name, value=value, origin=origin)
+    return options.OptionStatus(vserver=vserver, option=name, value=value, origin=origin)
 
 
-async def modify(node: Node, request: a.OptionsModify, operator: int) -> a.Reply:
+async def modify(node: Node, request: options.OptionsModify, operator: int) -> a.Reply:
     """Change options, and let new connections have them."""
     if failed := no_vserver(node, request.vserver):
         return failed

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from mover.admin import messages as a
+from mover.admin import tapes
 from mover.control.cartridges import InventoryError
 from mover.control.robot import Robot, Slot, drive_of, load_drive, robot_of
 from mover.control.store import Element, Location
@@ -37,7 +38,7 @@ def parse_element(name: str, expected: str) -> Location:
 # --- mover library
 
 
-async def status(node: Node, changer: DeviceChanger) -> a.LibraryStatus:
+async def status(node: Node, changer: DeviceChanger) -> tapes.LibraryStatus:
     """What a changer reports; while somebody else has it, or it does not answer, why there is nothing to tell."""
     slots: list[Slot] = []
     error = ""
@@ -48,7 +49,7 @@ async def status(node: Node, changer: DeviceChanger) -> a.LibraryStatus:
     except InventoryError as refused:
         error = str(refused)
     identity = changer.identity
-    return a.LibraryStatus(
+    return tapes.LibraryStatus(
         name=changer.name,
         directory=changer.path,
         changer=changer.name,
@@ -61,11 +62,11 @@ async def status(node: Node, changer: DeviceChanger) -> a.LibraryStatus:
     )
 
 
-def _element(node: Node, slot: Slot, slots: list[Slot]) -> a.ElementStatus:
+def _element(node: Node, slot: Slot, slots: list[Slot]) -> tapes.ElementStatus:
     report = slot.report
     home = next((each.where for each in slots if report.full and each.report.address == report.source), None)
     bay = drive_of(slot, node.devices) if slot.where.element == "drive" else None
-    return a.ElementStatus(
+    return tapes.ElementStatus(
         element=str(slot.where),
         address=report.address,
         barcode=report.barcode,

@@ -11,7 +11,7 @@ import structlog
 import trio
 
 import mover
-from mover.admin import clusters
+from mover.admin import accounts, clusters, dump_dates, jobs, options, sessions, tapes
 from mover.admin import messages as a
 from mover.admin.statistics import StatisticsShow
 from mover.control import admin_accounts, admin_cluster, admin_dump_dates, admin_library, admin_options, admin_robot
@@ -94,29 +94,29 @@ class AdminServer:
             match request:
                 case a.Version():
                     return self._version(request)
-                case a.Status():
+                case sessions.Status():
                     return await self._status(request)
-                case a.Jobs():
+                case jobs.Jobs():
                     return await self._jobs(request)
-                case a.Kill():
+                case sessions.Kill():
                     return await self._kill(request, operator)
-                case a.KillAll():
+                case sessions.KillAll():
                     return await self._kill_all(request, operator)
-                case a.OptionsShow():
+                case options.OptionsShow():
                     return admin_options.show(self._node, request)
-                case a.OptionsModify():
+                case options.OptionsModify():
                     return await admin_options.modify(self._node, request, operator)
-                case a.LogStart():
+                case sessions.LogStart():
                     return self._log_start(request)
-                case a.LogStop():
+                case sessions.LogStop():
                     return self._log_stop(request)
                 case StatisticsShow():
                     return await self._node.statistics.show(request)
-                case a.TapeShow():
+                case tapes.TapeShow():
                     return await trio.to_thread.run_sync(self._tape_show)
-                case a.TapeCreate():
+                case tapes.TapeCreate():
                     return await self._tape_create(request)
-                case a.TapeLoad():
+                case tapes.TapeLoad():
                     bay = self._bay(request.drive)
                     if bay.real:
                         return await admin_robot.load(self._node, bay, request.barcode)
@@ -124,38 +124,38 @@ class AdminServer:
                         loaded = await bay.load(request.barcode)
                     chosen = isinstance(bay, LibraryDrive) and request.barcode is None
                     return a.Done(f"{loaded}{' (empty)' if chosen else ''} is in {bay.name}", [loaded])
-                case a.TapeUnload():
+                case tapes.TapeUnload():
                     bay = self._bay(request.drive)
                     if bay.real:
                         return await admin_robot.unload(self._node, bay)
                     with bay.moving():
                         unloaded = await bay.unload()
                     return a.Done(f"{unloaded} is out of {bay.name}", [unloaded])
-                case a.DumpDatesList():
+                case dump_dates.DumpDatesList():
                     return await trio.to_thread.run_sync(admin_dump_dates.list_dates, self._node.dump_dates)
-                case a.DumpDatesDelete():
+                case dump_dates.DumpDatesDelete():
                     return await trio.to_thread.run_sync(admin_dump_dates.delete, self._node.dump_dates, request)
-                case a.DumpDatesExport():
+                case dump_dates.DumpDatesExport():
                     return await trio.to_thread.run_sync(admin_dump_dates.write_file, self._node.dump_dates, request)
-                case a.DumpDatesImport():
+                case dump_dates.DumpDatesImport():
                     return await trio.to_thread.run_sync(admin_dump_dates.read_file, self._node.dump_dates, request)
                 case clusters.NodeShow() | clusters.VolumeShow() | clusters.VolumeMove():
                     return await admin_cluster.answer(self._node, request, operator)
-                case a.LibraryShow():
+                case tapes.LibraryShow():
                     return await admin_library.show(self._node, request)
-                case a.LibraryInventory():
+                case tapes.LibraryInventory():
                     return await admin_library.look(self._node, request)
-                case a.LibraryMove():
+                case tapes.LibraryMove():
                     return await admin_library.move(self._node, request)
                 case (
-                    a.UserCreate()
-                    | a.UserModify()
-                    | a.UserDelete()
-                    | a.UserShow()
-                    | a.RoleCreate()
-                    | a.RoleDelete()
-                    | a.RoleShow()
-                    | a.GeneratePassword()
+                    accounts.UserCreate()
+                    | accounts.UserModify()
+                    | accounts.UserDelete()
+                    | accounts.UserShow()
+                    | accounts.RoleCreate()
+                    | accounts.RoleDelete()
+                    | accounts.RoleShow()
+                    | accounts.GeneratePassword()
                 ):
                     return await admin_accounts.answer(self._node, request, operator)
                 case _:
@@ -173,7 +173,7 @@ class AdminServer:
             raise InventoryError("not-found", f"there is no drive {name} (drives: {known})")
         return bay
 
-    async def _status(self, request: a.Status) -> a.Reply:
+    async def _status(self, request: sessions.Status) -> a.Reply:
         connections = sorted(self._node.connections.values(), key=lambda each: each.session_id)
         if request.session_id is not None:
             connections = [each for each in connections if each.session_id == request.session_id]
@@ -182,22 +182,24 @@ class AdminServer:
         figures = await trio.to_thread.run_sync(
             self._figures.read, [worker for each in connections for worker in each.workers()]
         )
-        return a.StatusReply([session_status(each, figures) for each in connections], self._hung())
+        return sessions.StatusReply([session_status(each, figures) for each in connections], self._hung())
 
-    def _hung(self) -> list[a.HungDevice]:
+    def _hung(self) -> list[sessions.HungDevice]:
         devices = self._node.devices
         hung: dict[str, float | None] = {each.name: each.hung_since for each in (*devices, *devices.own_changers)}
-        return [a.HungDevice(name=name, hung_since=since) for name, since in hung.items() if since is not None]
+        return [sessions.HungDevice(name=name, hung_since=since) for name, since in hung.items() if since is not None]
 
-    async def _jobs(self, request: a.Jobs) -> a.Reply:
+    async def _jobs(self, request: jobs.Jobs) -> a.Reply:
         book = self._node.jobs
         running = {number: status() for number, status in book.running.items()}
-        jobs = await trio.to_thread.run_sync(book.jobs, running, request.number)
-        if request.number is not None:
-            return a.JobsReply(jobs) if jobs else a.Failed("not-found", f"there is no record of a job {request.number}")
-        return a.JobsReply([msgspec.structs.replace(job, sizes=[], error_causes=[]) for job in jobs])
+        found = await trio.to_thread.run_sync(book.jobs, running, request.number)
+        if request.number is None:
+            return jobs.JobsReply([msgspec.structs.replace(job, sizes=[], error_causes=[]) for job in found])
+        return (
+            jobs.JobsReply(found) if found else a.Failed("not-found", f"there is no record of a job {request.number}")
+        )
 
-    async def _kill(self, request: a.Kill, operator: int) -> a.Reply:
+    async def _kill(self, request: sessions.Kill, operator: int) -> a.Reply:
         connection = self._node.connections.get(request.session_id)
         if connection is None:
             return a.Failed("not-found", f"there is no session {request.session_id}")
@@ -216,7 +218,7 @@ class AdminServer:
             return a.Done(f"session {request.session_id} is ended")
         return a.Failed("failed", f"session {request.session_id} has not ended within {KILL_S:g} s")
 
-    async def _kill_all(self, request: a.KillAll, operator: int) -> a.Reply:
+    async def _kill_all(self, request: sessions.KillAll, operator: int) -> a.Reply:
         if failed := admin_options.no_vserver(self._node, request.vserver or ""):
             return failed
         ids = [
@@ -227,7 +229,7 @@ class AdminServer:
         refused: list[str] = []
 
         async def kill(session_id: int) -> None:
-            reply = await self._kill(a.Kill(session_id), operator)
+            reply = await self._kill(sessions.Kill(session_id), operator)
             if isinstance(reply, a.Failed) and reply.code != "not-found":  # that one has ended by itself
                 refused.append(reply.text)
 
@@ -238,7 +240,7 @@ class AdminServer:
             return a.Failed("failed", "; ".join(refused))
         return a.Done(f"{len(ids)} sessions are ended", [str(each) for each in ids])
 
-    def _log_start(self, request: a.LogStart) -> a.Reply:
+    def _log_start(self, request: sessions.LogStart) -> a.Reply:
         connection = self._node.connections.get(request.session_id)
         if connection is None:
             return a.Failed("not-found", f"there is no session {request.session_id}")
@@ -252,7 +254,7 @@ class AdminServer:
         except OSError as error:
             return a.Failed("failed", f"no protocol log: {error.filename}: {error.strerror}")
 
-    def _log_stop(self, request: a.LogStop) -> a.Reply:
+    def _log_stop(self, request: sessions.LogStop) -> a.Reply:
         connection = self._node.connections.get(request.session_id)
         if connection is None:
             return a.Failed("not-found", f"there is no session {request.session_id}")
@@ -261,7 +263,7 @@ class AdminServer:
             return a.Failed("not-found", f"session {request.session_id} is not logged")
         return _log_reply(connection.session_id, ended)
 
-    async def _tape_create(self, request: a.TapeCreate) -> a.Reply:
+    async def _tape_create(self, request: tapes.TapeCreate) -> a.Reply:
         inventory = self._node.devices.libraries.get(request.library)
         if inventory is None:
             known = ", ".join(self._node.devices.libraries) or "none"
@@ -283,7 +285,7 @@ class AdminServer:
 
     def _tape_show(self) -> a.Reply:
         drives = [
-            a.DriveStatus(
+            tapes.DriveStatus(
                 name=bay.name,
                 library=bay.library,
                 state=bay.state,
@@ -299,7 +301,7 @@ class AdminServer:
             for bay in self._node.devices
         ]
         cartridges = [
-            a.CartridgeStatus(
+            tapes.CartridgeStatus(
                 barcode=each.barcode,
                 library=inventory.library.name,
                 path=each.path,
@@ -312,7 +314,7 @@ class AdminServer:
             for inventory in self._node.devices.libraries.values()
             for each in sorted(inventory.cartridges.values(), key=lambda each: each.barcode)
         ]
-        return a.TapeShowReply(drives, cartridges)
+        return tapes.TapeShowReply(drives, cartridges)
 
 
 def _user_id(sock: trio.socket.SocketType) -> int:
@@ -321,8 +323,8 @@ def _user_id(sock: trio.socket.SocketType) -> int:
     return int(uid)
 
 
-def _log_reply(session_id: int, log: ProtocolLog) -> a.LogReply:
-    return a.LogReply(session_id, log.path, log.filter, log.messages, log.left_out, log.size_bytes, log.is_open)
+def _log_reply(session_id: int, log: ProtocolLog) -> sessions.LogReply:
+    return sessions.LogReply(session_id, log.path, log.filter, log.messages, log.left_out, log.size_bytes, log.is_open)
 
 
 def _list(names: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import trio
 
-from mover.admin.messages import JobStatus
+from mover.admin.jobs import JobStatus
 from mover.control.data_addresses import DataAddress
 from mover.control.data_connection import DataConnection, Delivery, PeerEnd, RelayFailed
 from mover.control.data_run import DataRun, Keep, Start, begin_run

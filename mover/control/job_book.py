@@ -15,7 +15,7 @@ from typing import BinaryIO, Final
 import msgspec
 import structlog
 
-from mover.admin.messages import JobStatus
+from mover.admin.jobs import JobStatus
 from mover.config.model import Node as NodeConfig
 from mover.control.backup_log import BackupLog, Kind
 

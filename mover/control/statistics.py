@@ -26,7 +26,7 @@ from mover.control.statistics_series import Outline, Series, Shape
 from mover.control.workers import describe_exit
 
 if TYPE_CHECKING:
-    from mover.admin.messages import JobStatus
+    from mover.admin.jobs import JobStatus
     from mover.control.bottleneck import Meter
     from mover.control.job_summary import RunningJob
     from mover.control.mover_service import MoverService

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final, Literal, NamedTuple
 
-from mover.admin.messages import JobStatus
+from mover.admin.jobs import JobStatus
 from mover.admin.statistics import Totals
 from mover.ring import RingControl, TapeGauge
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import psutil
 
 from mover.admin.base import Bottleneck
-from mover.admin.messages import SessionStatus, WorkerStatus
+from mover.admin.sessions import SessionStatus, WorkerStatus
 from mover.control.data_addresses import shown_address
 from mover.control.volumes import show
 from mover.ndmp.enums import DataOperation, DataState, TapeMode

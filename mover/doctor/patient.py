@@ -2,19 +2,10 @@
 
 from typing import NamedTuple, Self, TypeVar
 
+from mover.admin.accounts import UserShow, UserShowReply
 from mover.admin.client import AdminClient, NoControlProcessError, RefusedError
-from mover.admin.messages import (
-    LibraryShow,
-    LibraryShowReply,
-    Reply,
-    Request,
-    TapeShow,
-    TapeShowReply,
-    UserShow,
-    UserShowReply,
-    Version,
-    VersionReply,
-)
+from mover.admin.messages import Reply, Request, Version, VersionReply
+from mover.admin.tapes import LibraryShow, LibraryShowReply, TapeShow, TapeShowReply
 from mover.config import Config
 
 ASK_S = 15.0  # a list of devices waits for those that do not answer

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from mover.admin import AdminClient, NoControlProcessError, RefusedError
-from mover.admin.messages import Done, Failed, Kill, Reply, Request, TapeShow
+from mover.admin.messages import Done, Failed, Reply, Request
+from mover.admin.sessions import Kill
+from mover.admin.tapes import TapeShow
 from tests.admin.control import FakeControl
 
 

@@ -5,6 +5,21 @@ import re
 import pytest
 
 from mover.admin import messages
+from mover.admin.accounts import (
+    GeneratePassword,
+    PasswordReply,
+    RoleCreate,
+    RoleDelete,
+    RoleShow,
+    RoleShowReply,
+    RoleStatus,
+    UserCreate,
+    UserDelete,
+    UserModify,
+    UserShow,
+    UserShowReply,
+    UserStatus,
+)
 from mover.admin.clusters import (
     LifStatus,
     NodeShow,
@@ -15,66 +30,45 @@ from mover.admin.clusters import (
     VolumeShowReply,
     VolumeStatus,
 )
-from mover.admin.messages import (
-    REQUEST_BYTES_MAX,
-    SESSION_FIELDS,
-    CartridgeStatus,
-    Done,
-    DriveStatus,
+from mover.admin.dump_dates import (
     DumpDatesDelete,
     DumpDatesExport,
     DumpDatesImport,
     DumpDatesList,
     DumpDatesReply,
     DumpDateStatus,
-    ElementStatus,
-    Failed,
-    GeneratePassword,
-    Jobs,
-    JobsReply,
-    JobStatus,
+)
+from mover.admin.jobs import Jobs, JobsReply, JobStatus
+from mover.admin.messages import REQUEST_BYTES_MAX, Done, Failed, MessageError, Reply, Request, Version, VersionReply
+from mover.admin.options import OptionsModify, OptionsReply, OptionsShow, OptionStatus
+from mover.admin.sessions import (
+    SESSION_FIELDS,
     Kill,
     KillAll,
+    LogReply,
+    LogStart,
+    LogStop,
+    SessionStatus,
+    Status,
+    StatusReply,
+    WorkerStatus,
+)
+from mover.admin.statistics import StatisticsReply, StatisticsShow, Totals
+from mover.admin.tapes import (
+    CartridgeStatus,
+    DriveStatus,
+    ElementStatus,
     LibraryInventory,
     LibraryMove,
     LibraryShow,
     LibraryShowReply,
     LibraryStatus,
-    LogReply,
-    LogStart,
-    LogStop,
-    MessageError,
-    OptionsModify,
-    OptionsReply,
-    OptionsShow,
-    OptionStatus,
-    PasswordReply,
-    Reply,
-    Request,
-    RoleCreate,
-    RoleDelete,
-    RoleShow,
-    RoleShowReply,
-    RoleStatus,
-    SessionStatus,
-    Status,
-    StatusReply,
     TapeCreate,
     TapeLoad,
     TapeShow,
     TapeShowReply,
     TapeUnload,
-    UserCreate,
-    UserDelete,
-    UserModify,
-    UserShow,
-    UserShowReply,
-    UserStatus,
-    Version,
-    VersionReply,
-    WorkerStatus,
 )
-from mover.admin.statistics import StatisticsReply, StatisticsShow, Totals
 
 REQUESTS: list[tuple[Request, bytes]] = [
     (Version(), b'{"type":"version","vserver":""}\n'),

@@ -12,18 +12,10 @@ import click
 import pytest
 from click.shell_completion import BashComplete
 
-from mover.admin.messages import (
-    CartridgeStatus,
-    DriveStatus,
-    Failed,
-    OptionsReply,
-    OptionStatus,
-    Reply,
-    SessionStatus,
-    StatusReply,
-    TapeShowReply,
-    encode_reply,
-)
+from mover.admin.messages import Failed, Reply, encode_reply
+from mover.admin.options import OptionsReply, OptionStatus
+from mover.admin.sessions import SessionStatus, StatusReply
+from mover.admin.tapes import CartridgeStatus, DriveStatus, TapeShowReply
 from mover.cli import completion
 from mover.cli.completion import SHELLS, VARIABLE, completion_script
 from mover.cli.main import main

@@ -6,18 +6,9 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from mover.admin.messages import (
-    Done,
-    Failed,
-    Reply,
-    Request,
-    Status,
-    StatusReply,
-    TapeShow,
-    TapeShowReply,
-    Version,
-    VersionReply,
-)
+from mover.admin.messages import Done, Failed, Reply, Request, Version, VersionReply
+from mover.admin.sessions import Status, StatusReply
+from mover.admin.tapes import TapeShow, TapeShowReply
 from mover.cli.main import main
 from tests.admin.control import FakeControl
 from tests.cli.conftest import Run

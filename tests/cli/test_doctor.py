@@ -6,18 +6,9 @@ from pathlib import Path
 import msgspec.json
 import pytest
 
-from mover.admin.messages import (
-    LibraryShow,
-    LibraryShowReply,
-    Reply,
-    Request,
-    TapeShow,
-    TapeShowReply,
-    UserShow,
-    UserShowReply,
-    Version,
-    VersionReply,
-)
+from mover.admin.accounts import UserShow, UserShowReply
+from mover.admin.messages import Reply, Request, Version, VersionReply
+from mover.admin.tapes import LibraryShow, LibraryShowReply, TapeShow, TapeShowReply
 from tests.admin.control import FakeControl
 from tests.cli.conftest import Run
 

@@ -3,18 +3,15 @@
 import json
 from pathlib import Path
 
-from mover.admin.messages import (
-    Done,
+from mover.admin.dump_dates import (
     DumpDatesDelete,
     DumpDatesExport,
     DumpDatesImport,
     DumpDatesList,
     DumpDatesReply,
     DumpDateStatus,
-    Failed,
-    Reply,
-    Request,
 )
+from mover.admin.messages import Done, Failed, Reply, Request
 from tests.admin.control import FakeControl
 from tests.cli.conftest import Run
 

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from mover.admin.messages import Done, Failed, OptionsModify, OptionsReply, OptionsShow, OptionStatus, Reply, Request
+from mover.admin.messages import Done, Failed, Reply, Request
+from mover.admin.options import OptionsModify, OptionsReply, OptionsShow, OptionStatus
 from mover.cli.extensions import KNOWN
 from mover.config.options import EXTENSIONS
 from mover.ndmp.extensions import OFFERED, WITH_VSERVERS

@@ -2,7 +2,8 @@
 
 import json
 
-from mover.admin.messages import ErrorCause, Failed, Jobs, JobsReply, JobStatus, Reply, Request, SizeClass
+from mover.admin.jobs import ErrorCause, Jobs, JobsReply, JobStatus, SizeClass
+from mover.admin.messages import Failed, Reply, Request
 from tests.admin.control import FakeControl
 from tests.cli.conftest import Run
 

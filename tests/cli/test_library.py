@@ -2,18 +2,8 @@
 
 import json
 
-from mover.admin.messages import (
-    Done,
-    ElementStatus,
-    Failed,
-    LibraryInventory,
-    LibraryMove,
-    LibraryShow,
-    LibraryShowReply,
-    LibraryStatus,
-    Reply,
-    Request,
-)
+from mover.admin.messages import Done, Failed, Reply, Request
+from mover.admin.tapes import ElementStatus, LibraryInventory, LibraryMove, LibraryShow, LibraryShowReply, LibraryStatus
 from tests.admin.control import FakeControl
 from tests.cli.conftest import Run
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from mover import __version__
-from mover.admin.messages import Reply, Request, Status, StatusReply, Version, VersionReply
+from mover.admin.messages import Reply, Request, Version, VersionReply
+from mover.admin.sessions import Status, StatusReply
 from mover.cli import control_process
 from tests.admin.control import FakeControl
 from tests.cli.conftest import Run

@@ -2,7 +2,8 @@
 
 import json
 
-from mover.admin.messages import Failed, LogReply, LogStart, LogStop, Reply, Request
+from mover.admin.messages import Failed, Reply, Request
+from mover.admin.sessions import LogReply, LogStart, LogStop
 from tests.admin.control import FakeControl
 from tests.cli.conftest import Run
 

@@ -2,19 +2,8 @@
 
 import json
 
-from mover.admin.messages import (
-    SESSION_FIELDS,
-    Done,
-    Failed,
-    HungDevice,
-    Kill,
-    Reply,
-    Request,
-    SessionStatus,
-    Status,
-    StatusReply,
-    WorkerStatus,
-)
+from mover.admin.messages import Done, Failed, Reply, Request
+from mover.admin.sessions import SESSION_FIELDS, HungDevice, Kill, SessionStatus, Status, StatusReply, WorkerStatus
 from tests.admin.control import FakeControl
 from tests.cli.conftest import Run
 

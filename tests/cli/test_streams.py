@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mover.admin.messages import Done, LogReply, LogStart, LogStop, Reply, Request, Status, StatusReply, TapeShowReply
+from mover.admin.messages import Done, Reply, Request
+from mover.admin.sessions import LogReply, LogStart, LogStop, Status, StatusReply
+from mover.admin.tapes import TapeShowReply
 from tests.admin.control import FakeControl
 
 # Ends with a result, as a job of the DMA does, and talks meanwhile.

@@ -2,19 +2,8 @@
 
 import json
 
-from mover.admin.messages import (
-    CartridgeStatus,
-    Done,
-    DriveStatus,
-    Failed,
-    Reply,
-    Request,
-    TapeCreate,
-    TapeLoad,
-    TapeShow,
-    TapeShowReply,
-    TapeUnload,
-)
+from mover.admin.messages import Done, Failed, Reply, Request
+from mover.admin.tapes import CartridgeStatus, DriveStatus, TapeCreate, TapeLoad, TapeShow, TapeShowReply, TapeUnload
 from tests.admin.control import FakeControl
 from tests.cli.conftest import Run
 

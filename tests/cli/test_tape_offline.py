@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mover.admin.messages import CartridgeStatus, DriveStatus, Reply, Request, TapeShowReply
+from mover.admin.messages import Reply, Request
+from mover.admin.tapes import CartridgeStatus, DriveStatus, TapeShowReply
 from tests.admin.control import FakeControl
 from tests.cli.conftest import Run
 

@@ -7,7 +7,8 @@ import msgspec
 import pytest
 from textual.pilot import Pilot
 
-from mover.admin.messages import Failed, Kill, Reply, Request, SessionStatus, Status, StatusReply
+from mover.admin.messages import Failed, Reply, Request
+from mover.admin.sessions import Kill, SessionStatus, Status, StatusReply
 from mover.admin.statistics import EndedJob, StatisticsReply
 from mover.cli.top.app import Top
 from mover.cli.top.dialogs import HELP

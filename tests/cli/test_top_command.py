@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from mover.admin import NoControlProcessError
-from mover.admin.messages import Done, Status, StatusReply, decode_reply, encode_reply
+from mover.admin.messages import Done, decode_reply, encode_reply
+from mover.admin.sessions import Status, StatusReply
 from mover.cli.main import main
 from mover.cli.top.feed import Feed
 from tests.admin.control import FakeControl

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from mover.admin.messages import SESSION_FIELDS, SessionStatus, WorkerStatus
+from mover.admin.sessions import SESSION_FIELDS, SessionStatus, WorkerStatus
 from mover.admin.statistics import EndedJob, JobRow, Rates
 from mover.cli.top.details import described, found, probed, what_ends
 from mover.cli.top.drawing import ASCII, UNICODE, Glyphs, Look, count, duration, rate, size, utf8

@@ -5,12 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mover.admin.messages import (
-    Done,
+from mover.admin.accounts import (
     GeneratePassword,
     PasswordReply,
-    Reply,
-    Request,
     RoleCreate,
     RoleDelete,
     RoleShow,
@@ -23,6 +20,7 @@ from mover.admin.messages import (
     UserShowReply,
     UserStatus,
 )
+from mover.admin.messages import Done, Reply, Request
 from tests.admin.control import FakeControl
 from tests.cli.conftest import Run
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mover.admin.messages import Failed, Reply, Request, SessionStatus, StatusReply
+from mover.admin.messages import Failed, Reply, Request
+from mover.admin.sessions import SessionStatus, StatusReply
 from tests.admin.control import FakeControl
 from tests.cli.conftest import Run
 

@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from mover.admin.messages import JobStatus
+from mover.admin.jobs import JobStatus
 from mover.config.model import Node
 from mover.control.backup_log import LINE_MAX, BackupLog, escape, identifier
 from mover.control.job_book import INTERRUPTED, JOBS_KEPT, JobBook

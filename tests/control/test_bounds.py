@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from mover.admin import accounts
 from mover.admin import messages as a
 from mover.config import ConfigError, load_config
 from mover.control import account_table
@@ -189,31 +190,31 @@ def start(client: NdmpClient, request: Body) -> tuple[int, list[str]]:
 
 @pytest.mark.slow  # a login password is hashed
 def test_operators_bind_users_and_let_them_loose(server: Server, directory: Path) -> None:
-    ask(server, a.UserCreate("ops", "backup", password=LOGIN_PASSWORD, volumes=["one"], devices=[]), a.Done)
-    login = Login("ops", ask(server, a.GeneratePassword("ops"), a.PasswordReply).password)
+    ask(server, accounts.UserCreate("ops", "backup", password=LOGIN_PASSWORD, volumes=["one"], devices=[]), a.Done)
+    login = Login("ops", ask(server, accounts.GeneratePassword("ops"), accounts.PasswordReply).password)
     one = os.fsencode(directory / "one")
     with connect(server, login) as client:
         assert shown(client) == ([one], [], [])
-        ask(server, a.UserModify("ops", role="admin"), a.Done)  # which bars him from nothing
+        ask(server, accounts.UserModify("ops", role="admin"), a.Done)  # which bars him from nothing
         assert shown(client) == ([one], [], [])
-        done = ask(server, a.UserModify("ops", devices=["vtl0/changer"]), a.Done)
+        done = ask(server, accounts.UserModify("ops", devices=["vtl0/changer"]), a.Done)
         assert done.text == "user ops is changed, and 1 session of his ended"
     with connect(server, login) as client:
         assert shown(client) == ([one], [], [CHANGER])
-    (row,) = ask(server, a.UserShow("ops"), a.UserShowReply).users
+    (row,) = ask(server, accounts.UserShow("ops"), accounts.UserShowReply).users
     assert (row.volumes, row.devices) == (["one"], ["vtl0/changer"])
-    ask(server, a.UserModify("ops", volumes=["*"], devices=["*"]), a.Done)
+    ask(server, accounts.UserModify("ops", volumes=["*"], devices=["*"]), a.Done)
     with connect(server, login) as client, connect(server, NODE) as free:
         assert shown(client) == shown(free)
     for wrong in (
-        a.UserModify("ops", volumes=["nine"]),
-        a.UserModify("ops", volumes=["home"]),  # a vserver's goes by VSERVER/NAME
-        a.UserModify("ops", devices=["vtl0"]),
-        a.UserCreate("more", "backup", password=LOGIN_PASSWORD, volumes=["vs1/nine"]),
-        a.UserCreate("more", "backup", password=LOGIN_PASSWORD, devices=["vtl0/drive7"]),
+        accounts.UserModify("ops", volumes=["nine"]),
+        accounts.UserModify("ops", volumes=["home"]),  # a vserver's goes by VSERVER/NAME
+        accounts.UserModify("ops", devices=["vtl0"]),
+        accounts.UserCreate("more", "backup", password=LOGIN_PASSWORD, volumes=["vs1/nine"]),
+        accounts.UserCreate("more", "backup", password=LOGIN_PASSWORD, devices=["vtl0/drive7"]),
     ):
         assert refused(server, wrong)[0] == "not-found"
-    ask(server, a.UserDelete("ops"), a.Done)
+    ask(server, accounts.UserDelete("ops"), a.Done)
 
 
 @pytest.mark.slow
@@ -229,7 +230,9 @@ def test_a_new_configuration_ends_the_sessions_of_those_it_binds(server: Server)
             server.config.write_text(text)
         shown(unchanged)
     os.kill(server.pid, signal.SIGHUP)
-    settle(lambda: ask(server, a.UserShow(NONE.user), a.UserShowReply).users[0].volumes == [], "read again")
+    settle(
+        lambda: ask(server, accounts.UserShow(NONE.user), accounts.UserShowReply).users[0].volumes == [], "read again"
+    )
 
 
 def test_a_configuration_names_volumes_that_there_are(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import pytest
 
-from mover.admin.messages import Done, DumpDatesDelete, DumpDatesReply
+from mover.admin.dump_dates import DumpDatesDelete, DumpDatesReply
+from mover.admin.messages import Done
 from mover.control.admin_dump_dates import delete, list_dates
 from mover.control.dump_dates import RECORDS_MAX, TOKENS_MAX, BackupFiles, DumpDates
 from mover.control.dump_index import INDEX

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mover.admin.messages import JobStatus
+from mover.admin.jobs import JobStatus
 from mover.config import Node
 from mover.control.job_book import JobBook, Record
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import pytest
 
-from mover.admin import AdminClient, RefusedError
+from mover.admin import AdminClient, RefusedError, accounts, sessions
 from mover.admin import messages as a
 from mover.ndmp.auth import md5_digest
 from mover.ndmp.enums import AuthType, ErrorCode
@@ -67,12 +67,12 @@ def refused(server: Server, request: a.Request) -> tuple[str, str]:
 
 def made(server: Server, user: str = "ops", role: str = "backup") -> str:
     """A local user's NDMP password."""
-    ask(server, a.UserCreate(user, role, password=LOGIN_PASSWORD), a.Done)
-    return ask(server, a.GeneratePassword(user), a.PasswordReply).password
+    ask(server, accounts.UserCreate(user, role, password=LOGIN_PASSWORD), a.Done)
+    return ask(server, accounts.GeneratePassword(user), accounts.PasswordReply).password
 
 
 def state(server: Server, user: str = "ops") -> str:
-    (found,) = ask(server, a.UserShow(user), a.UserShowReply).users
+    (found,) = ask(server, accounts.UserShow(user), accounts.UserShowReply).users
     return found.ndmp_password
 
 
@@ -117,13 +117,13 @@ def test_a_user_logs_in_with_the_generated_password_also_behind_a_restart(server
 
 def test_a_changed_login_password_ends_the_ndmp_password(server: Server) -> None:
     password = made(server)
-    ask(server, a.UserModify("ops", password="another horse"), a.Done)
+    ask(server, accounts.UserModify("ops", password="another horse"), a.Done)
     assert state(server) == "stale"
     assert attempt(server, "ops", password) == ErrorCode.NOT_AUTHORIZED_ERR
-    again = ask(server, a.GeneratePassword("ops"), a.PasswordReply).password
+    again = ask(server, accounts.GeneratePassword("ops"), accounts.PasswordReply).password
     assert attempt(server, "ops", again) == ErrorCode.NO_ERR
     assert attempt(server, "ops", password) == ErrorCode.NOT_AUTHORIZED_ERR
-    newer = ask(server, a.GeneratePassword("ops"), a.PasswordReply).password
+    newer = ask(server, accounts.GeneratePassword("ops"), accounts.PasswordReply).password
     assert newer != again
     assert attempt(server, "ops", again) == ErrorCode.NOT_AUTHORIZED_ERR
 
@@ -131,9 +131,9 @@ def test_a_changed_login_password_ends_the_ndmp_password(server: Server) -> None
 def test_all_refusals_look_alike(server: Server) -> None:
     """Nobody learns which users there are: one error, no text, also behind the lockout."""
     made(server)
-    ask(server, a.UserCreate("without", "backup", password=LOGIN_PASSWORD), a.Done)
+    ask(server, accounts.UserCreate("without", "backup", password=LOGIN_PASSWORD), a.Done)
     made(server, "off")
-    ask(server, a.UserModify("off", authentication_method="none"), a.Done)
+    ask(server, accounts.UserModify("off", authentication_method="none"), a.Done)
     for user in ("ops", "without", "off", "nobody", "", "\x00", "ö" * 100, LOGIN.user):
         for method in ("text", "md5"):
             with NdmpClient(server.address) as client:
@@ -185,15 +185,15 @@ def test_a_digest_that_was_overheard_is_of_no_use(server: Server) -> None:
 @pytest.mark.parametrize(
     "request_",
     [
-        a.UserDelete("ops"),
-        a.UserModify("ops", authentication_method="none"),
-        a.UserModify("ops", role="outsiders"),
+        accounts.UserDelete("ops"),
+        accounts.UserModify("ops", authentication_method="none"),
+        accounts.UserModify("ops", role="outsiders"),
     ],
     ids=["deleted", "disabled", "without the privilege"],
 )
 def test_a_user_who_may_not_any_more_loses_his_sessions(server: Server, request_: a.Request) -> None:
     password = made(server)
-    ask(server, a.RoleCreate("outsiders", "none"), a.Done)
+    ask(server, accounts.RoleCreate("outsiders", "none"), a.Done)
     with NdmpClient(server.address, login=Login("ops", password)) as client:
         done = ask(server, request_, a.Done)
         assert "1 session of his ended" in done.text
@@ -228,17 +228,17 @@ def test_login_passwords_do_not_go_over_a_plain_connection(server: Server) -> No
 
 
 def test_roles_say_who_may(server: Server) -> None:
-    ask(server, a.RoleCreate("operators", "readonly"), a.Done)
-    ask(server, a.RoleCreate("outsiders", "none"), a.Done)
+    ask(server, accounts.RoleCreate("operators", "readonly"), a.Done)
+    ask(server, accounts.RoleCreate("outsiders", "none"), a.Done)
     assert attempt(server, "reader", made(server, "reader", "operators")) == ErrorCode.NO_ERR
     password = made(server, "turned")
-    ask(server, a.UserModify("turned", role="outsiders"), a.Done)
+    ask(server, accounts.UserModify("turned", role="outsiders"), a.Done)
     assert attempt(server, "turned", password) == ErrorCode.NOT_AUTHORIZED_ERR
-    assert refused(server, a.GeneratePassword("turned"))[0] == "refused"
-    assert refused(server, a.RoleDelete("operators")) == ("busy", "role operators is that of reader")
-    ask(server, a.UserDelete("reader"), a.Done)
-    ask(server, a.RoleDelete("operators"), a.Done)
-    roles = ask(server, a.RoleShow(), a.RoleShowReply).roles
+    assert refused(server, accounts.GeneratePassword("turned"))[0] == "refused"
+    assert refused(server, accounts.RoleDelete("operators")) == ("busy", "role operators is that of reader")
+    ask(server, accounts.UserDelete("reader"), a.Done)
+    ask(server, accounts.RoleDelete("operators"), a.Done)
+    roles = ask(server, accounts.RoleShow(), accounts.RoleShowReply).roles
     assert [(each.role, each.access, each.built_in) for each in roles] == [
         ("admin", "all", True), ("backup", "all", True), ("vsadmin", "all", True), ("vsadmin-backup", "all", True),
         ("outsiders", "none", False),
@@ -248,33 +248,36 @@ def test_roles_say_who_may(server: Server) -> None:
 @pytest.mark.parametrize(
     ("request_", "code", "text"),
     [
-        (a.UserCreate("ndmp", "backup", password="long enough"), "busy", "there is a user ndmp already"),
-        (a.UserCreate("u", "backup"), "bad-request", "a local user needs a login password"),
-        (a.UserCreate("u", "backup", password="short"), "bad-request", "a login password has at least 8 characters"),
+        (accounts.UserCreate("ndmp", "backup", password="long enough"), "busy", "there is a user ndmp already"),
+        (accounts.UserCreate("u", "backup"), "bad-request", "a local user needs a login password"),
         (
-            a.UserCreate("u", "nosuch", password="long enough"), "not-found",
+            accounts.UserCreate("u", "backup", password="short"), "bad-request",
+            "a login password has at least 8 characters",
+        ),
+        (
+            accounts.UserCreate("u", "nosuch", password="long enough"), "not-found",
             "there is no role nosuch (roles: admin, backup, vsadmin, vsadmin-backup)",
         ),
         (
-            a.UserCreate("u", "vsadmin", password="long enough"), "bad-request",
+            accounts.UserCreate("u", "vsadmin", password="long enough"), "bad-request",
             "a user of role vsadmin needs a vserver",
         ),
         (
-            a.UserCreate("u", "vsadmin", vservers=["v9"], password="long enough"), "not-found",
+            accounts.UserCreate("u", "vsadmin", vservers=["v9"], password="long enough"), "not-found",
             "there is no vserver v9 (vservers: none)",
         ),
         (
-            a.UserCreate("DOMAIN\\u", "backup", "system"), "refused",
+            accounts.UserCreate("DOMAIN\\u", "backup", "system"), "refused",
             "DOMAIN\\u: users of Active Directory cannot log in by NDMP",
         ),
-        (a.UserCreate("nosuch-user", "backup", "system"), "not-found", "nosuch-user is no user of this host"),
-        (a.UserModify("nobody9", role="admin"), "not-found", "there is no user nobody9"),
-        (a.UserDelete("nobody9"), "not-found", "there is no user nobody9"),
-        (a.UserShow("nobody9"), "not-found", "there is no user nobody9"),
-        (a.GeneratePassword("nobody9"), "not-found", "there is no user nobody9"),
-        (a.RoleCreate("admin"), "busy", "there is a role admin already"),
-        (a.RoleDelete("admin"), "refused", "role admin is always there"),
-        (a.RoleShow("nosuch"), "not-found", "there is no role nosuch"),
+        (accounts.UserCreate("nosuch-user", "backup", "system"), "not-found", "nosuch-user is no user of this host"),
+        (accounts.UserModify("nobody9", role="admin"), "not-found", "there is no user nobody9"),
+        (accounts.UserDelete("nobody9"), "not-found", "there is no user nobody9"),
+        (accounts.UserShow("nobody9"), "not-found", "there is no user nobody9"),
+        (accounts.GeneratePassword("nobody9"), "not-found", "there is no user nobody9"),
+        (accounts.RoleCreate("admin"), "busy", "there is a role admin already"),
+        (accounts.RoleDelete("admin"), "refused", "role admin is always there"),
+        (accounts.RoleShow("nosuch"), "not-found", "there is no role nosuch"),
     ],
 )  # fmt: skip
 def test_what_operators_may_not(shared: Server, request_: a.Request, code: str, text: str) -> None:
@@ -292,11 +295,13 @@ def shared() -> Iterator[Server]:
 
 @pytest.mark.parametrize("name", ["", "a b", "a,b", "a:b", "-a", "a\nb", "x" * 65])
 def test_names_that_are_none(shared: Server, name: str) -> None:
-    for request in (a.UserCreate(name, "backup", password="long enough"), a.RoleCreate(name)):
+    for request in (accounts.UserCreate(name, "backup", password="long enough"), accounts.RoleCreate(name)):
         assert refused(shared, request)[0] == "bad-request"
 
 
-@pytest.mark.parametrize("request_", [a.UserModify("ndmp"), a.UserDelete("ndmp"), a.GeneratePassword("ndmp")])
+@pytest.mark.parametrize(
+    "request_", [accounts.UserModify("ndmp"), accounts.UserDelete("ndmp"), accounts.GeneratePassword("ndmp")]
+)
 def test_a_user_of_the_file_is_not_changed(shared: Server, request_: a.Request) -> None:
     assert refused(shared, request_) == (
         "refused", "user ndmp stands in the configuration file, with his NDMP password",
@@ -325,8 +330,8 @@ def test_secrets_are_nowhere(server: Server) -> None:
     for user, secret in (("ops", password), ("ops", LOGIN_PASSWORD), ("nobody", "typed wrong"), LOGIN):
         attempt(server, user, secret)
         attempt(server, user, secret, "md5")
-    refused(server, a.UserCreate("ops", "backup", password=LOGIN_PASSWORD))
-    refused(server, a.UserCreate("x", "nosuch", password=LOGIN_PASSWORD))
+    refused(server, accounts.UserCreate("ops", "backup", password=LOGIN_PASSWORD))
+    refused(server, accounts.UserCreate("x", "nosuch", password=LOGIN_PASSWORD))
     said = json.dumps([server.ask(*words) for words in (["status"], ["probe"], ["user", "show"], ["version"])])
     server.stop()
     secrets = [each.encode() for each in (password, LOGIN_PASSWORD, "typed wrong", LOGIN.password)]
@@ -349,8 +354,8 @@ def test_the_audit_log_has_what_was_done_and_by_whom(server: Server) -> None:
     password = made(server)
     attempt(server, "ops", "wrong")
     with NdmpClient(server.address, login=Login("ops", password)) as client:
-        (session,) = [row.session_id for row in ask(server, a.Status(), a.StatusReply).sessions]
-        ask(server, a.Kill(session), a.Done)
+        (session,) = [row.session_id for row in ask(server, sessions.Status(), sessions.StatusReply).sessions]
+        ask(server, sessions.Kill(session), a.Done)
         client.socket.recv(65536)
     lines = [{key: value for key, value in line.items() if key != "time"} for line in audit(server)]
     times = [line["time"] for line in audit(server)]
@@ -378,5 +383,5 @@ def test_a_lost_key_ends_the_passwords_and_not_the_service(server: Server) -> No
         assert attempt(again, "ops", password) == ErrorCode.NOT_AUTHORIZED_ERR
         assert state(again) == "unknown"
         assert attempt(again, LOGIN.user, LOGIN.password) == ErrorCode.NO_ERR
-        newer = ask(again, a.GeneratePassword("ops"), a.PasswordReply).password
+        newer = ask(again, accounts.GeneratePassword("ops"), accounts.PasswordReply).password
         assert attempt(again, "ops", newer) == ErrorCode.NO_ERR

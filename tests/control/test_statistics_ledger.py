@@ -1,6 +1,6 @@
 """Totals: exact at the end of whatever is counted, and never going back."""
 
-from mover.admin.messages import JobStatus
+from mover.admin.jobs import JobStatus
 from mover.control.statistics_ledger import DriveFigures, Ledger
 from mover.ring import Consumer, Producer, RingControl, TapeGauge
 from mover.ring.layout import W_CONSUMER, W_PRODUCER, ConsumerWord, ProducerWord

@@ -20,21 +20,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 import mover
-from mover.admin.messages import (
+from mover.admin.accounts import UserShow, UserShowReply, UserStatus
+from mover.admin.messages import Reply, Request, Version, VersionReply
+from mover.admin.tapes import (
     CartridgeStatus,
     DriveStatus,
     LibraryShow,
     LibraryShowReply,
     LibraryStatus,
-    Reply,
-    Request,
     TapeShow,
     TapeShowReply,
-    UserShow,
-    UserShowReply,
-    UserStatus,
-    Version,
-    VersionReply,
 )
 from mover.config import Config
 from mover.config.model import Changer, DataConnections, Drive, Library, Lif, Limits, Node, Snapshot, Tls, User

@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from mover.admin.client import AdminClient
-from mover.admin.messages import Status, StatusReply, TapeShow, TapeShowReply
+from mover.admin.sessions import Status, StatusReply
+from mover.admin.tapes import TapeShow, TapeShowReply
 from mover.ndmp.enums import (
     ConnectionStatusReason,
     DataHaltReason,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mover.admin.client import AdminClient
-from mover.admin.messages import TapeShow, TapeShowReply, TapeUnload
+from mover.admin.tapes import TapeShow, TapeShowReply, TapeUnload
 from mover.dma.compare import compare_trees
 from mover.ndmp.enums import (
     CdbFlag,

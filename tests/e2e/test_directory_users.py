@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mover.admin import accounts
 from mover.admin import messages as a
 from mover.ndmp.enums import ErrorCode
 from mover.ndmp.messages import ConnectClientAuthRequest
@@ -32,7 +33,7 @@ def host(extra: str = "", *, shows_hashes: bool = False) -> Iterator[tuple[Serve
                 directory_of(place, USER, FIRST, shows_hashes=shows_hashes) as directory,
                 Server(configured(place / "server", extra), prefix=directory.prefix) as server,
             ):
-                ask(server, a.UserCreate(USER, "backup", "system"), a.Done)
+                ask(server, accounts.UserCreate(USER, "backup", "system"), a.Done)
                 yield server, directory
         except NoNamespaceError as error:
             pytest.skip(f"no mounts here: {error}")
@@ -74,11 +75,11 @@ def test_the_login_password_counts_as_the_directory_has_it() -> None:
 def test_no_ndmp_password_where_the_directory_hides_the_hash() -> None:
     """Its change could not be noticed; with a number of days there is one that ends by itself."""
     with host() as (server, _):
-        code, text = refused(server, a.GeneratePassword(USER))
+        code, text = refused(server, accounts.GeneratePassword(USER))
         assert code == "refused"
         assert "set authentication.ndmp_password_days" in text
     with host("[authentication]\nndmp_password_days = 30\n") as (server, directory):
-        password = ask(server, a.GeneratePassword(USER), a.PasswordReply).password
+        password = ask(server, accounts.GeneratePassword(USER), accounts.PasswordReply).password
         assert attempt(server, USER, password, "md5") == ErrorCode.NO_ERR
         directory.modify("add: shadowExpire", "shadowExpire: 1")  # what is visible counts all the same
         assert attempt(server, USER, password, "md5") == ErrorCode.NOT_AUTHORIZED_ERR
@@ -86,12 +87,12 @@ def test_no_ndmp_password_where_the_directory_hides_the_hash() -> None:
 
 def test_an_ndmp_password_ends_with_the_password_in_the_directory() -> None:
     with host(shows_hashes=True) as (server, directory):
-        password = ask(server, a.GeneratePassword(USER), a.PasswordReply).password
+        password = ask(server, accounts.GeneratePassword(USER), accounts.PasswordReply).password
         assert attempt(server, USER, password, "md5") == ErrorCode.NO_ERR
         directory.set_password(SECOND)  # the date of the shadow entry stays
         assert state(server, USER) == "stale"
         assert attempt(server, USER, password, "md5") == ErrorCode.NOT_AUTHORIZED_ERR
         directory.set_password(FIRST)  # again, but with another salt
         assert attempt(server, USER, password, "md5") == ErrorCode.NOT_AUTHORIZED_ERR
-        password = ask(server, a.GeneratePassword(USER), a.PasswordReply).password
+        password = ask(server, accounts.GeneratePassword(USER), accounts.PasswordReply).password
         assert attempt(server, USER, password, "md5") == ErrorCode.NO_ERR

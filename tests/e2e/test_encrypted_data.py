@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from mover.admin import messages as a
+from mover.admin import sessions
 from mover.control.data_encryption import PREAMBLE
 from mover.control.data_ports import STRANGERS_MAX
 from mover.ndmp.address_env import FINGERPRINT, TOKEN, encryption
@@ -156,7 +156,7 @@ def test_there_and_back(data_listens: bool, pair: tuple[Server, Server], login: 
         for state in (data_state(job.data), mover_state(job.tape)):
             assert encryption(state.data_connection_addr) == "TLSv1.3"
         for server in pair:
-            rows = ask(server, a.Status(), a.StatusReply).sessions
+            rows = ask(server, sessions.Status(), sessions.StatusReply).sessions
             assert [row.is_data_connection_encrypted for row in rows if row.session_authorized] == [True]
         job.data.ok(DataStartBackupRequest(b"dump", pairs(FILESYSTEM=str(source))))
         finish(job)
@@ -205,7 +205,7 @@ def test_a_dma_that_drops_the_keys_gets_a_plain_connection(
             job.data.ok(DataConnectRequest(with_env(mover_listening(job.tape), ())))
         for state in (data_state(job.data), mover_state(job.tape)):
             assert encryption(state.data_connection_addr) == ""
-        (row,) = ask(files, a.Status(), a.StatusReply).sessions
+        (row,) = ask(files, sessions.Status(), sessions.StatusReply).sessions
         assert (row.data_state, row.is_data_connection_encrypted) == ("CONNECTED", False)
         job.data.ok(DataStartBackupRequest(b"dump", pairs(FILESYSTEM=str(source))))
         finish(job)

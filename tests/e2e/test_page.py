@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from mover.admin.client import AdminClient
-from mover.admin.messages import Jobs, JobsReply, JobStatus
+from mover.admin.jobs import Jobs, JobsReply, JobStatus
 from mover.ndmp.enums import DataHaltReason, MoverHaltReason, MoverMode
 from mover.ndmp.messages import (
     DataStartBackupRequest,

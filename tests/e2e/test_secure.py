@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from mover.admin import accounts, sessions
 from mover.admin import messages as a
 from mover.ndmp.enums import AuthType, ConnectionStatusReason, ErrorCode
 from mover.ndmp.messages import (
@@ -95,11 +96,11 @@ def test_a_secure_connection_is_ndmp_inside_tls(server: Server) -> None:
         assert client.socket.version() == "TLSv1.3"
         for _ in range(50):
             client.ok(DataGetStateRequest())
-        rows = ask(server, a.Status(), a.StatusReply).sessions
+        rows = ask(server, sessions.Status(), sessions.StatusReply).sessions
         assert [row.is_secure_control_connection for row in rows] == [True]
         assert audit(server)[-1]["secure"] is True
     with NdmpClient(server.address, login=LOGIN):  # the plain port stays
-        rows = ask(server, a.Status(), a.StatusReply).sessions
+        rows = ask(server, sessions.Status(), sessions.StatusReply).sessions
         assert [row.is_secure_control_connection for row in rows if row.session_authorized] == [False]
 
 
@@ -136,7 +137,7 @@ def test_large_messages_and_many_small_ones_come_through(server: Server) -> None
 
 def test_login_passwords_count_on_a_secure_connection(server: Server) -> None:
     """plaintext_sso: a local user's login password, which no plain connection takes."""
-    ask(server, a.UserCreate("ops", "backup", password=LOGIN_PASSWORD), a.Done)
+    ask(server, accounts.UserCreate("ops", "backup", password=LOGIN_PASSWORD), a.Done)
 
     def attempt(client: NdmpClient, password: str) -> int:
         return client.error(ConnectClientAuthRequest(AuthText(b"ops", password.encode())))

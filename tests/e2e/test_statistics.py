@@ -10,7 +10,9 @@ import psutil
 import pytest
 
 from mover.admin.client import AdminClient, RefusedError
-from mover.admin.messages import Jobs, JobsReply, JobStatus, Reply, Request, Status, StatusReply
+from mover.admin.jobs import Jobs, JobsReply, JobStatus
+from mover.admin.messages import Reply, Request
+from mover.admin.sessions import Status, StatusReply
 from mover.admin.statistics import ProcessRow, StatisticsReply, StatisticsShow, Totals
 from mover.ndmp.enums import DataHaltReason, MoverHaltReason
 from mover.ndmp.messages import (

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
+from mover.admin import accounts
 from mover.admin import messages as a
 from mover.ndmp.enums import ErrorCode
 from mover.ndmp.messages import ConnectClientAuthRequest
@@ -63,8 +64,8 @@ def host() -> Iterator[Host]:
 
 def test_a_changed_login_password_ends_the_ndmp_password(host: Host) -> None:
     server = host.server
-    ask(server, a.UserCreate(USER, "backup", "system"), a.Done)
-    password = ask(server, a.GeneratePassword(USER), a.PasswordReply).password
+    ask(server, accounts.UserCreate(USER, "backup", "system"), a.Done)
+    password = ask(server, accounts.GeneratePassword(USER), accounts.PasswordReply).password
     kept = host.shadow.read_text()
 
     def counts() -> bool:
@@ -86,7 +87,7 @@ def test_a_changed_login_password_ends_the_ndmp_password(host: Host) -> None:
     assert not counts()
     host.shadow.write_text("")
     assert not counts()
-    assert refused(server, a.GeneratePassword(USER))[0] == "refused"
+    assert refused(server, accounts.GeneratePassword(USER))[0] == "refused"
     hidden = kept.split(":")[1].encode()
     server.stop()
     for name, content in files(server).items():
@@ -97,7 +98,7 @@ def test_a_changed_login_password_ends_the_ndmp_password(host: Host) -> None:
 def test_the_login_password_counts_by_pam_and_tls(host: Host) -> None:
     pytest.importorskip("pam", reason="the extra pam is not installed")
     server = host.server
-    ask(server, a.UserCreate(USER, "backup", "system"), a.Done)
+    ask(server, accounts.UserCreate(USER, "backup", "system"), a.Done)
 
     def log_in(password: str) -> bool:
         with secure_client(server) as client:
@@ -114,7 +115,7 @@ def test_the_login_password_counts_by_pam_and_tls(host: Host) -> None:
     assert not log_in(PASSWORDS[0])
     host.set_password("")  # none at all
     assert not log_in("")
-    ask(server, a.UserModify(USER, authentication_method="none"), a.Done)
+    ask(server, accounts.UserModify(USER, authentication_method="none"), a.Done)
     host.shadow.write_text(kept)
     assert not log_in(PASSWORDS[0])
     server.stop()

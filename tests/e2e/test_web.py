@@ -17,7 +17,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mover.admin.client import AdminClient
-from mover.admin.messages import SessionStatus, Status, StatusReply
+from mover.admin.sessions import SessionStatus, Status, StatusReply
 from mover.ndmp.enums import DataHaltReason, MoverHaltReason, MoverMode
 from mover.ndmp.messages import (
     DataStartBackupRequest,

@@ -5,7 +5,8 @@ from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
 
 from mover.admin.client import AdminClient
-from mover.admin.messages import Done, TapeCreate, TapeLoad, TapeUnload
+from mover.admin.messages import Done
+from mover.admin.tapes import TapeCreate, TapeLoad, TapeUnload
 from mover.ndmp.enums import TapeMode
 from mover.ndmp.messages import Body, TapeCloseRequest
 from tests.support.ndmp_client import NdmpClient

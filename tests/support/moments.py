@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from mover.admin.messages import Done, Failed, Kill, Reply, Request, decode_request, encode_reply
+from mover.admin.messages import Done, Failed, Reply, Request, decode_request, encode_reply
+from mover.admin.sessions import Kill
 from mover.admin.statistics import (
     DriveRow,
     EndedJob,

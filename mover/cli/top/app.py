@@ -26,7 +26,8 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from mover.admin import NoControlProcessError, RefusedError
-from mover.admin.messages import Done, Kill, SessionStatus, Status, StatusReply
+from mover.admin.messages import Done
+from mover.admin.sessions import Kill, SessionStatus, Status, StatusReply
 from mover.admin.statistics import StatisticsReply, StatisticsShow
 from mover.cli.top.details import what_ends
 from mover.cli.top.dialogs import Confirm, Details, Help

@@ -6,7 +6,7 @@ from typing import Any, Final  # Any: a field of any row
 import msgspec
 
 from mover.admin.base import Row
-from mover.admin.messages import SESSION_FIELDS, SessionStatus
+from mover.admin.sessions import SESSION_FIELDS, SessionStatus
 from mover.admin.statistics import JobRow, StatisticsReply
 from mover.cli.output import shown
 from mover.cli.top.drawing import Look, duration, rate, size

@@ -11,7 +11,7 @@ from textual.screen import ModalScreen, Screen
 from textual.strip import Strip
 from textual.widget import Widget
 
-from mover.admin.messages import SessionStatus
+from mover.admin.sessions import SessionStatus
 from mover.admin.statistics import EndedJob, JobRow, StatisticsReply
 from mover.cli.top.details import described, found, probed
 from mover.cli.top.drawing import Look
