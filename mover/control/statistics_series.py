@@ -1,10 +1,8 @@
 """Samples of what grows, bounded: rates over the last seconds, the shape of a minute, the outline of a whole job."""
 
-from bisect import bisect
 from collections import deque
 from collections.abc import Sequence
 from itertools import pairwise
-from math import inf
 from typing import Final
 
 from mover.admin.statistics import Rates
@@ -32,23 +30,16 @@ class Series:
 
     def rates(self, now: float, value: float, index: int = 0) -> Rates:
         """Growth a second of the total at ``index``, which is ``value`` now."""
-        return self.all_rates(now, *[0.0] * index, value)[index]
+        return Rates(**{f"over_{window}": self._rate(now, value, index + 1, window) for window in WINDOWS_S})
 
-    def all_rates(self, now: float, *values: float) -> list[Rates]:
-        """Growth a second of the totals from the first one on, which are ``values`` now."""
-        samples = self._samples
-        windows = []
-        for window in WINDOWS_S:
-            # The last one that is old enough; infinity sorts behind whatever a sample of that very moment has.
-            at = bisect(samples, (now - window + _EARLY_S, inf))
-            then = samples[at - 1 if at else 0]
-            windows.append((then, now - then[0]))
-        return [
-            Rates(*[
-                round(max(0.0, value - then[index]) / passed, 3) if passed > 0 else 0.0 for then, passed in windows
-            ])
-            for index, value in enumerate(values, 1)
-        ]
+    def _rate(self, now: float, value: float, at: int, window: float) -> float:
+        then = self._samples[0]
+        for sample in reversed(self._samples):
+            if now - sample[0] >= window - _EARLY_S:
+                then = sample
+                break
+        passed = now - then[0]
+        return round(max(0.0, value - then[at]) / passed, 3) if passed > 0 else 0.0
 
 
 class Shape:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mover.admin.client import AdminClient
-from mover.admin.messages import Jobs, JobsReply, JobStatus
+from mover.admin.jobs import Jobs, JobsReply, JobStatus
 from mover.admin.statistics import JobRow, StatisticsReply, StatisticsShow, WaitCause
 from mover.ndmp.enums import DataHaltReason, MoverHaltReason
 from mover.ndmp.messages import (
