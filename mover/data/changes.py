@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 from mover.data.birth_times import BirthTimes
 from mover.data.dump_format import DT_DIRECTORY, FIRST_INUMBER
-from mover.data.forked_copy import work_and_leave
+from mover.data.forked_copy import end_copy, work_and_leave
 from mover.data.open_directories import OpenDirectories
 from mover.data.plan import Plan
 
@@ -86,7 +86,7 @@ def find_changes(
         finally:
             progress[_FORWARD] = size
             if copy:
-                os.waitpid(copy, 0)
+                end_copy(copy)  # what it has begun the worker has looked at too, and it may be stopped
         found = bytearray(changed)
         plan.changed_bytes, plan.changed_count = progress[_CONTENT] + progress[_CONTENT + 1], found.count(1)
         plan.without_birth = progress[_UNKNOWN] + progress[_UNKNOWN + 1]

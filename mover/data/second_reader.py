@@ -22,16 +22,16 @@ import gc
 import mmap
 import os
 import select
-import signal
 import socket
 import struct
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, NoReturn
 
 from mover.data.backup_format import ObjectWriter
 from mover.data.dump_format import DT_DIRECTORY, DT_FILE
-from mover.data.forked_copy import work_and_leave
+from mover.data.forked_copy import PATIENCE_S, end_copy, lose_copy, work_and_leave
 from mover.data.open_directories import OpenDirectories
 from mover.data.plan import Plan, Run
 
@@ -158,8 +158,8 @@ class SecondReader:
 
     def close(self) -> None:
         """End the second reader. It has nothing to put in order."""
-        os.kill(self._process, signal.SIGKILL)
-        os.waitpid(self._process, 0)
+        if self._process:
+            end_copy(self._process)
         self._let_go()
 
     def _let_go(self) -> None:
@@ -185,14 +185,19 @@ class SecondReader:
         self._mine.add(batch)
 
     def _wait_for(self, batch: int) -> None:
-        """Wait until a batch that the second reader has begun is done, or the second reader is gone."""
+        """Wait until a batch that the second reader has begun is done, or the second reader is gone or lost."""
         poller = select.poll()
         poller.register(self._done, select.POLLIN)
+        give_up = time.monotonic() + PATIENCE_S
         while self._alive and batch not in self._ready:
             if poller.poll(_CHECK_MS):
                 self._receive()
-            else:
+            elif time.monotonic() < give_up:
                 self._check()
+            else:
+                self._alive = False
+                process, self._process = self._process, 0
+                lose_copy(process)
 
     def _receive(self, flags: int = 0) -> bool:
         """Take one message of a batch that is done; False: there is none."""

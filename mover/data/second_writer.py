@@ -6,14 +6,16 @@ looks at the same slot in the ring's memory, makes each file with an open, a wri
 with a byte a file. As long as it has less than :data:`_AHEAD` batches to do, the next files are for it; else the worker
 makes a few itself and looks again: so both are busy, however much of a processor each of them gets. The worker gives a
 slot back only when all batches of it are answered, and makes what was not made then, with all its reporting. So a
-second writer that fails, meets what it does not like, or dies, costs time and nothing else. It leaves when the
-worker's end of the socket pair closes, however the worker ended.
+second writer that fails, meets what it does not like, or dies, costs time and nothing else; one that does not answer
+is killed and waited for first, so that it makes nothing behind the worker's back. It leaves when the worker's end of
+the socket pair closes, however the worker ended.
 
 What was rejected: two processes that read all headers and share by a fixed rule. Both then pay for every header, and
 the slower one decides.
 """
 
 import os
+import select
 import socket
 import sys
 from array import array
@@ -22,7 +24,7 @@ from collections.abc import Callable
 from typing import Final, NoReturn, Protocol
 
 from mover.data.codes import LogType
-from mover.data.forked_copy import work_and_leave
+from mover.data.forked_copy import PATIENCE_S, lose_copy, wait_for_copy, work_and_leave
 from mover.data.report import Report
 from mover.data.stream_blocks import BlockReader
 from mover.ring import Consumer, Entry
@@ -97,6 +99,8 @@ class Shared:
         self._unanswered: deque[_Batch] = deque()
         self._steps = 0  # entries taken since the last batch
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._answers = select.poll()
+        self._answers.register(self._socket, select.POLLIN)
         sys.stderr.flush()
         try:
             self._process = os.fork()
@@ -114,7 +118,7 @@ class Shared:
 
     def wants_more(self) -> bool:
         """Whether the next files are for the second writer."""
-        while self._unanswered and self._receive(socket.MSG_DONTWAIT):
+        while self._unanswered and self._receive():
             pass
         return self._process != 0 and len(self._unanswered) < _AHEAD
 
@@ -146,10 +150,10 @@ class Shared:
             self._batches = []
             self._settle(held)
 
-    def _receive(self, flags: int) -> bool:
-        """Take an answer; False where none has come, and none will where waiting was allowed."""
+    def _receive(self) -> bool:
+        """Take an answer; False where none has come."""
         try:
-            answer = self._socket.recv(RUN, flags)
+            answer = self._socket.recv(RUN, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
         except OSError:
@@ -159,6 +163,15 @@ class Shared:
             return False
         self._unanswered.popleft().answer = answer
         return True
+
+    def _wait(self) -> None:
+        """Wait for an answer; without one the second writer is lost."""
+        if self._answers.poll(PATIENCE_S * 1000):
+            self._receive()
+            return
+        process, self._process = self._process, 0
+        lose_copy(process)  # before what it was to make is made here
+        self._lose()
 
     def _lose(self) -> None:
         """The second writer has failed: go on without it."""
@@ -171,13 +184,13 @@ class Shared:
         self._socket.close()
         process, self._process = self._process, 0
         if process:
-            os.waitpid(process, 0)
+            wait_for_copy(process, PATIENCE_S)
 
     def _settle(self, held: _Held) -> None:
         batches, held.batches = held.batches, []
         for batch in batches:
             while batch.answer is None:
-                self._receive(0)
+                self._wait()
             files, answer = batch.files, batch.answer
             count = len(files) // _NUMBERS
             if answer == b"\1" * count:

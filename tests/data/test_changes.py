@@ -1,6 +1,7 @@
 """Which entries have changed: by one process and by two, and whatever becomes of the second."""
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,6 +99,16 @@ def test_a_copy_that_fails_costs_nothing_but_time(tree: Tree, forking: None, mon
         raise MemoryError
 
     monkeypatch.setattr(changes._Work, "backward", fail)
+    assert tree.find() == tree.new
+
+
+def test_a_copy_that_is_stopped_costs_nothing_but_time(
+    tree: Tree, forking: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(work: changes._Work, worker: int) -> None:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    monkeypatch.setattr(changes._Work, "backward", stop)
     assert tree.find() == tree.new
 
 

@@ -279,6 +279,33 @@ def test_one_that_is_killed_costs_nothing(
 
 
 @pytest.mark.slow
+def test_one_that_is_stopped_costs_only_time(
+    tree: Path,
+    second: Second,
+    always_the_same: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    backup = small_backup(tree, "dump")
+    expected = by_one(monkeypatch, backup)
+    take = SecondReader.take
+
+    def stopping_take(reader: SecondReader, batch: int) -> Ready | None:
+        if batch == 7:
+            os.kill(reader._process, signal.SIGSTOP)
+            os.waitpid(reader._process, os.WUNTRACED)
+        return take(reader, batch)
+
+    leave_all_to_it(monkeypatch)
+    monkeypatch.setattr(second_reader, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(SecondReader, "take", stopping_take)
+    assert told(backup()) == told(expected)
+    assert second.are_gone()
+    assert 0 < len(second.taken) < 7 + second_reader.AREAS + 1
+    assert capfd.readouterr().err == "a forked copy does not get on and is killed: its worker goes on alone\n"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EIO, "input/output error")])
 def test_one_that_fails_costs_nothing(
     tree: Path, error: Exception, second: Second, always_the_same: None, monkeypatch: pytest.MonkeyPatch

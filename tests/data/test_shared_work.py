@@ -1,6 +1,7 @@
 """What the worker and its second writer tell each other: who makes what, and when a slot goes back."""
 
 import os
+import signal
 import threading
 import time
 from array import array
@@ -129,6 +130,41 @@ def test_one_that_fails_costs_nothing(answer: str) -> None:
         assert sorted(worker.made + [number for number, _ in worker.late]) == [*range(3 * RUN)]
         assert len(worker.made) == (3 if answer == "short" else 0)
         assert shared.wants_more() is (answer == "short")
+
+
+def test_one_that_is_stopped_is_killed_and_costs_nothing(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Before the worker makes the files itself: it must not make them later."""
+
+    def make(_slot: memoryview, files: "array[int]") -> bytes:
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return _all_made(_slot, files)
+
+    monkeypatch.setattr("mover.data.second_writer.PATIENCE_S", 0.05)
+    with sharing(make, [bytes(SLOT_BYTES)]) as (shared, reader, worker):
+        second = shared._process
+        reader.more()
+        shared.batch.extend(_batch(0))
+        shared.hand_over()
+        os.waitpid(second, os.WUNTRACED)
+        shared.settle()
+        with pytest.raises(ChildProcessError):
+            os.waitpid(second, os.WNOHANG)
+        assert worker.made == []
+        assert [number for number, _ in worker.late] == [*range(RUN)]
+        assert not shared.wants_more()
+    assert capfd.readouterr().err == "a forked copy does not get on and is killed: its worker goes on alone\n"
+
+
+def test_one_that_is_stopped_when_all_is_made_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mover.data.second_writer.PATIENCE_S", 0.05)
+    with sharing(_all_made, [bytes(SLOT_BYTES)]) as (shared, reader, worker):
+        reader.more()
+        shared.settle()
+        os.kill(shared._process, signal.SIGSTOP)
+        os.waitpid(shared._process, os.WUNTRACED)
+    assert (worker.made, worker.late) == ([], [])
 
 
 def test_each_file_is_looked_for_in_its_own_slot() -> None:
