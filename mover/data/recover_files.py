@@ -282,7 +282,13 @@ class FileRecoverer:
                         wanted = inumber == inumbers[cursor]
                         after = body + (records << 10)
                         size = words[5] | words[6] << 32
-                        if after > end and wanted and after - pos <= JOINED_BYTES_MAX and not reader.has_ended:
+                        if (
+                            after > end
+                            and wanted
+                            and records <= present
+                            and after - pos <= JOINED_BYTES_MAX
+                            and not reader.has_ended
+                        ):
                             # It goes on in the next slot: begun again with a copy of it that lies in one piece.
                             reader.pos = pos
                             report.add_files(made)
@@ -305,6 +311,7 @@ class FileRecoverer:
                         ):
                             if (
                                 gives
+                                and view_at >= 0  # in a copy the second writer finds nothing
                                 and after < end
                                 and not view[after + EXTENSION_BYTE] & 0x80
                                 and not targets[places[cursor]].inherits

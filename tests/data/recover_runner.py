@@ -159,10 +159,12 @@ def recover(
     directories_open: int = DESCRIPTORS_MAX,
     env: Pairs | None = None,
     tables: Sequence[int] = (),
+    first: str = "",
 ) -> Outcome:
     """Recover ``names`` from ``stream``.
 
     Args:
+        first: what the worker's process runs before anything else.
         user: run the worker as this user and group.
         ended: set when the control socket has ended.
         directories_open: how many the worker may keep open.
@@ -177,7 +179,7 @@ def recover(
     history = RingControl(64 * 1024, 4, "history") if filehist is not None else None
     arguments = [str(theirs.fileno()), "-" if user is None else str(user), str(directories_open)]
     worker = subprocess.Popen(
-        [sys.executable, "-I", "-c", _WORKER, *arguments],
+        [sys.executable, "-I", "-c", first + _WORKER, *arguments],
         pass_fds=[theirs.fileno()],
         stderr=subprocess.PIPE,
     )
@@ -277,17 +279,20 @@ def recover_here(
     tables: Sequence[int] = (),
     butype: str = "dump",
     recursive: bool = True,
+    lengths: Sequence[int] = (),
 ) -> Outcome:
     """As ``recover``, but within this process and from a ring that holds the whole stream: for many small cases.
 
     Args:
+        lengths: of the pieces in which the stream comes, again and again; () = it is one.
         tables: open files for the names of the destination, of which the worker gets copies.
     """
-    ring = RingControl(len(stream) or 1, 3)
+    pieces = list(cut(stream, lengths or [len(stream)], len(stream)))
+    ring = RingControl(max(map(len, pieces), default=1), len(pieces) + 2)
     channel = _Here([*ring.duplicate(), *map(os.dup, tables)])
     umask = os.umask(0)
     try:
-        _produce(ring, [stream] if stream else [], end, read_along=False)
+        _produce(ring, pieces, end, read_along=False)
         message = StartRecover(butype=butype, names=names, env=env or [], recursive=recursive, tables=len(tables))
         start(channel, message)
     finally:

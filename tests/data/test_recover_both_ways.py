@@ -1,0 +1,288 @@
+"""The quick ways of a recover against the complete one: the same stream, however it is cut, gives the same."""
+
+import os
+import random
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pytest
+
+from mover.data.recover_files import FileRecoverer
+from mover.data.tar_recover_second import SmallFiles
+from mover.ring import Kind
+from tests.data.dump_writer import DumpWriter, Meta, attribute_blob
+from tests.data.recover_runner import Outcome, name, recover, recover_here
+from tests.data.tar_writer import TarWriter, record
+
+_ROOT: Final = os.geteuid() == 0
+_ID: Final = b"mover.0123456789abcdef"
+_OWNERS: Final = ((os.geteuid(), os.getegid()), (1000, 100), (os.geteuid(), 1000), (1001, os.getegid()))
+_MODES: Final = (0o644, 0o600, 0o640, 0o4755, 0o2710, 0o444, 0o000, 0o777)
+_SIZES: Final = (0, 1, 511, 512, 513, 700, 1024, 1025, 3_000, 9_999, 60_000, 70_000)
+_FILES: Final = 60
+_MADE_NOW_NS: Final = 1_700_000_000_000_000_000
+_CUTS: Final = ((1, 1_500), (511,), (512, 70_000), (513, 5_120, 9_999), (1_024, 1_025), (70_000, 3), (200_000,))
+_SOON: Final = """
+from mover.data import second_writer
+second_writer.RUN, second_writer.FULL = 3, 9
+from mover.data import recover_files, tar_recover_second
+recover_files.WORTH_ENTRIES = tar_recover_second._WORTH_FILES = 5
+"""
+
+Tree = dict[str, tuple[object, ...]]
+
+
+class Told(NamedTuple):
+    """What a recover came to, as far as it does not depend on the order of its lines."""
+
+    reason: int
+    files: int
+    errors: int
+    file_bytes: int
+    stream_bytes: int
+    lines: list[tuple[int, bytes]]
+    tree: Tree
+
+
+def tree_of(root: Path) -> Tree:
+    """Everything below a directory, as far as a recover sets it."""
+    found: Tree = {}
+    first: dict[int, str] = {}
+    for above, directories, files in os.walk(root):
+        for each in sorted([*directories, *files]):
+            path = Path(above, each)
+            status = path.lstat()
+            relative = path.relative_to(root).as_posix()
+            same = first.setdefault(status.st_ino, relative)
+            if same != relative:
+                found[relative] = (same,)
+                continue
+            # What the stream has lost the times of has those of its making.
+            times = [when for when in (status.st_atime_ns, status.st_mtime_ns) if when < _MADE_NOW_NS]
+            if stat.S_ISDIR(status.st_mode):
+                del times[:-1]  # it was read
+            content: object = None
+            if stat.S_ISREG(status.st_mode):
+                if not _ROOT:
+                    path.chmod(0o600)
+                content = path.read_bytes()
+            elif stat.S_ISLNK(status.st_mode):
+                content = os.readlink(path)
+            attributes = {key: os.getxattr(path, key, follow_symlinks=False) for key in _attributes(path)}
+            found[relative] = (status.st_mode, status.st_uid, status.st_gid, times, content, attributes)
+    return found
+
+
+def _attributes(path: Path) -> list[str]:
+    return [key for key in os.listxattr(path, follow_symlinks=False) if not key.startswith("security.")]
+
+
+# --- streams ---------------------------------------------------------------------------------------------------
+
+
+class _Thing(NamedTuple):
+    """A file of a stream."""
+
+    name: bytes
+    content: bytes
+    mode: int
+    uid: int
+    gid: int
+    links: tuple[bytes, ...] = ()
+    attribute: bytes = b""
+    holes: bool = False
+
+
+def things(seed: int, count: int = _FILES) -> list[_Thing]:
+    """Files of which most are small and simple, in runs of one owner as a tree has them."""
+    draw = random.Random(seed)
+    found = []
+    uid, gid = _OWNERS[0]
+    for number in range(count):
+        if not draw.randrange(6):
+            uid, gid = draw.choice(_OWNERS if _ROOT else _OWNERS[:1])
+        content = draw.randbytes(draw.choice(_SIZES))
+        odd = draw.randrange(12)
+        if odd == 0:
+            content = draw.randbytes(draw.randrange(2_000)) + bytes(draw.choice([4_096, 40_960])) + b"e"
+        stem = b"file-%d" % number
+        if odd == 1:
+            stem = stem.ljust(255, b"x")
+        found.append(
+            _Thing(
+                stem,
+                content,
+                draw.choice(_MODES) if odd == 2 else draw.choice((0o644, 0o640, 0o600)),
+                uid,
+                gid,
+                (b"link-%d" % number,) if odd == 3 else (),
+                b"value %d" % number if odd == 4 else b"",
+                odd == 0,
+            )
+        )
+    return found
+
+
+def dump_of(found: Sequence[_Thing]) -> bytes:
+    writer = DumpWriter().begin(range(2, 10 + len(found)))
+    entries: list[tuple[int, bytes]] = []
+    for number, thing in enumerate(found, 10):
+        entries += [(number, each) for each in (thing.name, *thing.links)]
+    writer.directory(2, [(3, b"d")], meta=Meta(stat.S_IFDIR | 0o755, *_OWNERS[0]))
+    writer.directory(3, entries, meta=Meta(stat.S_IFDIR | 0o755, *_OWNERS[0]))
+    for number, thing in enumerate(found, 10):
+        meta = Meta(stat.S_IFREG | thing.mode, thing.uid, thing.gid, 1 + len(thing.links), 1_600_000_000 + number)
+        writer.content(number, meta, thing.content, holes=thing.holes)
+        if thing.attribute:
+            writer.extension(number, meta, attribute_blob([(1, b"a", thing.attribute)]))
+    return writer.end(3)
+
+
+class OwnTar(TarWriter):
+    """A stream as of mover itself."""
+
+    def begin(self) -> "OwnTar":
+        self.times(1)
+        self.header(b"./", b"5", mode=0o755)
+        self.times(2)
+        self.header(b"./d/", b"5", mode=0o755)
+        return self
+
+    def times(self, number: int, more: bytes = b"") -> "OwnTar":
+        second = 1_600_000_000 + number
+        records = b"".join(record(b"%stime" % which, b"%d.%09d" % (second, number)) for which in (b"m", b"a", b"c"))
+        data = records + more
+        self.header(_ID, b"x", size=len(data), mtime=0, uid=0, gid=0, prefix=b"PaxHeaders").data(data)
+        return self
+
+    def thing(self, number: int, thing: _Thing) -> "OwnTar":
+        more = record(b"SCHILY.xattr.user.a", thing.attribute) if thing.attribute else b""
+        if len(thing.name) > 100:
+            more += record(b"path", b"./d/" + thing.name)
+        self.times(number, more)
+        self.header(
+            thing.name[:100], size=len(thing.content), mode=thing.mode, uid=thing.uid, gid=thing.gid,
+            minor=1 + len(thing.links) if thing.links else 0, prefix=b"./d",
+        )  # fmt: skip
+        self.data(thing.content)
+        for link in thing.links:
+            self.times(number).link(b"./d/" + link, b"./d/" + thing.name)
+        return self
+
+
+def tar_of(found: Sequence[_Thing]) -> bytes:
+    writer = OwnTar().begin()
+    for number, thing in enumerate(found, 10):
+        writer.thing(number, thing)
+    return writer.end()
+
+
+_STREAMS: Final = {"dump": dump_of, "tar": tar_of}
+
+
+# --- both ways -------------------------------------------------------------------------------------------------
+
+
+def told(outcome: Outcome, root: Path) -> Told:
+    finished = outcome.finished
+    assert outcome.stderr == b""
+    lines = sorted((kind, line.replace(os.fsencode(root), b"")) for kind, line in outcome.lines)
+    return Told(
+        finished.reason,
+        finished.files,
+        finished.errors,
+        finished.file_bytes,
+        finished.stream_bytes,
+        lines,
+        tree_of(root) if root.exists() else {},
+    )
+
+
+def the_complete_way(stream: bytes, root: Path, butype: str, end: Kind = Kind.END) -> Told:
+    """One process, header by header."""
+
+    def step_by_step(recoverer: FileRecoverer) -> None:
+        while recoverer.step():
+            pass
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FileRecoverer, "_run_little_endian", step_by_step)
+        patch.setattr(SmallFiles, "run", lambda _: None)
+        root.mkdir()
+        return told(recover_here(stream, [name(root)], butype=butype, end=end), root)
+
+
+def the_quick_way(stream: bytes, root: Path, butype: str, lengths: Sequence[int] = (), end: Kind = Kind.END) -> Told:
+    """One process, cut into pieces."""
+    root.mkdir()
+    return told(recover_here(stream, [name(root)], butype=butype, lengths=lengths, end=end), root)
+
+
+def two_processes(stream: bytes, root: Path, butype: str, lengths: Sequence[int] = (), end: Kind = Kind.END) -> Told:
+    """A worker whose second writer begins soon and gets few files at a time."""
+    root.mkdir()
+    outcome = recover(
+        stream, [name(root)], butype=butype, lengths=lengths or len(stream), slot_bytes=1 << 18, end=end, first=_SOON
+    )
+    return told(outcome, root)
+
+
+needs_two_processors = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two processors")
+
+
+@pytest.fixture(params=["dump", "tar"])
+def butype(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.mark.parametrize("lengths", _CUTS, ids=str)
+def test_cut_anywhere(butype: str, lengths: tuple[int, ...], tmp_path: Path) -> None:
+    stream = _STREAMS[butype](things(len(lengths) + lengths[0], 30))
+    expected = the_complete_way(stream, tmp_path / "out-all", butype)
+    assert expected.reason == 1
+    assert expected.errors == 0
+    assert the_quick_way(stream, tmp_path / "out-quick", butype, lengths) == expected
+
+
+@pytest.mark.slow
+def test_damaged_and_cut_anywhere(butype: str, tmp_path: Path) -> None:
+    whole = _STREAMS[butype](things(7, 12))
+    draw = random.Random(11)
+    for number in range(30):
+        stream, end = bytearray(whole), Kind.END
+        if number % 3:
+            for _ in range(draw.randrange(1, 4)):
+                stream[draw.randrange(len(stream))] ^= 1 << draw.randrange(8)
+        else:
+            del stream[draw.randrange(len(stream)) :]
+            end = draw.choice([Kind.END, Kind.FAILED])
+        expected = the_complete_way(bytes(stream), tmp_path / f"out-all-{number}", butype, end)
+        found = the_quick_way(bytes(stream), tmp_path / f"out-quick-{number}", butype, draw.choice(_CUTS), end)
+        assert found == expected, number
+
+
+@needs_two_processors
+@pytest.mark.slow
+@pytest.mark.parametrize("lengths", [(), (9_999, 513), (70_000,)], ids=str)
+def test_two_processes_and_cut_anywhere(butype: str, lengths: tuple[int, ...], tmp_path: Path) -> None:
+    stream = _STREAMS[butype](things(3, 150))
+    expected = the_complete_way(stream, tmp_path / "out-all", butype)
+    assert two_processes(stream, tmp_path / "out-two", butype, lengths) == expected
+
+
+@needs_two_processors
+@pytest.mark.slow
+def test_files_behind_one_of_holes_that_lies_in_two_slots(tmp_path: Path) -> None:
+    """Its records are few in the stream: what is taken for them holds the files behind it."""
+    found = [
+        _Thing(b"file-%d" % number, bytes(40_960) if number % 6 == 5 else b"%d" % number * 300, 0o644, *_OWNERS[0],
+               holes=number % 6 == 5)
+        for number in range(150)
+    ]  # fmt: skip
+    stream = dump_of(found)
+    expected = the_complete_way(stream, tmp_path / "out-all", "dump")
+    assert expected.errors == 0
+    assert two_processes(stream, tmp_path / "out-two", "dump", (30_000,)) == expected
