@@ -17,5 +17,8 @@ class Message(Struct, frozen=True, tag=_dashed, tag_field="type", rename="kebab"
     """Base of every message; an unknown field is an error, so that a misspelt one is not ignored."""
 
 
-class Row(Struct, frozen=True, rename="kebab", kw_only=True):
-    """Base of what replies list. Fields unknown to an older client are passed over."""
+class Row(Struct, frozen=True, rename="kebab", kw_only=True, gc=False):
+    """Base of what replies list. Fields unknown to an older client are passed over.
+
+    Rows hold plain values and rows, never themselves: the collector of cycles need not look at thousands of them.
+    """

@@ -90,6 +90,15 @@ def shares(producer: Side, consumer: Side, spent: Counters) -> dict[WaitCause, i
     return {cause: nanoseconds for cause, nanoseconds in found.items() if nanoseconds}
 
 
+def phases_ns(gauges: list[int], now: int) -> list[int]:
+    """Nanoseconds that a data worker has spent in each DataPhase. Args: gauges: of its side of the ring."""
+    spent = gauges[DataGauge.PHASE_NS : DataGauge.PHASE_NS + len(DataPhase)]
+    since, phase = gauges[DataGauge.PHASE_SINCE_NS], gauges[DataGauge.PHASE]
+    if since and phase < len(spent):
+        spent[phase] += max(0, now - since)
+    return spent
+
+
 class Meter:
     """Reads one data ring for one job, from now on.
 
@@ -132,9 +141,11 @@ class Meter:
         scan = stream = history = tape = socket = peer_full = closing = 0
         for side, kind in (("producer", self._producer), ("consumer", self._consumer)):
             if kind == "files":
-                scan = sum(self._phase_ns(side, phase, now) for phase in _SCAN_PHASES)
-                stream = sum(self._phase_ns(side, phase, now) for phase in _STREAM_PHASES)
-                history = self.ring.gauge(side, DataGauge.HISTORY_WAIT_NS)
+                gauges = self.ring.gauges(side)
+                spent = phases_ns(gauges, now)
+                scan = sum(spent[phase] for phase in _SCAN_PHASES)
+                stream = sum(spent[phase] for phase in _STREAM_PHASES)
+                history = gauges[DataGauge.HISTORY_WAIT_NS]
             elif kind == "tape":
                 tape = self._sum_ns(side, TapeGauge.IO_NS, TapeGauge.IO_SINCE_NS, now)
             else:
@@ -160,12 +171,6 @@ class Meter:
         since = self.ring.gauge(side, under_way)
         return self.ring.gauge(side, total) + (max(0, now - since) if since else 0)
 
-    def _phase_ns(self, side: str, phase: DataPhase, now: int) -> int:
-        gauge = self.ring.gauge
-        since = gauge(side, DataGauge.PHASE_SINCE_NS)
-        under_way = max(0, now - since) if since and gauge(side, DataGauge.PHASE) == phase else 0
-        return gauge(side, DataGauge.PHASE_NS + phase) + under_way
-
     def look(self) -> None:
         """Remember the sums of this moment, for what the job waits for now."""
         self._looks.append(self.counters())
@@ -174,9 +179,9 @@ class Meter:
         """The job is over: its time stands still."""
         self._ended = self.counters()
 
-    def seconds(self) -> dict[WaitCause, float]:
-        """Cause -> seconds of the whole job."""
-        found = shares(self._producer, self._consumer, self.counters().since(self._base))
+    def seconds(self, counters: Counters | None = None) -> dict[WaitCause, float]:
+        """Cause -> seconds of the whole job. Args: counters: the sums now, of whoever has them already."""
+        found = shares(self._producer, self._consumer, (counters or self.counters()).since(self._base))
         seconds = {cause: round(nanoseconds / _BILLION, 3) for cause, nanoseconds in found.items()}
         return {cause: spent for cause, spent in seconds.items() if spent}
 

@@ -11,7 +11,7 @@ import msgspec
 
 from mover.admin.jobs import ErrorCause, JobState, JobStatus, Operation, SizeClass
 from mover.control.backup_log import escape, identifier, timestamp
-from mover.control.bottleneck import Meter, Side
+from mover.control.bottleneck import Meter, Side, phases_ns
 from mover.control.data_addresses import NetworkAddress, shown_address
 from mover.control.data_run import Start
 from mover.control.environment import misspelt
@@ -221,20 +221,18 @@ class RunningJob:
 
     def progress(self) -> tuple[int, int]:
         """Bytes of the stream and entries so far."""
-        gauge = self._gauge
-        return gauge(DataGauge.STREAM_BYTES), gauge(DataGauge.DIRECTORIES) + gauge(DataGauge.FILES)
-
-    def _gauge(self, gauge: int) -> int:
-        return self._ring.gauge(self._side, gauge)
+        gauges = self._ring.gauges(self._side)
+        return gauges[DataGauge.STREAM_BYTES], gauges[DataGauge.DIRECTORIES] + gauges[DataGauge.FILES]
 
     def status(self, finished: DataFinished | None = None) -> JobStatus:
         """The job as it is now."""
-        gauge = self._gauge
+        gauges = self._ring.gauges(self._side)
+        counters = self.meter.counters()
         ring = self._ring.statistics()
-        sizes = [gauge(DataGauge.SIZES + bits) for bits in range(_SIZES)]
-        files = gauge(DataGauge.FILES) if finished is None else finished.files
-        entries = {"directories": gauge(DataGauge.DIRECTORIES), "files": sum(sizes)}
-        entries |= {name: gauge(DataGauge.KINDS + number) for name, (number, _, _) in _KINDS.items()}
+        sizes = gauges[DataGauge.SIZES : DataGauge.SIZES + _SIZES]
+        files = gauges[DataGauge.FILES] if finished is None else finished.files
+        entries = {"directories": gauges[DataGauge.DIRECTORIES], "files": sum(sizes)}
+        entries |= {name: gauges[DataGauge.KINDS + number] for name, (number, _, _) in _KINDS.items()}
         others = sum(entries.values()) - entries["directories"]
         if self._base.operation == "backup":
             others -= entries["hard-links"]  # of a backup FILES counts objects, of a recover names
@@ -242,25 +240,25 @@ class RunningJob:
             entries["unknown"] = files - others
         return msgspec.structs.replace(
             self._base,
-            elapsed_seconds=round(self.meter.elapsed_s, 3),
+            elapsed_seconds=_seconds(counters.elapsed),
             phase=_PHASES.get(self._phase, ""),
             entries=entries,
-            file_bytes=gauge(DataGauge.FILE_BYTES),
-            stream_bytes=gauge(DataGauge.STREAM_BYTES) if finished is None else finished.stream_bytes,
-            history_entries=gauge(DataGauge.HISTORY_ENTRIES) if finished is None else finished.history_entries,
+            file_bytes=gauges[DataGauge.FILE_BYTES],
+            stream_bytes=gauges[DataGauge.STREAM_BYTES] if finished is None else finished.stream_bytes,
+            history_entries=gauges[DataGauge.HISTORY_ENTRIES] if finished is None else finished.history_entries,
             sizes=[
                 SizeClass(from_bytes=1 << bits - 1 if bits else 0, to_bytes=(1 << bits) - 1, files=count)
                 for bits, count in enumerate(sizes)
                 if count
             ],
-            errors=gauge(DataGauge.ERRORS) if finished is None else finished.errors,
+            errors=gauges[DataGauge.ERRORS] if finished is None else finished.errors,
             error_causes=self._error_causes(finished),
             left_out=dict(finished.left_out) if finished is not None else {},
-            phase_seconds=self._phase_seconds(),
-            history_wait_seconds=_seconds(gauge(DataGauge.HISTORY_WAIT_NS)),
+            phase_seconds=self._phase_seconds(gauges),
+            history_wait_seconds=_seconds(gauges[DataGauge.HISTORY_WAIT_NS]),
             ring_full_seconds=_seconds(ring.waited_full_ns),
             ring_empty_seconds=_seconds(ring.waited_empty_ns),
-            wait_seconds=self.meter.seconds(),
+            wait_seconds=self.meter.seconds(counters),
             whole=finished is not None,
         )
 
@@ -271,16 +269,9 @@ class RunningJob:
             ]
         return [_shown(cause) for cause in finished.causes]
 
-    def _phase_seconds(self) -> dict[str, float]:
-        since = self._gauge(DataGauge.PHASE_SINCE_NS)
-        spent = {}
-        for phase, name in _PHASES.items():
-            if phase in _LOGGED_PHASES[self._record.kind]:
-                nanoseconds = self._gauge(DataGauge.PHASE_NS + phase)
-                if since and phase == self._gauge(DataGauge.PHASE):
-                    nanoseconds += max(0, time.monotonic_ns() - since)
-                spent[name] = _seconds(nanoseconds)
-        return spent
+    def _phase_seconds(self, gauges: list[int]) -> dict[str, float]:
+        spent, shown = phases_ns(gauges, time.monotonic_ns()), _LOGGED_PHASES[self._record.kind]
+        return {name: _seconds(spent[phase]) for phase, name in _PHASES.items() if phase in shown}
 
 
 def _seconds(nanoseconds: int) -> float:

@@ -95,7 +95,6 @@ class Statistics:
     def begin_job(self, job: RunningJob) -> None:
         """A data operation begins."""
         self.jobs[job.number] = job
-        self.ledger.running[job.number] = job.status
 
     def end_job(self, job: RunningJob, ended: JobStatus) -> None:
         """It is over, and these are its figures."""

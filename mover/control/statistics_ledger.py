@@ -6,8 +6,9 @@ samples, and nothing is counted twice. A job's own figures are those of its summ
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from operator import add, sub
 from typing import Final, Literal, NamedTuple
 
 from mover.admin.jobs import JobStatus
@@ -30,11 +31,11 @@ class DriveFigures(NamedTuple):
 
     def plus(self, other: "DriveFigures") -> "DriveFigures":
         """The sum of both."""
-        return DriveFigures(*(ours + theirs for ours, theirs in zip(self, other, strict=True)))
+        return DriveFigures(*map(add, self, other))
 
     def minus(self, other: "DriveFigures") -> "DriveFigures":
         """What is beyond the other."""
-        return DriveFigures(*(max(0, ours - theirs) for ours, theirs in zip(self, other, strict=True)))
+        return DriveFigures(*(max(0, each) for each in map(sub, self, other)))
 
 
 class OpenRing:
@@ -101,13 +102,11 @@ class Ledger:
 
     Attributes:
         rings: the open ones.
-        running: number -> what tells of the job as it is now.
         authentication_failures: logins that were refused.
     """
 
     def __init__(self, clock: Callable[[], int]) -> None:
         self.rings: list[OpenRing] = []
-        self.running: dict[int, Callable[[], JobStatus]] = {}
         self.authentication_failures = 0
         self._clock = clock
         self._drives: dict[str, DriveFigures] = {}
@@ -159,7 +158,6 @@ class Ledger:
 
     def end_job(self, job: JobStatus) -> None:
         """A job is over."""
-        self.running.pop(job.number, None)
         self._jobs[f"{job.operation}/{job.state}"] += 1
         self._ended = _with_job(self._ended, job)
 
@@ -180,11 +178,11 @@ class Ledger:
         io_ns = self._shown_io_ns[name] = max(figures.io_ns, self._shown_io_ns.get(name, 0))
         return figures._replace(io_ns=io_ns)
 
-    def totals(self, cpu_seconds: dict[str, float]) -> Totals:
-        """Everything. Args: cpu_seconds: of the workers that live, by kind."""
+    def totals(self, cpu_seconds: dict[str, float], running: Iterable[JobStatus]) -> Totals:
+        """Everything. Args: cpu_seconds: of the workers that live, by kind. running: the jobs as they are now."""
         totals = self._ended
-        for status in self.running.values():
-            totals = _with_job(totals, status())
+        for status in running:
+            totals = _with_job(totals, status)
         mover_bytes, full_ns, empty_ns = self._mover_bytes, self._full_ns, self._empty_ns
         for ring in self._data_rings():
             statistics = ring.control.statistics()

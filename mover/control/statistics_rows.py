@@ -21,10 +21,10 @@ from mover.ndmp.enums import DataState, DataUnsupported, MoverMode
 from mover.ring import TapeGauge
 
 if TYPE_CHECKING:
+    from mover.admin.jobs import JobStatus
     from mover.control.bottleneck import Meter
     from mover.control.connection import Connection
     from mover.control.drives import DriveBay
-    from mover.control.job_summary import RunningJob
     from mover.control.mover_service import MoverService
     from mover.control.node import Node
     from mover.control.statistics import Statistics, Track
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _BILLION: Final = 1_000_000_000
 _NOT_KNOWN: Final = (1 << 32) - 1
+_WAITING: Final[dict[str, Literal["full", "empty"]]] = {"full": "full", "empty": "empty"}
 _RUNNING: Final = (DataState.ACTIVE, DataState.PAUSED)
 
 
@@ -48,6 +49,7 @@ class Moment(NamedTuple):
 def build_reply(node: Node, statistics: Statistics, moment: Moment) -> StatisticsReply:
     """Everything, in one go: nothing else runs in control meanwhile."""
     connections = sorted(node.connections.values(), key=lambda each: each.session_id)
+    running = {number: job.status() for number, job in sorted(statistics.jobs.items())}
     return StatisticsReply(
         node=node.config.node.name,
         version=mover.__version__,
@@ -55,9 +57,9 @@ def build_reply(node: Node, statistics: Statistics, moment: Moment) -> Statistic
         uptime_seconds=round(moment.now - statistics.started, 3),
         interval_seconds=float(statistics.interval_s),
         cost_seconds=round(statistics.cost_s, 6),
-        totals=statistics.ledger.totals(moment.cpu_seconds),
+        totals=statistics.ledger.totals(moment.cpu_seconds, running.values()),
         sessions=[_session(each, moment) for each in connections],
-        jobs=[*_jobs(node, statistics, moment), *_movers(statistics, moment)],
+        jobs=[*_jobs(node, running, statistics, moment), *_movers(statistics, moment)],
         rings=[_ring(each, statistics, moment) for each in statistics.ledger.rings],
         processes=_processes(connections, statistics, moment),
         drives=[_drive(each, statistics, moment) for each in node.devices],
@@ -65,8 +67,8 @@ def build_reply(node: Node, statistics: Statistics, moment: Moment) -> Statistic
     )
 
 
-def _rates(track: Track | None, now: float, value: float, index: int = 0) -> Rates:
-    return track.series.rates(now, value, index) if track is not None else Rates()
+def _rates(track: Track | None, now: float, *values: float) -> list[Rates]:
+    return track.series.rates(now, *values) if track is not None else [Rates()] * len(values)
 
 
 def _session(connection: Connection, moment: Moment) -> SessionRow:
@@ -95,16 +97,17 @@ def _session(connection: Connection, moment: Moment) -> SessionRow:
     )
 
 
-def _jobs(node: Node, statistics: Statistics, moment: Moment) -> list[JobRow]:
+def _jobs(node: Node, running: dict[int, JobStatus], statistics: Statistics, moment: Moment) -> list[JobRow]:
     return [
-        _job(job, node.connections.get(job.session_id), statistics, moment)
-        for _, job in sorted(statistics.jobs.items())
+        _job(status, statistics.jobs[number].meter, node.connections.get(status.session_id), statistics, moment)
+        for number, status in running.items()
     ]
 
 
-def _job(job: RunningJob, connection: Connection | None, statistics: Statistics, moment: Moment) -> JobRow:
-    status, meter = job.status(), job.meter
-    track = statistics.tracks.get(("job", job.number))
+def _job(
+    status: JobStatus, meter: Meter, connection: Connection | None, statistics: Statistics, moment: Moment
+) -> JobRow:
+    track = statistics.tracks.get(("job", status.number))
     expected: int | None = None
     left: int | None = None
     seconds_left: int | None = None
@@ -118,6 +121,7 @@ def _job(job: RunningJob, connection: Connection | None, statistics: Statistics,
             seconds_left = None if state.unsupported & DataUnsupported.EST_TIME_REMAIN else state.est_time_remain
         at = data.at()
     entries = entries_of(status)
+    rate, entries_rate = _rates(track, moment.now, status.stream_bytes, entries)
     return JobRow(
         number=status.number,
         session_id=status.session_id,
@@ -136,8 +140,8 @@ def _job(job: RunningJob, connection: Connection | None, statistics: Statistics,
         stream_bytes_left=left,
         seconds_left=seconds_left,
         elapsed_seconds=status.elapsed_seconds,
-        rate=_rates(track, moment.now, status.stream_bytes),
-        entries_rate=_rates(track, moment.now, entries, 1),
+        rate=rate,
+        entries_rate=entries_rate,
         bottleneck=meter.bottleneck(),
         seconds=status.wait_seconds,
         rate_history=track.outline.rates(moment.now, status.stream_bytes) if track and moment.history else [],
@@ -151,6 +155,7 @@ def _movers(statistics: Statistics, moment: Moment) -> list[JobRow]:
 def _mover(service: MoverService, meter: Meter, statistics: Statistics, moment: Moment) -> JobRow:
     track = statistics.tracks.get(("mover", meter))
     moved = service.counters().bytes_moved
+    (rate,) = _rates(track, moment.now, moved)
     return JobRow(
         number=None,
         session_id=service.session_id,
@@ -158,7 +163,7 @@ def _mover(service: MoverService, meter: Meter, statistics: Statistics, moment: 
         operation="mover-read" if service.machine.mode is MoverMode.READ else "mover-write",
         stream_bytes=moved,
         elapsed_seconds=round(meter.elapsed_s, 3),
-        rate=_rates(track, moment.now, moved),
+        rate=rate,
         bottleneck=meter.bottleneck(),
         seconds=meter.seconds(),
         rate_history=track.outline.rates(moment.now, moved) if track and moment.history else [],
@@ -168,21 +173,21 @@ def _mover(service: MoverService, meter: Meter, statistics: Statistics, moment: 
 def _ring(ring: OpenRing, statistics: Statistics, moment: Moment) -> RingRow:
     now = ring.control.statistics()
     track = statistics.tracks.get(("ring", ring.name))
-    waiting: dict[str, Literal["full", "empty", ""]] = {"full": "full", "empty": "empty"}
+    (rate,) = _rates(track, moment.now, now.bytes_out)
     return RingRow(
         name=ring.name,
         kind=ring.kind,
         session_id=ring.session_id,
         size_bytes=now.slots * now.slot_bytes,
         fill_ratio=round(now.fill_ratio, 4),
-        waiting=waiting.get(now.waiting, ""),
+        waiting=_WAITING.get(now.waiting, ""),
         bytes_in=now.bytes_in,
         bytes_out=now.bytes_out,
         times_full=now.times_full,
         times_empty=now.times_empty,
         waited_full_seconds=round(now.waited_full_ns / _BILLION, 3),
         waited_empty_seconds=round(now.waited_empty_ns / _BILLION, 3),
-        rate=_rates(track, moment.now, now.bytes_out),
+        rate=rate,
         fill_history=track.shape.values() if track and moment.history else [],
     )
 
@@ -198,18 +203,20 @@ def _processes(connections: list[Connection], statistics: Statistics, moment: Mo
 def _process(kind: str, figures: Figures, session_id: int | None, statistics: Statistics, moment: Moment) -> ProcessRow:
     track = statistics.tracks.get(("process", (figures.pid, figures.began)))
     details = moment.details[figures.pid]
+    totals = figures.cpu_seconds, figures.read_bytes, figures.write_bytes
+    cpu_rate, read_rate, write_rate = _rates(track, moment.now, *totals)
     return ProcessRow(
         pid=figures.pid,
         kind=kind,
         session_id=session_id,
         state=figures.state,
         cpu_seconds=figures.cpu_seconds,
-        cpu_rate=_rates(track, moment.now, figures.cpu_seconds),
+        cpu_rate=cpu_rate,
         resident_bytes=figures.resident_bytes,
         read_bytes=figures.read_bytes,
         write_bytes=figures.write_bytes,
-        read_rate=_rates(track, moment.now, figures.read_bytes, 1),
-        write_rate=_rates(track, moment.now, figures.write_bytes, 2),
+        read_rate=read_rate,
+        write_rate=write_rate,
         context_switches=details.context_switches,
         involuntary_switches=details.involuntary_switches,
         open_files=details.open_files,
@@ -222,6 +229,7 @@ def _drive(bay: DriveBay, statistics: Statistics, moment: Moment) -> DriveRow:
     figures = statistics.ledger.drive(bay.name)
     track = statistics.tracks.get(("drive", bay.name))
     file_number, block_number = _position(bay, statistics)
+    read_rate, written_rate = _rates(track, moment.now, figures.read_bytes, figures.written_bytes)
     return DriveRow(
         name=bay.name,
         state=bay.state,
@@ -234,8 +242,8 @@ def _drive(bay: DriveBay, statistics: Statistics, moment: Moment) -> DriveRow:
         io_seconds=round(figures.io_ns / _BILLION, 3),
         underruns=figures.underruns,
         errors=figures.errors,
-        read_rate=_rates(track, moment.now, figures.read_bytes),
-        written_rate=_rates(track, moment.now, figures.written_bytes, 1),
+        read_rate=read_rate,
+        written_rate=written_rate,
     )
 
 

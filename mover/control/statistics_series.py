@@ -1,8 +1,10 @@
 """Samples of what grows, bounded: rates over the last seconds, the shape of a minute, the outline of a whole job."""
 
+from bisect import bisect
 from collections import deque
 from collections.abc import Sequence
 from itertools import pairwise
+from math import inf
 from typing import Final
 
 from mover.admin.statistics import Rates
@@ -28,18 +30,27 @@ class Series:
         """One more sample."""
         self._samples.append((now, *values))
 
-    def rates(self, now: float, value: float, index: int = 0) -> Rates:
-        """Growth a second of the total at ``index``, which is ``value`` now."""
-        return Rates(**{f"over_{window}": self._rate(now, value, index + 1, window) for window in WINDOWS_S})
+    def rates(self, now: float, *values: float) -> list[Rates]:
+        """Growth a second of each total; ``values``: what they are now, in the order of the samples."""
+        latest, middle, oldest = (self._before(now - window + _EARLY_S) for window in WINDOWS_S)
+        return [
+            Rates(
+                over_1=_growth(latest, now, index, value),
+                over_10=_growth(middle, now, index, value),
+                over_60=_growth(oldest, now, index, value),
+            )
+            for index, value in enumerate(values, 1)
+        ]
 
-    def _rate(self, now: float, value: float, at: int, window: float) -> float:
-        then = self._samples[0]
-        for sample in reversed(self._samples):
-            if now - sample[0] >= window - _EARLY_S:
-                then = sample
-                break
-        passed = now - then[0]
-        return round(max(0.0, value - then[at]) / passed, 3) if passed > 0 else 0.0
+    def _before(self, moment: float) -> tuple[float, ...]:
+        """The last sample until then; the first one where all are younger."""
+        # Infinity sorts behind whatever a sample of that very moment has.
+        return self._samples[max(0, bisect(self._samples, (moment, inf)) - 1)]
+
+
+def _growth(then: tuple[float, ...], now: float, index: int, value: float) -> float:
+    grown, passed = value - then[index], now - then[0]
+    return round(grown / passed, 3) if grown > 0 and passed > 0 else 0.0
 
 
 class Shape:

@@ -142,6 +142,13 @@ class RingControl:
         base = W_CONSUMER_GAUGES if side == "consumer" else W_PRODUCER_GAUGES
         return int(self._words[base + index])
 
+    def gauges(self, side: str) -> list[int]:
+        """All gauges of a side in one look, for whoever wants many of them."""
+        if self._last is not None:
+            return self._last_gauges[side == "consumer"]
+        base = W_CONSUMER_GAUGES if side == "consumer" else W_PRODUCER_GAUGES
+        return self._words[base : base + GAUGES].tolist()
+
     def note(self, side: str) -> bytes:
         """The text that a side published last, for example the path being read."""
         if self._last is not None:
@@ -185,10 +192,7 @@ class RingControl:
         """Unmap and close; the last counters stay readable. Calling it again does nothing."""
         if self._last is not None:
             return
-        gauges = (
-            [int(self._words[W_PRODUCER_GAUGES + index]) for index in range(GAUGES)],
-            [int(self._words[W_CONSUMER_GAUGES + index]) for index in range(GAUGES)],
-        )
+        gauges = self.gauges("producer"), self.gauges("consumer")
         self._last, self._last_gauges = self.statistics(), gauges
         self._ring.close_map()
         self._ring.close_fds()

@@ -129,6 +129,6 @@ async def test_a_look_is_no_sample(history: bool) -> None:
     """Who looks ten times a second does not push the last minute out."""
     scene = Scene()
     for _ in range(200):
-        scene.statistics.ledger.totals({})
+        scene.statistics.ledger.totals({}, [])
         await scene.statistics.show(StatisticsShow(history))
     assert scene.statistics.tracks == {}

@@ -27,12 +27,12 @@ def test_a_ring_that_closes_between_two_looks_leaves_its_counters() -> None:
         tape.gauges[TapeGauge.UNDERRUNS] = 3
         producer._words[W_PRODUCER + ProducerWord.WAITED_FULL_NS] = 4 * S
         producer._words[W_CONSUMER + ConsumerWord.WAITED_EMPTY_NS] = 5 * S
-        before = ledger.totals({})
+        before = ledger.totals({}, [])
         assert ledger.drive("vtl0/drive0") == DriveFigures(0, 1024, 2 * S, 3)
         tape.gauges[TapeGauge.BYTES_MOVED] = 2000
         tape.gauges[TapeGauge.DRIVE_BYTES] = 2048
     ring.close()
-    after = ledger.totals({})
+    after = ledger.totals({}, [])
     assert (before.mover_bytes, after.mover_bytes) == (1000, 2000)
     assert (after.ring_full_seconds, after.ring_empty_seconds) == (4.0, 5.0)
     assert ledger.drive("vtl0/drive0") == DriveFigures(0, 2048, 2 * S, 3)
@@ -89,11 +89,10 @@ def test_a_job_counts_while_it_runs_and_once_when_it_is_over() -> None:
         number=1, session_id=7, operation="backup", backup_type="dump", path="/srv", started=0.0, stream_bytes=100,
         entries={"files": 3, "directories": 2}, history_entries=5, history_wait_seconds=0.25,
     )  # fmt: skip
-    ledger.running[1] = lambda: job
-    running = ledger.totals({})
+    running = ledger.totals({}, [job])
     assert (running.data_bytes, running.files, running.history_entries, running.jobs) == (100, 5, 5, {})
     ledger.end_job(JobStatus(**{name: getattr(job, name) for name in job.__struct_fields__} | {"state": "failed"}))
-    ended = ledger.totals({})
+    ended = ledger.totals({}, [])
     assert (ended.data_bytes, ended.files, ended.history_entries) == (100, 5, 5)
     assert ended.history_wait_seconds == 0.25
     assert ended.jobs == {"backup/failed": 1}
@@ -101,9 +100,9 @@ def test_a_job_counts_while_it_runs_and_once_when_it_is_over() -> None:
 
 def test_processor_time_of_the_living_and_the_dead() -> None:
     ledger = Ledger(Clock())
-    assert ledger.totals({"data": 1.5}).worker_cpu_seconds == {"data": 1.5, "relay": 0.0, "tape": 0.0}
+    assert ledger.totals({"data": 1.5}, []).worker_cpu_seconds == {"data": 1.5, "relay": 0.0, "tape": 0.0}
     ledger.add_exit("data", "signal SIGKILL", 2.0)
     ledger.add_exit("data", "exit 0", 1.0)
-    totals = ledger.totals({"tape": 0.5})
+    totals = ledger.totals({"tape": 0.5}, [])
     assert totals.worker_cpu_seconds == {"data": 3.0, "relay": 0.0, "tape": 0.5}
     assert totals.worker_exits == {"data/signal SIGKILL": 1, "data/exit 0": 1}

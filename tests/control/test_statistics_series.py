@@ -10,20 +10,20 @@ def test_rates_are_over_their_windows() -> None:
     series = Series(0.0, 0)
     for second in range(1, 101):
         series.add(float(second), 10 * second if second <= 95 else 950)
-    rates = series.rates(100.5, 950)
+    (rates,) = series.rates(100.5, 950)
     assert [rates.over_1, rates.over_10, rates.over_60] == pytest.approx([0.0, 4.762, 9.091], abs=0.01)
 
 
 def test_a_row_that_is_young_has_the_rate_of_its_life() -> None:
     series = Series(10.0, 0, 5)
-    assert series.rates(10.5, 100) == Rates(over_1=200.0, over_10=200.0, over_60=200.0)
-    assert series.rates(12.0, 9, 1) == Rates(over_1=2.0, over_10=2.0, over_60=2.0)
-    assert series.rates(10.0, 100) == Rates()
+    assert series.rates(10.5, 100, 5) == [Rates(over_1=200.0, over_10=200.0, over_60=200.0), Rates()]
+    assert series.rates(12.0, 0, 9) == [Rates(), Rates(over_1=2.0, over_10=2.0, over_60=2.0)]
+    assert series.rates(10.0, 100) == [Rates()]
 
 
 def test_a_rate_is_never_negative() -> None:
     series = Series(0.0, 100)
-    assert series.rates(1.0, 90) == Rates()
+    assert series.rates(1.0, 90) == [Rates()]
 
 
 def test_what_is_kept_is_bounded() -> None:
