@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 SHELLS: Final = ("bash", "zsh", "fish")
 VARIABLE: Final = "_MOVER_COMPLETE"
 WAIT_S: Final = 0.5
+_MENDED: Final = {
+    # A function that was loaded is called as one from its second time on; click's does nothing then.
+    "zsh": {"zsh_eval_context[-1] == loadautofunc": "zsh_eval_context[-1] == (loadautofunc|shfunc)"},
+    # Most descriptions go on behind a comma, where click's end.
+    "fish": {'string split ","': 'string split --max 1 ","'},
+}
+"""Shell -> what click's script says, and what it is to say."""
 
 
 def completion_script(shell: str) -> str:
@@ -35,7 +42,11 @@ def completion_script(shell: str) -> str:
     kind = get_completion_class(shell)
     assert kind is not None
     complete = kind(main, {}, "mover", VARIABLE)
-    return str(complete.source_template % complete.source_vars())
+    script = str(complete.source_template % complete.source_vars())
+    for theirs, ours in _MENDED.get(shell, {}).items():
+        assert theirs in script
+        script = script.replace(theirs, ours)
+    return script
 
 
 def _ask(context: click.Context, request: Request) -> Reply | None:
@@ -67,6 +78,16 @@ def barcodes(context: click.Context, _: click.Parameter, begun: str) -> "list[Co
     if not isinstance(reply, TapeShowReply):
         return []
     return _items(((each.barcode, each.library) for each in reply.cartridges), begun)
+
+
+def drives_cartridges_or_files(
+    context: click.Context, parameter: click.Parameter, begun: str
+) -> "list[CompletionItem]":
+    """What `mover tape ls` and the like take; files where no name begins like that."""
+    from click.shell_completion import CompletionItem
+
+    found = [*drives(context, parameter, begun), *barcodes(context, parameter, begun)]
+    return found or [CompletionItem(begun, type="file")]
 
 
 def libraries(context: click.Context, _: click.Parameter, begun: str) -> "list[CompletionItem]":

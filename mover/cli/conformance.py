@@ -11,6 +11,7 @@ from mover.cli.control_process import json_option
 from mover.cli.failure import Failure
 from mover.cli.job_options import ServerType, add_options, read_password
 from mover.cli.output import Cell, print_json, print_table, printable
+from mover.cli.paths import FILE
 from mover.cli.tls_options import TLS_OPTIONS, take_tls
 from mover.conformance.options import DEFAULT_PORT, DEFAULT_TIMEOUT_S, GROUPS, SECURE_PORT, VERSIONS, Options, Tls
 
@@ -48,7 +49,7 @@ class NotReachedFailure(Failure):
 @click.argument("server", type=ServerType(), metavar="HOST[:PORT]")
 @click.option("--user", required=True, metavar="NAME", help="Login.")
 @click.option(
-    "--password-file", envvar="MOVER_PASSWORD_FILE", metavar="FILE",
+    "--password-file", envvar="MOVER_PASSWORD_FILE", metavar="FILE", type=FILE,
     help="Its first line is the password [default: $MOVER_PASSWORD_FILE, else asked for].",
 )  # fmt: skip
 @click.option("--password", metavar="TEXT", help="The password itself, which every process of this machine can see.")

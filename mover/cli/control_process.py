@@ -10,6 +10,7 @@ from mover.admin import AdminClient, NoControlProcessError, RefusedError
 from mover.admin.messages import Done, Reply, Request
 from mover.cli.failure import Failure, NoControlProcess, WrongConfiguration
 from mover.cli.output import print_json
+from mover.cli.paths import FILE
 from mover.cli.streams import work_is_done
 
 CONFIG_DEFAULT: Final = "/etc/mover/mover.toml"
@@ -24,6 +25,7 @@ def admin_socket_option(command: _Command) -> _Command:
         "--admin-socket",
         envvar="MOVER_ADMIN_SOCKET",
         metavar="PATH",
+        type=FILE,
         help="Socket of the control process [default: the configuration's].",
     )(command)
 

@@ -11,6 +11,7 @@ from mover.cli.job_options import PairType, ServerType, add_options, password, s
 from mover.cli.job_progress import duration, encrypted, size
 from mover.cli.jobs import document, report_failed, run_job
 from mover.cli.output import print_json
+from mover.cli.paths import FILE
 from mover.cli.streams import work_is_done
 from mover.cli.tls_options import TLS_OPTIONS, take_tls
 
@@ -48,7 +49,7 @@ class PlaceType(click.ParamType[tuple[tuple[str, int | None], str]]):
 )  # fmt: skip
 @click.option("-da", "destination_login", metavar="USER[:PASSWORD]", help="The same at the destination [default: -sa].")
 @click.option(
-    "--password-file", envvar="MOVER_PASSWORD_FILE", metavar="FILE",
+    "--password-file", envvar="MOVER_PASSWORD_FILE", metavar="FILE", type=FILE,
     help="The first line is the password where -sa or -da has none [default: $MOVER_PASSWORD_FILE, else asked for].",
 )  # fmt: skip
 @click.option(

@@ -8,13 +8,14 @@ import click
 from mover.cli.control_process import CONFIG_DEFAULT, admin_socket_option, json_option
 from mover.cli.failure import WrongConfiguration
 from mover.cli.output import print_json, printable
+from mover.cli.paths import FILE
 from mover.config import Config, ConfigError, load_config
 
 _COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 
 
 @click.command()
-@click.option("--config", "path", envvar="MOVER_CONFIG", metavar="FILE", help="The configuration, TOML.")
+@click.option("--config", "path", envvar="MOVER_CONFIG", metavar="FILE", type=FILE, help="The configuration, TOML.")
 @click.option("--all", "show_all", is_flag=True, help="Also what is as it should be.")
 @admin_socket_option
 @json_option

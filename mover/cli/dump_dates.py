@@ -10,6 +10,7 @@ from mover.admin.dump_dates import DumpDatesDelete, DumpDatesExport, DumpDatesIm
 from mover.cli.control_process import admin_socket_option, ask, do, json_option
 from mover.cli.main import LazyGroup
 from mover.cli.output import print_json, print_table
+from mover.cli.paths import FILE
 
 COMMANDS = {
     "list": "mover.cli.dump_dates:list_",
@@ -73,7 +74,7 @@ def delete(
 
 
 @click.command()
-@click.argument("file")
+@click.argument("file", type=FILE)
 @admin_socket_option
 @json_option
 def export(file: str, admin_socket: str | None, as_json: bool) -> None:
@@ -85,7 +86,7 @@ def export(file: str, admin_socket: str | None, as_json: bool) -> None:
 
 
 @click.command("import")
-@click.argument("file")
+@click.argument("file", type=FILE)
 @admin_socket_option
 @json_option
 def import_(file: str, admin_socket: str | None, as_json: bool) -> None:

@@ -11,6 +11,7 @@ import click
 
 from mover.cli.completion import drives
 from mover.cli.failure import Failure
+from mover.cli.paths import FILE
 from mover.cli.tls_options import TLS_OPTIONS, take_tls
 from mover.config.values import parse_size
 
@@ -119,7 +120,7 @@ def session_options(*, required: bool) -> Callable[[_Command], _Command]:
             help="Three-way: the login at --tape-host, or the drive's node [default: that of --user].",
         ),
         click.option(
-            "--tape-password-file", metavar="FILE",
+            "--tape-password-file", metavar="FILE", type=FILE,
             help="Its first line is the password of --tape-user [default: asked for].",
         ),
         click.option("--data-listens", is_flag=True, help="Three-way: the data server listens, the mover connects."),
@@ -169,7 +170,7 @@ def _login_options(*, required: bool) -> list[Callable[[_Command], _Command]]:
         ),
         click.option("--user", required=required, metavar="NAME", help="The login."),
         click.option(
-            "--password-file", envvar="MOVER_PASSWORD_FILE", metavar="FILE",
+            "--password-file", envvar="MOVER_PASSWORD_FILE", metavar="FILE", type=FILE,
             help="Its first line is the password [default: $MOVER_PASSWORD_FILE, else asked for].",
         ),
         click.option(

@@ -26,6 +26,7 @@ from mover.cli.job_options import (
 )
 from mover.cli.job_progress import duration, encrypted, reporter, size
 from mover.cli.output import print_json, print_table, printable
+from mover.cli.paths import directories
 from mover.cli.streams import work_is_done
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def report_failed(failed: list["FailedName"]) -> None:
 
 
 @click.command()
-@click.argument("path")
+@click.argument("path", shell_complete=directories)
 @session_options(required=True)
 @catalogue_option
 @click.option(
@@ -184,7 +185,7 @@ def backup(
 @session_options(required=True)
 @catalogue_option
 @click.option(
-    "--destination", metavar="DIRECTORY",
+    "--destination", metavar="DIRECTORY", shell_complete=directories,
     help="On the server, as an absolute path [default: the original place, what is there is overwritten].",
 )  # fmt: skip
 @click.option(

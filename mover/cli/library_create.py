@@ -12,6 +12,7 @@ import click
 from mover.cli.control_process import CONFIG_DEFAULT, json_option
 from mover.cli.failure import Failure, WrongConfiguration
 from mover.cli.output import print_json, printable
+from mover.cli.paths import FILE
 from mover.cli.streams import work_is_done
 
 SUFFIX: Final = ".tap"
@@ -34,7 +35,7 @@ SLOTS_MAX: Final = 65_000
     "--cartridges", type=click.IntRange(0, SLOTS_MAX), metavar="N", help="How many to make [default: one in each slot]."
 )
 @click.option(
-    "--config", envvar="MOVER_CONFIG", default=CONFIG_DEFAULT, show_default=True, metavar="FILE",
+    "--config", envvar="MOVER_CONFIG", default=CONFIG_DEFAULT, show_default=True, metavar="FILE", type=FILE,
     help="The configuration that the library is for; it is not changed.",
 )  # fmt: skip
 @json_option

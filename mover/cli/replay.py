@@ -10,6 +10,7 @@ from mover.cli.failure import Failure
 from mover.cli.job_options import ServerType, add_options, read_password
 from mover.cli.job_options import server as to_server
 from mover.cli.output import print_json, printable
+from mover.cli.paths import FILE
 from mover.cli.tls_options import TLS_OPTIONS, take_tls
 
 
@@ -18,7 +19,7 @@ from mover.cli.tls_options import TLS_OPTIONS, take_tls
 @click.argument("server", type=ServerType(), metavar="HOST[:PORT]", default="127.0.0.1")
 @click.option("--user", metavar="NAME", help="For the logins of the log, which holds no secrets.")
 @click.option(
-    "--password-file", envvar="MOVER_PASSWORD_FILE", metavar="FILE",
+    "--password-file", envvar="MOVER_PASSWORD_FILE", metavar="FILE", type=FILE,
     help="Its first line is the password [default: $MOVER_PASSWORD_FILE].",
 )  # fmt: skip
 @click.option(

@@ -7,6 +7,7 @@ import click
 
 from mover.cli.control_process import CONFIG_DEFAULT
 from mover.cli.failure import Failure, WrongConfiguration
+from mover.cli.paths import FILE
 from mover.config import ConfigError, check_environment, load_config
 
 
@@ -18,6 +19,7 @@ from mover.config import ConfigError, check_environment, load_config
     default=CONFIG_DEFAULT,
     show_default=True,
     metavar="FILE",
+    type=FILE,
     help="The configuration, TOML.",
 )
 @click.pass_context

@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from mover.admin.tapes import TapeShow, TapeShowReply
+from mover.cli.completion import drives_cartridges_or_files
 from mover.cli.control_process import admin_socket_option, ask, json_option
 from mover.cli.failure import Failure
 from mover.cli.output import print_json, print_table
@@ -61,7 +62,7 @@ def _warned(path: str, named: str, session_id: int | None) -> str:
 
 
 @click.command()
-@click.argument("named", metavar="DRIVE-OR-CARTRIDGE")
+@click.argument("named", metavar="DRIVE-OR-CARTRIDGE", shell_complete=drives_cartridges_or_files)
 @admin_socket_option
 @json_option
 def ls(named: str, admin_socket: str | None, as_json: bool) -> None:
@@ -88,7 +89,7 @@ def ls(named: str, admin_socket: str | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("named", metavar="DRIVE-OR-CARTRIDGE")
+@click.argument("named", metavar="DRIVE-OR-CARTRIDGE", shell_complete=drives_cartridges_or_files)
 @click.option("--keep", is_flag=True, help="Keep checksums, as of now, of the records that have none.")
 @admin_socket_option
 @json_option
@@ -124,7 +125,7 @@ def verify(named: str, keep: bool, admin_socket: str | None, as_json: bool) -> N
 
 
 @click.command()
-@click.argument("named", metavar="DRIVE-OR-CARTRIDGE")
+@click.argument("named", metavar="DRIVE-OR-CARTRIDGE", shell_complete=drives_cartridges_or_files)
 @click.option("--output", required=True, type=click.Path(dir_okay=False), metavar="FILE", help="Where to write it.")
 @click.option(
     "--file", "number", type=click.IntRange(0), metavar="N", help="Which tape file [default: the first stream]."

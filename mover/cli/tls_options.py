@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any, Final  # Any: click's own values
 
 import click
 
+from mover.cli.paths import FILE
+
 if TYPE_CHECKING:
     from mover.dma import Tls
 
@@ -22,7 +24,9 @@ def _fingerprints(_: click.Context, __: click.Parameter, values: tuple[str, ...]
 
 TLS_OPTIONS: Final = (
     click.option("--tls", is_flag=True, help="Connect by TLS, to port 30000 where none is given."),
-    click.option("--ca", metavar="FILE", help="By TLS; the servers' authorities, PEM [default: the system's]."),
+    click.option(
+        "--ca", metavar="FILE", type=FILE, help="By TLS; the servers' authorities, PEM [default: the system's]."
+    ),
     click.option(
         "--fingerprint", multiple=True, metavar="SHA256", callback=_fingerprints,
         help="By TLS; of a server's certificate, whoever signed it; may be repeated.",

@@ -24,6 +24,7 @@ from mover.cli.control_process import admin_socket_option, ask, do, json_option
 from mover.cli.job_options import read_password
 from mover.cli.main import LazyGroup
 from mover.cli.output import print_json, print_table
+from mover.cli.paths import FILE
 from mover.cli.streams import work_is_done
 
 USER_COMMANDS: Final = {
@@ -52,7 +53,7 @@ _devices = click.option(
     help="The drives and changers that the user reaches; '*' = all, '' = none.",
 )  # fmt: skip
 _password_file = click.option(
-    "--password-file", metavar="FILE",
+    "--password-file", metavar="FILE", type=FILE,
     help="Its first line is the login password of a local user [default: asked for].",
 )  # fmt: skip
 _method = click.Choice(["password", "none"])

@@ -19,9 +19,13 @@ from mover.admin.tapes import CartridgeStatus, DriveStatus, TapeShowReply
 from mover.cli import completion
 from mover.cli.completion import SHELLS, VARIABLE, completion_script
 from mover.cli.main import main
+from tests.support import peers
+from tests.support.documents import code_of
 from tests.support.servers import mover_command
+from tests.support.terminals import Terminal
 
 TIMEOUT_S = 60
+PATH = f"{Path(mover_command()[0]).parent}:{os.environ['PATH']}"
 
 
 def offered(*words: str) -> list[str]:
@@ -141,7 +145,77 @@ def test_bash_takes_its_script_and_completes_commands_by_it() -> None:
     line = f"{completion_script('bash')}\nCOMP_WORDS=(mover tape lo); COMP_CWORD=2\n_mover_completion mover\n"
     told = subprocess.run(
         ["bash", "--norc", "-c", f'{line}echo "${{COMPREPLY[@]}}"'],
-        env={**os.environ, "PATH": f"{Path(mover_command()[0]).parent}:{os.environ['PATH']}"},
+        env={**os.environ, "PATH": PATH},
         capture_output=True, text=True, timeout=TIMEOUT_S, check=True,
     )  # fmt: skip
     assert (told.stdout, told.stderr) == ("load\n", "")
+
+
+@pytest.mark.slow
+def test_bash_completes_by_the_line_of_the_document() -> None:
+    (line,) = code_of("install.md", "Completion")
+    function = "$(complete -p mover | sed 's/.*-F \\([^ ]*\\).*/\\1/')"
+    told = subprocess.run(
+        ["bash", "--norc", "-ec", f"{line}\nCOMP_WORDS=(mover sta); COMP_CWORD=1\n{function} mover\necho $COMPREPLY"],
+        env={**os.environ, "PATH": PATH}, capture_output=True, text=True, timeout=TIMEOUT_S, check=True,
+    )  # fmt: skip
+    assert (told.stdout, told.stderr) == ("status\n", "")
+
+
+@pytest.mark.slow
+@pytest.mark.peer("fish")
+def test_fish_completes_by_its_script(tmp_path: Path) -> None:
+    (tmp_path / "mover.fish").write_text(completion_script("fish"))
+    (tmp_path / "a file").touch()
+
+    def offers(line: str) -> list[str]:
+        told = subprocess.run(
+            [peers.require("fish"), "--no-config", "-c", 'source mover.fish; complete --do-complete "$argv"', line],
+            env={**os.environ, "PATH": PATH, "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"}, cwd=tmp_path,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S, check=True,
+        )  # fmt: skip
+        assert told.stderr == ""
+        return [offer for offer in told.stdout.splitlines() if offer]
+
+    assert offers("mover tape lo") == ["load\tPut a cartridge into DRIVE, such as..."]
+    watch = "Look again and again, until Ctrl-C; with --json a document a line."
+    assert offers("mover status --wa") == [f"--watch\t{watch}"]
+    assert offers("mover serve --config a") == ["a file"]
+    assert offers("mover tape ls a") == ["a file"]
+    assert offers("mover tape no-such") == []
+
+
+@pytest.mark.slow
+@pytest.mark.peer("zsh", "tmux")
+def test_zsh_completes_by_its_script(tmp_path: Path) -> None:
+    """As the package installs it: a function that is loaded when it is needed; and a TAB is pressed."""
+    (tmp_path / "_mover").write_text(completion_script("zsh"))
+    (tmp_path / "a file").touch()
+    environment = {"PATH": PATH, "PS1": "prompt: ", "LC_ALL": "C.UTF-8", "HOME": str(tmp_path)}
+    with Terminal([str(peers.require("zsh")), "-f", "-i"], 100, 30, environment) as terminal:
+        terminal.wait_for("prompt:")
+        terminal.press(f"cd {tmp_path}; fpath=($PWD $fpath); autoload -Uz compinit; compinit -u; clear", "Enter")
+        terminal.wait_for(lambda screen: screen.startswith("prompt:") and "fpath" not in screen)
+        for typed, seen in (
+            ("mover tape lo", "mover tape load"),
+            ("mover tape load DRIVE --barc", "mover tape load DRIVE --barcode"),
+            ("mover serve --config a", r"mover serve --config a\ file"),
+        ):
+            press_tab(terminal, typed)
+            terminal.wait_for(f"prompt: {seen}\n")
+            terminal.press("C-u")
+            terminal.wait_for(lambda screen: "mover" not in screen)
+        press_tab(terminal, "mover tape load x --")
+        screen = terminal.wait_for("-- Print one JSON document.")
+        assert [line.split()[0] for line in screen.splitlines()[1:5]] == [
+            "--barcode", "--admin-socket", "--json", "--help",
+        ]  # fmt: skip
+        terminal.press("C-u", "exit", "Enter")
+        terminal.wait_for("ended with 0")
+
+
+def press_tab(terminal: Terminal, line: str) -> None:
+    """Behind a line that is on the screen: the shell lists nothing while more is being typed."""
+    terminal.press(line)
+    terminal.wait_for(f"prompt: {line}\n")
+    terminal.press("Tab")
