@@ -90,12 +90,13 @@ class Logins:
             )
             if self._watch.is_locked(key, trio.current_time()):
                 connection.log.warning("user is locked out", user=user, peer=connection.peer_address)
-        connection.node.audit.event(
+        tell = connection.node.audit.event if reason is None else connection.node.audit.stranger
+        tell(
             "login",
+            client=connection.peer_address,
             result="accepted" if reason is None else "refused",
             user=user,
             method=proof.method,
-            client=connection.peer_address,
             lif=connection.lif.name,
             secure=connection.secure,
             session=connection.session_id,

@@ -151,6 +151,7 @@ async def _serve(config: Config, path: str | None) -> int:
             async with trio.open_nursery() as nursery:
                 admin = AdminServer(node)
                 nursery.start_soon(node.statistics.run)
+                nursery.start_soon(node.audit.run)
                 nursery.start_soon(admin.serve, admin_socket)
                 if web is not None:
                     nursery.start_soon(web.serve)
@@ -377,8 +378,8 @@ async def _own_connections(
 
 
 def _note_stranger(node: Node, peer: str, lif: Lif) -> None:
-    log.warning("connection refused", lif=lif.name, peer=peer, reason=ELSEWHERE)
-    node.audit.event("connect", result="refused", client=peer, lif=lif.name, reason=ELSEWHERE)
+    if node.audit.stranger("connect", peer, result="refused", lif=lif.name, reason=ELSEWHERE):
+        log.warning("connection refused", lif=lif.name, peer=peer, reason=ELSEWHERE)
 
 
 async def _begin(node: Node, stream: ControlStream, lif: Lif) -> None:
