@@ -18,9 +18,9 @@ from fuzz_report import Branch, ModuleCoverage
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent
 DISPATCH: Final = (
-    "connection", "incoming", "outbox", "data_ports", "data_connection", "data_run", "data_service", "mover_run",
-    "mover_service", "tape_service", "tape_cdb", "scsi_service", "scsi_bus", "local", "environment", "recover_names",
-    "refusal", "volumes",
+    "connection", "incoming", "outbox", "data_ports", "data_connection", "data_run", "data_service",
+    "data_variables", "data_aftermath", "mover_run", "mover_service", "tape_service", "tape_cdb", "scsi_service",
+    "scsi_bus", "local", "environment", "recover_names", "refusal", "volumes",
 )  # fmt: skip
 MEASURED: Final = (
     "mover/ndmp/*",

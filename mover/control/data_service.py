@@ -8,45 +8,41 @@ ends it earlier moves the machine first and clears up afterwards, so that late w
 """
 
 import time
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 import trio
 
-from mover.admin.jobs import JobStatus
-from mover.control.data_addresses import DataAddress
+from mover.control.data_aftermath import Aftermath
 from mover.control.data_connection import DataConnection, Delivery, PeerEnd, RelayFailed
 from mover.control.data_run import DataRun, Keep, Start, begin_run
+from mover.control.data_variables import RUNNING, DataVariables
 from mover.control.environment import merge
-from mover.control.estimate import Figures, Rate, backup_bytes_remain, recover_bytes_remain, stream_length
+from mover.control.estimate import Rate, stream_length
 from mover.control.job_summary import RunningJob, begin_job, summary_lines
-from mover.control.job_watch import JobWatch, Look
+from mover.control.job_watch import JobWatch
 from mover.control.local import tell_other_end
 from mover.control.outbox import log_post
 from mover.control.refusal import Refusal
 from mover.control.snapshot_run import begin_snapshot_run, snapshot_plan
-from mover.control.statistics_ledger import entries_of
 from mover.control.workers import Worker, describe_exit
 from mover.ndmp.enums import (
     AddressType,
     DataHaltReason,
     DataOperation,
     DataState,
-    DataUnsupported,
     ErrorCode,
     LogType,
 )
 from mover.ndmp.messages import (
     LOCAL,
-    DataGetStateReply,
     LogFilePost,
     LogMessagePost,
     NotifyDataHaltedPost,
     NotifyDataReadPost,
 )
 from mover.ndmp.states import DataInput
-from mover.ring import DataGauge, DataPhase, RingControl, RingStatistics, Verdict
+from mover.ring import RingControl, Verdict
 from mover.workers.messages import (
     DataFinished,
     FileRecovered,
@@ -59,9 +55,6 @@ from mover.workers.messages import (
 if TYPE_CHECKING:
     from mover.control.connection import Connection
 
-RUNNING: Final = (DataState.ACTIVE, DataState.PAUSED)
-DISMISS_S: Final = 0.1
-UNFLUSHED_MAX: Final = 100  # a DMA that makes more backups without a filemark finds the first ones unflushed
 DISK_ERRORS: Final = frozenset({"EIO", "EUCLEAN", "EBADMSG"})
 """Causes of errors that abort-on-disk-error ends a job for: the device, or what a file system finds damaged."""
 _IN_ORDER: Final = frozenset({DataHaltReason.SUCCESSFUL, DataHaltReason.ABORTED})
@@ -73,144 +66,25 @@ _ENDS: Final[dict[int, DataInput]] = {
 }
 
 
-class DataService:
-    """The data operation's variables and what it holds.
+class DataService(DataVariables):
+    """Begins data operations, listens to their workers, and ends them.
 
     Attributes:
-        butype: backup type of the operation, for status.
-        env: of the operation, as GET_ENV tells it.
-        path: what is backed up or recovered, for status.
-        result: the worker's last word; None before.
         job: the operation as operators know it, while it runs.
-        ended: how it ended, until the DMA has stopped it.
+        aftermath: of the operations that have halted.
         prepared: the type of data connection that CAB_DATA_CONN_PREPARE has announced for the next operation.
         report_names: LOG_FILE is sent; not where the recover list was empty, since each entry gets one post.
     """
 
     def __init__(self, connection: "Connection") -> None:
-        self._connection = connection
-        self.machine = connection.machines.data
-        self.connection_end: DataConnection | None = None
-        self.address: DataAddress = LOCAL
-        self.butype = ""
-        self.env: Pairs = []
-        self.path = b""
-        self.read_offset = 0
-        self.read_length = 0
-        self.result: DataFinished | None = None
+        super().__init__(connection)
         self.job: RunningJob | None = None
-        self.ended: JobStatus | None = None
         self.report_names = True
         self.prepared: AddressType | None = None
-        self.started = 0.0
-        self.ended_after_s: float | None = None
         self._finished = trio.Event()
-        self._run: DataRun | None = None
-        self._halted: DataRun | None = None  # the last one, until the DMA has ended it
-        self._unflushed: list[tuple[DataRun, Delivery | None]] = []  # backups behind which the tape was not flushed
+        self.aftermath = Aftermath(connection)
         self._delivery: Delivery | None = None  # of the operation that began last
-        self._processed = 0
-        self._rate = Rate(0.0)
-        self._stream_bytes = 0  # of the stream that a recover reads from its beginning; 0 = not known
         self._accepted: tuple[Start, RingControl] | None = None  # by the worker, of the operation that began last
-
-    @property
-    def worker(self) -> Worker | None:
-        """The data worker at work."""
-        return self._run.worker if self._run is not None else None
-
-    @property
-    def snapshot(self) -> str:
-        """The name of the snapshot that is made or read; "" = none."""
-        return self._run.snapshot if self._run is not None else ""
-
-    # --- what GET_STATE and status show
-
-    def gauge(self, gauge: DataGauge) -> int:
-        """A gauge of the running worker; 0 when there is none."""
-        end = self.connection_end
-        if end is None or end.ring is None or self.worker is None:
-            return 0
-        side = "producer" if self.machine.operation is DataOperation.BACKUP else "consumer"
-        return end.ring.control.gauge(side, gauge)
-
-    def ring_statistics(self) -> RingStatistics | None:
-        """The data ring's counters while a job runs."""
-        end = self.connection_end
-        return end.ring.control.statistics() if end is not None and end.ring is not None else None
-
-    def history_statistics(self) -> RingStatistics | None:
-        """The history ring's counters while a job runs."""
-        return self._run.history_statistics() if self._run is not None else None
-
-    def bytes_processed(self) -> int:
-        """Stream bytes so far."""
-        if self.result is not None:
-            return self.result.stream_bytes
-        self._processed = max(self._processed, self.gauge(DataGauge.STREAM_BYTES))
-        return self._processed
-
-    def entries(self) -> int:
-        """Those that the scan of a backup has found; of an operation that has halted those it has dealt with."""
-        return entries_of(self.ended) if self.ended is not None else self.gauge(DataGauge.TOTAL_ENTRIES)
-
-    def elapsed_s(self) -> float:
-        """Seconds since the operation began, or that it took."""
-        if self.started == 0.0:
-            return 0.0
-        return self.ended_after_s if self.ended_after_s is not None else time.monotonic() - self.started
-
-    def figures(self) -> Figures:
-        """How far the running worker is."""
-        gauge = self.gauge
-        return Figures(
-            phase=self.phase(),
-            processed=self.bytes_processed(),
-            total_bytes=gauge(DataGauge.TOTAL_BYTES),
-            total_entries=gauge(DataGauge.TOTAL_ENTRIES),
-            directories=gauge(DataGauge.DIRECTORIES),
-            files=gauge(DataGauge.FILES),
-            errors=gauge(DataGauge.ERRORS),
-            file_bytes=gauge(DataGauge.FILE_BYTES),
-        )
-
-    def _sample(self) -> None:
-        self._rate.sample(time.monotonic(), self.bytes_processed())
-
-    def _remain(self) -> tuple[int | None, int | None]:
-        """Bytes and seconds that are left of the running operation; None = nobody knows."""
-        figures = self.figures()
-        if self.machine.operation is DataOperation.BACKUP:
-            remain = backup_bytes_remain(self.butype, figures)
-        else:
-            remain = recover_bytes_remain(self._stream_bytes, figures)
-        self._sample()
-        seconds = self._rate.seconds_for(remain, time.monotonic(), figures.processed) if remain is not None else None
-        return remain, seconds
-
-    def get_state(self) -> DataGetStateReply:
-        """All variables, as DATA_GET_STATE tells them."""
-        machine = self.machine
-        processed = self.bytes_processed()
-        remain, est_time = self._remain() if machine.state in RUNNING else (0, 0)
-        unsupported = 0
-        if remain is None:
-            unsupported |= DataUnsupported.EST_BYTES_REMAIN
-        if est_time is None:
-            unsupported |= DataUnsupported.EST_TIME_REMAIN
-        return DataGetStateReply(
-            unsupported=unsupported,
-            operation=machine.operation,
-            state=machine.state,
-            halt_reason=machine.halt_reason,
-            pause_reason=machine.pause_reason,
-            bytes_processed=processed,
-            est_bytes_remain=remain or 0,
-            est_time_remain=est_time or 0,
-            data_connection_addr=self.address,
-            read_offset=self.read_offset,
-            read_length=self.read_length,
-        )
 
     # --- the data connection
 
@@ -296,27 +170,6 @@ class DataService:
         if self.job is not None:
             self.job.line(line)
         await self._connection.outbox.log_line(line)
-
-    def _look(self, run: DataRun) -> Look | None:
-        """What a watcher sees of an operation; None = it has said its last word."""
-        end = self.connection_end
-        if self._run is not run or self.result is not None or end is None or end.ring is None:
-            return None
-        operation, figures = self.machine.operation, self.figures()
-        is_backup = operation is DataOperation.BACKUP
-        ring, history = end.ring.control, run.history_statistics()
-        waits = ring.statistics().waiting == ("full" if is_backup else "empty")
-        waits = waits or (history is not None and history.waiting == "full")
-        return Look(operation, figures, self.gauge(DataGauge.LOOKED_AT), waits, self.at())
-
-    def at(self) -> bytes:
-        """The path at hand; b"" = none."""
-        end = self.connection_end
-        if end is None or end.ring is None or self.phase() not in {DataPhase.SCAN, DataPhase.FILES}:
-            return b""
-        is_backup = self.machine.operation is DataOperation.BACKUP
-        note = end.ring.control.note("producer" if is_backup else "consumer")
-        return b"/".join(part for part in (self.path.rstrip(b"/"), note) if part) if is_backup else note
 
     async def join_relay(self, direction: Literal["send", "receive"]) -> None:
         """Let the relay carry; one that cannot is a lost connection."""
@@ -480,10 +333,10 @@ class DataService:
         else:
             self._connection.log.warning("data halted", reason=reason.name, **told)
         summary = self._end_job(reason, text)
-        self._halted = self._run
+        self.aftermath.halted(self._run)
         end = self.connection_end
         if successful and self._run is not None and end is not None and end.local:
-            self._unflushed = [*self._unflushed[-UNFLUSHED_MAX:], (self._run, end.delivery)]
+            self.aftermath.lies_on_tape(self._run, end.delivery)
         await self._let_go(orderly=successful, text=text)
         why = [log_post(LogType.ERROR, f"data: {text}")] if text and not successful else []
         # In one go: a STOP that comes right now is answered behind both.
@@ -510,46 +363,13 @@ class DataService:
         if end is not None and not orderly:
             end.break_off(Verdict.BROKEN)
         if end is not None and orderly and self.machine.operation is not DataOperation.BACKUP:
-            nursery.start_soon(self._dismiss, end, text)
+            nursery.start_soon(self.aftermath.dismiss, end, text)
             end = None
         elif end is not None and end.local:
             tell_other_end(
                 self._connection, self._connection.mover, PeerEnd(orderly=orderly, closed=orderly, text=text)
             )
-        nursery.start_soon(self._give_back, run, end, orderly)
-
-    async def _dismiss(self, end: DataConnection, text: str) -> None:
-        """The recover has all it wants: let the mover go, once the DMA can have seen that DATA has halted.
-
-        NDMJOB's client asks for the state of DATA, then for that of the mover, and gives the recover up when it finds
-        ACTIVE and HALTED. So the mover hears of it only after one more request of the DMA, or a moment without one.
-        """
-        try:
-            with trio.move_on_after(DISMISS_S):
-                await self._connection.next_answer()
-            if end.local:
-                tell_other_end(self._connection, self._connection.mover, PeerEnd(orderly=True, closed=True, text=text))
-            else:
-                end.want_no_more()
-        finally:
-            await end.release(orderly=True)
-
-    @staticmethod
-    async def _give_back(run: DataRun | None, end: DataConnection | None, orderly: bool) -> None:
-        delivery = end.delivery if end is not None else None
-        try:
-            if run is not None:
-                await run.stop()
-            if end is not None:
-                await end.release(orderly=orderly)
-            if orderly and delivery is not None:
-                # The rest of the stream is in the ring: that the mover fails with it undoes what was kept.
-                await delivery.told.wait()
-        finally:
-            if run is not None:
-                await run.settle(orderly=orderly and (delivery is None or delivery.whole))
-            if delivery is not None:
-                delivery.settled.set()
+        nursery.start_soon(self.aftermath.give_back, run, end, orderly)
 
     # --- requests that end it
 
@@ -562,26 +382,10 @@ class DataService:
 
     async def conclude(self) -> None:
         """The DMA ends an operation that has halted by its STOP: what it leaves for later ones may count."""
-        run, self._halted = self._halted, None
-        if run is None:
-            return
         try:
-            await run.conclude(stopped=True)
+            await self.aftermath.conclude(stopped=True)
         except OSError as error:
             await self._not_kept(error)
-
-    async def note_flush(self, *, whole: bool) -> None:
-        """The tape of this connection is on disk, or what was written to it last never will be.
-
-        It is no flush of a backup whose mover has not ended: that goes on writing, on this cartridge or on another.
-        """
-        ready = [each for each in self._unflushed if each[1] is None or each[1].told.is_set()]
-        self._unflushed = [each for each in self._unflushed if each not in ready]
-        for run, _ in ready:
-            try:
-                await run.note_flush(whole=whole)
-            except OSError as error:
-                self._connection.log.error("not kept", error=error.strerror)
 
     def stop(self) -> None:
         """STOP: back to IDLE, environment and counters cleared."""
@@ -603,12 +407,6 @@ class DataService:
         if self.machine.can(DataInput.CONNECTION_LOST):
             self._connection.nursery.start_soon(self._halt, DataInput.CONNECTION_LOST, text)
 
-    def phase(self) -> DataPhase:
-        """Where the running worker is."""
-        with suppress(ValueError):
-            return DataPhase(self.gauge(DataGauge.PHASE))
-        return DataPhase.IDLE
-
     async def release(self) -> None:
         """Let everything go and tell nobody: the connection ends, or a START was refused half way."""
         self._end_job(None, "")
@@ -619,13 +417,11 @@ class DataService:
         if end is not None:
             end.break_off(Verdict.BROKEN)
         self._forget()
-        halted, self._halted = self._halted, None
-        if halted is not None:
-            try:
-                await halted.conclude(stopped=False)
-            except OSError as error:
-                self._connection.log.error("dump date not taken back, the next start does", error=error.strerror)
-        await self._give_back(run, end, False)
+        try:
+            await self.aftermath.conclude(stopped=False)
+        except OSError as error:
+            self._connection.log.error("dump date not taken back, the next start does", error=error.strerror)
+        await self.aftermath.give_back(run, end, False)
 
 
 def _aborted(cause: str) -> str:

@@ -239,7 +239,7 @@ class TapeService:
     async def _closed(self, *, flushed: bool) -> None:
         await self._stop(flushed=flushed)
         if flushed:
-            await self._connection.data.note_flush(whole=True)
+            await self._connection.data.aftermath.note_flush(whole=True)
 
     async def _ask_to_close(self) -> bool:
         """Have the worker close the drive; returns whether all is on disk. Raises Refusal.
@@ -259,7 +259,7 @@ class TapeService:
             else:
                 self._close_failed = True
                 if refusal.error == ErrorCode.IO_ERR and refusal.__cause__ is None:  # the worker's own word
-                    await self._connection.data.note_flush(whole=False)
+                    await self._connection.data.aftermath.note_flush(whole=False)
             raise
         assert isinstance(reply, Done), reply
         return first
@@ -348,7 +348,7 @@ class TapeService:
         assert isinstance(reply, MotionDone), reply
         flushes = (operation == TapeOperation.EOF and count) or operation == TapeOperation.OFF
         if flushes and reply.error in {ErrorCode.NO_ERR, ErrorCode.IO_ERR}:
-            await self._connection.data.note_flush(whole=reply.error == ErrorCode.NO_ERR)
+            await self._connection.data.aftermath.note_flush(whole=reply.error == ErrorCode.NO_ERR)
         if operation == TapeOperation.OFF and reply.error == ErrorCode.NO_ERR and bay is not None:
             bay.was_closed()
             self._connection.log.info("cartridge ejected", drive=bay.name, cartridge=bay.path)

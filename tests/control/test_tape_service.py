@@ -86,7 +86,7 @@ async def test_only_a_first_close_says_that_all_is_on_disk(
     async def note_flush(*, whole: bool) -> None:
         flushes.append(whole)
 
-    data = SimpleNamespace(note_flush=note_flush)
+    data = SimpleNamespace(aftermath=SimpleNamespace(note_flush=note_flush))
     connection = SimpleNamespace(session_id=1, log=structlog.get_logger(), data=data, node=NODE)
     tape = TapeService(cast("Connection", connection))  # what closing looks at
     bay = FakeBay()
@@ -110,7 +110,7 @@ async def test_a_rewind_that_fails_does_not_keep_a_drive_from_closing(moved: Rep
     async def note_flush(*, whole: bool) -> None:
         assert whole
 
-    data = SimpleNamespace(note_flush=note_flush)
+    data = SimpleNamespace(aftermath=SimpleNamespace(note_flush=note_flush))
     connection = SimpleNamespace(session_id=1, log=structlog.get_logger(), data=data, version=4, node=NODE)
     tape = TapeService(cast("Connection", connection))
     bay, worker = FakeBay(), FakeWorker(moved, Done())

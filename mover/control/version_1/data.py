@@ -164,7 +164,7 @@ class TapeDataService(DataService):
     async def _let_go(self, *, orderly: bool, text: str) -> None:
         end, self.connection_end = self.connection_end, None
         run, self._run = self._run, None
-        self._connection.nursery.start_soon(self._give_back, run, end, orderly)
+        self._connection.nursery.start_soon(self.aftermath.give_back, run, end, orderly)
 
     def stop(self) -> None:
         """STOP: back to IDLE, the mover with it."""
