@@ -20,7 +20,7 @@ from mover.control.job_book import INTERRUPTED, JOBS_KEPT, JobBook
 from mover.control.job_summary import ERRORS_LISTED, RunningJob, summary_lines
 from mover.ndmp.enums import DataHaltReason
 from mover.ring import DataGauge, DataPhase, Producer, RingControl
-from mover.workers.messages import Cause, DataFinished, LogLine
+from mover.workers.messages import BackupDate, Cause, DataFinished, LogLine
 
 TIME = r"[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S+ \d{4}"
 LINE = re.compile(rf"(?P<kind>dmp|rst|log) {TIME} (?P<rest>.*)")
@@ -192,6 +192,52 @@ def test_the_log_has_the_summary_where_it_is_asked_for(tmp_path: Path, ring: Rin
     assert told
     assert all(line.startswith("dmp /srv/(2) Statistics (") for line in told)
     assert told[0].startswith("dmp /srv/(2) Statistics (entries: ")
+
+
+@pytest.mark.parametrize("operation", ["backup", "recover"])
+def test_every_event_of_a_job(tmp_path: Path, ring: RingControl, operation: str) -> None:
+    running = RunningJob(JobBook(of_node(tmp_path)), job(operation=operation), b"/srv", ring)
+    is_backup = operation == "backup"
+    running.start(2, "TYPE=dump, LEVEL=2", "vtl0/drive0", BackupDate(1, 1_800_000_000) if is_backup else None)
+    running.announce()
+    if is_backup:
+        running.snapshot("mover-x", 1_800_000_100.0)
+        for phase in (DataPhase.SCAN, DataPhase.CHANGES):
+            running.enter(phase)
+    for phase in (DataPhase.DIRECTORIES, DataPhase.FILES, DataPhase.FINISH):
+        running.enter(phase)
+    running.line(LogLine(2, b"/srv/a: Permission denied (EACCES)", "EACCES", 6))
+    running.end(DataHaltReason.SUCCESSFUL, "", finished(files=3, errors=1, stream_bytes=7_400_000))
+    begun = ["Start (Level 2, NDMP)", "Options (TYPE=dump, LEVEL=2)", "Tape_open (vtl0/drive0)"]
+    failed = ["Error (/srv/a: Permission denied (EACCES))", "Tape_close (vtl0/drive0)"]
+    events = {
+        "backup": [
+            *begun, "Base_dump (level 1, TIME)", "Snapshot (mover-x, TIME)",
+            "Phase_change (I, II: scan)", "Phase_change (II: changes)", "Phase_change (III: directories)",
+            "Phase_change (IV: files)", "Phase_change (V: end)",
+            *failed, "End (7 MB, 3 files, 0 directories, 1 error)",
+        ],
+        "recover": [
+            *begun, "Phase_change (Dirs)", "Phase_change (Files)", "Phase_change (Finish)",
+            *failed, "End (3 files, 7 MB, 0 directories, 1 error)",
+        ],
+    }  # fmt: skip
+    kind = "dmp" if is_backup else "rst"
+    assert [re.sub(TIME, "TIME", line) for line in lines(tmp_path)] == [
+        f"{kind} /srv/(1) {event}" for event in events[operation]
+    ]
+
+
+@pytest.mark.parametrize("operation", ["backup", "recover"])
+def test_every_reason_of_an_abort(tmp_path: Path, ring: RingControl, operation: str) -> None:
+    book = JobBook(of_node(tmp_path))
+    for reason in (DataHaltReason.ABORTED, DataHaltReason.CONNECT_ERROR, None):
+        running = RunningJob(book, job(book.next_number(), operation=operation), b"/srv", ring)
+        running.end(reason, "why", finished(reason=3))
+    told = [line for line in lines(tmp_path) if " Tape_close" not in line]
+    assert len(told) == 3
+    kind = "dmp" if operation == "backup" else "rst"
+    assert all(re.fullmatch(rf"{kind} /srv/\(\d\) Abort \(.*why\)", line) for line in told), told
 
 
 def test_only_so_many_records_are_kept(tmp_path: Path, ring: RingControl) -> None:

@@ -1,5 +1,6 @@
 """The records of a dump stream: vectors by offset, round trips, both byte orders, malformed bytes."""
 
+import os
 import struct
 
 import pytest
@@ -97,6 +98,29 @@ def test_a_header_that_is_none_is_refused() -> None:
     struct.pack_into(">I", old, 24, 60011)
     with pytest.raises(FormatError, match=r"before 4\.4BSD"):
         form.parse_header(old)
+
+
+def test_no_bit_of_a_header_may_be_wrong() -> None:
+    record = bytearray(form.pack_header(LABEL, RecordType.INODE, 1, inumber=12, inode=INODE, count=3, addr=b"\1\0\1"))
+    for bit in range(8 * len(record)):
+        record[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(FormatError):
+            form.parse_header(record)
+        record[bit // 8] ^= 1 << bit % 8
+    assert form.parse_header(record).inode == INODE
+
+
+def test_what_others_read_as_a_signed_count_stays_one() -> None:
+    """A file may have more names than 15 bits hold; its entries tell them."""
+    record = form.pack_header(LABEL, RecordType.INODE, 1, inode=INODE._replace(nlink=70_000))
+    assert struct.unpack_from("<h", record, 34) == (32767,)
+
+
+@pytest.mark.parametrize("device", [os.makedev(259, 70_000), os.makedev(8, 0x80001), os.makedev(4095, 0xFFFFF)])
+def test_device_numbers_of_any_size(device: int) -> None:
+    """Minors from 0x80000 on set the highest bit."""
+    record = form.pack_header(LABEL, RecordType.INODE, 1, inode=INODE._replace(mode=0o20600, device=device))
+    assert form.parse_header(record).inode.device == device
 
 
 def listed(data: bytes) -> Names:

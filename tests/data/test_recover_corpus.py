@@ -9,13 +9,17 @@ import pytest
 
 from mover.data.recover_catalogue import ATTRIBUTE_BYTES_MAX
 from tests.data.dump_writer import RECORD
-from tests.data.hostile_streams import STREAMS
+from tests.data.hostile_streams import STREAMS, begun, ended, good
 from tests.data.recover_runner import Outcome, name, recover_here
 from tests.data.test_recover_hostile import STREAM
 
 _HEADERS = [at for at in range(0, len(STREAM), RECORD) if STREAM[at + 24 : at + 28] == struct.pack("<I", 60012)]
 _FIELDS = [*range(168), *range(676, 700, 4), *range(888, 924)]
 """Bytes of a header that mean something: up to the first of c_addr, label, level, flags and what is behind them."""
+
+
+_WHOLE = ended(good(begun([(4, b"next")])).file(4, b"next"))
+"""Nothing is wrong with it."""
 
 
 def prepared(base: Path) -> Path:
@@ -97,6 +101,24 @@ def test_a_header_that_is_lost_is_told_of(tmp_path: Path, header: int) -> None:
     assert_ended(outcome)
     if header < len(STREAM) - 2 * RECORD:  # one END of two is enough
         assert outcome.finished.errors or outcome.finished.reason != 1
+
+
+@pytest.mark.slow
+def test_a_wrong_bit_in_any_byte_of_a_header_is_told_of(tmp_path: Path) -> None:
+    """Each byte once, of one kind of header after the other; that no bit is overlooked is in test_dump_format.py."""
+    inside = prepared(tmp_path)
+    outcome = recover_here(_WHOLE, [name(inside, below=b"whole")])
+    assert (outcome.finished.reason, outcome.finished.errors) == (1, 0)
+    headers = [at for at in range(0, len(_WHOLE), RECORD) if _WHOLE[at + 24 : at + 28] == struct.pack("<I", 60012)]
+    headers = headers[:-2]  # one END of two is enough
+    assert len(headers) > 4
+    for offset in range(RECORD):
+        stream = bytearray(_WHOLE)
+        stream[headers[offset % len(headers)] + offset] ^= 1 << offset // 8 % 8
+        outcome = recover_here(bytes(stream), [name(inside, below=b"%d" % offset)])
+        assert_ended(outcome)
+        assert outcome.finished.errors or outcome.finished.reason != 1, offset
+    assert_untouched(tmp_path)
 
 
 @pytest.mark.parametrize(
