@@ -96,7 +96,8 @@ class FileRecoverer:
             while self.step():
                 pass
             return
-        if self.remaining >= WORTH_ENTRIES:
+        # Where nothing is overwritten, what a second writer that was killed leaves would pass for an older file.
+        if self.remaining >= WORTH_ENTRIES and self._writer.overwrites:
             small_files = SmallFiles(self._plan, self._writer)
             self._shared = share(self._reader, self._private_fd, small_files.make, self, self._report)
         try:

@@ -58,7 +58,8 @@ class SmallFiles:
         self._report = report
         self._made = made
         self._take = take
-        self._private_fd = private_fd
+        # Where nothing is overwritten, what a second writer that was killed leaves would pass for an older file.
+        self._private_fd = private_fd if writer.overwrites else -1
         self._heads = SmallHeads()
         self._met = 0
         self._shared: Shared | None = None

@@ -39,9 +39,9 @@ class TreeWriter:
 
     Args:
         volumes: open directories by their paths; owned from here on.
-        overwrites: what has the name of an object gives way to it, unless it is a directory.
 
     Attributes:
+        overwrites: what has the name of an object gives way to it, unless it is a directory.
         file_systems: where it has made or found directories.
     """
 
@@ -52,7 +52,7 @@ class TreeWriter:
         self._report = report
         self._open: OrderedDict[int, int] = OrderedDict()  # target index -> descriptor, oldest use first
         self._temporary = 0
-        self._overwrites = overwrites
+        self.overwrites = overwrites
 
     def close(self) -> None:
         """Close every descriptor."""
@@ -219,7 +219,7 @@ class TreeWriter:
             return
         target.inherits |= default_acl or bool(status.st_mode & stat.S_ISGID)
         target.existed = True
-        if not self._overwrites:
+        if not self.overwrites:
             return
         if status.st_uid == self.attributes.uid and status.st_mode & MADE != MADE and target.record is not None:
             os.fchmod(fd, stat.S_IMODE(status.st_mode) | MADE)  # its own mode comes with its attributes
@@ -227,7 +227,7 @@ class TreeWriter:
     def finish_directories(self, targets: list[Target]) -> None:
         """Set the attributes of every directory that was made, deepest first."""
         for target in reversed(targets):
-            if target.failed or target.record is None or (target.existed and not self._overwrites):
+            if target.failed or target.record is None or (target.existed and not self.overwrites):
                 continue
             record = target.record
             try:
@@ -273,7 +273,7 @@ class TreeWriter:
             status = os.stat(name, dir_fd=directory, follow_symlinks=False)
             if stat.S_ISDIR(status.st_mode):
                 raise IsADirectoryError(errno.EISDIR, "a directory of this name exists") from None
-            if not self._overwrites:
+            if not self.overwrites:
                 raise KeptExisting(errno.EEXIST, "it exists and was kept") from None
         else:
             return name

@@ -10,8 +10,10 @@ from typing import Final, NamedTuple
 import pytest
 
 from mover.data.recover_files import FileRecoverer
+from mover.data.recover_options import OVERWRITE
 from mover.data.tar_recover_second import SmallFiles
 from mover.ring import Kind
+from mover.workers.messages import Pairs
 from tests.data.dump_writer import DumpWriter, Meta, attribute_blob
 from tests.data.recover_runner import Outcome, name, recover, recover_here
 from tests.data.tar_writer import TarWriter, record
@@ -29,6 +31,19 @@ from mover.data import second_writer
 second_writer.RUN, second_writer.FULL = 3, 9
 from mover.data import recover_files, tar_recover_second
 recover_files.WORTH_ENTRIES = tar_recover_second._WORTH_FILES = 5
+"""
+_DIES: Final = """
+import os, signal
+real_write, worker, turn = os.write, os.getpid(), 0
+def write(fd, data):
+    global turn
+    if os.getpid() != worker and len(data) > 10:
+        turn += 1
+        if turn == 5:
+            real_write(fd, data[:10])
+            os.kill(os.getpid(), signal.SIGKILL)
+    return real_write(fd, data)
+os.write = write
 """
 
 Tree = dict[str, tuple[object, ...]]
@@ -220,11 +235,24 @@ def the_quick_way(stream: bytes, root: Path, butype: str, lengths: Sequence[int]
     return told(recover_here(stream, [name(root)], butype=butype, lengths=lengths, end=end), root)
 
 
-def two_processes(stream: bytes, root: Path, butype: str, lengths: Sequence[int] = (), end: Kind = Kind.END) -> Told:
-    """A worker whose second writer begins soon and gets few files at a time."""
+def two_processes(
+    stream: bytes,
+    root: Path,
+    butype: str,
+    lengths: Sequence[int] = (),
+    *,
+    env: Pairs | None = None,
+    first: str = "",
+) -> Told:
+    """A worker whose second writer begins soon and gets few files at a time.
+
+    Args:
+        first: what the worker's process runs before anything else.
+    """
     root.mkdir()
+    pieces = lengths or (1 << 18,)
     outcome = recover(
-        stream, [name(root)], butype=butype, lengths=lengths or len(stream), slot_bytes=1 << 18, end=end, first=_SOON
+        stream, [name(root)], butype=butype, lengths=pieces, slot_bytes=1 << 18, env=env, first=first + _SOON
     )
     return told(outcome, root)
 
@@ -286,3 +314,12 @@ def test_files_behind_one_of_holes_that_lies_in_two_slots(tmp_path: Path) -> Non
     expected = the_complete_way(stream, tmp_path / "out-all", "dump")
     assert expected.errors == 0
     assert two_processes(stream, tmp_path / "out-two", "dump", (30_000,)) == expected
+
+
+@needs_two_processors
+@pytest.mark.slow
+@pytest.mark.parametrize("env", [[], [(OVERWRITE, b"N")]], ids=["replaces", "keeps"])
+def test_what_a_second_writer_leaves_in_halves_is_not_taken_for_older(butype: str, env: Pairs, tmp_path: Path) -> None:
+    stream = _STREAMS[butype](things(5, 150))
+    expected = the_complete_way(stream, tmp_path / "out-all", butype)
+    assert two_processes(stream, tmp_path / "out-two", butype, env=env, first=_DIES) == expected
