@@ -21,9 +21,9 @@ from mover.tape import iscsi
 from mover.tape.codes import TapeMode
 from mover.tape.worker import TapeWorker
 from mover.workers.device_messages import DeviceSpec
-from mover.workers.messages import (
+from mover.workers.messages import Done
+from mover.workers.tape_messages import (
     CloseDrive,
-    Done,
     DriveOpened,
     MotionDone,
     MoveTape,

@@ -14,17 +14,8 @@ from typing import TypeVar
 from mover.tape.codes import TapeMode
 from mover.tape.worker import TapeWorker
 from mover.workers.channel import Channel
-from mover.workers.messages import (
-    CloseDrive,
-    Done,
-    DriveOpened,
-    DriveSpec,
-    FromWorker,
-    OpenDrive,
-    RecordDone,
-    ToWorker,
-    WriteRecord,
-)
+from mover.workers.messages import Done, FromWorker, ToWorker
+from mover.workers.tape_messages import CloseDrive, DriveOpened, DriveSpec, OpenDrive, RecordDone, WriteRecord
 
 CAPACITY = 1 << 50
 R = TypeVar("R", bound=FromWorker)

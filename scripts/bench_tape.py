@@ -11,7 +11,7 @@ from mover.ndmp.messages import ScsiCloseRequest, ScsiOpenRequest
 from mover.tape.cartridge import Cartridge
 from mover.tape.codes import TapeMode
 from mover.tape.virtual import VirtualDrive
-from mover.workers.messages import DriveSpec
+from mover.workers.tape_messages import DriveSpec
 from tests.support.ndmp_client import NdmpClient
 from tests.support.robot import DRIVE, GOOD, SLOT, inventory, move
 from tests.support.servers import Login, Server, write_config

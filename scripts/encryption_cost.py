@@ -22,17 +22,8 @@ from bench_report import Limit, Report, machine
 from mover.control.data_encryption import make_certificate
 from mover.ring import Consumer, Kind, Producer, RingControl
 from mover.workers.channel import Unpacker, pack, rights
-from mover.workers.messages import (
-    AttachConnection,
-    ConnectorKeys,
-    Done,
-    FromWorker,
-    ListenerKeys,
-    RelayFinished,
-    StartRelay,
-    ToWorker,
-    from_worker_decoder,
-)
+from mover.workers.messages import Done, FromWorker, ToWorker, from_worker_decoder
+from mover.workers.relay_messages import AttachConnection, ConnectorKeys, ListenerKeys, RelayFinished, StartRelay
 
 SLOT_BYTES: Final = 256 << 10
 SLOTS: Final = 32

@@ -8,7 +8,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from mover.ndmp.enums import ButypeAttribute
-from mover.workers.messages import Pairs
+from mover.workers.data_messages import Pairs
 
 _ATTRIBUTES: Final = (
     ButypeAttribute.RECOVER_FILELIST

@@ -18,7 +18,8 @@ from mover.control.rings import make_data_ring
 from mover.control.workers import Supervisor, Worker, WorkerDied, WorkerHung, describe_exit
 from mover.ndmp.messages import LOCAL
 from mover.ring import Consumer, Kind, Producer, RingClosed, RingControl, Verdict
-from mover.workers.messages import AttachConnection, ConnectionLost, Done, LogLine, Refused, RelayFinished, StartRelay
+from mover.workers.messages import Done, LogLine, Refused
+from mover.workers.relay_messages import AttachConnection, ConnectionLost, RelayFinished, StartRelay
 
 RELAY_DEADLINE_S: Final = 10.0
 ORDERLY_END_S: Final = 60.0  # a relay that ends in order waits for its peer

@@ -18,7 +18,7 @@ from mover.control.refusal import Refusal
 from mover.ndmp.address_env import ENCRYPTED, FINGERPRINT, SECRET_BYTES, TOKEN
 from mover.ndmp.enums import ErrorCode
 from mover.ndmp.messages import Pval
-from mover.workers.messages import ConnectorKeys, ListenerKeys
+from mover.workers.relay_messages import ConnectorKeys, ListenerKeys
 
 if TYPE_CHECKING:
     from mover.control.connection import Connection

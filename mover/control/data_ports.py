@@ -18,7 +18,7 @@ from mover.control.interfaces import choose_addresses
 from mover.control.outbox import log_post
 from mover.control.refusal import Refusal
 from mover.ndmp.enums import AddressType, ErrorCode, LogType
-from mover.workers.messages import AttachConnection, ConnectorKeys, ListenerKeys
+from mover.workers.relay_messages import AttachConnection, ConnectorKeys, ListenerKeys
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

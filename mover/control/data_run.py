@@ -13,15 +13,8 @@ from mover.control.rings import HistoryPump, make_history_ring
 from mover.control.workers import Worker, WorkerDied, WorkerHung
 from mover.ndmp.enums import ErrorCode
 from mover.ring import RingControl, RingStatistics, Verdict
-from mover.workers.messages import (
-    DataFinished,
-    Done,
-    LogLine,
-    Refused,
-    StartBackup,
-    StartRecover,
-    StartRecoverFilehist,
-)
+from mover.workers.data_messages import DataFinished, StartBackup, StartRecover, StartRecoverFilehist
+from mover.workers.messages import Done, LogLine, Refused
 
 if TYPE_CHECKING:
     from mover.control.connection import Connection

@@ -43,14 +43,8 @@ from mover.ndmp.messages import (
 )
 from mover.ndmp.states import DataInput
 from mover.ring import RingControl, Verdict
-from mover.workers.messages import (
-    DataFinished,
-    FileRecovered,
-    LogLine,
-    Pairs,
-    PhaseEntered,
-    WantData,
-)
+from mover.workers.data_messages import DataFinished, FileRecovered, Pairs, PhaseEntered, WantData
+from mover.workers.messages import LogLine
 
 if TYPE_CHECKING:
     from mover.control.connection import Connection

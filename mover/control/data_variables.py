@@ -15,7 +15,7 @@ from mover.control.workers import Worker
 from mover.ndmp.enums import DataOperation, DataState, DataUnsupported
 from mover.ndmp.messages import LOCAL, DataGetStateReply
 from mover.ring import DataGauge, DataPhase, RingStatistics
-from mover.workers.messages import DataFinished, Pairs
+from mover.workers.data_messages import DataFinished, Pairs
 
 if TYPE_CHECKING:
     from mover.control.connection import Connection

@@ -7,7 +7,7 @@ of every row.
 
 from typing import Final, Literal
 
-from mover.workers.messages import (
+from mover.workers.tape_messages import (
     CloseDrive,
     GetDriveState,
     GetTapePosition,

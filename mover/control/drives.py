@@ -27,7 +27,7 @@ from mover.control.inventory import LibraryInventory
 from mover.control.store import Store
 from mover.control.unflushed import Unflushed
 from mover.workers.device_messages import DeviceSpec
-from mover.workers.messages import DriveFault, DriveSpec
+from mover.workers.tape_messages import DriveFault, DriveSpec
 
 log = structlog.get_logger()
 

@@ -28,7 +28,7 @@ from mover.control.durable import sync_directory
 from mover.control.environment import LEVEL_MAX, Environment
 from mover.control.refusal import Refusal
 from mover.ndmp.enums import ErrorCode
-from mover.workers.messages import BackupDate, DataFinished, Place, StartBackup
+from mover.workers.data_messages import BackupDate, DataFinished, Place, StartBackup
 
 DIRECTORY: Final = "dumpdates"
 TOKENS_MAX: Final = 16

@@ -11,7 +11,7 @@ from typing import Final, Literal
 from mover.control.refusal import Refusal
 from mover.ndmp.enums import ErrorCode
 from mover.ndmp.messages import Pval
-from mover.workers.messages import Pairs
+from mover.workers.data_messages import Pairs
 
 LEVEL_MAX = 31
 LOWER_CASE_1: Final = {b"FILESYSTEM": b"filesystem", b"FILES": b"files"}

@@ -11,7 +11,7 @@ from collections import deque
 from typing import Final, NamedTuple
 
 from mover.ring import DataPhase
-from mover.workers.messages import Pairs
+from mover.workers.data_messages import Pairs
 
 RATE_S: Final = 60.0
 """The time to come is told from the rate of so many seconds before."""

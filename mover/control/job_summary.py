@@ -20,7 +20,8 @@ from mover.control.job_watch import counted
 from mover.control.volumes import show
 from mover.ndmp.enums import DataHaltReason, DataOperation, LogType
 from mover.ring import DataGauge, DataPhase, RingControl, RingStatistics
-from mover.workers.messages import BackupDate, Cause, DataFinished, LogLine, StartBackup
+from mover.workers.data_messages import BackupDate, Cause, DataFinished, StartBackup
+from mover.workers.messages import LogLine
 
 if TYPE_CHECKING:
     from mover.control.connection import Connection

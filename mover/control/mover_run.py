@@ -12,7 +12,8 @@ from mover.control.refusal import Refusal
 from mover.control.workers import Worker, WorkerDied, WorkerHung
 from mover.ndmp.enums import ErrorCode, MoverHaltReason, MoverMode
 from mover.ring import TapeGauge
-from mover.workers.messages import Done, MoverPosition, ReadStream, Refused, StartMover, StopMover
+from mover.workers.messages import Done, Refused
+from mover.workers.tape_messages import MoverPosition, ReadStream, StartMover, StopMover
 
 START_DEADLINE_S: Final = 60.0
 LOOK_S: Final = 5.0  # between two looks at whether the drive comes back

@@ -38,7 +38,7 @@ from mover.ndmp.messages import (
 from mover.ndmp.states import MoverInput, mover_version
 from mover.ndmp.window import effective_window, initial_record_size
 from mover.ring import RingStatistics, Verdict
-from mover.workers.messages import MoverHalted, MoverPaused, MoverPosition, StartMover
+from mover.workers.tape_messages import MoverHalted, MoverPaused, MoverPosition, StartMover
 
 if TYPE_CHECKING:
     from mover.control.connection import Connection

@@ -11,7 +11,7 @@ import trio
 from mover.control.volumes import PlacementError, Volumes, components, show
 from mover.ndmp import messages as m
 from mover.ndmp.nlist import recover_target
-from mover.workers.messages import RecoverName
+from mover.workers.data_messages import RecoverName
 
 NAMES_IN_A_ROW: Final = 500
 """Then other connections have their turn: tens of thousands take a tenth of a second together."""

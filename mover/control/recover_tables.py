@@ -19,7 +19,7 @@ from mover.control.durable import sync_directory
 from mover.control.environment import Environment
 from mover.control.refusal import Refusal
 from mover.ndmp.enums import ErrorCode
-from mover.workers.messages import DataFinished, Place, RecoverName, StartRecover
+from mover.workers.data_messages import DataFinished, Place, RecoverName, StartRecover
 
 DIRECTORY: Final = "recovered"
 CHAINED: Final = "dump"  # the backup type whose levels build on names

@@ -19,7 +19,8 @@ from mover.control.snapshots import VolumeSnapshot
 from mover.control.volumes import show
 from mover.control.workers import Worker, WorkerDied, WorkerHung
 from mover.ndmp.enums import ErrorCode, LogType
-from mover.workers.messages import CheckBackup, DataFinished, LogLine, Place, ReadSnapshot, Refused, StartBackup
+from mover.workers.data_messages import CheckBackup, DataFinished, Place, ReadSnapshot, StartBackup
+from mover.workers.messages import LogLine, Refused
 from mover.workers.snapshot_messages import SnapshotMade
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from mover.control.scsi_service import audit_command
 from mover.control.scsi_target import Command
 from mover.ndmp.enums import ErrorCode, TapeFlag
 from mover.ndmp.messages import ExecuteCdbRequest
-from mover.workers.messages import DriveSpec
+from mover.workers.tape_messages import DriveSpec
 
 if TYPE_CHECKING:
     from mover.control.connection import Connection

@@ -33,15 +33,14 @@ from mover.ndmp.enums import (
 )
 from mover.scsi import Answer, Locate
 from mover.workers.device_messages import CommandDone, ExecuteCommand
-from mover.workers.messages import (
+from mover.workers.messages import Done, LogLine, Refused, Reply, ToWorker
+from mover.workers.tape_messages import (
     CloseDrive,
-    Done,
     DriveOpened,
     DriveState,
     GetDriveState,
     GetTapePosition,
     LocateTape,
-    LogLine,
     MotionDone,
     MoverHalted,
     MoverPaused,
@@ -49,10 +48,7 @@ from mover.workers.messages import (
     OpenDrive,
     ReadRecord,
     RecordDone,
-    Refused,
-    Reply,
     TapePosition,
-    ToWorker,
     WriteRecord,
 )
 

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from mover.control.reach import ALL, Bounds
 from mover.control.registry import VolumeKey
-from mover.workers.messages import Place
+from mover.workers.data_messages import Place
 
 
 class PlacementError(Exception):

@@ -26,22 +26,10 @@ from mover.workers.channel import (
     receive_descriptors,
     rights,
 )
-from mover.workers.messages import (
-    ConnectionLost,
-    DataFinished,
-    Event,
-    FileRecovered,
-    FromWorker,
-    LogLine,
-    MoverHalted,
-    MoverPaused,
-    PhaseEntered,
-    RelayFinished,
-    Reply,
-    ToWorker,
-    WantData,
-    from_worker_decoder,
-)
+from mover.workers.data_messages import DataFinished, FileRecovered, PhaseEntered, WantData
+from mover.workers.messages import Event, FromWorker, LogLine, Reply, ToWorker, from_worker_decoder
+from mover.workers.relay_messages import ConnectionLost, RelayFinished
+from mover.workers.tape_messages import MoverHalted, MoverPaused
 
 WorkerKind = Literal["data", "tape", "relay"]
 ProcessKind = Literal["data", "tape", "relay", "snapshot"]

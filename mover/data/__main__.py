@@ -9,8 +9,9 @@ from mover.data import backup, recover
 from mover.data.rights import MOST, need
 from mover.ring import RingControl
 from mover.workers.channel import Channel, ChannelBroken
+from mover.workers.data_messages import CheckBackup, Place, StartBackup, StartRecover, StartRecoverFilehist
 from mover.workers.frame import run
-from mover.workers.messages import CheckBackup, Place, StartBackup, StartRecover, StartRecoverFilehist, ToWorker
+from mover.workers.messages import ToWorker
 
 NO_DIRECTORY = b"/dev/null"
 

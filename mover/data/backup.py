@@ -32,7 +32,8 @@ from mover.data.tally import EXCLUDED
 from mover.data.tar_backup import TarBackup
 from mover.ring import DataGauge, DataPhase, Kind, Producer, RingClosed, RingFds
 from mover.workers.channel import Channel, ChannelBroken
-from mover.workers.messages import BackupDate, CheckBackup, Done, Refused, StartBackup
+from mover.workers.data_messages import BackupDate, CheckBackup, StartBackup
+from mover.workers.messages import Done, Refused
 
 _NOTE_S: Final = 1.0  # between two words of where the scan is
 

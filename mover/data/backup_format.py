@@ -13,7 +13,7 @@ from mover.data.open_directories import OpenDirectories
 from mover.data.plan import Plan
 from mover.data.xattr_blob import Attribute
 from mover.ring import Producer
-from mover.workers.messages import BackupDate, Pairs
+from mover.workers.data_messages import BackupDate, Pairs
 
 
 class Job(NamedTuple):

@@ -13,7 +13,7 @@ from mover.data.dump_format import Inode
 from mover.data.plan import Plan
 from mover.ndmp.history import FILE_TYPES, HistoryEncoder
 from mover.ring import DataGauge, Producer
-from mover.workers.messages import HistoryPlan
+from mover.workers.data_messages import HistoryPlan
 
 _BILLION: Final = 1_000_000_000
 _COUNT_BYTES: Final = 4

@@ -31,7 +31,7 @@ from mover.data.recover_report import RecoverReport, Request
 from mover.data.recover_stream import ALL_ONES, RecordReader
 from mover.data.stream_blocks import StreamBroken, StreamRefused
 from mover.data.tree_writer import TreeWriter
-from mover.workers.messages import Pairs
+from mover.workers.data_messages import Pairs
 
 _S_IFLNK: Final = 0o120000
 _S_IFREG: Final = 0o100000

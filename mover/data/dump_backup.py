@@ -27,7 +27,7 @@ from mover.data.environment import dump_date
 from mover.data.open_directories import OpenDirectories
 from mover.data.plan import Plan
 from mover.ring import DataPhase
-from mover.workers.messages import Pairs
+from mover.workers.data_messages import Pairs
 
 
 def _maps(plan: Plan) -> Iterator[tuple[RecordType, bytes | bytearray]]:

@@ -11,7 +11,7 @@ from base64 import b32encode
 from typing import Final
 
 from mover.data.dump_format import Header
-from mover.workers.messages import Pairs
+from mover.workers.data_messages import Pairs
 
 DUMP_ID: Final = b"MOVER_DUMP_ID"
 """Variable of our own in the environment: the label in every header of the dump. In the reply to GET_ENV of a backup;

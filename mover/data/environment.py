@@ -12,7 +12,7 @@ from mover.data.exclusion import Exclusion, Tags
 from mover.data.mounts import CROSS, Crossing, crossing
 from mover.data.subtrees import NAME, NAME_BYTES_MAX, SUBTREES, Way, parse_subtrees
 from mover.data.variables import BadVariable, flag, number
-from mover.workers.messages import Pairs
+from mover.workers.data_messages import Pairs
 
 __all__ = ["BackupOptions", "BadVariable", "Exclusion", "backup_options", "dump_date", "stream_bytes"]
 

@@ -22,7 +22,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from mover.workers.messages import Place
+from mover.workers.data_messages import Place
 
 BLOCK_ROWS: Final = 1 << 19  # of which a reader makes a dictionary: some 50 MB
 TYPE_MASK: Final = 15

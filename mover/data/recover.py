@@ -35,7 +35,8 @@ from mover.data.tar_recover_job import TarJob
 from mover.data.tree_writer import DestinationLost, TreeWriter
 from mover.ring import Consumer, DataGauge, DataPhase, Producer, RingClosed, RingFds
 from mover.workers.channel import Channel, ChannelBroken
-from mover.workers.messages import Done, Refused, StartRecover, StartRecoverFilehist, WantData
+from mover.workers.data_messages import StartRecover, StartRecoverFilehist, WantData
+from mover.workers.messages import Done, Refused
 
 _VOLUME_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 

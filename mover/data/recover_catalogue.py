@@ -23,7 +23,7 @@ from mover.data.recover_report import RecoverReport
 from mover.data.recover_stream import RecordReader, is_map
 from mover.data.stream_blocks import StreamRefused
 from mover.data.xattr_blob import Attribute, decode, decode_private
-from mover.workers.messages import Pairs
+from mover.workers.data_messages import Pairs
 
 S_IFMT: Final = 0o170000
 S_IFDIR: Final = 0o040000

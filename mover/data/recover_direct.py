@@ -29,7 +29,7 @@ from mover.data.stream_blocks import StreamBroken, StreamRefused
 from mover.data.tree_writer import TreeWriter
 from mover.ring import Consumer, DataPhase
 from mover.workers.channel import Channel
-from mover.workers.messages import StartRecover, WantData
+from mover.workers.data_messages import StartRecover, WantData
 
 _UNKNOWN_NODES: Final = frozenset({0, ALL_ONES})  # versions 3 and 4 say so that they do not know
 _UNKNOWN_PLACES: Final = frozenset({0, ALL_ONES})  # some clients send 0, where no object lies

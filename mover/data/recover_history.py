@@ -7,7 +7,7 @@ from mover.data.recover_plan import Plan, make_plan
 from mover.data.recover_report import RecoverReport, Request
 from mover.data.recover_stream import RecordReader, is_map
 from mover.ring import DataPhase
-from mover.workers.messages import Pairs, Place, RecoverName
+from mover.workers.data_messages import Pairs, Place, RecoverName
 
 _EVERYTHING = RecoverName(original=b"", target=Place(b"", b""), reported=b"", node=0, fh_info=0)
 

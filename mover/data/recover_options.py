@@ -4,7 +4,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from mover.workers.messages import Pairs
+from mover.workers.data_messages import Pairs
 
 OVERWRITE: Final = b"OVERWRITE"
 """Variable of our own, Y/N, default Y: what exists is replaced, each object in one step when it is whole; N = it is

@@ -9,7 +9,7 @@ from mover.data.report import Report, counted, reason
 from mover.data.tally import KEPT, STREAM, cause_of
 from mover.data.tally import NOT_IN_BACKUP as LEFT_OUT_BY_BACKUP
 from mover.workers.channel import Channel
-from mover.workers.messages import FileRecovered, RecoverName
+from mover.workers.data_messages import FileRecovered, RecoverName
 
 _STATUS_OF: Final = {
     errno.EACCES: RecoveryStatus.PERMISSION,

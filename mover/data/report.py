@@ -7,7 +7,8 @@ from mover.data.codes import HaltReason, LogType
 from mover.data.tally import Tally
 from mover.ring import DataGauge, DataPhase
 from mover.workers.channel import Channel
-from mover.workers.messages import BackupDate, DataFinished, LogLine, Pairs, PhaseEntered
+from mover.workers.data_messages import BackupDate, DataFinished, Pairs, PhaseEntered
+from mover.workers.messages import LogLine
 
 LOG_LINES_MAX: Final = 1_000  # beyond them objects are only counted: a broken disk must not become a million posts
 

@@ -19,7 +19,8 @@ from mover.workers.confine import (
     READ_FILE,
     Grant,
 )
-from mover.workers.messages import CheckBackup, Pairs, StartBackup, StartRecover, ToWorker
+from mover.workers.data_messages import CheckBackup, Pairs, StartBackup, StartRecover
+from mover.workers.messages import ToWorker
 
 TRUSTED_XATTRS: Final = b"TRUSTED_XATTRS"
 """Variable of our own, types backup and recover, Y/N, default N: keep the right (CAP_SYS_ADMIN) that it takes to see

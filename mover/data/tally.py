@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from mover.ring import DataGauge, DataPhase
-from mover.workers.messages import Cause
+from mover.workers.data_messages import Cause
 
 CAUSES_MAX: Final = 24  # what comes beyond counts as OTHER
 PATHS_MAX: Final = 10  # of one cause

@@ -10,7 +10,7 @@ from mover.data.plan import Plan
 from mover.data.tar_format import BLOCK_BYTES, RECORD_BYTES, TRAILER
 from mover.data.tar_objects import TarObjects
 from mover.ring import DataPhase
-from mover.workers.messages import Pairs
+from mover.workers.data_messages import Pairs
 
 
 class TarBackup:

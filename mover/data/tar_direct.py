@@ -28,7 +28,7 @@ from mover.data.tar_recover import OWN_NAME, TarRecoverer, wrong_stream
 from mover.data.tar_recover_members import KIND_DIRECTORY, KIND_HARD_LINK, Member, MemberReader
 from mover.data.tar_recover_places import Parts, Places, Spot, Wanted, key_of
 from mover.data.tree_writer import TreeWriter
-from mover.workers.messages import Pairs
+from mover.workers.data_messages import Pairs
 
 HEAD_BYTES: Final = 3 * BLOCK_BYTES  # of a member of ours: an extended header, records, the header proper
 

@@ -28,7 +28,7 @@ from mover.data.tar_recover_places import DEPTH_MAX, Made, Parts, Places, Spot, 
 from mover.data.tar_recover_second import SmallFiles
 from mover.data.tar_remover import Remover
 from mover.data.tree_writer import TreeWriter
-from mover.workers.messages import Pairs
+from mover.workers.data_messages import Pairs
 
 _SYMLINK_BYTES_MAX: Final = 4095
 OWN_NAME: Final = EXTENDED_PREFIX + b"/" + IDENTITY_NAME

@@ -16,7 +16,7 @@ from mover.data.tar_recover import wrong_stream
 from mover.data.tar_recover_members import KIND_HARD_LINK, Member, MemberReader
 from mover.data.tar_recover_places import DEPTH_MAX
 from mover.ring import DataPhase
-from mover.workers.messages import Pairs
+from mover.workers.data_messages import Pairs
 
 _ROOT: Final = 1
 _ON_THE_WAY: Final = Inode(stat.S_IFDIR | 0o755, 1, 0, 0, 0, 0, 0, 0)

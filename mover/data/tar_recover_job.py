@@ -21,7 +21,7 @@ from mover.data.tar_recover_members import MemberReader
 from mover.data.tar_remover import Remover
 from mover.data.tree_writer import DestinationLost, TreeWriter
 from mover.ring import DataPhase
-from mover.workers.messages import Pairs, StartRecover
+from mover.workers.data_messages import Pairs, StartRecover
 
 Ended = tuple[HaltReason, str]
 

@@ -19,7 +19,7 @@ from mover.data.recover_plan import Target
 from mover.data.recover_report import RecoverReport
 from mover.data.tally import PARENT
 from mover.data.xattr_blob import ACL_ACCESS, ACL_DEFAULT
-from mover.workers.messages import Place
+from mover.workers.data_messages import Place
 
 DESCRIPTORS_MAX: Final = 256
 _KEPT_LEVELS: Final = 64  # of a deep path: the next one asked for is the one above, again and again

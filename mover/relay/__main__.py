@@ -15,16 +15,8 @@ from mover.ring import Consumer, Producer, RingFds
 from mover.workers.channel import Channel
 from mover.workers.confine import Grant
 from mover.workers.frame import run
-from mover.workers.messages import (
-    AttachConnection,
-    ConnectionLost,
-    ConnectorKeys,
-    Done,
-    ListenerKeys,
-    Refused,
-    StartRelay,
-    ToWorker,
-)
+from mover.workers.messages import Done, Refused, ToWorker
+from mover.workers.relay_messages import AttachConnection, ConnectionLost, ConnectorKeys, ListenerKeys, StartRelay
 
 ILLEGAL_STATE: Final = 19
 CONNECT_ERROR: Final = 23

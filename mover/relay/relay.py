@@ -13,8 +13,8 @@ from typing import Final
 from mover.relay.connection import Connection
 from mover.ring import Consumer, Kind, Producer, RelayGauge, RingClosed
 from mover.workers.channel import Channel
-from mover.workers.messages import RelayFinished
 from mover.workers.peer import peer_full_ns
+from mover.workers.relay_messages import RelayFinished
 
 FILL_WAIT_S: Final = 0.002  # how long a part-filled slot waits for more before it goes on its way
 DELIVERY_LOOK_S: Final = 0.2  # how often it is looked, behind the stream's end, whether the peer has all of it

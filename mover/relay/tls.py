@@ -21,7 +21,7 @@ from typing import Final
 
 from mover.relay.connection import DROPPED_BYTES, Connection
 from mover.workers.channel import Channel
-from mover.workers.messages import ConnectorKeys, ListenerKeys
+from mover.workers.relay_messages import ConnectorKeys, ListenerKeys
 
 ACCEPTED: Final = b"\x01"
 

@@ -15,7 +15,8 @@ from mover.tape.worker import TapeWorker
 from mover.workers.confine import CAP_SYS_RAWIO, CHANGE, IOCTL_DEV, READ_FILE, WRITE_FILE, Grant
 from mover.workers.device_messages import DeviceSpec, OpenDevice
 from mover.workers.frame import run
-from mover.workers.messages import DriveSpec, OpenDrive, ToWorker
+from mover.workers.messages import ToWorker
+from mover.workers.tape_messages import DriveSpec, OpenDrive
 
 _DEVICE: Final = READ_FILE | WRITE_FILE | IOCTL_DEV
 

@@ -13,7 +13,7 @@ import msgspec
 from mover.tape.codes import Error, TapeMode
 from mover.tape.drive import Outcome, Unit
 from mover.tape.virtual import VirtualDrive
-from mover.workers.messages import DriveFault, DriveSpec
+from mover.workers.tape_messages import DriveFault, DriveSpec
 
 _NEVER: Final = 1 << 63
 

@@ -16,15 +16,8 @@ from mover.tape.codes import ALL_ONES, HaltReason, PauseReason
 from mover.tape.drive import Condition, Drive, Outcome
 from mover.tape.watermarks import Watermarks
 from mover.workers.channel import Channel
-from mover.workers.messages import (
-    MoverHalted,
-    MoverPaused,
-    MoverPosition,
-    ReadStream,
-    StartMover,
-    StopMover,
-    ToWorker,
-)
+from mover.workers.messages import ToWorker
+from mover.workers.tape_messages import MoverHalted, MoverPaused, MoverPosition, ReadStream, StartMover, StopMover
 
 MoverEvent = MoverPaused | MoverHalted
 VERSION_WITH_MEDIA_ERROR_HALT: Final = 4

@@ -26,7 +26,8 @@ from mover.tape.codes import ALL_ONES, Error, HaltReason, PauseReason
 from mover.tape.drive import Condition, Drive, Outcome, Position
 from mover.tape.mover_engine import Mover, MoverEvent, Stopped
 from mover.workers.channel import Channel
-from mover.workers.messages import Done, MoverHalted, MoverPaused, ReadStream, Refused, StartMover, ToWorker
+from mover.workers.messages import Done, Refused, ToWorker
+from mover.workers.tape_messages import MoverHalted, MoverPaused, ReadStream, StartMover
 
 OPEN_ENDED: Final = 1 << 63  # so much left can only be of a read to the end of the stream: all ones and a little less
 OPEN_END_S: Final = 5.0  # how long a pause at its end waits for a remote side's word that it has all it wants,

@@ -13,7 +13,8 @@ from mover.tape.codes import Error, HaltReason, PauseReason
 from mover.tape.drive import Condition, Drive
 from mover.tape.mover_engine import Mover, MoverEvent, Stopped
 from mover.workers.channel import Channel
-from mover.workers.messages import ReadStream, Refused, StartMover, ToWorker
+from mover.workers.messages import Refused, ToWorker
+from mover.workers.tape_messages import ReadStream, StartMover
 
 VERSION_WITH_EOW: Final = 3
 

@@ -10,7 +10,7 @@ from mover.tape.st_drive import StDrive
 from mover.tape.transport import Transport
 from mover.tape.virtual import VirtualDrive
 from mover.workers.device_messages import DeviceSpec
-from mover.workers.messages import DriveSpec
+from mover.workers.tape_messages import DriveSpec
 
 
 def open_drive(spec: DriveSpec | DeviceSpec, mode: TapeMode, *, implicit_filemark: bool) -> Drive:

@@ -12,7 +12,7 @@ from mover.tape.cartridge import Cartridge, CartridgeError
 from mover.tape.codes import Error, TapeFlag, TapeMode
 from mover.tape.drive import Condition, Outcome, Position, State, Unit
 from mover.tape.tape_map import MARKS_MAX, TapeMap, extent
-from mover.workers.messages import DriveSpec
+from mover.workers.tape_messages import DriveSpec
 
 FILEMARKS_MAX: Final = 65_536  # of one request: no client needs more, and each is held in memory
 _DONE: Final = Outcome(0)

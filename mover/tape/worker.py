@@ -18,12 +18,11 @@ from mover.tape.open_drive import open_drive
 from mover.tape.transport import TakesCommands
 from mover.workers.channel import Channel
 from mover.workers.device_messages import CloseDevice, ExecuteCommand, OpenDevice
-from mover.workers.messages import (
+from mover.workers.messages import Done, FromWorker, Refused, ToWorker
+from mover.workers.tape_messages import (
     CloseDrive,
-    Done,
     DriveOpened,
     DriveState,
-    FromWorker,
     GetDriveState,
     GetTapePosition,
     LocateTape,
@@ -35,11 +34,9 @@ from mover.workers.messages import (
     ReadRecord,
     ReadStream,
     RecordDone,
-    Refused,
     StartMover,
     StopMover,
     TapePosition,
-    ToWorker,
     WriteRecord,
 )
 

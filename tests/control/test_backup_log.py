@@ -20,7 +20,8 @@ from mover.control.job_book import INTERRUPTED, JOBS_KEPT, JobBook
 from mover.control.job_summary import ERRORS_LISTED, RunningJob, summary_lines
 from mover.ndmp.enums import DataHaltReason
 from mover.ring import DataGauge, DataPhase, Producer, RingControl
-from mover.workers.messages import BackupDate, Cause, DataFinished, LogLine
+from mover.workers.data_messages import BackupDate, Cause, DataFinished
+from mover.workers.messages import LogLine
 
 TIME = r"[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S+ \d{4}"
 LINE = re.compile(rf"(?P<kind>dmp|rst|log) {TIME} (?P<rest>.*)")

@@ -23,7 +23,7 @@ from mover.control.volumes import PlacementError, Volumes
 from mover.ndmp import messages as m
 from mover.ndmp.enums import ErrorCode, TapeMode
 from mover.ndmp.messages import Body
-from mover.workers.messages import Place
+from mover.workers.data_messages import Place
 from tests.control.test_logins import LOGIN_PASSWORD, ask, refused
 from tests.support.ndmp_client import NdmpClient
 from tests.support.processes import settle

@@ -14,7 +14,7 @@ from mover.control.deadlines import (
     mover_deadline_s,
 )
 from mover.tape.logical_unit import OTHER_S, TIMEOUTS_S
-from mover.workers.messages import (
+from mover.workers.tape_messages import (
     CloseDrive,
     GetDriveState,
     GetTapePosition,

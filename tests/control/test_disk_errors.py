@@ -11,7 +11,8 @@ from mover.control.connection import Connection
 from mover.control.data_service import DataService
 from mover.ndmp.enums import DataHaltReason, DataState
 from mover.ndmp.states import DataInput, SessionMachines
-from mover.workers.messages import Cause, DataFinished, LogLine
+from mover.workers.data_messages import Cause, DataFinished
+from mover.workers.messages import LogLine
 
 TEXT = "a disk error (EIO), and abort-on-disk-error is set"
 

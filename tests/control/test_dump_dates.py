@@ -18,7 +18,7 @@ from mover.control.environment import Environment
 from mover.control.refusal import Refusal
 from mover.ndmp.enums import ErrorCode
 from mover.ndmp.messages import Pval
-from mover.workers.messages import BackupDate, DataFinished, Place, StartBackup
+from mover.workers.data_messages import BackupDate, DataFinished, Place, StartBackup
 
 PLACE = Place(b"/vol/a", b"home")
 MESSAGE = StartBackup("dump", PLACE, b"/vol/a/home", [], None, "host")

@@ -14,7 +14,8 @@ from mover.control.refusal import Refusal
 from mover.control.workers import Worker
 from mover.ndmp.enums import ErrorCode, MoverHaltReason, MoverMode
 from mover.ring import TapeGauge
-from mover.workers.messages import Done, MoverPosition, Refused, Reply, StartMover, StopMover, ToWorker
+from mover.workers.messages import Done, Refused, Reply, ToWorker
+from mover.workers.tape_messages import MoverPosition, StartMover, StopMover
 
 START = StartMover(
     mode=0,

@@ -12,7 +12,7 @@ from mover.control.connection import Connection
 from mover.control.drives import Devices
 from mover.control.node import Node
 from mover.control.workers import Supervisor
-from mover.workers.messages import Place
+from mover.workers.data_messages import Place
 
 
 class _Socket:

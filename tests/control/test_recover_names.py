@@ -5,7 +5,7 @@ import pytest
 from mover.control.recover_names import NAMES_BYTES_MAX, resolve_names
 from mover.control.volumes import PlacementError, Volumes
 from mover.ndmp.messages import RecoverName
-from mover.workers.messages import Place
+from mover.workers.data_messages import Place
 
 VOLUMES = Volumes({"vol": "/vol", "home": "/home"})
 ROOT = b"/vol/v3"

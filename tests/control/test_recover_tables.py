@@ -12,7 +12,7 @@ from mover.control.environment import Environment
 from mover.control.recover_tables import RecoverTables, TableFiles, keeps_names, whole_destination, writes
 from mover.control.refusal import Refusal
 from mover.ndmp.messages import Pval
-from mover.workers.messages import DataFinished, Place, RecoverName, StartRecover
+from mover.workers.data_messages import DataFinished, Place, RecoverName, StartRecover
 
 DEADLINE_S = 30
 HERE = Place(b"/vol", b"here")

@@ -16,7 +16,8 @@ from mover.control.refusal import Refusal
 from mover.control.tape_service import TapeService
 from mover.control.workers import Worker
 from mover.ndmp.enums import ErrorCode, TapeMode
-from mover.workers.messages import Done, MotionDone, Refused, Reply, ToWorker
+from mover.workers.messages import Done, Refused, Reply, ToWorker
+from mover.workers.tape_messages import MotionDone
 
 IO = Refused(int(ErrorCode.IO_ERR), "disk full")
 NODE = SimpleNamespace(statistics=SimpleNamespace(ledger=SimpleNamespace(add_drive=lambda name, figures: None)))

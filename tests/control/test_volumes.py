@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mover.control.volumes import PlacementError, Volumes, components, show
-from mover.workers.messages import Place
+from mover.workers.data_messages import Place
 
 VOLUMES = Volumes({"srv": "/srv", "home": "/srv/home", "odd": "/no/such\nplace"})
 

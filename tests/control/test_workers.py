@@ -14,7 +14,10 @@ from mover.control import workers
 from mover.control.templates import ForkedProcess
 from mover.control.workers import Supervisor, Worker, WorkerDied, WorkerHung, describe_exit, open_supervisor
 from mover.workers.channel import rights
-from mover.workers.messages import AttachConnection, CheckBackup, GetDriveState, Place, Refused, StartRecover
+from mover.workers.data_messages import CheckBackup, Place, StartRecover
+from mover.workers.messages import Refused
+from mover.workers.relay_messages import AttachConnection
+from mover.workers.tape_messages import GetDriveState
 
 
 async def until_spares(supervisor: Supervisor, count: int) -> None:

@@ -14,18 +14,8 @@ from mover.data import backup
 from mover.ring import Consumer, DataGauge, Kind, RingClosed, RingControl, Verdict
 from mover.ring.layout import GAUGES
 from mover.workers.channel import Channel, Unpacker, pack, rights
-from mover.workers.messages import (
-    BackupDate,
-    DataFinished,
-    Done,
-    FromWorker,
-    HistoryPlan,
-    LogLine,
-    Place,
-    Refused,
-    StartBackup,
-    from_worker_decoder,
-)
+from mover.workers.data_messages import BackupDate, DataFinished, HistoryPlan, Place, StartBackup
+from mover.workers.messages import Done, FromWorker, LogLine, Refused, from_worker_decoder
 
 DEADLINE_S = 60
 FILESYSTEM = b"/export/data"

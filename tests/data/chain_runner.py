@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from mover.ring import Kind
-from mover.workers.messages import Pairs
+from mover.workers.data_messages import Pairs
 from tests.data.recover_runner import Outcome, name, recover, recover_here
 
 

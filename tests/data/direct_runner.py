@@ -9,18 +9,8 @@ from pathlib import Path
 from mover.data.recover import start
 from mover.ring import Kind, Producer, RingClosed, RingControl, Verdict
 from mover.workers.channel import Channel
-from mover.workers.messages import (
-    DataFinished,
-    FileRecovered,
-    FromWorker,
-    LogLine,
-    Pairs,
-    Place,
-    RecoverName,
-    Refused,
-    StartRecover,
-    WantData,
-)
+from mover.workers.data_messages import DataFinished, FileRecovered, Pairs, Place, RecoverName, StartRecover, WantData
+from mover.workers.messages import FromWorker, LogLine, Refused
 from tests.data.recover_runner import ALL_ONES, DEADLINE_S, Outcome, WasRefused
 
 Read = Callable[[int, int], bytes]

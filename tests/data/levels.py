@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from mover.data import backup
-from mover.workers.messages import BackupDate, HistoryPlan
+from mover.workers.data_messages import BackupDate, HistoryPlan
 from tests.data.backup_runner import CLOCK_REALTIME_COARSE, Outcome, backup_here, request
 
 

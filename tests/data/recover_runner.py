@@ -13,22 +13,19 @@ from mover.data.tree_writer import DESCRIPTORS_MAX
 from mover.ring import Consumer, Kind, Producer, RingClosed, RingControl, Verdict
 from mover.ring.layout import GAUGES
 from mover.workers.channel import Channel, Unpacker, pack, rights
-from mover.workers.messages import (
+from mover.workers.data_messages import (
     DataFinished,
     FileRecovered,
-    FromWorker,
     HistoryPlan,
-    LogLine,
     Pairs,
     PhaseEntered,
     Place,
     RecoverName,
-    Refused,
     StartRecover,
     StartRecoverFilehist,
     WantData,
-    from_worker_decoder,
 )
+from mover.workers.messages import FromWorker, LogLine, Refused, from_worker_decoder
 
 DEADLINE_S = 60
 # The worker's own frame around the recover; rights are dropped behind the imports, because the interpreter may lie

@@ -15,7 +15,7 @@ import pytest
 from mover.data.backup_stream import BackupStream
 from mover.data.xattr_blob import decode, decode_private
 from mover.ring import DataGauge, Kind, Producer
-from mover.workers.messages import HistoryPlan
+from mover.workers.data_messages import HistoryPlan
 from tests.data import fh_reader
 from tests.data.backup_runner import FILESYSTEM, Outcome, backup_here, request
 from tests.data.dump_reader import Dump, Object, parse

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from mover.ring import Consumer, DataGauge, Kind, RingControl, Verdict
-from mover.workers.messages import DataFinished, Done, HistoryPlan
+from mover.workers.data_messages import DataFinished, HistoryPlan
+from mover.workers.messages import Done
 from tests.data.backup_runner import Reader, backup_here, request, worker
 from tests.data.test_backup_faults import change_after_scan
 from tests.support.processes import settle

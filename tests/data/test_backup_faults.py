@@ -17,7 +17,7 @@ from mover.data.plan import Plan
 from mover.data.scan import Scanner
 from mover.data.xattr_blob import decode_private
 from mover.ring import DataGauge
-from mover.workers.messages import HistoryPlan
+from mover.workers.data_messages import HistoryPlan
 from tests.data import fh_reader
 from tests.data.backup_runner import backup_here, request
 from tests.data.dump_reader import Dump, parse

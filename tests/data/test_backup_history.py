@@ -2,7 +2,7 @@
 
 from mover.data.backup_history import HistorySender
 from mover.ring import Consumer, DataGauge, Producer, RingControl
-from mover.workers.messages import HistoryPlan
+from mover.workers.data_messages import HistoryPlan
 from tests.data import fh_reader
 
 

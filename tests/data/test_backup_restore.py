@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mover.dma.compare import compare_trees
-from mover.workers.messages import HistoryPlan
+from mover.workers.data_messages import HistoryPlan
 from tests.data.backup_runner import backup_here, backup_in_worker, request
 from tests.data.dump_reader import parse
 from tests.support import peers

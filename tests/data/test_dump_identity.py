@@ -7,7 +7,7 @@ import pytest
 
 from mover.data.dump_format import RECORD_BYTES, parse_header
 from mover.data.dump_identity import DUMP_ID, new_dump_id, wrong_dump
-from mover.workers.messages import HistoryPlan
+from mover.workers.data_messages import HistoryPlan
 from tests.data.backup_runner import FILESYSTEM, backup_here, request
 from tests.data.dump_writer import DumpWriter, Meta
 from tests.data.recover_runner import name, recover

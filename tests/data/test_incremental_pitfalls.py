@@ -12,7 +12,7 @@ from mover.data import numbering
 from mover.data.dump_format import DT_DIRECTORY, DT_FILE, DT_SYMLINK, FIRST_INUMBER
 from mover.data.inode_table import InodeTable, Origin, TableError, tree_digest, write_table
 from mover.data.plan import Plan
-from mover.workers.messages import BackupDate, HistoryPlan, Place
+from mover.workers.data_messages import BackupDate, HistoryPlan, Place
 from tests.data import fh_reader
 from tests.data.backup_runner import backup_here, request
 from tests.data.dump_reader import Dump, parse

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mover.workers.messages import WantData
+from mover.workers.data_messages import WantData
 from tests.data.dump_writer import DumpWriter, Meta, attribute_blob
 from tests.data.recover_runner import ALL_ONES, WasRefused, name, recover, recover_here
 from tests.data.small_stream import ALL, LARGE, REGULAR, check_small_tree, listing, own, small_stream

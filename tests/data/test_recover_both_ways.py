@@ -13,7 +13,7 @@ from mover.data.recover_files import FileRecoverer
 from mover.data.recover_options import OVERWRITE
 from mover.data.tar_recover_second import SmallFiles
 from mover.ring import Kind
-from mover.workers.messages import Pairs
+from mover.workers.data_messages import Pairs
 from tests.data.dump_writer import DumpWriter, Meta, attribute_blob
 from tests.data.recover_runner import Outcome, name, recover, recover_here
 from tests.data.tar_writer import TarWriter, record

@@ -13,7 +13,7 @@ from mover.data import direct_trees
 from mover.data.backup_stream import BackupStream
 from mover.data.codes import RecoveryStatus
 from mover.ring import Producer
-from mover.workers.messages import HistoryPlan, Pairs
+from mover.workers.data_messages import HistoryPlan, Pairs
 from tests.data import fh_reader
 from tests.data.backup_runner import backup_here, request
 from tests.data.direct_runner import make_sources, name, recover_direct

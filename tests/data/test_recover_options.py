@@ -8,7 +8,7 @@ import pytest
 
 from mover.data.recover_options import recover_options
 from mover.data.rights import need
-from mover.workers.messages import Pairs, StartRecover
+from mover.workers.data_messages import Pairs, StartRecover
 from tests.data.dump_writer import DumpWriter, Meta, attribute_blob
 from tests.data.recover_runner import Outcome, name, recover, recover_here
 

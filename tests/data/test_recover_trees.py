@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mover.dma.compare import compare_trees
-from mover.workers.messages import HistoryPlan
+from mover.workers.data_messages import HistoryPlan
 from tests.data import fh_reader
 from tests.data.backup_runner import backup_here, request
 from tests.data.dump_writer import DumpWriter

@@ -15,7 +15,7 @@ from mover.data.mounts import Crossing, FileSystemType, Kind, Mounts, crossing, 
 from mover.data.subtrees import SUBTREES_MAX, check_subtrees, parse_subtrees
 from mover.data.variables import BadVariable
 from mover.ring import DataGauge
-from mover.workers.messages import HistoryPlan
+from mover.workers.data_messages import HistoryPlan
 from tests.data.backup_runner import Outcome, backup_here, request
 from tests.data.dump_reader import parse
 from tests.data.levels import Levels

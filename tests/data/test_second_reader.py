@@ -17,7 +17,8 @@ from mover.data.plan import Plan
 from mover.data.scan import Scanner
 from mover.data.second_reader import Ready, SecondReader
 from mover.ring import DataGauge, Kind, RingControl, Verdict
-from mover.workers.messages import BackupDate, FromWorker, HistoryPlan
+from mover.workers.data_messages import BackupDate, HistoryPlan
+from mover.workers.messages import FromWorker
 from tests.data.backup_runner import Outcome, backup_here, request
 from tests.support.trees import make_small_files
 

@@ -13,7 +13,7 @@ from mover.data import tar_objects
 from mover.data.backup_format import PackSmall
 from mover.data.tar_format import BLOCK_BYTES, DIRECTORY, RECORD_BYTES, acl_text, pack_header
 from mover.ring import DataGauge, Kind
-from mover.workers.messages import HistoryPlan
+from mover.workers.data_messages import HistoryPlan
 from tests.data import fh_reader
 from tests.data.backup_runner import Outcome, backup_here, request
 from tests.data.test_backup import attributes, content, found

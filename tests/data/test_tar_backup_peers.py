@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mover.dma.compare import compare_trees
-from mover.workers.messages import HistoryPlan
+from mover.workers.data_messages import HistoryPlan
 from tests.data.backup_runner import Outcome, backup_in_worker, request
 from tests.data.test_tar_backup import holdable, members, sockets_in
 from tests.support import peers

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mover.data.codes import RecoveryStatus
 from mover.dma.compare import compare_trees
-from mover.workers.messages import HistoryPlan, Pairs, RecoverName
+from mover.workers.data_messages import HistoryPlan, Pairs, RecoverName
 from tests.data import fh_reader
 from tests.data.backup_runner import backup_here, request
 from tests.data.direct_runner import make_sources, name, recover_direct

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mover.data import tar_objects
-from mover.workers.messages import HistoryPlan
+from mover.workers.data_messages import HistoryPlan
 from tests.data import fh_reader
 from tests.data.backup_runner import Outcome
 from tests.data.levels import Levels

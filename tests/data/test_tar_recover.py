@@ -17,7 +17,7 @@ from mover.data import file_systems
 from mover.data.tar_recover_members import Member, MemberReader
 from mover.dma.compare import Difference, compare_trees
 from mover.ring import Entry, Kind
-from mover.workers.messages import HistoryPlan
+from mover.workers.data_messages import HistoryPlan
 from tests.data import fh_reader
 from tests.data.backup_runner import backup_here, request
 from tests.data.recover_runner import Outcome, cut, name, recover, recover_here

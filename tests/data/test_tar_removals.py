@@ -18,7 +18,7 @@ from mover.data import file_systems, tar_remover
 from mover.data.tar_format import FormatError
 from mover.data.tar_listing import Listing, Move, listing_mark, parse_listing
 from mover.dma.compare import compare_trees
-from mover.workers.messages import Pairs
+from mover.workers.data_messages import Pairs
 from tests.data.chain_peers import TarChain
 from tests.data.levels import Levels
 from tests.data.recover_runner import Outcome, name, recover, recover_here

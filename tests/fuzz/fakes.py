@@ -19,40 +19,34 @@ from mover.ndmp.enums import MoverMode
 from mover.ring import Consumer, DataGauge, Producer, RingClosed, RingFds
 from mover.ring import Kind as RingKind
 from mover.ring.layout import W_CONSUMER, ConsumerWord, DataPhase
-from mover.workers.messages import (
-    AttachConnection,
-    ConnectionLost,
+from mover.workers.data_messages import (
     DataFinished,
-    Done,
+    FileRecovered,
+    PhaseEntered,
+    StartBackup,
+    StartRecover,
+    StartRecoverFilehist,
+    WantData,
+)
+from mover.workers.messages import Done, Event, LogLine, Refused, Reply, ToWorker
+from mover.workers.relay_messages import AttachConnection, ConnectionLost, RelayFinished, StartRelay
+from mover.workers.tape_messages import (
     DriveOpened,
     DriveState,
-    Event,
-    FileRecovered,
     GetDriveState,
     GetTapePosition,
     LocateTape,
-    LogLine,
     MotionDone,
     MoverHalted,
     MoverPaused,
     MoverPosition,
     MoveTape,
     OpenDrive,
-    PhaseEntered,
     ReadRecord,
     RecordDone,
-    Refused,
-    RelayFinished,
-    Reply,
-    StartBackup,
     StartMover,
-    StartRecover,
-    StartRecoverFilehist,
-    StartRelay,
     StopMover,
     TapePosition,
-    ToWorker,
-    WantData,
     WriteRecord,
 )
 

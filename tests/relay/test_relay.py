@@ -13,17 +13,8 @@ import pytest
 
 from mover.ring import Consumer, Kind, Producer, RelayGauge, RingControl, Verdict
 from mover.workers.channel import Unpacker, pack, rights
-from mover.workers.messages import (
-    AttachConnection,
-    ConnectionLost,
-    Done,
-    FromWorker,
-    Refused,
-    RelayFinished,
-    StartRelay,
-    ToWorker,
-    from_worker_decoder,
-)
+from mover.workers.messages import Done, FromWorker, Refused, ToWorker, from_worker_decoder
+from mover.workers.relay_messages import AttachConnection, ConnectionLost, RelayFinished, StartRelay
 from tests.support.processes import settle
 
 DEADLINE_S = 20

@@ -19,18 +19,8 @@ import pytest
 from mover.control.data_encryption import make_certificate
 from mover.ring import Consumer, Kind, Producer, RingControl, Verdict
 from mover.workers.channel import Unpacker, pack, rights
-from mover.workers.messages import (
-    AttachConnection,
-    ConnectorKeys,
-    Done,
-    FromWorker,
-    ListenerKeys,
-    Refused,
-    RelayFinished,
-    StartRelay,
-    ToWorker,
-    from_worker_decoder,
-)
+from mover.workers.messages import Done, FromWorker, Refused, ToWorker, from_worker_decoder
+from mover.workers.relay_messages import AttachConnection, ConnectorKeys, ListenerKeys, RelayFinished, StartRelay
 
 pytestmark = pytest.mark.slow
 

@@ -17,12 +17,11 @@ from mover.ring import Consumer, Entry, Kind, Producer, RingClosed, RingControl
 from mover.tape.codes import ALL_ONES, MoverMode, TapeMode
 from mover.tape.worker import TapeWorker
 from mover.workers.channel import Channel, ChannelBroken, Unpacker, pack, rights
-from mover.workers.messages import (
-    Done,
+from mover.workers.messages import Done, FromWorker, ToWorker, from_worker_decoder
+from mover.workers.tape_messages import (
     DriveFault,
     DriveOpened,
     DriveSpec,
-    FromWorker,
     MoverHalted,
     MoverPaused,
     MoverPosition,
@@ -30,9 +29,7 @@ from mover.workers.messages import (
     ReadRecord,
     RecordDone,
     StartMover,
-    ToWorker,
     WriteRecord,
-    from_worker_decoder,
 )
 from tests.tape import tap
 

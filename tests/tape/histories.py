@@ -21,7 +21,7 @@ from mover.tape.checksum import UNKNOWN
 from mover.tape.codes import Error, TapeMode
 from mover.tape.drive import Condition, Outcome
 from mover.tape.virtual import VirtualDrive
-from mover.workers.messages import DriveSpec
+from mover.workers.tape_messages import DriveSpec
 from tests.tape import tap
 from tests.tape.contract import WHOLE_BYTES, contents
 from tests.tape.failing_disk import Disk, KilledError, Plan

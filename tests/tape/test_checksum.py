@@ -18,7 +18,7 @@ from mover.tape.index import read_index
 from mover.tape.offline import OfflineError, extract
 from mover.tape.verify import Verified, VerifiedFile, verify
 from mover.tape.virtual import VirtualDrive
-from mover.workers.messages import DriveSpec
+from mover.workers.tape_messages import DriveSpec
 from tests.tape import tap
 
 SIZE = 64

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from mover.tape.codes import Error, TapeFlag, TapeMode
 from mover.tape.drive import Condition, Outcome, Position
 from mover.tape.virtual import VirtualDrive
-from mover.workers.messages import DriveSpec
+from mover.workers.tape_messages import DriveSpec
 from tests.tape import tap
 from tests.tape.contract import WHOLE_BYTES, Capability, DriveContract, Peer, write
 

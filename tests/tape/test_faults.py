@@ -10,7 +10,7 @@ from mover.tape.drive import Condition, Outcome
 from mover.tape.faults import FaultyDrive, Streaming
 from mover.tape.open_drive import open_drive
 from mover.tape.virtual import VirtualDrive
-from mover.workers.messages import DriveFault, DriveSpec
+from mover.workers.tape_messages import DriveFault, DriveSpec
 from tests.tape import tap
 from tests.tape.contract import WHOLE_BYTES, read
 

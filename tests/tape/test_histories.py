@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 
 from mover.tape.codes import TapeMode
 from mover.tape.virtual import VirtualDrive
-from mover.workers.messages import DriveSpec
+from mover.workers.tape_messages import DriveSpec
 from tests.tape import tap
 from tests.tape.contract import WHOLE_BYTES, contents
 from tests.tape.histories import TapeHistory

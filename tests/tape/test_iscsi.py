@@ -17,7 +17,7 @@ from mover.tape.sense import Key, parse_sense
 from mover.tape.transport import Status, TransportError
 from mover.workers.confine import Grant
 from mover.workers.device_messages import DeviceSpec, OpenDevice
-from mover.workers.messages import OpenDrive
+from mover.workers.tape_messages import OpenDrive
 from tests.support.tgtd import Tgtd
 
 TIMEOUT_S = 60

@@ -12,7 +12,8 @@ import pytest
 
 from mover.ring import Consumer, Kind, RingControl, TapeGauge, Verdict
 from mover.tape.codes import HaltReason, MoverMode, PauseReason, TapeMode
-from mover.workers.messages import Done, DriveFault, MoverHalted, MoverPaused, MoverPosition, ReadStream
+from mover.workers.messages import Done
+from mover.workers.tape_messages import DriveFault, MoverHalted, MoverPaused, MoverPosition, ReadStream
 from tests.tape import tap
 from tests.tape.control import Tape, cartridge, feed, peek, take
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from mover.ring import Consumer, Kind, Producer, RingClosed, RingControl, TapeGauge, Verdict
 from mover.tape import mover_from_tape
 from mover.tape.codes import ALL_ONES, Error, HaltReason, MoverMode, PauseReason, TapeMode, TapeOperation
-from mover.workers.messages import (
-    Done,
+from mover.workers.messages import Done, Refused
+from mover.workers.tape_messages import (
     DriveState,
     GetDriveState,
     MotionDone,
@@ -23,7 +23,6 @@ from mover.workers.messages import (
     MoverPosition,
     MoveTape,
     ReadStream,
-    Refused,
     StopMover,
 )
 from tests.tape import tap

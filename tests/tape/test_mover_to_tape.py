@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from mover.ring import Kind, Producer, RingControl, TapeGauge, Verdict
 from mover.tape.codes import ALL_ONES, Error, HaltReason, MoverMode, PauseReason, TapeOperation
-from mover.workers.messages import (
+from mover.workers.messages import Done, Refused
+from mover.workers.tape_messages import (
     CloseDrive,
-    Done,
     DriveState,
     GetDriveState,
     MotionDone,
@@ -24,7 +24,6 @@ from mover.workers.messages import (
     ReadRecord,
     ReadStream,
     RecordDone,
-    Refused,
     StopMover,
 )
 from tests.tape import tap

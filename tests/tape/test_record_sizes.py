@@ -14,9 +14,9 @@ import pytest
 from mover.control.rings import make_data_ring
 from mover.ring import Consumer, RingControl, Verdict
 from mover.tape.codes import HaltReason, MoverMode, PauseReason, TapeOperation
-from mover.workers.messages import (
+from mover.workers.messages import Done
+from mover.workers.tape_messages import (
     CloseDrive,
-    Done,
     MotionDone,
     MoverHalted,
     MoverPaused,

@@ -3,7 +3,7 @@
 from mover.tape.__main__ import need
 from mover.workers.confine import CAP_SYS_RAWIO, CHANGE, IOCTL_DEV, READ_FILE, WRITE_FILE, Grant
 from mover.workers.device_messages import DeviceSpec, OpenDevice
-from mover.workers.messages import DriveSpec, GetDriveState, OpenDrive
+from mover.workers.tape_messages import DriveSpec, GetDriveState, OpenDrive
 
 NODE = READ_FILE | WRITE_FILE | IOCTL_DEV
 

@@ -14,7 +14,8 @@ from mover.tape.st_device import Option
 from mover.tape.st_drive import StDrive
 from mover.tape.transport import TakesCommands
 from mover.workers.device_messages import DeviceSpec
-from mover.workers.messages import Done, MotionDone, MoveTape, ReadStream
+from mover.workers.messages import Done
+from mover.workers.tape_messages import MotionDone, MoveTape, ReadStream
 from tests.tape.contract import WHOLE_BYTES, Capability, DriveContract, Peer, contents, read, write
 from tests.tape.control import Tape, take
 from tests.tape.fake_st import FakeSt

@@ -16,8 +16,8 @@ from mover.ring import Consumer, Kind, Producer, RingControl, TapeGauge, Verdict
 from mover.tape import faults, watermarks
 from mover.tape.codes import HaltReason, MoverMode, PauseReason
 from mover.tape.watermarks import Watermarks
-from mover.workers.messages import (
-    Done,
+from mover.workers.messages import Done
+from mover.workers.tape_messages import (
     DriveFault,
     DriveState,
     GetDriveState,

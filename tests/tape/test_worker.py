@@ -10,9 +10,10 @@ import pytest
 
 from mover.ring import Kind, Producer, RingControl, TapeGauge, Verdict
 from mover.tape.codes import Error, HaltReason, MoverMode, TapeMode, TapeOperation
-from mover.workers.messages import (
+from mover.workers.messages import Done, Refused
+from mover.workers.relay_messages import StartRelay
+from mover.workers.tape_messages import (
     CloseDrive,
-    Done,
     DriveSpec,
     DriveState,
     GetDriveState,
@@ -26,9 +27,7 @@ from mover.workers.messages import (
     ReadRecord,
     ReadStream,
     RecordDone,
-    Refused,
     StartMover,
-    StartRelay,
     TapePosition,
 )
 from tests.tape import tap

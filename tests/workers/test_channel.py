@@ -10,18 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mover.workers.channel import Channel, ChannelBroken, Unpacker, pack, receive_descriptors, rights
-from mover.workers.messages import (
-    MESSAGE_BYTES_MAX,
-    GetDriveState,
-    MoverPosition,
-    ReadStream,
-    Refused,
-    StartMover,
-    ToWorker,
-    WriteRecord,
-    from_worker_decoder,
-    to_worker_decoder,
-)
+from mover.workers.messages import MESSAGE_BYTES_MAX, Refused, ToWorker, from_worker_decoder, to_worker_decoder
+from mover.workers.tape_messages import GetDriveState, MoverPosition, ReadStream, StartMover, WriteRecord
 
 MESSAGES: list[ToWorker] = [
     GetDriveState(),

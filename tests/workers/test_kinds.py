@@ -13,7 +13,8 @@ import pytest
 from mover.data.rights import need as data_need
 from mover.tape.__main__ import need as tape_need
 from mover.workers.confine import Grant, landlock_abi
-from mover.workers.messages import DriveSpec, OpenDrive, Place, RecoverName, StartBackup, StartRecover
+from mover.workers.data_messages import Place, RecoverName, StartBackup, StartRecover
+from mover.workers.tape_messages import DriveSpec, OpenDrive
 
 TIMEOUT_S: Final = 60
 UNKNOWN: Final = 2**64 - 1

@@ -23,7 +23,7 @@ from mover.ndmp import messages as m
 from mover.ndmp.enums import AddressType, DataOperation, ErrorCode, MoverMode
 from mover.ndmp.errors import IllegalStateError
 from mover.ndmp.states import DataInput
-from mover.workers.messages import (
+from mover.workers.data_messages import (
     HistoryPlan,
     Pairs,
     Place,

@@ -29,7 +29,7 @@ from mover.ndmp.enums import (
 )
 from mover.ndmp.messages import LogMessagePost, NotifyPausedPost
 from mover.ndmp.states import DataInput
-from mover.workers.messages import DataFinished, FileRecovered, Pairs
+from mover.workers.data_messages import DataFinished, FileRecovered, Pairs
 
 if TYPE_CHECKING:
     from mover.control.connection import Connection

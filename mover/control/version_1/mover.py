@@ -14,7 +14,7 @@ from mover.control.local import join_local
 from mover.control.mover_service import LEAVE_S, TELL_S, MoverService
 from mover.ndmp.enums import UNBOUNDED, LogType, MoverHaltReason, MoverMode, MoverPauseReason, MoverState
 from mover.ndmp.states import MoverInput
-from mover.workers.messages import MoverPaused
+from mover.workers.tape_messages import MoverPaused
 
 READ_MAX: Final = (1 << 63) - 1
 """Longest read of the stream that is asked for: far past any end, and yet not "to the end of the stream", after which a

@@ -6,7 +6,7 @@ from mover.control.refusal import Refusal
 from mover.control.tape_service import TapeService
 from mover.ndmp.enums import DataState, ErrorCode, TapeFlag, TapeOperation
 from mover.ndmp.window import DEFAULT_RECORD_SIZE
-from mover.workers.messages import RecordDone
+from mover.workers.tape_messages import RecordDone
 
 if TYPE_CHECKING:
     from mover.control.connection import Connection
