@@ -1,9 +1,4 @@
-"""The members of a tar stream: headers with all that was said of an object before it, and what is damaged stepped over.
-
-A header that is none costs its object: the next good header on a block's boundary goes on. Where every member so far
-came with an extended header, only such a one is believed there, because without it names are cut and holes are
-missing; and in a stream of our own only one that names this stream, so that an archive within a file is not taken for
-more of this one.
+"""The members of a tar stream: each header with all that was said of its object before it.
 
 Source: tar.md; GNU tar manual, "Basic Tar Format".
 """
@@ -14,9 +9,8 @@ from array import array
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from mover.data.dump_format import MAGIC as DUMP_MAGIC
 from mover.data.dump_format import Inode
-from mover.data.stream_blocks import BlockReader, Source, StreamEnded, StreamRefused
+from mover.data.stream_blocks import Source, StreamRefused
 from mover.data.tar_format import (
     BLOCK_BYTES,
     BLOCK_DEVICE,
@@ -33,7 +27,6 @@ from mover.data.tar_format import (
     GNU_DIRECTORY,
     GNU_LONG_LINK,
     GNU_LONG_NAME,
-    GNU_MULTI_VOLUME,
     GNU_SPARSE,
     GNU_VOLUME_LABEL,
     HARD_LINK,
@@ -41,7 +34,6 @@ from mover.data.tar_format import (
     LINK_PATH,
     NAMED_TYPES,
     PATH,
-    RECORD_BYTES,
     REGULAR,
     REGULAR_OLD,
     SPARSE_MAJOR,
@@ -55,6 +47,7 @@ from mover.data.tar_format import (
 from mover.data.tar_headers import Header, parse_header, pax_integer, pax_records, pax_time_ns, sum_is_good
 from mover.data.tar_listing import listing_mark
 from mover.data.tar_recover_attributes import Accounts, AttributeReader, mode_with_acl
+from mover.data.tar_recover_headers import PAX_TYPES, HeaderReader, tell_nobody
 from mover.data.tar_recover_small import TIMES_BYTES
 from mover.data.tar_recover_sparse import (
     LeadingMap,
@@ -74,9 +67,6 @@ KIND_HARD_LINK: Final = 0
 KIND_DIRECTORY: Final = stat.S_IFDIR
 
 _ZEROS: Final = bytes(BLOCK_BYTES)
-_LOOK_BLOCKS: Final = 2048  # so far into a stream its first header is looked for
-_EXTENDED_OLD: Final = b"X"  # Solaris
-_PAX_TYPES: Final = frozenset({EXTENDED, _EXTENDED_OLD})
 _OWN_NAME: Final = EXTENDED_PREFIX.rstrip(b"/") + b"/" + IDENTITY_NAME
 _KINDS: Final = {
     REGULAR: stat.S_IFREG,
@@ -159,14 +149,12 @@ class _Extended:
             self.problem = str(error)
 
 
-class MemberReader(BlockReader):
+class MemberReader(HeaderReader):
     """A tar stream's members, one after the other; their content is read in between, as blocks.
 
     Attributes:
-        skips: resynchronisations so far.
-        identity: the name of the first extended header of a stream of ours, else b"".
-        times: such a header, as a block, for records that are times and nothing else; b"" = none came yet.
-        length: bytes of the stream, as the environment tells them; None = not known.
+        times: an extended header of a stream of ours, as a block, whose records are times and nothing else; b"" = none
+            came yet.
         foresee: called with an offset as soon as it is known that the stream reaches to it, to what is wanted.
     """
 
@@ -177,20 +165,13 @@ class MemberReader(BlockReader):
         on_slot: Callable[[], None],
         note: Callable[[str], None],
     ) -> None:
-        """Args: skipped, on_slot: as RecordReader. note: called with a line about the stream as a whole."""
-        super().__init__(source, on_slot, BLOCK_BYTES, "the tar stream's end")
-        self.skips = 0
-        self.identity = b""
+        """Args: skipped, on_slot: as HeaderReader. note: called with a line about the stream as a whole."""
+        super().__init__(source, skipped, on_slot)
         self.times = b""
-        self.length: int | None = None
-        self.foresee: Callable[[int], None] = _tell_nobody
-        self._strict = False
-        self._skipped = skipped
+        self.foresee: Callable[[int], None] = tell_nobody
         self._note = note
         self._globals: dict[bytes, bytes] = {}
         self._accounts = Accounts()
-        self._members = 0
-        self._all_extended = True
 
     def next(self) -> Member | None:
         """The next member, whose content, if it has any, must be read or skipped before the one behind it; None = end.
@@ -212,7 +193,7 @@ class MemberReader(BlockReader):
             if first < 0:
                 first = self.offset - BLOCK_BYTES
             kind = header.type
-            if kind in _PAX_TYPES:
+            if kind in PAX_TYPES:
                 was_extended = True
                 if not self._members and not self.identity and header.name.startswith(_OWN_NAME):
                     self.identity = header.name
@@ -256,86 +237,8 @@ class MemberReader(BlockReader):
 
     def silence(self) -> None:
         """Tell nobody what is skipped; for a second reader of the same stream."""
-        self._skipped = _tell_nobody
-        self._note = _tell_nobody
-
-    # --- headers -------------------------------------------------------------------------------------------
-
-    def _block(self) -> bytes:
-        with self.take(1) as piece:
-            return bytes(piece)
-
-    def _unread(self) -> None:
-        """Let ``_block`` return the same one again; only directly after it."""
-        self.pos -= BLOCK_BYTES
-
-    def _lost(self, offset: int, why: str, blocks: int = 1, *, zeros: bool = False) -> None:
-        self.skips += 1
-        self._skipped(blocks, offset, why, zeros)
-
-    def _header(self) -> Header | None:
-        """The next good header, None at the stream's end; anything else on the way is skipped and told."""
-        count = zeros = 0  # blocks skipped, and how many zeros the last of them are
-        first, why = 0, ""
-        while True:
-            try:
-                block = self._block()
-            except StreamEnded:
-                if zeros < 2 or zeros == count:
-                    raise
-                self._lost(first, why, count - zeros)
-                return None
-            if block == _ZEROS:
-                if self._strict:
-                    raise FormatError("a block of zeros")
-                if not count:
-                    if self._block() == _ZEROS:
-                        if not self._goes_on():
-                            return None
-                        count = zeros = 2
-                        first, why = (
-                            self.offset - 2 * BLOCK_BYTES,
-                            "they begin with zeros, and the stream does not end yet",
-                        )
-                        continue
-                    self._unread()
-                    self._lost(self.offset - BLOCK_BYTES, "a lone block of zeros", zeros=True)
-                    continue
-                count += 1
-                zeros += 1
-                continue
-            try:
-                header = parse_header(block)
-                wrong = self._wrong(header) if count else ""
-            except FormatError as error:
-                wrong = str(error)
-            if not wrong:
-                if count:
-                    self._lost(first, why, count)
-                if header.type == GNU_MULTI_VOLUME:
-                    raise StreamRefused("a part of a tar archive on several volumes, which is not supported")
-                return header
-            if self._strict:
-                raise FormatError(wrong)
-            if not count:
-                first, why = self.offset - BLOCK_BYTES, wrong
-            count, zeros = count + 1, 0
-            if not self._members and self.offset == BLOCK_BYTES:
-                _refuse_dump(block)
-            if not self._members and count > _LOOK_BLOCKS:
-                raise StreamRefused(f"not a tar stream: no header in its first {count * BLOCK_BYTES} bytes")
-
-    def _goes_on(self) -> bool:
-        """Whether more must follow than the padding of a stream of ours; of no other stream is that known."""
-        return bool(self.identity) and self.length is not None and self.length - self.offset >= RECORD_BYTES
-
-    def _wrong(self, header: Header) -> str:
-        """Why a good header behind a damaged place is not believed; "" = it is."""
-        if self.identity and not (header.type == EXTENDED and header.name == self.identity):
-            return "a header of another archive"
-        if self._members and self._all_extended and header.type not in _PAX_TYPES | {GNU_LONG_NAME, GNU_LONG_LINK}:
-            return "a header without the extended one that belongs to it"
-        return ""
+        self._skipped = tell_nobody
+        self._note = tell_nobody
 
     # --- what belongs to the next header -------------------------------------------------------------------
 
@@ -527,16 +430,6 @@ class MemberReader(BlockReader):
         return size, stored, map_of_text(values[_SPARSE_MAP]) if _SPARSE_MAP in values else offsets
 
 
-def _tell_nobody(*_: object) -> None:
-    """The first reader tells."""
-
-
 def _owner(number: int) -> int:
     """A number that chown takes, or the one that it does not set."""
     return number if 0 <= number < _NO_OWNER else _NO_OWNER
-
-
-def _refuse_dump(block: bytes) -> None:
-    """What begins as a dump may hold an archive in a file further on, which is not the stream that is wanted."""
-    if DUMP_MAGIC in {int.from_bytes(block[24:28], "little"), int.from_bytes(block[24:28], "big")}:
-        raise StreamRefused("not a tar stream but one of dump: name the type 'dump'")
