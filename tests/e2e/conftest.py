@@ -39,10 +39,10 @@ def make_server(shm: Path, login: Login) -> Iterator[MakeServer]:
         volumes = {"shm": shm}
         server = Server(write_config(shm / name, login, volumes=volumes, drives=drives, **options))  # type: ignore[arg-type]  # passed through
         running.append(server)
-        settle(lambda: len(server.processes()) == 1 + TEMPLATES + SPARES, "all spares up")
+        settle(lambda: len(server.processes()) == 1 + TEMPLATES + SPARES, "all spares up", step_s=0.03)
         if load:
             for number in range(drives):
-                server.ask("tape", "load", f"vtl0/drive{number}")
+                server.load(f"vtl0/drive{number}")
         return server
 
     yield make
@@ -72,7 +72,7 @@ def shared(shared_shm: Path, login: Login) -> Iterator[Server]:
     """One server with a loaded drive for a module of many short dialogues; each has to leave it as it was."""
     config = write_config(shared_shm / "server", login, volumes={"shm": shared_shm}, drives=1)
     with Server(config) as server:
-        server.ask("tape", "load", "vtl0/drive0")
+        server.load("vtl0/drive0")
         yield server
 
 

@@ -52,12 +52,12 @@ def zombies(server: Server) -> list[int]:
     ]
 
 
-def settle(condition: Callable[[], bool], what: str, deadline_s: float = 10.0) -> None:
-    """Wait until a condition of the outside world holds."""
+def settle(condition: Callable[[], bool], what: str, deadline_s: float = 10.0, *, step_s: float = 0.01) -> None:
+    """Wait until a condition of the outside world holds; a costly one is worth a longer step."""
     deadline = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < deadline, f"not in {deadline_s:g} s: {what}"
-        time.sleep(0.01)
+        time.sleep(step_s)
 
 
 def _command(process: psutil.Process) -> list[str]:

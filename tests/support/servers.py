@@ -20,6 +20,9 @@ from typing import NamedTuple, Self
 import msgspec
 import psutil
 
+from mover.admin.client import AdminClient
+from mover.admin.tapes import TapeLoad
+
 READY_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 20.0
 
@@ -234,6 +237,11 @@ class Server:
     def command(self, *arguments: str) -> list[str]:
         """A command line of `mover` that talks to this server's admin socket."""
         return [*mover_command(), *arguments, "--admin-socket", self.ready.admin_socket]
+
+    def load(self, drive: str, barcode: str | None = None) -> None:
+        """What `mover tape load` asks for, without the third of a second that a process of its own takes to start."""
+        with AdminClient(self.ready.admin_socket) as client:
+            client.ask(TapeLoad(drive, barcode))
 
     def ask(self, *arguments: str, statuses: tuple[int, ...] = (0,)) -> dict[str, object]:
         """Runs an operator's command with --json and returns its document.
