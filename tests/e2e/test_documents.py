@@ -1,5 +1,6 @@
 """The documents for administrators, typed as they stand there."""
 
+import json
 import re
 import socket
 import subprocess
@@ -8,18 +9,20 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from mover.dma.compare import compare_trees
 from tests.e2e.conftest import MakeServer
 from tests.support import peers
-from tests.support.documents import DEADLINE_S, Site, code_of
+from tests.support.documents import DEADLINE_S, Site, code_of, code_of_preamble
 from tests.support.servers import Login, Server
 from tests.support.trees import make_small_files
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 COOKBOOK = "cookbook.md"
 PAIR, DMA, TROUBLE, WITHOUT = "three-way.md", "dma.md", "troubleshoot.md", "restore-without-mover.md"
+OPERATIONS = "operations.md"
 STATED = 'state_directory = "{0}/state"\nadmin_socket = "{0}/admin.sock"\nmetrics = ""\n'
 
 
@@ -119,6 +122,74 @@ def test_our_own_dma(site: Site, shm: Path) -> None:
     said = site.type(commands, shm)
     assert compare_trees(site.source, site.scratch / "again").differences == []
     assert "0 failed" in said
+
+
+def test_from_one_server_to_another(site: Site, make_server: MakeServer, shm: Path) -> None:
+    (command,) = code_of(COOKBOOK, "From one server to another")
+    other = make_server("other", drives=0)
+    (site.source / "left-out.tmp").touch()
+    site.places = {
+        "files1:/srv ": f"{site.places['127.0.0.1:10000']}:{site.source} ",
+        "files2:/srv-copy": f"{other.address}:{shm}/srv-copy",
+    }
+    site.type(command, shm)
+    (site.source / "left-out.tmp").unlink()
+    found = compare_trees(site.source, shm / "srv-copy").differences
+    assert [(each.path, each.what) for each in found if each.path != b"."] == []
+
+
+def test_a_backup_of_a_tenant(shm: Path) -> None:
+    """The configuration of the chapter, on addresses of loopback."""
+    heading = "Vservers and LIFs"
+    (shm / "home").mkdir()
+    make_small_files(shm / "home" / "ann", files=20, directories=2)
+    (shm / "srv").mkdir()
+    secret = shm / "vs1-backup.secret"
+    secret.touch(mode=0o600)
+    secret.write_text("correct.horse\n")
+    places = {
+        '"192.0.2.1"': '"127.0.0.1"', '"192.0.2.11"': '"127.0.0.2"\nport = 0', '"/srv"': f'"{shm}/srv"',
+        "/vol/vs1/home": f"{shm}/home", "/etc/mover/vs1-backup.secret": str(secret),
+    }  # fmt: skip
+    config = configured(OPERATIONS, heading, shm / "node", places)
+    (shm / "tapes").mkdir()
+    with config.open("a") as file:
+        file.write(f'[[library]]\nname = "vtl0"\ndirectory = "{shm}/tapes"\ndrives = 1\n')
+    with Server(config) as server:
+        ports = {lif.name: f"{lif.address}:{lif.port}" for lif in server.ready.lifs}
+        site = Site(server, Login("ops", "unused"), shm / "site")
+        site.places = {
+            "192.0.2.11 ": f"{ports['vs1-data']} ", "192.0.2.1 ": f"{ports['tapes']} ",
+            "/etc/mover/vs1-backup.secret": str(secret), "/etc/mover/ops.secret": f"{shm}/ops.secret",
+            "/drive0 /vs1": f"/drive0 --catalogue {shm}/catalogue /vs1",
+        }  # fmt: skip
+        user = f"mover user create --user ops --role backup --password-file {secret} >&2"
+        said = site.type(f"{user}; mover generate-password --user ops --json; mover tape load vtl0/drive0 >&2", shm)
+        made = json.loads(said.partition("+ ")[0])
+        (shm / "ops.secret").touch(mode=0o600)
+        (shm / "ops.secret").write_text(made["password"])
+        (backup,) = code_of(OPERATIONS, heading)
+        site.type(backup, shm)
+        (job,) = msgspec.convert(server.ask("jobs", "--vserver", "vs1")["jobs"], list[dict[str, object]])
+        assert (job["state"], job["operation"]) == ("successful", "backup")
+        (options,) = code_of(OPERATIONS, "Options")
+        assert re.search(r"maxversion +4 .*modified", site.type(options, shm))
+        (extensions,) = code_of(OPERATIONS, "Extensions")
+        assert "0x2052" in site.type(extensions, shm)
+
+
+def test_testing_a_server(site: Site, shm: Path) -> None:
+    first, second = code_of_preamble("conformance.md").splitlines()
+    address = site.places["127.0.0.1:10000"]
+    site.places = {
+        "fs1:10000": address, " fs1 ": f" {address} ", "file secret": f"file {shm}/password", "nst0": "vtl0/drive0",
+        "/srv/": f"{site.source}/",
+    }  # fmt: skip
+    (site.source / "scratch").mkdir()
+    passed = re.compile(r"^4 +[1-9]\d* +0 ", re.MULTILINE)  # of version 4, and none failed
+    assert passed.search(site.type(f"{first} --versions 4 --groups connect,config", shm))
+    # All that they ask takes minutes, and is what test_conformance.py looks at.
+    assert passed.search(site.type(f"{second} --versions 4 --groups config,scsi", shm))
 
 
 def test_troubleshooting(site: Site, shm: Path) -> None:

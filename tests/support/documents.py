@@ -16,6 +16,15 @@ def chapter_of(document: str, heading: str) -> str:
     return text[text.index(f"## {heading}\n") :].split("\n## ")[0]
 
 
+def code_of_preamble(document: str) -> str:
+    """The only block of commands before the first chapter."""
+    (code,) = re.findall(
+        r"^```\n(.*?)^```$", (DOCUMENTS / document).read_text().split("\n## ")[0], re.MULTILINE | re.DOTALL
+    )
+    assert isinstance(code, str)
+    return code
+
+
 def code_of(document: str, heading: str, language: str = "") -> list[str]:
     """The blocks of code of a chapter, in order; those without a language are commands."""
     blocks = re.findall(r"^```(\w*)\n(.*?)^```$", chapter_of(document, heading), flags=re.MULTILINE | re.DOTALL)
