@@ -5,44 +5,36 @@ import json
 import os
 import resource
 import signal
-import socket
-import sqlite3
-import stat
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-import msgspec
 import structlog
 import trio
 
 from mover.admin.statistics import StatisticsShow
-from mover.config import Config, ConfigError, Lif, load_config
-from mover.config.values import host_and_port
-from mover.config.vservers import overlaps
+from mover.config import Config
 from mover.control import systemd
-from mover.control.accounts import Accounts
 from mover.control.admin_server import AdminServer
 from mover.control.announcement import announcement
-from mover.control.cluster import Cluster
-from mover.control.connection import Connection
-from mover.control.control_stream import ControlStream
 from mover.control.drives import Devices
-from mover.control.holding import HeldError, hold
+from mover.control.listeners import (
+    Listener,
+    open_admin_socket,
+    open_lif,
+    open_metrics,
+    open_secure_ports,
+    own_connections,
+)
 from mover.control.logs import STANDARD_ERROR, configure_logs
 from mover.control.node import Node
-from mover.control.options import ChangedOptions
-from mover.control.registry import Registry, RegistryError
-from mover.control.secure_ports import SecurePorts
-from mover.control.secure_stream import SecureStream
+from mover.control.reload import read_again
 from mover.control.snapshots import open_snapshots
-from mover.control.sockets import CONTROL_BACKLOG, open_listener
-from mover.control.store import Store, StoreError, open_store
-from mover.control.tls_identity import IdentityError
+from mover.control.start import StartError, hold_directories, join_cluster, load_accounts, load_options, open_state
+from mover.control.store import StoreError
 from mover.control.workers import open_supervisor
-from mover.ndmp.server import ServerProtocol
 from mover.workers.confine import REFER_ABI, landlock_abi
 
 if TYPE_CHECKING:
@@ -51,36 +43,13 @@ if TYPE_CHECKING:
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 DESCRIPTORS: Final = 16_384
 STANDARD_OUTPUT: Final = 1
-ACCEPT_RETRY_S: Final = 0.2
 DRAIN_LOOK_S: Final = 0.1
 SIGNALS_DRAIN_S: Final = 0.01
 FORCE_S: Final = 2.0
-ELSEWHERE: Final = "not from this address"
 CLOSE_S: Final = 20.0  # after grace_s, until everything is stopped by force
 MARGIN_S: Final = 30.0  # what systemd gives us beyond that, before it kills
-# What a running server cannot change; compared at SIGHUP.
-_FIXED: Final = ("lif", "library", "drive", "changer")
-_FIXED_NODE: Final = (
-    "state_directory", "cluster_directory", "admin_socket", "log_format", "metrics",
-    "statistics_interval_s",
-)  # fmt: skip
 
 log = structlog.get_logger()
-
-
-class StartError(Exception):
-    """The server cannot start; one line that names the thing and what is wrong with it."""
-
-
-class Listener(NamedTuple):
-    """An open LIF."""
-
-    lif: Lif
-    socket: trio.socket.SocketType
-
-    @property
-    def port(self) -> int:
-        return int(self.socket.getsockname()[1])
 
 
 def run(config: Config, path: str | None = None) -> int:
@@ -125,11 +94,11 @@ async def _serve(config: Config, path: str | None) -> int:
     # Watched before anything is open: a signal that comes early ends us in order.
     with trio.open_signal_receiver(*SIGNALS) as signals:
         async with AsyncExitStack() as stack:
-            listeners = [await stack.enter_async_context(_open_lif(lif)) for lif in config.lif]
-            metrics = await stack.enter_async_context(_open_metrics(config))
-            _hold_directories(stack, config)
-            cluster = await stack.enter_async_context(_cluster(config))
-            store = await stack.enter_async_context(_store(config.node.state_directory))
+            listeners = [await stack.enter_async_context(open_lif(lif)) for lif in config.lif]
+            metrics = await stack.enter_async_context(open_metrics(config))
+            hold_directories(stack, config)
+            cluster = await stack.enter_async_context(join_cluster(config))
+            store = await stack.enter_async_context(open_state(config.node.state_directory))
             devices = Devices(config, store)
             try:
                 await devices.take_inventory()
@@ -137,10 +106,10 @@ async def _serve(config: Config, path: str | None) -> int:
                 raise StartError(f"{error.filename}: {error.strerror}") from error
             except StoreError as error:
                 raise StartError(str(error)) from error
-            accounts = await _load_accounts(config, store)
-            options = await _load_options(config, store)
-            secure_ports = await _open_secure_ports(stack, options.configure(config))
-            admin_socket = await stack.enter_async_context(_open_admin_socket(config.node.admin_socket))
+            accounts = await load_accounts(config, store)
+            options = await load_options(config, store)
+            secure_ports = await open_secure_ports(stack, options.configure(config))
+            admin_socket = await stack.enter_async_context(open_admin_socket(config.node.admin_socket))
             supervisor = await stack.enter_async_context(open_supervisor(config.limits.spares))
             snapshots = await stack.enter_async_context(open_snapshots(config))
             node = Node(config, supervisor, devices, snapshots, accounts, secure_ports, options, cluster)
@@ -159,7 +128,7 @@ async def _serve(config: Config, path: str | None) -> int:
                 parts = partial(announcement, node, {each.lif.name: each.port for each in listeners})
                 await cluster.beat(parts)
                 nursery.start_soon(cluster.beat_on, parts)
-                connections = await nursery.start(_own_connections, node, listeners, accepting)
+                connections = await nursery.start(own_connections, node, listeners, accepting)
                 _announce(node, listeners, web)
                 nursery.start_soon(systemd.feed_watchdog)
                 await _obey(signals, node, path, listeners, accepting)
@@ -175,242 +144,12 @@ async def _serve(config: Config, path: str | None) -> int:
     return 0
 
 
-# --- sockets
-
-
-@asynccontextmanager
-async def _open_lif(lif: Lif) -> AsyncIterator[Listener]:
-    try:
-        sock = await open_listener(lif.address, lif.port)
-    except OSError as error:
-        raise StartError(f"lif {lif.name}: {lif.address} port {lif.port}: {error.strerror}") from error
-    with sock:
-        yield Listener(lif, sock)
-
-
-def _hold_directories(stack: AsyncExitStack, config: Config) -> None:
-    """The state and the cartridges are ours alone, or there is no start."""
-    state = config.node.state_directory
-    wanted = [(f"state directory {state}", state)]
-    wanted += [
-        (f"library {library.name}: {library.directory}", library.directory)
-        for library in config.library
-        if os.path.realpath(library.directory) != os.path.realpath(state)
-    ]
-    for name, directory in wanted:
-        try:
-            if directory == state:
-                os.makedirs(directory, mode=0o700, exist_ok=True)
-            stack.enter_context(hold(directory))
-        except HeldError:
-            raise StartError(f"{name}: in use by another mover serve, or named twice") from None
-        except OSError as error:
-            raise StartError(f"{name}: {error.strerror}") from error
-
-
-@asynccontextmanager
-async def _store(directory: str) -> AsyncIterator[Store]:
-    try:
-        opened = open_store(directory)
-        store = await opened.__aenter__()
-    except (OSError, sqlite3.Error) as error:
-        raise StartError(f"state directory {directory}: {error}") from error
-    try:
-        yield store
-    finally:
-        await opened.__aexit__(None, None, None)
-
-
-@asynccontextmanager
-async def _cluster(config: Config) -> AsyncIterator[Cluster]:
-    directory = config.node.cluster_directory
-    cluster = Cluster(config.node.name, Registry(directory, config.node.name) if directory else None)
-    try:
-        await cluster.join()
-    except RegistryError as error:
-        raise StartError(f"cluster directory {error}") from error
-    except trio.TooSlowError:
-        raise StartError(f"cluster directory {directory}: does not answer") from None
-    except OSError as error:
-        raise StartError(f"cluster directory {error.filename or directory}: {error.strerror}") from error
-    try:
-        yield cluster
-    finally:
-        await cluster.leave()
-
-
-async def _load_options(config: Config, store: Store) -> ChangedOptions:
-    options = ChangedOptions(config, store)
-    try:
-        await options.load()
-    except StoreError as error:
-        raise StartError(str(error)) from error
-    return options
-
-
-async def _open_secure_ports(stack: AsyncExitStack, config: Config) -> SecurePorts:
-    secure_ports = SecurePorts()
-    stack.callback(secure_ports.close)
-    try:
-        await secure_ports.configure(config)
-    except IdentityError as error:
-        raise StartError(str(error)) from error
-    except OSError as error:
-        raise StartError(f"lif {error.filename}: its secure port: {error.strerror}") from error
-    return secure_ports
-
-
-async def _load_accounts(config: Config, store: Store) -> Accounts:
-    accounts = Accounts(config, store)
-    try:
-        await accounts.load()
-    except StoreError as error:
-        raise StartError(str(error)) from error
-    return accounts
-
-
-@asynccontextmanager
-async def _open_metrics(config: Config) -> AsyncIterator[trio.socket.SocketType | None]:
-    """Where the page and /metrics will be; None = nowhere, or the port that nobody has chosen is somebody else's."""
-    metrics = config.node.metrics
-    if not metrics:
-        yield None
-        return
-    try:
-        sock = await open_listener(*host_and_port(metrics))
-    except OSError as error:
-        if "node.metrics" in config.given:
-            raise StartError(f"node.metrics: {metrics}: {error.strerror}") from error
-        log.warning("no status page and no metrics: node.metrics says where else", at=metrics, error=error.strerror)
-        yield None
-        return
-    with sock:
-        yield sock
-
-
 def _web(node: Node, listener: trio.socket.SocketType) -> "Web":
     from mover.control.web import Web  # noqa: PLC0415 - 80 ms, which a server without metrics does without
 
     look = partial(node.statistics.show, StatisticsShow())
     look_back = partial(node.statistics.show, StatisticsShow(history=True))
     return Web(listener, look, look_back, lambda: node.config.node.metrics_token)
-
-
-@asynccontextmanager
-async def _open_admin_socket(path: str) -> AsyncIterator[trio.socket.SocketType]:
-    sock = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with sock:
-        try:
-            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-            _remove_stale(path)
-            await sock.bind(path)
-            # Nobody can connect before listen(), so the mode is right from the first moment that counts.
-            os.chmod(path, 0o600)
-            sock.listen(CONTROL_BACKLOG)
-            ours = os.stat(path)
-        except OSError as error:
-            raise StartError(f"admin socket {path}: {error.strerror or error}") from error
-        try:
-            yield sock
-        finally:
-            # Gone already, or replaced by somebody who did not know of us: not ours to remove.
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.stat(path, follow_symlinks=False), ours):
-                    os.unlink(path)
-
-
-def _remove_stale(path: str) -> None:
-    """Remove the socket of a server that is gone. Raises StartError for one that lives, and for what is no socket."""
-    try:
-        if not stat.S_ISSOCK(os.stat(path, follow_symlinks=False).st_mode):
-            raise StartError(f"admin socket {path}: exists and is no socket")
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-            return
-    raise StartError(f"admin socket {path}: another mover serve answers there")
-
-
-# --- connections
-
-
-async def _own_connections(
-    node: Node,
-    listeners: list[Listener],
-    accepting: trio.CancelScope,
-    task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """Accept on every LIF until ``accepting`` is cancelled; own the connections until the reported scope is."""
-    async with trio.open_nursery() as nursery:
-        task_status.started(nursery.cancel_scope)
-
-        async def accept(listener: Listener) -> None:
-            while True:
-                try:
-                    sock, _ = await listener.socket.accept()
-                except OSError as error:
-                    # Too many files, or a peer that went away: the next one may do better.
-                    log.warning("no connection accepted", lif=listener.lif.name, error=error.strerror)
-                    await trio.sleep(ACCEPT_RETRY_S)
-                    continue
-                nursery.start_soon(_begin, node, ControlStream(sock), listener.lif)
-
-        def begin(stream: ControlStream, lif: Lif) -> None:
-            nursery.start_soon(_begin, node, stream, lif)
-
-        def admits(peer: str, lif: Lif) -> bool:
-            if not node.clients.allows(peer):
-                _note_stranger(node, peer, lif)
-                return False
-            return True
-
-        with accepting:
-            async with trio.open_nursery() as acceptors:
-                for listener in listeners:
-                    acceptors.start_soon(accept, listener)
-                acceptors.start_soon(node.secure_ports.serve, begin, admits)
-        await trio.sleep_forever()
-
-
-def _note_stranger(node: Node, peer: str, lif: Lif) -> None:
-    if node.audit.stranger("connect", peer, result="refused", lif=lif.name, reason=ELSEWHERE):
-        log.warning("connection refused", lif=lif.name, peer=peer, reason=ELSEWHERE)
-
-
-async def _begin(node: Node, stream: ControlStream, lif: Lif) -> None:
-    try:
-        peer = str(stream.socket.getpeername()[0])
-    except OSError as error:  # gone before it was served
-        log.debug("connection lost at once", error=error.strerror)
-        stream.close()
-        return
-    reason = node.refusal(lif, peer)
-    if not node.clients.allows(peer):
-        reason = ELSEWHERE
-        _note_stranger(node, peer, lif)
-    elif reason is not None:
-        log.warning("connection refused", lif=lif.name, peer=peer, reason=reason)
-    if reason is not None:
-        try:
-            with trio.move_on_after(1):
-                await stream.send_all(ServerProtocol().refuse(reason.encode()))
-        except trio.BrokenResourceError:
-            log.debug("refusal not sent")
-        finally:
-            stream.close()
-        return
-    try:
-        connection = Connection(node, stream, lif, secure=isinstance(stream, SecureStream))
-    except OSError as error:  # gone before it was served
-        log.debug("connection lost at once", error=error.strerror)
-        stream.close()
-        return
-    await connection.run()
 
 
 # --- signals
@@ -427,7 +166,7 @@ async def _obey(
     async for number in signals:
         if number == signal.SIGHUP:
             systemd.reloading()
-            await _reload(node, path)
+            await read_again(node, path)
             systemd.ready(_listening(listeners))
             continue
         break
@@ -474,50 +213,6 @@ async def _force(node: Node) -> None:
         log.warning("killing the workers of what does not end", sessions=sorted(node.connections))
         for worker in list(node.supervisor.workers.values()):
             worker.kill()
-
-
-def _load(path: str) -> Config:
-    """The configuration, once no volume of a vserver lies in one of another. Raises ConfigError."""
-    config = load_config(path)
-    for line in overlaps(config, os.path.realpath):
-        raise ConfigError(f"{path}: {line}")
-    return config
-
-
-async def _reload(node: Node, path: str | None) -> None:
-    if path is None:
-        log.warning("no configuration file to read again")
-        return
-    try:
-        config = await trio.to_thread.run_sync(_load, path)
-    except (ConfigError, OSError) as error:
-        log.error("configuration not taken", error=str(error))
-        return
-    before = node.options.configured
-    changed = [name for name in _FIXED if getattr(config, name) != getattr(before, name)]
-    changed += [f"node.{name}" for name in _FIXED_NODE if getattr(config.node, name) != getattr(before.node, name)]
-    if config.limits.spares != before.limits.spares:
-        changed.append("limits.spares")
-    fixed = [*_FIXED]
-    if [each.name for each in config.vserver] != [each.name for each in before.vserver]:
-        fixed.append("vserver")  # LIFs are theirs
-        changed.append("vserver")
-    if changed:
-        log.warning("these need a restart", keys=changed)
-    taken = msgspec.structs.replace(
-        config,
-        **{name: getattr(before, name) for name in fixed},
-        node=msgspec.structs.replace(config.node, **{name: getattr(before.node, name) for name in _FIXED_NODE}),
-    )
-    await trio.to_thread.run_sync(node.configure, taken)
-    try:
-        await node.secure_ports.configure(node.config)
-    except IdentityError as error:
-        log.error("certificate not taken", error=str(error))
-    except OSError as error:
-        log.error("secure port not opened", lif=error.filename, error=error.strerror)
-    node.end_barred_sessions()  # of users who are not in it any more, or are others
-    log.info("configuration read again", path=path)
 
 
 # --- who is told
