@@ -9,11 +9,12 @@ import trio
 
 from mover.control.control_stream import ControlStream
 from mover.ndmp.errors import FramingError
-from mover.ndmp.server import Answered, Discarded, Request, ServerProtocol
+from mover.ndmp.server import Answered, Discarded, Request, ServerProtocol, Unread
 
 CHUNK_BYTES: Final = 64 * 1024
 CHUNKS_AHEAD: Final = 8
 UNAUTHENTICATED_BYTES_MAX: Final = 64 * 1024  # of one message, before a login
+_slow_readers: Final = trio.CapacityLimiter(2)  # all connections together: it is one interpreter that they keep busy
 
 Event = Request | Answered | Discarded
 
@@ -47,6 +48,7 @@ class Incoming:
         self.bytes = 0
         self._pending = 0
         self._held: Event | None = None
+        self._unread: Unread | None = None  # is being decoded
         self._chunks: deque[bytes] = deque()  # read ahead
         self._reading_ahead = False
         self._ended = False
@@ -63,10 +65,11 @@ class Incoming:
         self._in_a_row = True
         while True:
             try:
-                event = self._protocol.next_event()
+                unread = self._unread or self._protocol.next_unread()
             except FramingError as error:
                 self._log.warning("broken framing", error=str(error))
                 return None
+            event = await self._read(unread) if isinstance(unread, Unread) else unread
             if event is not None:
                 self._pending = 0
                 self.messages += 1
@@ -76,6 +79,15 @@ class Incoming:
                 return None
             if not await self._feed():
                 return None
+
+    async def _read(self, unread: Unread) -> Event:
+        """Decode a request: a long one in a thread, so that other connections have their turns meanwhile."""
+        if not unread.is_slow:
+            return self._protocol.read(unread)
+        self._unread = unread  # cancelled before the thread begins, it is not lost
+        event = await trio.to_thread.run_sync(self._protocol.read, unread, limiter=_slow_readers)
+        self._unread = None
+        return event
 
     async def _feed(self) -> bool:
         """Give the protocol what comes next; False when that is the end."""

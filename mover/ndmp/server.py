@@ -39,6 +39,13 @@ ORDINARY_BYTES_MAX: Final = 1 << 20
 """Longest other request; more cannot be meant, and decoded it could take many times its length."""
 
 
+OPAQUE: Final = frozenset({MessageCode.TAPE_WRITE, MessageCode.TAPE_EXECUTE_CDB, MessageCode.SCSI_EXECUTE_CDB})
+"""Of these the length says nothing of the work: bytes are taken as they are."""
+SLOW_BYTES: Final = 64 << 10
+"""From here on any other request may take longer to decode than everybody else should wait for: tens of nanoseconds a
+byte, and hundreds in arrays of arrays."""
+
+
 class Request(msgspec.Struct, frozen=True):
     """A request that a handler has to answer (CONNECT_CLOSE: to obey)."""
 
@@ -46,6 +53,20 @@ class Request(msgspec.Struct, frozen=True):
     code: MessageCode
     version: int  # of the session when it was read; of an extension's request, its class's
     body: Body
+
+
+class Unread(msgspec.Struct, frozen=True):
+    """A request whose body is yet to be decoded; `ServerProtocol.read` does that, in any thread."""
+
+    header: Header
+    code: MessageCode
+    version: int
+    record: bytes
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether that may take long."""
+        return len(self.record) > SLOW_BYTES and self.code not in OPAQUE
 
 
 class Answered(msgspec.Struct, frozen=True):
@@ -173,6 +194,11 @@ class ServerProtocol:
         Raises:
             FramingError: nothing can be read any more; close.
         """
+        event = self.next_unread()
+        return self.read(event) if isinstance(event, Unread) else event
+
+    def next_unread(self) -> Unread | Answered | Discarded | None:
+        """As ``next_event``, but that the body of a request is left as it came."""
         record = self._reader.next_record()
         if record is None:
             return None
@@ -197,13 +223,17 @@ class ServerProtocol:
             return Answered(header, ErrorCode.NOT_AUTHORIZED_ERR, b"")
         if len(record) > ORDINARY_BYTES_MAX and row.code not in LARGE:
             return Answered(header, ErrorCode.XDR_DECODE_ERR, b"")
+        return Unread(header, row.code, version, record)
+
+    def read(self, unread: Unread) -> Request | Answered:
+        """Decode a request."""
         try:
-            body = edge.decode_request(version, row.code, record, SIZE)
+            body = edge.decode_request(unread.version, unread.code, unread.record, SIZE)
         except XdrDecodeError:
-            return Answered(header, ErrorCode.XDR_DECODE_ERR, b"")
-        if class_of(row.code):
+            return Answered(unread.header, ErrorCode.XDR_DECODE_ERR, b"")
+        if class_of(unread.code):
             self.extensions.use()
-        return Request(header, row.code, version, body)
+        return Request(unread.header, unread.code, unread.version, body)
 
     def _open(self, header: Header, record: bytes) -> Answered:
         try:

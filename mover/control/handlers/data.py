@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from mover.control.connection import Connection
     from mover.control.data_run import Keep, Start
 
+ENV_PAIRS_MAX = 4096  # many times what any client sends; looked through several times, with everybody else waiting
 ENV_BYTES_MAX = 4 << 20  # kept as long as the operation: a thousand pairs of four kilobytes
 PATHNAME_SEPARATOR = (b"PATHNAME_SEPARATOR", b"/")
 
@@ -157,6 +158,8 @@ def environment(connection: Connection, butype: bytes, pairs: tuple[m.Pval, ...]
     if butype not in BUTYPES:
         known = " and ".join(each.name for each in BUTYPES.values())
         raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, f"backup type {show(butype[:40])}: this server knows {known}")
+    if len(pairs) > ENV_PAIRS_MAX:
+        raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, f"an environment of {len(pairs)} pairs, at most {ENV_PAIRS_MAX}")
     size = sum(len(pair.name) + len(pair.value) for pair in pairs)
     if size > ENV_BYTES_MAX:
         raise Refusal(ErrorCode.ILLEGAL_ARGS_ERR, f"an environment of {size} bytes, at most {ENV_BYTES_MAX}")
