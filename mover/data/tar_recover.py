@@ -24,7 +24,7 @@ from mover.data.tar_format import BLOCK_BYTES, EXTENDED_PREFIX, IDENTITY_NAME
 from mover.data.tar_listing import LISTING_BYTES_MAX
 from mover.data.tar_recover_kept import KeptObjects
 from mover.data.tar_recover_members import KIND_HARD_LINK, Member, MemberReader
-from mover.data.tar_recover_places import DEPTH_MAX, Made, Parts, Places, Spot, key_of
+from mover.data.tar_recover_places import DEPTH_MAX, Made, Parts, Places, Spot, key_for, key_of
 from mover.data.tar_recover_second import SmallFiles
 from mover.data.tar_remover import Remover
 from mover.data.tree_writer import TreeWriter
@@ -144,6 +144,9 @@ class TarRecoverer:
             else:
                 self._reader.skip(member.blocks)
             return
+        pending = self._small.pending
+        if pending and any(key_for(self._requests[number], parts) in pending for number, _ in wanted):
+            self._small.settle()  # the same name again: in the order of the stream
         if stat.S_ISDIR(member.inode.mode) and not member.problem:
             listing = self._listing(member)
             for target in self.places.add_directory(wanted, member.inode, member.attributes, member.offset):
@@ -156,9 +159,6 @@ class TarRecoverer:
                     self._report.error(target.path(), f"lost: {what}", target.request)
             return
         spots = self.places.of(wanted)
-        pending = self._small.pending
-        if pending and any(key_of(spot, parts) in pending for spot in spots):
-            self._small.settle()  # the same name again: in the order of the stream
         if member.kind == KIND_HARD_LINK and not member.problem:
             self._further_name(member, parts, spots)
         else:

@@ -201,8 +201,13 @@ class Made:
 
 def key_of(spot: Spot, parts: Parts) -> int:
     """What stands for a member at its place among those that were made; a hash, because they may be many."""
+    return key_for(spot.target.request, parts)
+
+
+def key_for(request: Request, parts: Parts) -> int:
+    """As ``key_of``, of a member that is wanted for an entry of the list."""
     name = parts[-1] if parts else b""  # of the root, where a stream holds one file alone
-    return hash((_directory_key(spot.target.request, parts[:-1]), name))
+    return hash((_directory_key(request, parts[:-1]), name))
 
 
 def _directory_key(request: Request, parts: Parts) -> int:

@@ -5,6 +5,7 @@ and the header proper, of which all behind the checksum is the same within a dir
 is left to :class:`MemberReader`, which is complete by itself.
 """
 
+import re
 from struct import Struct
 from typing import Final
 from zlib import adler32
@@ -29,6 +30,7 @@ _unpack_again: Final = Struct("1024x148s8x356s").unpack_from  # of the last two
 _unpack_times: Final = Struct("512x9x10sx9s10x10sx9s").unpack_from  # modification's, access's: seconds, nanoseconds
 _KEYWORDS: Final = (b"30 mtime=", b"30 atime=", b"30 ctime=")
 _OWNER: Final = slice(100, 124)  # mode, uid, gid
+_octal: Final = re.compile(rb"([0-7]{7})\0([0-7]{7})\0([0-7]{7})\0").fullmatch  # int() takes signs, underlines and more
 _SIZE: Final = slice(124, 135)
 _SIZE_END: Final = 135  # 0; a twelfth digit is for the general way
 _LINK: Final = slice(OFFSET_LINK - OFFSET_TYPE, OFFSET_MAGIC - OFFSET_TYPE)
@@ -75,10 +77,11 @@ class SmallHeads:
             # Adler's first half is one more than the sum of the bytes, as long as that is below 65,520: here it is.
             if (adler32(front) & 0xFFFF) + self._rest != int(told, 8):
                 return -1
-            if front[_SIZE_END]:
+            size = front[_SIZE]
+            if front[_SIZE_END] or not size.isdigit():
                 return -1
             self._front = front
-            return int(front[_SIZE], 8)
+            return int(size, 8)
         except ValueError:
             return -1
 
@@ -96,10 +99,10 @@ class SmallHeads:
             return b""
         owner = front[_OWNER]
         if owner != self._owner:
-            try:
-                self.mode, self.uid, self.gid = int(owner[:7], 8), int(owner[8:15], 8), int(owner[16:23], 8)
-            except ValueError:
+            found = _octal(owner)
+            if found is None:
                 return b""
+            self.mode, self.uid, self.gid = int(found[1], 8), int(found[2], 8), int(found[3], 8)
             self._owner = owner
         return name
 
@@ -107,10 +110,8 @@ class SmallHeads:
     def times_ns(view: memoryview, at: int) -> tuple[int, int] | None:
         """Access and modification time in the head at a place, seen to be good; None where one of them is no number."""
         seconds, nanoseconds, since, and_ns = _unpack_times(view, at)
-        try:
-            return int(since + and_ns), int(seconds + nanoseconds)
-        except ValueError:
-            return None
+        accessed, modified = since + and_ns, seconds + nanoseconds
+        return (int(accessed), int(modified)) if accessed.isdigit() and modified.isdigit() else None
 
     def _look_at(self, tail: bytes) -> None:
         self._tail = tail

@@ -3,9 +3,9 @@
 import os
 import random
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import pytest
 
@@ -16,7 +16,7 @@ from mover.ring import Kind
 from mover.workers.data_messages import Pairs
 from tests.data.dump_writer import DumpWriter, Meta, attribute_blob
 from tests.data.recover_runner import Outcome, name, recover, recover_here
-from tests.data.tar_writer import TarWriter, record
+from tests.data.tar_writer import TarWriter, base_256, record
 
 _ROOT: Final = os.geteuid() == 0
 _ID: Final = b"mover.0123456789abcdef"
@@ -323,3 +323,81 @@ def test_what_a_second_writer_leaves_in_halves_is_not_taken_for_older(butype: st
     stream = _STREAMS[butype](things(5, 150))
     expected = the_complete_way(stream, tmp_path / "out-all", butype)
     assert two_processes(stream, tmp_path / "out-two", butype, env=env, first=_DIES) == expected
+
+
+def _odd(**fields: Any) -> Callable[[OwnTar], None]:
+    """A file among the small ones that differs from them in its header's fields."""
+
+    def add(writer: OwnTar) -> None:
+        writer.times(99).file(b"odd", b"odd", **{"prefix": b"./d", **fields})
+
+    return add
+
+
+def _member(*names: bytes, flag: bytes = b"1") -> Callable[[OwnTar], None]:
+    """Further names of one file, the first of them told; or directories."""
+
+    def add(writer: OwnTar) -> None:
+        for each in names:
+            writer.times(98)
+            if flag == b"5":
+                writer.header(b"./d/" + each + b"/", flag, mode=0o755)
+            else:
+                writer.link(b"./d/" + each, b"./d/" + names[0])
+
+    return add
+
+
+def _again(*numbers: int) -> Callable[[OwnTar], None]:
+    def add(writer: OwnTar) -> None:
+        for number in numbers:
+            writer.thing(97, _Thing(b"file-%d" % number, b"again", 0o600, *_OWNERS[0]))
+
+    return add
+
+
+_AMONG_SMALL: Final = {
+    "owner below zero": _odd(uid=b"-000002\0"),
+    "group below zero": _odd(gid=b"-000001\0"),
+    "underlined owner": _odd(uid=b"0_0_1_7\0"),
+    "owner of base 256": _odd(uid=base_256(0xFFFF_FFFF, 8)),
+    "mode with sign": _odd(at={100: b"+000644\0"}),
+    "size with sign": _odd(size=b"+0000000003\0"),
+    "size below zero": _odd(size=b"-0000000003\0"),
+    "blanks for zeros": _odd(size=b"         3 \0", uid=b"     0\0\0"),
+    "set-id bits": _odd(mode=0o6755, uid=os.geteuid(), gid=os.getegid()),
+    "path outside": _odd(prefix=b"./d/../.."),
+    "path of the root": _odd(prefix=b"/d"),
+    "below a file": _odd(prefix=b"./d/file-3"),
+    "again": _again(24, 24, 3),
+    "further names": _member(b"file-24", b"a", b"b", b"file-24"),
+    "name to come": _member(b"file-30", b"a"),
+    "directory for a file": _member(b"file-24", flag=b"5"),
+    "directory for an early file": _member(b"file-3", flag=b"5"),
+}
+
+
+def _among_small(add: Callable[[OwnTar], None]) -> bytes:
+    writer = OwnTar().begin()
+    for number in range(40):
+        if number == 25:
+            add(writer)
+        writer.thing(number, _Thing(b"file-%d" % number, b"%d" % number * 200, 0o644, *_OWNERS[0]))
+    return writer.end()
+
+
+@pytest.mark.parametrize("add", _AMONG_SMALL.values(), ids=_AMONG_SMALL.keys())
+def test_odd_member_among_small_files(add: Callable[[OwnTar], None], tmp_path: Path) -> None:
+    stream = _among_small(add)
+    expected = the_complete_way(stream, tmp_path / "out-all", "tar")
+    assert expected.reason == 1
+    assert the_quick_way(stream, tmp_path / "out-quick", "tar", (9_999, 512)) == expected
+
+
+@needs_two_processors
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["owner below zero", "again", "further names", "directory for a file"])
+def test_odd_member_among_files_of_two_processes(case: str, tmp_path: Path) -> None:
+    stream = _among_small(_AMONG_SMALL[case])
+    expected = the_complete_way(stream, tmp_path / "out-all", "tar")
+    assert two_processes(stream, tmp_path / "out-two", "tar", (9_999,)) == expected
