@@ -1,13 +1,15 @@
 """Statistics of a node: a sample a second of all that moves, totals that never go back, and the answer for operators.
 
 Theory of operation. A sample reads counters that others keep anyway: words of the rings' memory, attributes of the
-services, /proc. Only /proc is read in a thread, since it can block. What a sample remembers is bounded for each row
-and let go with it. Totals do not depend on samples (mover/control/statistics_ledger.py), nor does what a job's time
-went to (mover/control/bottleneck.py).
+services, /proc. Only /proc is read in a thread, since it can block. A look that somebody asks for is the sample, too,
+where one is due; and while somebody asks again and again, the next one waits for him. What a sample remembers is
+bounded for each row and let go with it. Totals do not depend on samples (mover/control/statistics_ledger.py), nor does
+what a job's time went to (mover/control/bottleneck.py).
 """
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import deque
@@ -36,6 +38,10 @@ if TYPE_CHECKING:
 ENDED_SHOWN: Final = 32
 SELDOM: Final = 10
 """Of so many samples one looks at the processes that have nothing to do, too."""
+EARLY: Final = 0.9
+"""So many intervals after a sample a look that is asked for is the next one."""
+LATE: Final = 1.5
+"""So many intervals the next sample waits for a look, where one was asked for since the last."""
 OFF: Final = "statistics are off: node.statistics_interval_s is 0"
 
 log = structlog.get_logger()
@@ -84,6 +90,10 @@ class Statistics:
         self.started = time.monotonic()
         self.cost_s = 0.0
         self._seen: dict[Worker, Seen] = {}
+        self._sampled = math.inf
+        """When the last sample was taken, by trio's clock; infinity = none is wanted yet."""
+        self._asked = False
+        """Whether a look was asked for since, or was that sample."""
 
     @property
     def interval_s(self) -> int:
@@ -137,9 +147,14 @@ class Statistics:
         """Take samples until cancelled; where statistics are off there are none."""
         samples = 0
         failing = False
+        self._sampled = trio.current_time()
         while self.interval_s:
-            await trio.sleep(self.interval_s)
+            due = self._sampled + self.interval_s * (LATE if self._asked else 1)
+            if trio.current_time() < due:
+                await trio.sleep_until(due)
+                continue  # a look may have been the sample meanwhile
             samples += 1
+            self._sampled, self._asked = trio.current_time(), False
             try:
                 await self.sample(resting=samples % SELDOM == 0)
             except Exception:  # whatever a look at things meets, the jobs of DMAs go on
@@ -151,7 +166,7 @@ class Statistics:
 
     async def sample(self, *, resting: bool = True) -> None:
         """Take one sample. Args: resting: of templates and spares too."""
-        found = await self._read_processes(resting=resting)
+        found, _ = await self._read_processes(resting=resting)
         began = time.thread_time()
         self._sample(found)
         self.cost_s += time.thread_time() - began
@@ -165,15 +180,17 @@ class Statistics:
                 found[pid] = (kind, supervisor.workers.get(pid))
         return found
 
-    async def _read_processes(self, *, resting: bool) -> dict[int, tuple[str, processes.Figures]]:
-        """Look at the processes; of workers it is remembered what they have used."""
+    async def _read_processes(
+        self, *, resting: bool, closer: bool = False
+    ) -> tuple[dict[int, tuple[str, processes.Figures]], dict[int, processes.Details]]:
+        """Look at the processes; of workers it is remembered what they have used. Args: closer: with details."""
         wanted = self._processes(resting=resting)
         kinds = {pid: kind for pid, (kind, _) in wanted.items()}
-        looked, helpers, spent = await trio.to_thread.run_sync(partial(_look, kinds, helpers=resting))
-        wanted |= {pid: (kind, None) for pid, kind in helpers.items()}
-        self.cost_s += spent
+        seen = await trio.to_thread.run_sync(partial(_look, kinds, helpers=resting, closer=closer))
+        wanted |= {pid: (kind, None) for pid, kind in seen.helpers.items()}
+        self.cost_s += seen.cost_s
         found = {}
-        for figures in looked:
+        for figures in seen.figures:
             kind, worker = wanted[figures.pid]
             if worker is not None:
                 if worker.gone.is_set() or self._node.supervisor.workers.get(worker.pid) is not worker:
@@ -181,7 +198,7 @@ class Statistics:
                 before = self._seen.get(worker, Seen(worker.kind, 0.0))
                 self._seen[worker] = Seen(worker.kind, max(before.cpu_seconds, figures.cpu_seconds))
             found[figures.pid] = (kind, figures)
-        return found
+        return found, seen.details
 
     def track(self, row: tuple[str, object], now: float, *values: float) -> Track:
         """What is remembered of a row, from now on if it is new; ``values``: its totals when it began."""
@@ -238,9 +255,12 @@ class Statistics:
         """One moment of the node."""
         if not self.interval_s:
             return Failed("refused", OFF)
-        found = await self._read_processes(resting=True)
-        details, spent = await trio.to_thread.run_sync(partial(_look_closer, list(found)))
+        found, details = await self._read_processes(resting=True, closer=True)
         began = time.thread_time()
+        self._asked = True
+        if trio.current_time() >= self._sampled + EARLY * self.interval_s:
+            self._sampled = trio.current_time()
+            self._sample(found)
         cpu_seconds: dict[str, float] = {}
         for kind, used in self._seen.values():
             cpu_seconds[kind] = cpu_seconds.get(kind, 0.0) + used
@@ -248,18 +268,24 @@ class Statistics:
             now=time.monotonic(), history=request.history, processes=found, details=details, cpu_seconds=cpu_seconds
         )
         reply = build_reply(self._node, self, moment)
-        self.cost_s += spent + time.thread_time() - began
+        self.cost_s += time.thread_time() - began
         return reply
 
 
-def _look(kinds: dict[int, str], *, helpers: bool) -> tuple[list[processes.Figures], dict[int, str], float]:
-    """Read processes; with the helpers among them, and the processor time that it took. Blocks."""
+class Look(NamedTuple):
+    """What one look at /proc has found; ``cost_s``: the processor time that it took."""
+
+    figures: list[processes.Figures]
+    helpers: dict[int, str]
+    details: dict[int, processes.Details]
+    cost_s: float
+
+
+def _look(kinds: dict[int, str], *, helpers: bool, closer: bool) -> Look:
+    """Read processes. Blocks. Args: helpers: find those that run, too. closer: with details."""
     began = time.thread_time()
     more = processes.find_helpers(kinds.keys()) if helpers else {}
-    found = [processes.read_process(pid, copies=kind == "data") for pid, kind in (kinds | more).items()]
-    return [each for each in found if each is not None], more, time.thread_time() - began
-
-
-def _look_closer(pids: list[int]) -> tuple[dict[int, processes.Details], float]:
-    began = time.thread_time()
-    return {pid: processes.read_details(pid) for pid in pids}, time.thread_time() - began
+    looked = [processes.read_process(pid, copies=kind == "data") for pid, kind in (kinds | more).items()]
+    found = [each for each in looked if each is not None]
+    details = {each.pid: processes.read_details(each.pid) for each in found} if closer else {}
+    return Look(found, more, details, time.thread_time() - began)

@@ -1,9 +1,10 @@
 """What /proc says of this server's processes: read straight from its files, for that is done for each every second.
 
-Source: proc(5): /proc/pid/stat, /proc/pid/io, /proc/pid/status, /proc/pid/task/tid/children.
+Source: proc(5): /proc/pid/stat, /proc/pid/io, /proc/pid/status, /proc/pid/fd, /proc/pid/task/tid/children.
 """
 
 import os
+import re
 import time
 from collections.abc import Collection
 from typing import Final, NamedTuple
@@ -11,6 +12,7 @@ from typing import Final, NamedTuple
 CHILDREN_MAX: Final = 8  # copies of itself that a data worker works with; it has two at the most
 _TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+_SWITCHES: Final = re.compile(rb"^voluntary_ctxt_switches:\s*(\d+)\nnonvoluntary_ctxt_switches:\s*(\d+)$", re.MULTILINE)
 _STATES: Final = {
     "R": "running", "S": "sleeping", "D": "disk-sleep", "T": "stopped", "t": "stopped", "Z": "zombie", "X": "dead",
     "I": "idle",
@@ -47,20 +49,22 @@ class Details(NamedTuple):
     open_files: int = 0
 
 
-def _read(path: str) -> str:
+def _read(path: str) -> bytes:
     """A file of /proc. Raises OSError: the process is gone, or is not ours to look at."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return os.read(fd, 16_384).decode("utf-8", "replace")
+        return os.read(fd, 16_384)
     finally:
         os.close(fd)
 
 
 def _stat(pid: int) -> Figures:
-    fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    content = _read(f"/proc/{pid}/stat")
+    fields = content[content.rindex(b")") + 1 :].split()
     # Of all that it has reaped too: copies of itself that have ended.
-    ticks = sum(int(each) for each in fields[11:15])
-    state = _STATES.get(fields[0], fields[0])
+    ticks = sum(map(int, fields[11:15]))
+    letter = fields[0].decode()
+    state = _STATES.get(letter, letter)
     resident = int(fields[21]) * _PAGE
     return Figures(pid, int(fields[19]), state, ticks * _TICK_S, resident, int(fields[17]))
 
@@ -89,10 +93,10 @@ def find_helpers(known: Collection[int]) -> dict[int, str]:
 
 def _kind_of(pid: int) -> str:
     try:
-        arguments = _read(f"/proc/{pid}/cmdline").split("\0")
+        arguments = _read(f"/proc/{pid}/cmdline").split(b"\0")
     except OSError:
         return ""
-    return next((kind for kind in ("snapshot", "auth") if f"mover.{kind}" in arguments), "")
+    return next((kind for kind in ("snapshot", "auth") if b"mover." + kind.encode() in arguments), "")
 
 
 def _transferred(pid: int) -> tuple[int, int]:
@@ -123,18 +127,20 @@ def read_process(pid: int, *, copies: bool = False) -> Figures | None:
         cpu += figures.cpu_seconds
         more = _transferred(child)
         read, written = read + more[0], written + more[1]
-    return own._replace(cpu_seconds=round(cpu, 2), read_bytes=read, write_bytes=written)
+    return Figures(own.pid, own.began, own.state, round(cpu, 2), own.resident_bytes, own.threads, read, written)
 
 
 def read_details(pid: int) -> Details:
     """The rest; zeros where the process is gone."""
-    switches = {"voluntary_ctxt_switches": 0, "nonvoluntary_ctxt_switches": 0}
     try:
-        for line in _read(f"/proc/{pid}/status").splitlines():
-            name, _, value = line.partition(":")
-            if name in switches:
-                switches[name] = int(value)
-        files = len(os.listdir(f"/proc/{pid}/fd"))
+        found = _SWITCHES.search(_read(f"/proc/{pid}/status"))
+        files = _open_files(f"/proc/{pid}/fd")
     except OSError:
         return Details()
-    return Details(switches["voluntary_ctxt_switches"], switches["nonvoluntary_ctxt_switches"], files)
+    voluntary, involuntary = map(int, found.groups()) if found is not None else (0, 0)
+    return Details(voluntary, involuntary, files)
+
+
+def _open_files(directory: str) -> int:
+    """How many there are in a directory of descriptors: its size since Linux 6.2, which is 0 in earlier ones."""
+    return os.stat(directory).st_size or len(os.listdir(directory))

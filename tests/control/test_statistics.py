@@ -125,10 +125,52 @@ async def test_off() -> None:
 
 
 @pytest.mark.parametrize("history", [True, False])
-async def test_a_look_is_no_sample(history: bool) -> None:
+async def test_a_look_between_samples_is_none(history: bool, mock_clock: trio.testing.MockClock) -> None:
     """Who looks ten times a second does not push the last minute out."""
     scene = Scene()
-    for _ in range(200):
-        scene.statistics.ledger.totals({}, [])
-        await scene.statistics.show(StatisticsShow(history))
-    assert scene.statistics.tracks == {}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(scene.statistics.run)
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(0.5)
+        for _ in range(200):
+            scene.statistics.ledger.totals({}, [])
+            await scene.statistics.show(StatisticsShow(history))
+        assert scene.statistics.tracks == {}
+        nursery.cancel_scope.cancel()
+
+
+async def test_looks_that_are_asked_for_are_the_samples(mock_clock: trio.testing.MockClock) -> None:
+    scene = Scene()
+    ring = RingControl(4096, 4)
+    scene.statistics.ledger.add_ring("data", 7, ring)
+    sample, (taken, samples) = scene.statistics.sample, trio.open_memory_channel[None](10)
+
+    async def tell(*, resting: bool) -> None:
+        await sample(resting=resting)
+        taken.send_nowait(None)
+
+    async def history() -> list[float]:
+        (row,) = (await scene.show()).rings
+        return row.fill_history
+
+    scene.statistics.sample = tell  # type: ignore[method-assign,assignment]  # the same, which is seen
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(scene.statistics.run)
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(1)
+        await samples.receive()  # nobody has asked yet
+        mock_clock.jump(0.25)
+        assert len(await history()) == 1
+        for second in range(2, 6):
+            mock_clock.jump(1)
+            assert len(await history()) == second
+        mock_clock.jump(1.25)
+        await trio.testing.wait_all_tasks_blocked()
+        assert samples.statistics().current_buffer_used == 0
+        mock_clock.jump(0.25)
+        await samples.receive()  # who asked is gone
+        mock_clock.jump(1)
+        await samples.receive()
+        assert len(await history()) == 7
+        nursery.cancel_scope.cancel()
+    ring.close()
