@@ -97,18 +97,28 @@ def test_all_tables_where_there_is_room(drive: Callable[..., None], name: str, s
     drive(script, size=size)
 
 
+@pytest.mark.parametrize(("prefix", "size"), [("", (80, 24)), ("wide-", (160, 50))], ids=["narrow", "wide"])
 @pytest.mark.parametrize(
     ("name", "keys"),
-    [("help", ["question_mark"]), ("kill", ["k"]), ("details", ["enter"]), ("filter", ["slash", *"home"])],
+    [
+        ("help", ["question_mark"]),
+        ("kill", ["k"]),
+        ("details", ["enter"]),
+        ("filter", ["slash", *"home"]),
+        ("sorted", ["3", "greater_than_sign", "r"]),
+        ("paused", ["space"]),
+    ],
 )
-def test_what_keys_put_on_the_screen(drive: Callable[..., None], name: str, keys: list[str]) -> None:
+def test_what_keys_put_on_the_screen(
+    drive: Callable[..., None], name: str, keys: list[str], prefix: str, size: tuple[int, int]
+) -> None:
     async def script(pilot: Pilot[None], server: FakeServer) -> None:
         server.answer = lambda _: Failed("not-found", "gone")
         await pilot.press(*keys)
         await pilot.pause()
-        compare(name, shown(pilot))
+        compare(prefix + name, shown(pilot))
 
-    drive(script)
+    drive(script, size=size)
 
 
 def test_ascii_only_where_the_terminal_takes_no_more(drive: Callable[..., None]) -> None:
