@@ -46,7 +46,7 @@ def need(message: ToWorker) -> Grant:
             volumes = sorted({name.target.volume for name in message.names})
             trees = tuple((volume, POPULATE) for volume in volumes)
             names = tuple((path, READ_FILE) for path in (PASSWD, GROUP)) if message.butype == TAR else ()
-            return Grant(RECOVER | _asked_for(message.env), trees + names)
+            return Grant(RECOVER | _asked_for(message.env), trees + names, own_mounts=True)
         case _:
             return Grant()
 

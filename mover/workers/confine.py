@@ -4,7 +4,8 @@ A worker reads what strangers sent: a stream, a cartridge, a name list. So it ke
 (:class:`Grant`), and a fault in it reaches no further. Landlock and no_new_privs hold for the calling thread and those
 it starts later, so :func:`confine` comes before the first thread. Landlock stops neither chmod, chown, utime and
 setxattr outside its rules, nor a connection to a named unix socket: metadata is set through descriptors found beneath
-the volume, and the admin socket's mode says who connects. Source: docs/architecture.md section 1, Rights.
+the volume, a recover has mounts of its own (:mod:`mover.workers.own_mounts`), and the admin socket's mode says who
+connects. Source: docs/architecture.md section 1, Rights.
 """
 
 import ctypes
@@ -12,9 +13,12 @@ import errno
 import os
 import stat
 import struct
+import sys
 from typing import Final
 
 from msgspec import Struct
+
+from mover.workers import own_mounts
 
 # capability(7), by number: linux/capability.h
 CAP_CHOWN: Final = 1 << 0
@@ -87,11 +91,13 @@ class Grant(Struct, frozen=True):
         trees: directories with the Landlock rights beneath them, or single files; one that does not exist grants
             nothing.
         ports: of TCP, that it may connect to, at any address: Landlock knows no addresses.
+        own_mounts: of a server with CAP_SYS_ADMIN: nothing but the trees is found by any path.
     """
 
     capabilities: int = 0
     trees: tuple[tuple[bytes, int], ...] = ()
     ports: tuple[int, ...] = ()
+    own_mounts: bool = False
 
 
 def landlock_abi() -> int:
@@ -109,11 +115,17 @@ def confine(grant: Grant) -> None:
     """Give up everything but the grant, in this thread and those it will start; there is no way back.
 
     Where the kernel has no Landlock, or one too old for the grant, files are held by capabilities and ownership alone;
-    control warns of that.
+    control warns of that. Where a filter of system calls keeps a worker from mounts of its own, the server's standard
+    error has a line of that.
 
     Raises:
         OSError: the kernel refuses what it is known to have.
     """
+    if grant.own_mounts and _permitted() & CAP_SYS_ADMIN:
+        try:
+            own_mounts.enter([path for path, _ in grant.trees])
+        except OSError as error:
+            print(f"a worker goes on in the host's mounts: {error}", file=sys.stderr, flush=True)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     abi = landlock_abi()
     # The first version denies every link and rename between directories: a recover would lose hard links.

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from mover.data.recover_options import recover_options
 from mover.data.rights import need
 from mover.workers.data_messages import Pairs, StartRecover
+from tests.data.backup_runner import backup_here, request
 from tests.data.dump_writer import DumpWriter, Meta, attribute_blob
 from tests.data.recover_runner import Outcome, name, recover, recover_here
 
@@ -95,6 +97,56 @@ def test_what_exists_is_replaced_whole_and_in_one_step(tmp_path: Path) -> None:
     recover_here(dump(), [name(tmp_path)])
     assert (tmp_path / "file").read_text() == "from the dump"
     assert (tmp_path / "kept-by-its-other-name").read_text() == "old"
+
+
+@pytest.mark.parametrize("butype", ["dump", "tar"])
+def test_what_exists_is_there_and_whole_at_every_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, butype: str
+) -> None:
+    """Looked at behind every call that could show: who reads a file meanwhile finds the old or the new one."""
+    tree, place = tmp_path / "tree", tmp_path / "place"
+    sizes = {"small": 700, "in several parts": 700_000, "linked": 900}
+    for root, filler in ((tree, b"n"), (place, b"o")):
+        root.mkdir()
+        for file, size in sizes.items():
+            (root / file).write_bytes(filler * size)
+        os.link(root / "linked", root / "other name")
+        (root / "symbolic").symlink_to(filler.decode())
+    stream = backup_here(request(tree, butype=butype)).stream
+    seen: dict[str, list[bytes]] = {path.name: [] for path in place.iterdir()}
+    real = {
+        call: getattr(os, call) for call in ("open", "write", "writev", "pwrite", "rename", "link", "unlink", "symlink")
+    }
+
+    def look() -> None:
+        for file, contents in seen.items():
+            path = place / file
+            if path.is_symlink():
+                found = os.fsencode(os.readlink(path))
+            else:
+                fd = real["open"](path, os.O_RDONLY)
+                found = os.read(fd, 1 << 20)
+                os.close(fd)
+            if not contents or contents[-1] != found:
+                contents.append(found)
+
+    def watched(call: str) -> Callable[..., object]:
+        def done(*given: object, **named: object) -> object:
+            try:
+                return real[call](*given, **named)
+            finally:
+                look()
+
+        return done
+
+    with monkeypatch.context() as patched:
+        for call in real:
+            patched.setattr(os, call, watched(call))
+        outcome = recover_here(stream, [name(place)], butype=butype)
+    assert (outcome.finished.reason, outcome.finished.errors, outcome.status) == (1, 0, {b"": 0})
+    sizes["other name"], sizes["symbolic"] = sizes["linked"], 1
+    assert seen == {file: [b"o" * size, b"n" * size] for file, size in sizes.items()}
+    assert sorted(path.name for path in place.iterdir()) == sorted(seen)
 
 
 def listed(outcome: Outcome) -> list[str]:

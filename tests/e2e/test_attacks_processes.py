@@ -62,6 +62,16 @@ def own_rights(which: str) -> int:
     return int(threads(os.getpid())[0][which], 16)
 
 
+def mount_points(pid: int) -> set[str]:
+    """What the process finds mounted."""
+    return {line.split()[4] for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()}
+
+
+def has_own_mounts() -> bool:
+    """Whether a process of this user gets a mount namespace of its own here."""
+    return subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+
 def descriptors(pid: int) -> list[str]:
     """What a process holds open, standard streams left out."""
     return [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd") if int(fd) > 2]
@@ -124,6 +134,8 @@ def test_workers_at_work_have_no_way_to_more_rights_and_hold_what_is_theirs(
                 for rights in ("CapEff", "CapPrm"):
                     most = RIGHTS[name, operation] & own_rights(rights)
                     assert [int(task[rights], 16) for task in tasks] == [most] * len(tasks), (name, rights)
+                if operation == "recover" and name == "mover-data" and has_own_mounts():
+                    assert {"/", "/proc"} < mount_points(process.pid) <= {"/", "/proc", str(shm)}
                 if os.geteuid() == 0 and name != "mover-data":
                     assert int(tasks[0]["CapBnd"], 16) == BOUND.get(name, 0) & own_rights("CapBnd")
         for process in family:

@@ -59,6 +59,7 @@ def test_it_has_every_capability_that_a_worker_keeps(checkout: Path) -> None:
 def test_it_lets_workers_confine_themselves(checkout: Path) -> None:
     allowed = set(values(unit(checkout), "SystemCallFilter"))
     assert {"landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "@mount"} <= allowed
+    assert values(unit(checkout), "RestrictNamespaces") == ["mnt"]
 
 
 def test_its_directories_are_the_defaults_of_the_configuration(checkout: Path) -> None:
