@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import psutil
 from bench_jobs import MIB, finish, stop
@@ -31,12 +31,32 @@ from tests.support.ndmp_client import Job, NdmpClient
 from tests.support.servers import Login, Server, write_config
 from tests.support.trees import make_large_file, make_small_files
 
-CONNECTIONS: Final = 100
-JOBS: Final = 20
+SESSIONS: Final = 120
 CONTROL_BAR: Final = 3.0  # percent of a core
 JOB_BAR: Final = 1.0  # percent of processor time
 SLOW_BYTES_S: Final = 2 * MIB
 LOGIN: Final = Login("bench", "the secret of the benchmark")
+
+
+class Size(NamedTuple):
+    """How much is measured.
+
+    Attributes:
+        connections: at the server while it is looked at; ``jobs`` of them run one.
+        seconds: of one look. looks: with statistics and without.
+        files: small ones of the job that runs with and without. large: bytes of its large one. pairs: of its runs.
+    """
+
+    connections: int = 100
+    jobs: int = 20
+    seconds: int = 20
+    looks: int = 3
+    files: int = 20_000
+    large: int = 1024 * MIB
+    pairs: int = 5
+
+
+QUICK: Final = Size(connections=12, jobs=3, seconds=2, looks=1, files=500, large=64 * MIB, pairs=1)
 
 
 def configure(directory: Path, source: Path, *, drives: int, on: bool, slow: bool) -> Path:
@@ -46,7 +66,7 @@ def configure(directory: Path, source: Path, *, drives: int, on: bool, slow: boo
         for drive in range(drives)
         if slow
     ]
-    limits = f"slots = {drives}\n[limits]\nsessions = {CONNECTIONS + JOBS}\n"
+    limits = f"slots = {drives}\n[limits]\nsessions = {SESSIONS}\n"
     return write_config(
         directory, LOGIN, volumes={"source": source}, drives=drives,
         node=f"statistics_interval_s = {int(on)}", extra=limits + "\n".join(faults),
@@ -80,30 +100,30 @@ class Busy:
         self.reply_bytes = reply_bytes
 
 
-def busy(place: Path, source: Path, seconds: int, *, on: bool) -> Busy:
-    """Connections and jobs for so long."""
+def busy(place: Path, source: Path, wanted: Size, *, on: bool) -> Busy:
+    """Connections and jobs for a while."""
     with contextlib.ExitStack() as stack:
-        running = stack.enter_context(server(place, source, drives=JOBS, on=on, slow=True))
+        running = stack.enter_context(server(place, source, drives=wanted.jobs, on=on, slow=True))
         jobs = []
-        for drive in range(JOBS):
+        for drive in range(wanted.jobs):
             client = stack.enter_context(NdmpClient(running.address, login=LOGIN))
             job = Job(client, client, f"vtl0/drive{drive}")
             job.start_backup(str(source / "large"), HIST="n")
             jobs.append(job)
-        for _ in range(CONNECTIONS - JOBS):
+        for _ in range(wanted.connections - wanted.jobs):
             stack.enter_context(NdmpClient(running.address, login=LOGIN))
         control = psutil.Process(running.pid)
         replies: list[float] = []
         size = 0
         time.sleep(2)  # until the rings are full
         began, before = time.monotonic(), sum(control.cpu_times()[:2])
-        while time.monotonic() < began + seconds:
+        while time.monotonic() < began + wanted.seconds:
             asked = time.monotonic()
             if on:
                 with AdminClient(running.ready.admin_socket) as admin:
                     reply = admin.ask(StatisticsShow(history=True))
                 assert isinstance(reply, StatisticsReply)
-                assert (len(reply.jobs), len(reply.sessions)) == (JOBS, CONNECTIONS)
+                assert (len(reply.jobs), len(reply.sessions)) == (wanted.jobs, wanted.connections)
                 replies.append((time.monotonic() - asked) * 1000)
                 size = len(repr(reply))
             time.sleep(max(0.0, asked + 1 - time.monotonic()))
@@ -137,23 +157,25 @@ def job_s(place: Path, source: Path, *, on: bool) -> float:
         return used
 
 
-def run(seconds: int, pairs: int) -> Report:
+def run(wanted: Size) -> Report:
     """The whole report."""
     place = Path(tempfile.mkdtemp(prefix="mover-statistics-", dir=MEMORY))
     others = os.getloadavg()[0]
     try:
         source = place / "source"
         source.mkdir()
-        make_small_files(source / "small", files=20_000, directories=200)
+        make_small_files(source / "small", files=wanted.files, directories=wanted.files // 100)
         (source / "large").mkdir()
-        make_large_file(source / "large" / "file", size=1024 * MIB)
+        make_large_file(source / "large" / "file", size=wanted.large)
         say("control, busy")
-        looks = [(busy(place, source, seconds, on=True), busy(place, source, seconds, on=False)) for _ in range(3)]
+        looks = [
+            (busy(place, source, wanted, on=True), busy(place, source, wanted, on=False)) for _ in range(wanted.looks)
+        ]
         for with_them, without in looks:
             say(f"  {with_them.percent:.2f} % with statistics, {without.percent:.2f} % without")
         say("a job")
         times = []
-        for _ in range(pairs):
+        for _ in range(wanted.pairs):
             times.append((job_s(place, source, on=True), job_s(place, source, on=False)))
             say(f"  {times[-1][0]:.2f} s with statistics, {times[-1][1]:.2f} s without")
     finally:
@@ -166,13 +188,14 @@ def run(seconds: int, pairs: int) -> Report:
         conditions={
             **machine(),
             "others": f"a load of {others:.1f} by others as it began",
-            "control": f"{CONNECTIONS} connections, logged in, {JOBS} of them with a backup onto a drive of"
-            f" {SLOW_BYTES_S // MIB} MiB/s; {seconds} s each, three times in turn with `statistics_interval_s = 0`",
+            "control": f"{wanted.connections} connections, logged in, {wanted.jobs} of them with a backup onto a drive"
+            f" of {SLOW_BYTES_S // MIB} MiB/s; {wanted.looks} times {wanted.seconds} s in turn with as long and"
+            " `statistics_interval_s = 0`",
             "asking": "StatisticsShow with history, once a second on a new connection; a time is that of the whole"
             f" round trip in Python, decoding included; a reply is some {looks[0][0].reply_bytes // 1024} KiB,"
             f" and took {statistics.median(replies):.0f} ms, {max(replies):.0f} ms at the most",
-            "job": f"local dump of 20,000 small files and one of 1 GiB, with history; {pairs} pairs in turn; processor"
-            " time of control, templates and workers",
+            "job": f"local dump of {wanted.files:,} small files and one of {wanted.large // MIB:,} MiB, with history;"
+            f" {wanted.pairs} pairs in turn; processor time of control, templates and workers",
         },
         ratios=[],
         limits=[
@@ -195,9 +218,13 @@ def run(seconds: int, pairs: int) -> Report:
 def main() -> int:
     """Parses the command line, measures, prints, stores."""
     parser = argparse.ArgumentParser(prog="scripts/statistics-cost", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one minute instead of four; nothing is stored")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a few seconds of a small server instead of four minutes; nothing is stored",
+    )
     options = parser.parse_args()
-    return conduct("statistics-cost", partial(run, *((5, 1) if options.quick else (20, 5))), keep=not options.quick)
+    return conduct("statistics-cost", partial(run, QUICK if options.quick else Size()), keep=not options.quick)
 
 
 if __name__ == "__main__":
