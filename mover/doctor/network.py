@@ -145,6 +145,9 @@ def _identity(config: Config) -> tuple[str, str]:
     return os.path.join(directory, CERTIFICATE), os.path.join(directory, KEY)
 
 
+_ANSWERS: Final = {http.client.OK: "answers", http.client.UNAUTHORIZED: "answers who has the token"}
+
+
 def metrics(patient: Patient) -> Iterator[Finding]:
     """The status page and the metrics answer, while the server runs."""
     at = patient.config.node.metrics
@@ -166,7 +169,13 @@ def metrics(patient: Patient) -> Iterator[Finding]:
     except (OSError, http.client.HTTPException) as failed:
         yield warning("metrics", f"{at} does not answer: {failed}", "see the server's log for node.metrics")
     else:
-        known = {http.client.OK: "answers", http.client.UNAUTHORIZED: "answers who has the token"}
-        yield good("metrics", f"{at} {known.get(http.HTTPStatus(status), f'answers {status}')}")
+        if status in _ANSWERS:
+            yield good("metrics", f"{at} {_ANSWERS[status]}")
+        elif status == http.client.SERVICE_UNAVAILABLE:
+            yield warning("metrics", f"{at} has none now", "node.statistics_interval_s: with 0 there are none")
+        else:
+            yield warning(
+                "metrics", f"{at} answers {status}", "another program is there: give node.metrics another port"
+            )
     finally:
         connection.close()

@@ -9,7 +9,8 @@ from typing import Final
 
 from mover.doctor.finding import Finding, error, good, warning
 from mover.doctor.patient import Patient
-from mover.workers.confine import landlock_abi
+from mover.workers import own_mounts
+from mover.workers.confine import landlock_abi, may_mount
 
 DESCRIPTORS_A_SESSION: Final = 64
 ABI_WANTED: Final = 3
@@ -90,6 +91,11 @@ def kernel(_patient: Patient) -> Iterator[Finding]:
         yield warning("kernel", f"{release}: Landlock {abi} cannot hold all that is wanted", "a kernel from 6.2 on can")
     else:
         yield good("kernel", f"{release}, Landlock {abi}")
+    refused = own_mounts.refusal() if may_mount() else None
+    if refused is not None:
+        yield warning(
+            "kernel", f"recovers have no mounts of their own here: {refused}", "allow mount namespaces and mounting"
+        )
 
 
 def clock(_patient: Patient) -> Iterator[Finding]:

@@ -1,6 +1,8 @@
 """Each check of `mover doctor`, where all is well and where it is not."""
 
+import ctypes
 import datetime
+import errno
 import os
 import resource
 import socket
@@ -10,7 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any  # any key of the configuration
+from types import SimpleNamespace
+from typing import Any, NamedTuple  # Any: a key of the configuration
 
 import msgspec.structs
 import pytest
@@ -38,6 +41,7 @@ from mover.doctor import devices, examination, network, places, rights, service
 from mover.doctor.examination import CHECKS, examine
 from mover.doctor.finding import Finding, good
 from mover.doctor.patient import Patient
+from mover.workers import own_mounts
 from tests.admin.control import FakeControl
 
 Check = Callable[[Patient], Iterator[Finding]]
@@ -140,6 +144,45 @@ def test_the_state_directory(tmp_path: Path) -> None:
     assert levels(places.state, patient)["state directory"] == "error"
 
 
+class FileSystem(NamedTuple):
+    """What statvfs says."""
+
+    f_flag: int
+    f_bavail: int
+    f_frsize: int = 1
+
+
+@pytest.mark.parametrize(
+    ("told", "levels_of_both"),
+    [
+        (FileSystem(os.ST_RDONLY, 1 << 50), {"state directory": "error", "library v": "error"}),
+        (FileSystem(0, 1 << 20), {"state directory": "warning", "library v": "error"}),
+        (FileSystem(0, 1 << 50), {"state directory": "ok", "library v": "ok"}),
+    ],
+)
+def test_disks_that_are_full_or_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: FileSystem, levels_of_both: dict[str, str]
+) -> None:
+    (tmp_path / "state").mkdir(mode=0o700)
+    monkeypatch.setattr(os, "statvfs", lambda _path: told)
+    patient = Patient(Config(node=node(tmp_path), library=[Library(name="v", directory=str(tmp_path))]))
+    found = levels(places.state, patient) | levels(places.libraries, patient)
+    assert {subject: found[subject] for subject in levels_of_both} == levels_of_both
+
+
+def test_a_state_directory_that_may_not_be_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    patient = Patient(Config(node=node(tmp_path, state_directory=str(tmp_path / "file" / "state"))))
+    finding = only(places.state, patient)
+    assert (finding.level, finding.subject) == ("error", "state directory")
+
+
+def test_a_port_that_may_not_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "_listen", lambda _address, _port: errno.EACCES)
+    finding = only(network.lifs, Patient(Config(lif=[Lif(name="l", port=100)])))
+    assert (finding.level, finding.text) == ("error", "Permission denied")
+
+
 def test_lifs(taken: int) -> None:
     lif = [
         Lif(name="free", port=0),
@@ -236,17 +279,20 @@ def test_metrics_of_a_running_server(tmp_path: Path, monkeypatch: pytest.MonkeyP
         patient = Patient(Config(node=node(tmp_path, metrics=f"127.0.0.1:{listener.getsockname()[1]}")), SERVER)
         assert only(network.metrics, patient).level == "warning"  # it takes the connection and says nothing
 
-        def answer() -> None:
-            with listener.accept()[0] as sock:
-                sock.recv(4096)
-                sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-
         listener.accept()[0].close()
         monkeypatch.setattr(network, "METRICS_S", 30.0)
-        thread = threading.Thread(target=answer, daemon=True)
-        thread.start()
-        assert only(network.metrics, patient).level == "ok"
-        thread.join(30)
+        for status, level in (("200 OK", "ok"), ("401 No", "ok"), ("503 None", "warning"), ("404 Other", "warning")):
+            thread = threading.Thread(target=answer_once, args=(listener, status), daemon=True)
+            thread.start()
+            assert only(network.metrics, patient).level == level, status
+            thread.join(30)
+
+
+def answer_once(listener: socket.socket, status: str) -> None:
+    """One request of HTTP."""
+    with listener.accept()[0] as sock:
+        sock.recv(4096)
+        sock.sendall(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
 
 
 def test_devices(tmp_path: Path, taken: int) -> None:
@@ -266,6 +312,12 @@ def test_devices(tmp_path: Path, taken: int) -> None:
     assert levels(devices.nodes, Patient(config)) == {
         "drive null": "ok", "drive gone": "error", "drive file": "error", "drive net": "ok", "changer mc": "error",
     }  # fmt: skip
+
+
+def test_a_device_that_may_not_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda _path, _mode: False)
+    finding = only(devices.nodes, Patient(Config(drive=[Drive(name="null", device="/dev/null")])))
+    assert (finding.level, finding.subject) == ("error", "drive null")
 
 
 def test_devices_that_hang() -> None:
@@ -328,13 +380,32 @@ def test_too_few_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("abi", "level"), [(0, "warning"), (1, "warning"), (7, "ok")])
 def test_the_kernel(monkeypatch: pytest.MonkeyPatch, abi: int, level: str) -> None:
     monkeypatch.setattr(rights, "landlock_abi", lambda: abi)
+    monkeypatch.setattr(own_mounts, "refusal", lambda: None)
     assert only(rights.kernel, Patient(Config())).level == level
 
 
-def test_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert only(rights.clock, Patient(Config())).level in {"ok", "warning"}
+def test_recovers_without_mounts_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rights, "landlock_abi", lambda: 7)
+    monkeypatch.setattr(rights, "may_mount", lambda: True)
+    monkeypatch.setattr(own_mounts, "refusal", lambda: "unshare: Operation not permitted")
+    good, refused = rights.kernel(Patient(Config()))
+    assert (good.level, refused.level) == ("ok", "warning")
+    assert "unshare: Operation not permitted" in refused.text
+    monkeypatch.setattr(rights, "may_mount", lambda: False)  # nor has a server of this user the right
+    assert len(list(rights.kernel(Patient(Config())))) == 1
+
+
+@pytest.mark.parametrize(("state", "level"), [(0, "ok"), (rights.TIME_ERROR, "warning")])
+def test_the_clock(monkeypatch: pytest.MonkeyPatch, state: int, level: str) -> None:
+    kernel = SimpleNamespace(adjtimex=lambda _buffer: state)
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: kernel)
+    assert only(rights.clock, Patient(Config())).level == level
     monkeypatch.setattr(time, "time", lambda: 1e9)
     assert only(rights.clock, Patient(Config())).level == "error"
+
+
+def test_the_kernel_tells_of_its_clock() -> None:
+    assert only(rights.clock, Patient(Config())).level in {"ok", "warning"}
 
 
 def test_what_hangs_or_fails_costs_its_own_check_only(monkeypatch: pytest.MonkeyPatch) -> None:
