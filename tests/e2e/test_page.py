@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
@@ -21,6 +22,7 @@ from tests.e2e.conftest import MakeServer
 from tests.e2e.test_web import scrape, total
 from tests.support.ndmp_client import ALL, Job, pairs
 from tests.support.peers import require
+from tests.support.processes import settle
 from tests.support.servers import Login, Server
 from tests.support.trees import make_large_file, make_small_files
 
@@ -95,13 +97,24 @@ def test_a_job_is_shown_while_it_runs_and_when_it_has_ended(
         assert {"data", "tape"} <= set(kinds)
         assert "owned" not in page.title()
         assert page.locator("img").count() == 0
+        plot = card.locator("svg.plot polyline")
+        expect(plot).to_have_count(1, timeout=DEADLINE_MS)  # two samples are there
+        drawn = plot.get_attribute("points")
+        assert drawn is not None
+        # It comes by itself: more samples, and nobody has asked.
+        settle(lambda: plot.get_attribute("points") != drawn, "the plot goes on", DEADLINE_MS / 1000)
         page.screenshot(path=shm / "running.png", full_page=True)
         job.tape.ok(MoverSetWindowRequest(WINDOW, ALL))
         job.tape.ok(MoverContinueRequest())
         assert job.data.data_halted() == DataHaltReason.SUCCESSFUL
         assert job.tape.mover_halted() == MoverHaltReason.CONNECT_CLOSED
+        (probed,) = msgspec.convert(server.ask("probe")["sessions"], list[dict[str, object]])
         job.data.hang_up()
     summary = last_job(server)
+    (ended,) = msgspec.convert(server.ask("top")["ended-jobs"], list[dict[str, object]])
+    for told in (probed["data-bytes-processed"], ended["stream-bytes"]):
+        assert told == summary.stream_bytes
+    assert ended["entries"] == probed["data-entries"] == sum(summary.entries.values())
     row = page.locator("#ended tbody tr").first
     expect(row).to_contain_text("successful", timeout=DEADLINE_MS)
     cells = dict(
@@ -110,6 +123,7 @@ def test_a_job_is_shown_while_it_runs_and_when_it_has_ended(
     assert cells["job"] == f"#{summary.number}"
     assert cells["path"].endswith(SHOWN)
     assert cells["bytes"] == f"{summary.stream_bytes:,}"
+    assert len(row.locator("svg.plot polyline").get_attribute("points") or "") > 0
     assert cells["entries"] == f"{sum(summary.entries.values()):,}"
     scraped = scrape(server)
     assert total(scraped, "mover_data_bytes_total") == total(scraped, "mover_mover_bytes_total") == summary.stream_bytes

@@ -81,6 +81,7 @@ def test_every_view_tells_the_same_of_a_job(way: str, make_server: MakeServer, l
 SLOW_DRIVE = '[[fault]]\ndrive = "vtl0/drive0"\nkind = "slow"\nrate = "8MiB"\n'
 CPU_S = 0.1
 RSS_BYTES = 5 << 20
+READ_AGAIN = "configuration read again"
 
 
 def used_s(pid: int) -> float:
@@ -153,6 +154,7 @@ def test_totals_never_go_back(make_server: MakeServer, login: Login, shm: Path) 
     server = make_server("server", extra=SLOW_DRIVE)
     last: dict[str, float] = {}
     written = 0
+    rounds: list[str] = []
 
     def look() -> StatisticsReply:
         nonlocal last, written
@@ -177,6 +179,12 @@ def test_totals_never_go_back(make_server: MakeServer, login: Login, shm: Path) 
             look()
             job.data.hang_up()
         settle(lambda: not look().rings, "the rings are gone", 30)
+        # A configuration that is read again, begins nothing anew.
+        server.config.write_text(server.config.read_text().replace("grace_s = 2", f"grace_s = {2 + len(rounds)}"))
+        rounds.append(victim)
+        os.kill(server.pid, signal.SIGHUP)
+        settle(lambda: server.log.read_text().count(READ_AGAIN) == len(rounds), READ_AGAIN, 30)
+        look()
     now = look()
     assert now.totals.jobs == {"backup/successful": 2, "backup/failed": 2}
     assert now.totals.worker_exits["data/signal SIGKILL"] == 1
