@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from mover.data import backup, changes, scan
+from mover.ring import DataGauge, DataPhase
 from tests.data.backup_runner import backup_here, request
 from tests.data.dump_reader import Dump, parse
 from tests.data.levels import Levels
@@ -122,6 +124,38 @@ def test_a_table_that_cannot_be_written_is_told_and_harms_nothing(tmp_path: Path
     ]
     assert (outcome.finished.reason, outcome.finished.errors, outcome.finished.date) == (1, 0, None)
     assert len(parse(outcome.stream).dumped) == 2
+
+
+# --- how far it is
+
+
+def test_counters_move_while_a_tree_is_scanned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A DMA waits for who says something: also within one large directory, and while times of change are looked at."""
+    for place in ("tree/wide", "tree/a/b/c", "state"):
+        (tmp_path / place).mkdir(parents=True)
+    for number in range(100):
+        (tmp_path / "tree/wide" / f"{number}").touch()
+    monkeypatch.setattr(scan, "_LISTING_PART", 20)
+    monkeypatch.setattr(changes, "_SLICE", 20)
+    listed: list[int] = []
+    looked_at: list[int] = []
+    scanned = backup._Backup._scanned
+
+    def noted(of: backup._Backup, entries: int) -> None:
+        scanned(of, entries)
+        phase = DataPhase(of._data.gauges[DataGauge.PHASE])
+        (listed if phase is DataPhase.SCAN else looked_at).append(
+            of._data.gauges[DataGauge.TOTAL_ENTRIES if phase is DataPhase.SCAN else DataGauge.LOOKED_AT]
+        )
+
+    levels = Levels(tmp_path / "tree", tmp_path / "state", monkeypatch)
+    levels.backup(0)
+    monkeypatch.setattr(backup._Backup, "_scanned", noted)
+    levels.backup(1)
+    assert listed == sorted(listed)
+    assert len(set(listed)) >= 8  # five directories, and the large one in five parts
+    assert looked_at == sorted(looked_at)
+    assert len(set(looked_at)) >= 4
 
 
 # --- a table that is no base

@@ -1,5 +1,6 @@
 """What a recover's environment asks for: OVERWRITE, LIST, NOWRITE."""
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -147,6 +148,40 @@ def test_what_exists_is_there_and_whole_at_every_moment(
     sizes["other name"], sizes["symbolic"] = sizes["linked"], 1
     assert seen == {file: [b"o" * size, b"n" * size] for file, size in sizes.items()}
     assert sorted(path.name for path in place.iterdir()) == sorted(seen)
+
+
+@pytest.mark.parametrize("butype", ["dump", "tar"])
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (errno.EACCES, 1), (errno.EPERM, 1), (errno.EROFS, 1), (errno.ENOENT, 3), (errno.ENOMEM, 4), (errno.EIO, 5),
+        (errno.ENOSPC, 5), (errno.EDQUOT, 5), (errno.ENOTDIR, 7), (errno.ENXIO, 6),
+    ],
+)  # fmt: skip
+def test_the_status_of_a_name_is_that_of_its_own_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, butype: str, error: int, status: int
+) -> None:
+    """LOG_FILE: one fate for each name of the list; a directory fails with what is in it, others do not."""
+    tree = tmp_path / "tree"
+    (tree / "directory").mkdir(parents=True)
+    for path in ("one", "bad", "directory/bad", "directory/good"):
+        (tree / path).write_bytes(b"content")
+    stream = backup_here(request(tree, butype=butype)).stream
+    real = os.open
+
+    def refused(path: bytes | str, flags: int, *given: object, **named: object) -> int:
+        if flags & os.O_CREAT and os.fsencode(path).endswith(b"bad"):
+            raise OSError(error, os.strerror(error))
+        return real(path, flags, *given, **named)  # type: ignore[arg-type]  # passed through
+
+    wanted = [name(tmp_path, each, below=b"to/" + each) for each in (b"one", b"bad", b"directory", b"none")]
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refused)
+        outcome = recover_here(stream, wanted, butype=butype)
+    assert outcome.finished.reason == 1
+    assert outcome.status == {b"one": 0, b"bad": status, b"directory": status, b"none": 2}
+    assert (tmp_path / "to/one").read_bytes() == (tmp_path / "to/directory/good").read_bytes() == b"content"
+    assert not (tmp_path / "to/bad").exists()
 
 
 def listed(outcome: Outcome) -> list[str]:
