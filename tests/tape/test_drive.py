@@ -30,13 +30,6 @@ def virtual(
     return VirtualDrive(spec, mode, implicit_filemark=implicit_filemark)
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    cartridge = tmp_path / "a.tap"
-    tap.create(cartridge)
-    return cartridge
-
-
 class VirtualPeer(Peer):
     """Virtual drives with one cartridge file."""
 

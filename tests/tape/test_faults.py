@@ -17,13 +17,6 @@ from tests.tape.contract import WHOLE_BYTES, read
 NAMED = "a [[fault]] of the configuration"
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    cartridge = tmp_path / "a.tap"
-    tap.create(cartridge)
-    return cartridge
-
-
 def drive(
     path: Path, *rehearsed: DriveFault, mode: TapeMode = TapeMode.RDWR, capacity: int = WHOLE_BYTES
 ) -> FaultyDrive:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mover.tape import logical_unit, scsi_medium
+from mover.tape import logical_unit
 from mover.tape.codes import Error, TapeMode
 from mover.tape.drive import Condition, Outcome, Position
 from mover.tape.scsi_drive import ScsiDrive
@@ -18,17 +18,6 @@ REWIND, LOAD_UNLOAD, LOG_SENSE = 0x01, 0x1B, 0x4D
 NOTICE = (6, 0x2A, 2)
 DEFERRED = Reply(Status.CHECK_CONDITION, b"\x71\0\x03" + bytes(9) + b"\x0c\0", 0)
 RECORD = memoryview(b"cccc")
-
-
-@pytest.fixture
-def model() -> ModelDrive:
-    return ModelDrive()
-
-
-@pytest.fixture(autouse=True)
-def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logical_unit, "BUSY_PAUSE_S", 0)
-    monkeypatch.setattr(scsi_medium, "READY_PAUSE_S", 0)
 
 
 def opened(model: ModelDrive, *, implicit_filemark: bool = False) -> ScsiDrive:
