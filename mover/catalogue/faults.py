@@ -114,6 +114,10 @@ _FAULTS: Final = {
     ),
     "control.IndexDamaged": ("The list of dump dates is damaged.", "See the log line `dump dates are lost, ...`."),
     # --- workers
+    "workers.HalfWay": (
+        "A worker of a recover could neither go on to mounts of its own nor back to the host's: it ended.",
+        "A filter of system calls allows only some of `@mount`: allow all of it, or none.",
+    ),
     "workers.ChannelBroken": ("The conversation of control and worker ended or is not understood.", _OURS),
     "ring.RingClosed": ("The other side of a ring has ended: the usual way in which an abort is heard of.", _OURS),
     "snapshot.SnapshotError": ("A snapshot cannot be made, found or removed.", _LINE),

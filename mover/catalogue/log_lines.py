@@ -67,6 +67,10 @@ _LINES: Final = {
         "The first version of Landlock denies links between directories.",
         "Boot a kernel from 5.19 on.",
     ),
+    "recovers have no mounts of their own here: Landlock alone holds them": (
+        "The server has CAP_SYS_ADMIN, but its container or unit refuses what `error` names.",
+        "Allow mount namespaces (`RestrictNamespaces=mnt`) and mounting (`@mount`) where it runs.",
+    ),
     "no configuration file to read again": (
         "SIGHUP came to a server that was started without a file.",
         "Start it with `--config`.",

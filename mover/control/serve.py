@@ -35,7 +35,7 @@ from mover.control.snapshots import open_snapshots
 from mover.control.start import StartError, hold_directories, join_cluster, load_accounts, load_options, open_state
 from mover.control.store import StoreError
 from mover.control.workers import open_supervisor
-from mover.workers.confine import REFER_ABI, landlock_abi
+from mover.workers.confine import REFER_ABI, landlock_abi, mounts_refused
 
 if TYPE_CHECKING:
     from mover.control.web import Web
@@ -62,6 +62,7 @@ def run(config: Config, path: str | None = None) -> int:
     # Where it hung, when systemd's watchdog ends it by SIGABRT: lines of code, no values.
     faulthandler.enable(STANDARD_ERROR)
     _warn_of_landlock(landlock_abi())
+    _warn_of_mounts(mounts_refused())
     _raise_descriptor_limit()
     try:
         return trio.run(_serve, config, path)
@@ -80,6 +81,11 @@ def _warn_of_landlock(abi: int) -> None:
         log.warning(
             "this kernel's Landlock is too old for recovers: capabilities and file ownership alone confine them"
         )
+
+
+def _warn_of_mounts(refused: str | None) -> None:
+    if refused is not None:
+        log.warning("recovers have no mounts of their own here: Landlock alone holds them", error=refused)
 
 
 def _raise_descriptor_limit() -> None:

@@ -9,8 +9,7 @@ from typing import Final
 
 from mover.doctor.finding import Finding, error, good, warning
 from mover.doctor.patient import Patient
-from mover.workers import own_mounts
-from mover.workers.confine import landlock_abi, may_mount
+from mover.workers.confine import landlock_abi, mounts_refused
 
 DESCRIPTORS_A_SESSION: Final = 64
 ABI_WANTED: Final = 3
@@ -91,7 +90,7 @@ def kernel(_patient: Patient) -> Iterator[Finding]:
         yield warning("kernel", f"{release}: Landlock {abi} cannot hold all that is wanted", "a kernel from 6.2 on can")
     else:
         yield good("kernel", f"{release}, Landlock {abi}")
-    refused = own_mounts.refusal() if may_mount() else None
+    refused = mounts_refused()
     if refused is not None:
         yield warning(
             "kernel", f"recovers have no mounts of their own here: {refused}", "allow mount namespaces and mounting"

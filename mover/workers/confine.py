@@ -105,6 +105,11 @@ def landlock_abi() -> int:
     return max(0, int(_libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _VERSION_FLAG)))
 
 
+def mounts_refused() -> str | None:
+    """Why recovers of this process's rights have no mounts of their own; None = they have, or nobody may mount."""
+    return own_mounts.refusal() if _permitted() & CAP_SYS_ADMIN else None
+
+
 def prepare() -> None:
     """Go through what `confine` will call: a forked spare then pays for the first touch of its pages, not a request."""
     landlock_abi()
@@ -115,17 +120,19 @@ def confine(grant: Grant) -> None:
     """Give up everything but the grant, in this thread and those it will start; there is no way back.
 
     Where the kernel has no Landlock, or one too old for the grant, files are held by capabilities and ownership alone;
-    control warns of that. Where a filter of system calls keeps a worker from mounts of its own, the server's standard
-    error has a line of that.
+    control warns of that, and, as a try at its start found them refused, of recovers in the host's mounts. Whatever
+    else keeps a worker from mounts of its own has a line on the server's standard error.
 
     Raises:
         OSError: the kernel refuses what it is known to have.
+        HalfWay: the worker has neither the host's mounts nor its own.
     """
     if grant.own_mounts and _permitted() & CAP_SYS_ADMIN:
         try:
             own_mounts.enter([path for path, _ in grant.trees])
         except OSError as error:
-            print(f"a worker goes on in the host's mounts: {error}", file=sys.stderr, flush=True)
+            if error.errno not in own_mounts.REFUSED:
+                print(f"a worker goes on in the host's mounts: {error}", file=sys.stderr, flush=True)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     abi = landlock_abi()
     # The first version denies every link and rename between directories: a recover would lose hard links.

@@ -1,8 +1,9 @@
 """A mount namespace in which a worker finds the trees of its work and nothing else.
 
 Landlock stops neither chmod, chown, utime, setxattr nor stat by a path; where a path leads nowhere, they do nothing.
-What is unmounted on the host is unmounted here, too, where the host shares its mounts; what is mounted there later is
-not seen. Source: mount_namespaces(7), pivot_root(2), open_tree(2), proc(5).
+Where the host shares its mounts (systemd does), what is mounted or unmounted there below a tree is so here too. A tree
+itself stays until the worker ends, also if the host has unmounted it: what is written gets to the file system.
+Source: mount_namespaces(7), pivot_root(2), open_tree(2), proc(5).
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import ctypes
 import errno
 import os
 import stat
+import threading
 from typing import Final
 
 _NEW_MOUNTS: Final = 0x00020000  # CLONE_NEWNS
@@ -34,7 +36,17 @@ _FROM_DESCRIPTOR: Final = 0x4  # MOVE_MOUNT_F_EMPTY_PATH
 _STAGE: Final = b"/proc"  # a directory that every host has, and that is not needed any more by then
 _PROC_OPTIONS: Final = (b"subset=pid,hidepid=ptraceable", None)  # Linux 5.8, and before
 
+_PROBED: Final = b"/etc"
+"""A directory that every host has."""
+
+REFUSED: Final = frozenset({errno.EPERM, errno.ENOSYS})
+"""For every worker alike: a filter of system calls, a container, an old kernel. Control says it at its start."""
+
 _libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+class HalfWay(Exception):  # noqa: N818 - a state
+    """The old mounts are neither left nor back: the worker must end."""
 
 
 def enter(paths: list[bytes]) -> None:
@@ -49,6 +61,7 @@ def enter(paths: list[bytes]) -> None:
     Raises:
         OSError: it is not to be had (no CAP_SYS_ADMIN, a filter of system calls, a root that is no mount); everything
             is found as before.
+        HalfWay: it failed where there is no way back.
     """
     trees = roots(paths)
     if b"/" in trees:
@@ -66,30 +79,62 @@ def enter(paths: list[bytes]) -> None:
             os.chdir(_STAGE)
             _furnish(copied)
             _check(_libc.pivot_root(b".", b"."), "pivot_root")
-        except OSError:
+        except OSError as error:
             os.chdir(b"/")
-            _check(_libc.umount2(_STAGE, _DETACH), "umount2")
+            _leave(_STAGE, error)
             raise
     # The old root lies on the new one now, and goes with all that is mounted in it.
-    _check(_libc.umount2(b".", _DETACH), "umount2")
+    _leave(b".", None)
     os.chdir(b"/")
 
 
+def refusal() -> str | None:
+    """Why workers of a process with this one's rights will not have mounts of their own; None = they will.
+
+    It is tried, in a thread: a mount namespace is a thread's, and goes with it.
+    """
+    refused: list[str] = []
+
+    def enter_somewhere() -> None:
+        try:
+            enter([_PROBED])
+        except (OSError, HalfWay) as error:
+            refused.append(str(error))
+
+    thread = threading.Thread(target=enter_somewhere, name="own mounts")
+    thread.start()
+    thread.join()
+    return refused[0] if refused else None
+
+
 def roots(paths: list[bytes]) -> list[bytes]:
-    """The trees that hold all of these paths that exist: none in another, and no two directories of one device."""
+    """The trees that hold all of these paths that exist: none in another, and no two directories of one device.
+
+    It is everything where one of several directories lies behind a symbolic link: another tree may hold the link.
+    """
     held: dict[bytes, int] = {}
+    real: dict[bytes, bool] = {}
     for path in sorted(os.path.normpath(path) for path in paths):
         try:
             status = os.stat(path)
         except OSError:
             continue  # nothing to show; the operation has the error to tell
         device = status.st_dev if stat.S_ISDIR(status.st_mode) else -1
+        if device != -1:
+            real[path] = os.path.realpath(path) == path
         akin = [path, *(tree for tree, of in held.items() if of == device != -1)]
         above = os.path.commonpath(akin)
         held = {tree: of for tree, of in held.items() if not _is_in(tree, above)}
         if not any(_is_in(above, tree) for tree in held):
             held[above] = device
-    return sorted(held)
+    return sorted(held) if len(real) < 2 or all(real.values()) else [b"/"]
+
+
+def _leave(mount: bytes, error: OSError | None) -> None:
+    try:
+        _check(_libc.umount2(mount, _DETACH), "umount2")
+    except OSError as stays:
+        raise HalfWay(f"{stays}, after {error}" if error else str(stays)) from stays
 
 
 def _is_in(path: bytes, tree: bytes) -> bool:
@@ -102,12 +147,15 @@ def _furnish(trees: list[tuple[bytes, int]]) -> None:
     _mount_proc()
     for path, descriptor in trees:
         place = path[1:]
-        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        is_directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        if is_directory:
             os.makedirs(place, 0o755, exist_ok=True)
         else:
             os.makedirs(os.path.dirname(place) or b".", 0o755, exist_ok=True)
             os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         _check(_libc.syscall(_MOVE_MOUNT, descriptor, b"", _HERE, place, _FROM_DESCRIPTOR), "move_mount")
+        if not is_directory:  # such are read only; their modes and times are not Landlock's
+            _mount(None, place, None, _REMOUNT | _BIND | _READ_ONLY | _PLAIN)
     _mount(None, b".", None, _REMOUNT | _BIND | _READ_ONLY | _PLAIN)
 
 

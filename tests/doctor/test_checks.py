@@ -41,7 +41,6 @@ from mover.doctor import devices, examination, network, places, rights, service
 from mover.doctor.examination import CHECKS, examine
 from mover.doctor.finding import Finding, good
 from mover.doctor.patient import Patient
-from mover.workers import own_mounts
 from tests.admin.control import FakeControl
 
 Check = Callable[[Patient], Iterator[Finding]]
@@ -380,19 +379,16 @@ def test_too_few_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("abi", "level"), [(0, "warning"), (1, "warning"), (7, "ok")])
 def test_the_kernel(monkeypatch: pytest.MonkeyPatch, abi: int, level: str) -> None:
     monkeypatch.setattr(rights, "landlock_abi", lambda: abi)
-    monkeypatch.setattr(own_mounts, "refusal", lambda: None)
+    monkeypatch.setattr(rights, "mounts_refused", lambda: None)
     assert only(rights.kernel, Patient(Config())).level == level
 
 
 def test_recovers_without_mounts_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rights, "landlock_abi", lambda: 7)
-    monkeypatch.setattr(rights, "may_mount", lambda: True)
-    monkeypatch.setattr(own_mounts, "refusal", lambda: "unshare: Operation not permitted")
+    monkeypatch.setattr(rights, "mounts_refused", lambda: "unshare: Operation not permitted")
     good, refused = rights.kernel(Patient(Config()))
     assert (good.level, refused.level) == ("ok", "warning")
     assert "unshare: Operation not permitted" in refused.text
-    monkeypatch.setattr(rights, "may_mount", lambda: False)  # nor has a server of this user the right
-    assert len(list(rights.kernel(Patient(Config())))) == 1
 
 
 @pytest.mark.parametrize(("state", "level"), [(0, "ok"), (rights.TIME_ERROR, "warning")])

@@ -51,6 +51,9 @@ def test_the_trees_that_hold_all(tmp_path: Path) -> None:
     assert own_mounts.roots([base + b"/c", base + b"/file"]) == [base + b"/c", base + b"/file"]
     assert own_mounts.roots([base + b"/file", base + b"/c", base + b"/a/in"]) == [base]
     assert own_mounts.roots([b"/", base]) == [b"/"]
+    (tmp_path / "link").symlink_to("a")
+    assert own_mounts.roots([base + b"/link"]) == [base + b"/link"]
+    assert own_mounts.roots([base + b"/link", base + b"/c"]) == [b"/"]
 
 
 @pytest.mark.root
