@@ -89,10 +89,12 @@ def codes(entries: tuple[Entry, ...]) -> set[str]:
     return {entry.code for entry in entries}
 
 
+@pytest.mark.slow
 def test_every_warning_and_error_of_the_log_is_explained() -> None:
     assert codes(LOG_LINES) == logged()
 
 
+@pytest.mark.slow
 def test_every_class_of_errors_is_explained() -> None:
     assert codes(FAULTS) == raised()
 

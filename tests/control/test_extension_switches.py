@@ -67,6 +67,7 @@ def test_an_extension_is_switched_off_and_on(server: Server) -> None:
         assert offered(server) == everything
 
 
+@pytest.mark.slow
 def test_a_switched_extension_outlasts_a_restart(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     config = write_config(tmp_path / "own", NODE)

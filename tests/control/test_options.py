@@ -99,6 +99,7 @@ def failure(server: Server, *arguments: str) -> str:
     return result.stderr
 
 
+@pytest.mark.slow
 def test_each_value_is_shown_with_its_origin(server: Server) -> None:
     assert value(server, "authtype") == ("challenge,plaintext", "config")
     assert value(server, "authtype", "") == ("challenge,plaintext", "config")
@@ -119,6 +120,7 @@ def test_each_value_is_shown_with_its_origin(server: Server) -> None:
     assert [each["vserver"] for each in all_of_them] == ["", "vs1"]
 
 
+@pytest.mark.slow
 def test_off_refuses_new_connections_and_lets_the_others_go_on(server: Server) -> None:
     with connect(server) as client:
         server.ask("off", "--vserver", "vs1")
@@ -252,6 +254,7 @@ def test_the_backup_log_is_left_alone(server: Server, directory: Path, volume: P
     assert jobs_told() == 0
 
 
+@pytest.mark.slow
 def test_what_means_nothing_here_is_refused_with_its_reason(server: Server) -> None:
     assert "dump-logical-find is not applicable: there are no qtrees" in failure(
         server, "modify", "--dump-logical-find", "true"

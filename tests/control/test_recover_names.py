@@ -103,6 +103,7 @@ async def test_fh_info_of_zero_is_unknown_unless_direct(direct: bool, kept: int)
     assert resolved.target == Place(b"/vol", b"a")
 
 
+@pytest.mark.slow
 async def test_short_names_in_a_long_root_are_too_much_together() -> None:
     names = [RecoverName(b"%d" % number, b"") for number in range(1000)]
     with pytest.raises(PlacementError, match=f"at most {NAMES_BYTES_MAX} bytes"):

@@ -169,6 +169,7 @@ async def test_records_without_data_keep_nobody_busy_and_have_a_bound(
             server.receive_now(65536)
 
 
+@pytest.mark.slow
 async def test_data_in_records_of_one_byte_is_data(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
     async with ends(contexts) as (server, client):
         size = 20_000  # beyond what may come without data

@@ -200,6 +200,7 @@ def test_operators_see_and_end_a_session(server: Server) -> None:
         server.ask("kill", "--session-id", "999")
 
 
+@pytest.mark.slow
 def test_a_second_signal_stops_at_once(own: Path) -> None:
     config = write_config(own, LOGIN)
     config.write_text(config.read_text().replace("grace_s = 2", "grace_s = 600"))

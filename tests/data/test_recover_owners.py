@@ -53,6 +53,7 @@ def _told(tree: Path) -> dict[str, tuple[int, int, int, int, int, bytes]]:
     return found
 
 
+@pytest.mark.slow
 def test_each_has_its_owner_mode_and_times(stream: tuple[str, Path, bytes], tmp_path: Path) -> None:
     butype, tree, data = stream
     times = {path: path.lstat() for path in tree.rglob("file-*")}

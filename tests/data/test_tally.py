@@ -145,6 +145,7 @@ def test_a_recover_that_writes_nothing_counts_the_same(tree: Path, tmp_path: Pat
     assert kinds(outcome.gauges) == READERS[butype](stream)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("butype", READERS)
 def test_files_that_a_second_writer_makes_are_counted_once(tmp_path: Path, butype: str) -> None:
     root = tmp_path / "many"

@@ -204,6 +204,7 @@ def test_a_symbolic_link_swapped_in_during_a_recover_leads_nowhere(local: Server
         thread.join(20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", ["backup", "recover"])
 def test_a_volume_that_disappears_ends_its_job_and_not_the_server(
     operation: str, make_server: MakeServer, login: Login, shm: Path

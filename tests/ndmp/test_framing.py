@@ -90,6 +90,7 @@ def test_empty_fragments_are_taken_up_to_a_bound() -> None:
         reader.next_record()
 
 
+@pytest.mark.slow
 def test_a_message_of_tiny_fragments_takes_its_length_in_memory_and_not_many_times_it() -> None:
     reader = RecordReader()
     piece = fragment(b"x", last=False) * 1000

@@ -170,6 +170,7 @@ def test_a_close_that_fails_and_the_second_one(tape: Tape, path: Path) -> None:
     tape.open(path)
 
 
+@pytest.mark.slow
 def test_filemarks_have_an_end(tape: Tape, path: Path) -> None:
     tape.open(path)
     assert move(tape, TapeOperation.EOF, 65_536).error == Error.NO_ERR
