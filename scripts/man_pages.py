@@ -42,7 +42,7 @@ def _commands(
     command: click.Command = main, name: str = "mover", parent: click.Context | None = None
 ) -> Iterator[tuple[str, click.Context]]:
     """Every command as one types it."""
-    context = click.Context(command, info_name=name.rpartition(" ")[2], parent=parent)
+    context = click.Context(command, parent, info_name=name.rpartition(" ")[2], **command.context_settings)
     yield name, context
     if isinstance(command, click.Group):
         for below in command.list_commands(context):

@@ -55,6 +55,7 @@ def test_a_page_says_what_the_help_says(pages: dict[str, str]) -> None:
         "mover tape create [OPTIONS] LIBRARY",
         "--barcode B",
         "Of the one cartridge to make [default: the next free].",
+        "-h, --help",
         "MOVER_ADMIN_SOCKET",
         "mover-tape(1), mover.toml(5)",
     ):
