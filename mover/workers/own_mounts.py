@@ -2,7 +2,8 @@
 
 Landlock stops neither chmod, chown, utime, setxattr nor stat by a path; where a path leads nowhere, they do nothing.
 Where the host shares its mounts (systemd does), what is mounted or unmounted there below a tree is so here too. A tree
-itself stays until the worker ends, also if the host has unmounted it: what is written gets to the file system.
+that is the root of a file system lies on a copy of what it is mounted on: so the host finds it busy, as it would without
+all this. A tree that the host can unmount stays until the worker ends: what is written gets to the file system.
 Source: mount_namespaces(7), pivot_root(2), open_tree(2), proc(5).
 """
 
@@ -30,7 +31,9 @@ _DETACH: Final = 2
 _OPEN_TREE: Final = 428  # the same numbers on every architecture
 _MOVE_MOUNT: Final = 429
 _HERE: Final = -100  # AT_FDCWD
-_COPY: Final = 0x1 | 0x8000 | os.O_CLOEXEC  # OPEN_TREE_CLONE, AT_RECURSIVE
+_COPY: Final = 0x1 | os.O_CLOEXEC  # OPEN_TREE_CLONE
+_ALL_BELOW_IT: Final = 0x8000  # AT_RECURSIVE
+_NO_AUTOMOUNT: Final = 0x800
 _FROM_DESCRIPTOR: Final = 0x4  # MOVE_MOUNT_F_EMPTY_PATH
 
 _STAGE: Final = b"/proc"  # a directory that every host has, and that is not needed any more by then
@@ -71,9 +74,10 @@ def enter(paths: list[bytes]) -> None:
     with contextlib.ExitStack() as copies:
         copied: list[tuple[bytes, int]] = []
         for path in trees:
-            descriptor = _check(_libc.syscall(_OPEN_TREE, _HERE, path, _COPY), "open_tree")
-            copies.callback(os.close, descriptor)
-            copied.append((path, descriptor))
+            real = os.path.realpath(path)
+            if os.path.ismount(real) and real != b"/":
+                copied.append((path, _copy_below(real, copies)))
+            copied.append((path, _copy(path, _ALL_BELOW_IT, copies)))
         _mount(b"mover", _STAGE, b"tmpfs", _PLAIN, b"mode=755")
         try:
             os.chdir(_STAGE)
@@ -130,6 +134,22 @@ def roots(paths: list[bytes]) -> list[bytes]:
     return sorted(held) if len(real) < 2 or all(real.values()) else [b"/"]
 
 
+def _copy(path: bytes, flags: int, copies: contextlib.ExitStack) -> int:
+    descriptor = _check(_libc.syscall(_OPEN_TREE, _HERE, path, _COPY | flags), "open_tree")
+    copies.callback(os.close, descriptor)
+    return descriptor
+
+
+def _copy_below(place: bytes, copies: contextlib.ExitStack) -> int:
+    """Copy the directory that something is mounted on: its own file system shows it where it is mounted alone."""
+    above, name = os.path.split(place)
+    _mount(above, _STAGE, None, _BIND)
+    try:
+        return _copy(os.path.join(_STAGE, name), _NO_AUTOMOUNT, copies)
+    finally:
+        _leave(_STAGE, None)
+
+
 def _leave(mount: bytes, error: OSError | None) -> None:
     try:
         _check(_libc.umount2(mount, _DETACH), "umount2")
@@ -149,7 +169,7 @@ def _furnish(trees: list[tuple[bytes, int]]) -> None:
         place = path[1:]
         is_directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
         if is_directory:
-            os.makedirs(place, 0o755, exist_ok=True)
+            os.makedirs(place, 0o755, exist_ok=True)  # the second time it is what the first one was mounted on
         else:
             os.makedirs(os.path.dirname(place) or b".", 0o755, exist_ok=True)
             os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))

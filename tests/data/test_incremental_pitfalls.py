@@ -15,6 +15,8 @@ from mover.data.plan import Plan
 from mover.workers.data_messages import BackupDate, HistoryPlan, Place
 from tests.data import fh_reader
 from tests.data.backup_runner import backup_here, request
+from tests.data.chain_histories import Chain, OurChain, OurTarChain
+from tests.data.chain_peers import RestoreChain, TarChain
 from tests.data.dump_reader import Dump, parse
 from tests.data.levels import Levels
 
@@ -245,6 +247,44 @@ def test_holes_and_long_names_of_a_level(levels: Levels) -> None:
     assert dumped.size == 64 << 20
     assert len(dumped.data.strip(b"\0")) == 4
     assert len(dumped.holes) > 65_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("butype", "kind"),
+    [
+        ("dump", OurChain),
+        ("tar", OurTarChain),
+        pytest.param("dump", RestoreChain, marks=pytest.mark.peer("restore")),
+        pytest.param("tar", TarChain, marks=pytest.mark.peer("tar")),
+    ],
+)
+def test_levels_beyond_nine_and_holes_of_gigabytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, butype: str, kind: type[Chain]
+) -> None:
+    for place in ("tree/old", "tree/other", "state", "place"):
+        (tmp_path / place).mkdir(parents=True)
+    tree = tmp_path / "tree"
+    levels = Levels(tree, tmp_path / "state", monkeypatch, butype)
+    chain = kind(tmp_path / "place")  # type: ignore[call-arg]  # each takes its directory
+    (tree / "old/file").write_bytes(b"old")
+    chain.lay(levels.backup(0).stream)
+    with (tree / "sparse").open("wb") as file:  # more than 32 bits of bytes
+        file.write(b"a")
+        file.seek(5 << 30)
+        file.write(b"b")
+    chain.lay(levels.backup(9).stream)
+    assert chain.differences(os.fsencode(tree)) == []
+    (tree / "old").rename(tree / "other/new")
+    chain.lay(levels.backup(10).stream)
+    assert chain.differences(os.fsencode(tree)) == []
+    (tree / "sparse").unlink()
+    (tree / "other/new/file").rename(tree / "file")
+    stream = levels.backup(31).stream
+    chain.lay(stream)
+    assert chain.differences(os.fsencode(tree)) == []
+    if butype == "dump":
+        assert parse(stream).tape[692:696] == (31).to_bytes(4, "little")
 
 
 def test_attributes_and_nothing_else(levels: Levels) -> None:
