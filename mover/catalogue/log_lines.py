@@ -235,6 +235,10 @@ _LINES: Final = {
         "`mover library inventory` finds it.",
     ),
     "interrupted move finished": ("A crash cut a move, and it is done now.", "Nothing."),
+    "volume does not answer": (
+        "Asked for its size, the file system of a volume gave no answer; the DMA was told that it is offline.",
+        "Look at the mount of `directory`: a server of files that is gone, a disk that hangs.",
+    ),
     "no mail slot": (
         "The directory of a library's mail slot cannot be made.",
         "Rights and space of the library's directory.",

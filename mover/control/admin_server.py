@@ -17,6 +17,7 @@ from mover.admin.statistics import StatisticsShow
 from mover.control import admin_accounts, admin_cluster, admin_dump_dates, admin_library, admin_options, admin_robot
 from mover.control.cartridges import InventoryError
 from mover.control.drives import DriveBay, LibraryDrive
+from mover.control.looks import look
 from mover.control.node import Node
 from mover.control.protocol_log import ProtocolLog
 from mover.control.status import WorkerFigures, session_status
@@ -26,6 +27,7 @@ KILL_S: Final = 30.0
 KILL_CLOSE_S: Final = 5.0  # how long the drive of a killed session may take to close
 ACCEPT_RETRY_S: Final = 0.2
 CHUNK_BYTES: Final = 64 * 1024
+_CARTRIDGES: Final = "a directory of cartridges"
 
 log = structlog.get_logger()
 
@@ -113,7 +115,7 @@ class AdminServer:
                 case StatisticsShow():
                     return await self._node.statistics.show(request)
                 case tapes.TapeShow():
-                    return await trio.to_thread.run_sync(self._tape_show)
+                    return await look(_CARTRIDGES, self._tape_show)
                 case tapes.TapeCreate():
                     return await self._tape_create(request)
                 case tapes.TapeLoad():
@@ -162,6 +164,8 @@ class AdminServer:
                     assert_never(request)
         except InventoryError as error:
             return a.Failed(error.code, str(error))
+        except TimeoutError as error:  # of a look
+            return a.Failed("failed", f"{error.filename}: {error.strerror}")
         except Exception as error:  # whatever an operator's command meets, the jobs of DMAs go on
             log.exception("command failed", request=type(request).__name__)
             return a.Failed("failed", f"{type(error).__name__}: {error}")

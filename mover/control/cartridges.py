@@ -59,23 +59,28 @@ class Cartridge(msgspec.Struct):
         return cartridge_path(self.library, self.barcode, self.where.element)
 
     def used_bytes(self) -> int:
-        """Size of the file; 0 also when it cannot be looked at, because it is gone."""
+        """Size of the file; 0 also when it cannot be looked at, because it is gone. Blocks."""
         try:
             return os.stat(self.path).st_size
         except OSError:
             return 0
 
     def write_protected(self) -> bool:
-        """Whether the file may not be written by anyone: the tab of a virtual cartridge."""
-        try:
-            return not os.stat(self.path).st_mode & 0o222
-        except OSError:
-            return False  # gone, and its directory perhaps with it
+        """Whether the file may not be written by anyone: the tab of a virtual cartridge. Blocks."""
+        return is_protected(self.path)
 
 
 def cartridge_path(directory: str, barcode: str, element: Element) -> str:
     """Where the file of a cartridge in such an element of the library in ``directory`` lies."""
     return os.path.join(directory, MAIL_DIRECTORY if element == "mail" else "", barcode + SUFFIX)
+
+
+def is_protected(path: str) -> bool:
+    """Whether a cartridge's file may not be written by anyone. Blocks."""
+    try:
+        return not os.stat(path).st_mode & 0o222
+    except OSError:
+        return False  # gone, and its directory perhaps with it
 
 
 def barcodes_in(directory: str) -> set[str]:

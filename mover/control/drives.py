@@ -16,7 +16,7 @@ import mover
 from mover import scsi
 from mover.config import Config, Drive, Fault, Library
 from mover.control import st_nodes
-from mover.control.cartridges import Cartridge, InventoryError
+from mover.control.cartridges import Cartridge, InventoryError, is_protected
 from mover.control.changer import LibraryChanger
 from mover.control.deadlines import DriveKind
 from mover.control.device_changer import DeviceChanger
@@ -24,6 +24,7 @@ from mover.control.device_names import AtClose, device_names
 from mover.control.durable import make_file
 from mover.control.hung import describe_hung
 from mover.control.inventory import LibraryInventory
+from mover.control.looks import look
 from mover.control.store import Store
 from mover.control.unflushed import Unflushed
 from mover.workers.device_messages import DeviceSpec
@@ -112,22 +113,24 @@ class DriveBay(ABC):
         """The cartridge file; None = empty."""
 
     def write_protected(self) -> bool:
-        """Whether the cartridge in it may not be written."""
+        """Whether the cartridge in it may not be written. Blocks."""
         path = self.path
-        try:
-            return path is not None and not os.stat(path).st_mode & 0o222
-        except OSError:
-            return False  # gone, and its directory perhaps with it
+        return path is not None and is_protected(path)
 
     @property
     def unflushed(self) -> bool:
-        """Whether the cartridge in it may have lost what was written last, should this host crash now."""
+        """Whether the cartridge in it may have lost what was written last, should this host crash now.
+
+        Of one that was not opened since the start it blocks.
+        """
         return self._unflushed.holds(self.path)
 
-    def is_opened(self) -> None:
-        """A worker is about to open it."""
-        if self.path is not None:
-            self._unflushed.open(self.path)
+    async def is_opened(self) -> None:
+        """A worker is about to open it. Raises OSError: where its cartridge lies nothing answers."""
+        path = self.path
+        if path is not None:
+            unflushed = await look(os.path.dirname(path), self._unflushed.holds, path)
+            self._unflushed.open(path, unflushed=unflushed)
 
     def was_closed(self) -> None:
         """Its worker has closed it: all that was ever written to the cartridge is on disk."""
@@ -325,7 +328,7 @@ class DeviceDrive(DriveBay):
         """What a real drive had not put on tape is gone with its power, and not with ours."""
         return False
 
-    def is_opened(self) -> None:
+    async def is_opened(self) -> None:
         """Nothing is to be noted."""
 
     def was_closed(self) -> None:

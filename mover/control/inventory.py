@@ -13,10 +13,10 @@ recorded: what a crash interrupts is finished at the next start.
 import os
 import re
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar, TypeVarTuple
 
 import msgspec
 import structlog
@@ -25,9 +25,13 @@ import trio
 from mover.config import Library
 from mover.control.cartridges import MAIL_DIRECTORY, Cartridge, InventoryError, barcodes_in, cartridge_path, move_file
 from mover.control.durable import make_file
+from mover.control.looks import look
 from mover.control.store import Element, Location, Place, Places, Store, StoreError
 
 _BARCODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 log = structlog.get_logger()
 
@@ -120,6 +124,13 @@ class LibraryInventory:
         if not os.path.exists(target) and os.path.exists(other):
             move_file(other, target)
 
+    async def _ask(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """Look at files of the library. Raises InventoryError: nothing answers there, or not as it should."""
+        try:
+            return await look(self.library.directory, work, *arguments)
+        except OSError as error:
+            raise InventoryError("failed", f"{error.filename}: {error.strerror}", "disk") from error
+
     async def take(self, in_use: Collection[int]) -> Found:
         """Look at the directories again.
 
@@ -135,17 +146,19 @@ class LibraryInventory:
             try:
                 with trio.CancelScope(shield=True):
                     found = await self._look(known, in_use)
-            except (OSError, StoreError) as error:
+            except OSError as error:
+                raise InventoryError("failed", f"{error.filename}: {error.strerror}", "disk") from error
+            except StoreError as error:
                 raise InventoryError("failed", str(error), "disk") from error
             return found
 
     async def _look(self, known: Places, in_use: Collection[int]) -> Found:
         name, directory = self.library.name, self.library.directory
-        inside = await trio.to_thread.run_sync(barcodes_in, directory)
+        inside = await look(directory, barcodes_in, directory)
         mailed: set[str] = set()
         if self.library.import_export:
             with suppress(FileNotFoundError):  # there is no mail slot to look into
-                mailed = await trio.to_thread.run_sync(barcodes_in, os.path.join(directory, MAIL_DIRECTORY))
+                mailed = await look(directory, barcodes_in, os.path.join(directory, MAIL_DIRECTORY))
         for barcode in sorted(inside & mailed):
             log.warning("two cartridges of one barcode", library=name, barcode=barcode)
             twice = known.get(barcode)
@@ -196,14 +209,16 @@ class LibraryInventory:
             if barcode is not None and count != 1:
                 raise InventoryError("bad-request", "one barcode names one cartridge")
             if barcode is not None:
-                self._check_new(barcode)
+                await self._check_new(barcode)
             room, free = self._room(), len(self._free("slot"))
             if room < count:
                 kept = f" beside {free - room} of cartridges in drives" if free > room else ""
                 raise InventoryError("refused", f"{self.library.name} has {room} free slots{kept}, {count} wanted")
-            return [await self._create(self._next_barcode() if barcode is None else barcode) for _ in range(count)]
+            return [
+                await self._create(await self._next_barcode() if barcode is None else barcode) for _ in range(count)
+            ]
 
-    def _check_new(self, barcode: str) -> None:
+    async def _check_new(self, barcode: str) -> None:
         """Raise InventoryError where no cartridge can have this barcode, or one has it."""
         if not _BARCODE.fullmatch(barcode):
             raise InventoryError(
@@ -211,7 +226,7 @@ class LibraryInventory:
             )
         there = self.cartridges.get(barcode)
         path = self._path(barcode) if there is None else there.path
-        if there is not None or os.path.lexists(path):
+        if there is not None or await self._ask(os.path.lexists, path):
             raise InventoryError("refused", f"{path} exists already")
 
     async def _create(self, barcode: str) -> str:
@@ -227,15 +242,18 @@ class LibraryInventory:
         try:
             await self._note({barcode: place})
         except InventoryError:
-            os.unlink(path)
+            await trio.to_thread.run_sync(os.unlink, path)
             raise
         self._put(Cartridge(barcode, self.library.directory, place))
         return barcode
 
-    def _next_barcode(self) -> str:
+    async def _next_barcode(self) -> str:
         prefix = re.sub(r"[^A-Z0-9]", "", self.library.name.upper())[:4] or "TAPE"
+        return await self._ask(self._first_unused, prefix, set(self.cartridges))
+
+    def _first_unused(self, prefix: str, used: set[str]) -> str:
         number = 1
-        while f"{prefix}{number:04d}" in self.cartridges or os.path.lexists(self._path(f"{prefix}{number:04d}")):
+        while f"{prefix}{number:04d}" in used or os.path.lexists(self._path(f"{prefix}{number:04d}")):
             number += 1
         return f"{prefix}{number:04d}"
 
@@ -257,7 +275,7 @@ class LibraryInventory:
             if there is not None and barcode == there.barcode:
                 self.thread(there)
                 return there
-            cartridge = self._named(barcode) if barcode is not None else self._scratch()
+            cartridge = self._named(barcode) if barcode is not None else await self._scratch()
             if there is not None:
                 await self._put_away(there)
             if cartridge is None:
@@ -265,7 +283,7 @@ class LibraryInventory:
                     raise InventoryError(
                         "refused", f"{self.library.name} has no empty cartridge and no free slot to make one in"
                     )
-                cartridge = self.cartridges[await self._create(self._next_barcode())]
+                cartridge = self.cartridges[await self._create(await self._next_barcode())]
             await self._carry_out([(cartridge, Location("drive", drive))])
             return cartridge
 
@@ -283,12 +301,9 @@ class LibraryInventory:
             raise InventoryError("busy", f"{barcode} is in {self.library.name}/drive{cartridge.where.number}")
         return cartridge
 
-    def _scratch(self) -> Cartridge | None:
+    async def _scratch(self) -> Cartridge | None:
         in_slots = [each for each in self.cartridges.values() if each.where.element == "slot"]
-        for cartridge in sorted(in_slots, key=lambda each: each.where.number):
-            if os.path.exists(cartridge.path) and not cartridge.used_bytes() and not cartridge.write_protected():
-                return cartridge
-        return None
+        return await self._ask(_first_empty, sorted(in_slots, key=lambda each: each.where.number))
 
     async def unload(self, drive: int) -> Cartridge:
         """Put a drive's cartridge into the slot it came from, or the first free one.
@@ -398,3 +413,11 @@ class LibraryInventory:
             await self._store.put_cartridges(self.library.name, places)
         except StoreError as error:
             raise InventoryError("failed", str(error), "disk") from error
+
+
+def _first_empty(cartridges: Sequence[Cartridge]) -> Cartridge | None:
+    """The first that can be written and holds nothing. Blocks."""
+    for cartridge in cartridges:
+        if os.path.exists(cartridge.path) and not cartridge.used_bytes() and not cartridge.write_protected():
+            return cartridge
+    return None

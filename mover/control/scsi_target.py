@@ -1,6 +1,7 @@
 """A device as CDBs find it: whose it is, and what becomes of a command; emulated, or a real one behind a worker."""
 
 import math
+import os
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +13,7 @@ from mover.control.device_changer import DeviceChanger
 from mover.control.device_port import DeviceHungError, DevicePort
 from mover.control.drives import DriveBay
 from mover.control.hung import HungDevices, describe_hung
+from mover.control.looks import look
 from mover.control.refusal import Refusal
 from mover.control.workers import Supervisor
 from mover.ndmp.enums import ErrorCode
@@ -119,16 +121,32 @@ class EmulatedTarget(ScsiTarget):
             if isinstance(self._device, LibraryChanger):
                 return await self._device.execute(command.cdb, command.data_out, owner=owner)
             assert isinstance(self._device, DriveBay), "a real changer is no emulated target"
-            return _execute_on(self._device, command.cdb, command.data_out, record_bytes_max, owner=owner)
+            protected = await write_protected(self._device)
+            return _execute_on(
+                self._device, command.cdb, command.data_out, record_bytes_max, owner=owner, protected=protected
+            )
         raise Refusal(ErrorCode.TIMEOUT_ERR, f"{self.name} was not free within {command.timeout_s:g} s")
 
 
-def _execute_on(bay: DriveBay, cdb: bytes, data_out: bytes, record_bytes_max: int, *, owner: bool) -> scsi.Answer:
+async def write_protected(bay: DriveBay) -> bool:
+    """Whether the cartridge in a drive may not be written. Raises Refusal: where it lies nothing answers."""
+    path = bay.path
+    if path is None or bay.real:
+        return False
+    try:
+        return await look(os.path.dirname(path), bay.write_protected)
+    except OSError as error:
+        raise Refusal(ErrorCode.IO_ERR, f"{bay.name}: {error.filename} {error.strerror}") from error
+
+
+def _execute_on(
+    bay: DriveBay, cdb: bytes, data_out: bytes, record_bytes_max: int, *, owner: bool, protected: bool
+) -> scsi.Answer:
     """A CDB to a drive that nobody has open as a tape: nobody is there to move it, but it may be asked and ejected."""
     unit = scsi.TapeDrive(
         bay.identity,
         scsi.TapeStatus() if bay.path is not None else None,
-        write_protected=bay.write_protected(),
+        write_protected=protected,
         record_bytes_max=record_bytes_max,
         ejects=True,
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from mover import scsi
 from mover.control.refusal import Refusal
 from mover.control.scsi_service import audit_command
-from mover.control.scsi_target import Command
+from mover.control.scsi_target import Command, write_protected
 from mover.ndmp.enums import ErrorCode, TapeFlag
 from mover.ndmp.messages import ExecuteCdbRequest
 from mover.workers.tape_messages import DriveSpec
@@ -63,7 +63,7 @@ async def _emulated(connection: "Connection", bay: "DriveBay", command: Command)
     unit = scsi.TapeDrive(
         bay.identity,
         await _status(connection, bay) if bay.path is not None else None,
-        write_protected=bay.write_protected(),
+        write_protected=await write_protected(bay),
         record_bytes_max=connection.config.limits.record_size_max,
     )
     outcome = unit.execute(command.cdb, command.data_out)

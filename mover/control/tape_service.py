@@ -110,11 +110,11 @@ class TapeService:
         if bay.path is None and mode != TapeMode.RAW:
             raise Refusal(ErrorCode.NO_TAPE_LOADED_ERR, f"{bay.name} is empty: mover tape load {bay.name}")
         bay.session_id = self._connection.session_id
-        bay.is_opened()
         worker: Worker | None = None
         memory: RecordMemory | None = None
         opened = False
         try:
+            await bay.is_opened()
             memory = RecordMemory(self._connection.config.limits.record_size_max)
             worker = await self._connection.node.supervisor.take("tape")
             reply = await worker.request(

@@ -18,14 +18,14 @@ class Unflushed:
         self._lost: set[str] = set()  # could be written when their tape worker went, or were found without an index
 
     def holds(self, path: str | None) -> bool:
-        """Whether the cartridge is one of them; None = no cartridge."""
+        """Whether the cartridge is one of them; None = no cartridge. Of one that was not opened here it blocks."""
         if path is None:
             return False
         return path in self._lost or (path not in self._opened and _was_not_closed(path))
 
-    def open(self, path: str) -> None:
-        """It is about to be opened: what is found of it now holds until it is closed."""
-        if self.holds(path):
+    def open(self, path: str, *, unflushed: bool) -> None:
+        """It is about to be opened: what was found of it by ``holds`` holds until it is closed."""
+        if unflushed:
             self._lost.add(path)
         self._opened.add(path)
 

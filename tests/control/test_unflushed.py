@@ -30,7 +30,7 @@ def test_no_index_beside_data_says_so(cartridge: Path) -> None:
 
 def test_what_is_written_is_not_lost_yet(cartridge: Path) -> None:
     path, unflushed = str(cartridge), Unflushed()
-    unflushed.open(path)
+    unflushed.open(path, unflushed=unflushed.holds(path))
     os.unlink(path + ".idx")  # the first change
     assert not unflushed.holds(path)
     unflushed.lose(path)
@@ -42,7 +42,7 @@ def test_what_is_written_is_not_lost_yet(cartridge: Path) -> None:
 def test_what_was_found_holds_until_the_close(cartridge: Path) -> None:
     path, unflushed = str(cartridge), Unflushed()
     os.unlink(path + ".idx")
-    unflushed.open(path)
+    unflushed.open(path, unflushed=unflushed.holds(path))
     assert unflushed.holds(path)
     unflushed.close(path)
     assert not unflushed.holds(path)

@@ -7,6 +7,7 @@ import socket
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+import structlog
 import trio
 
 import mover
@@ -23,6 +24,7 @@ from mover.control.changer import LibraryChanger
 from mover.control.cluster import OtherDevice, OtherVolume
 from mover.control.device_names import ATTRIBUTES
 from mover.control.handlers.connect import offered
+from mover.control.looks import look
 from mover.control.refusal import Refusal
 from mover.control.registry import DeviceRow
 from mover.control.volumes import Volume
@@ -55,6 +57,9 @@ _NO_SIZES: Final = (
     | FsInfoUnsupported.USED_INODES
 )
 _REMOTE_FILE_SYSTEMS: Final = {"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "fuse.sshfs", "fuse.glusterfs"}
+
+
+log = structlog.get_logger()
 
 
 async def get_host_info(connection: Connection, request: m.ConfigGetHostInfoRequest) -> m.ConfigGetHostInfoReply:
@@ -119,14 +124,36 @@ async def get_fs_info(connection: Connection, request: m.ConfigGetFsInfoRequest)
     """CONFIG_GET_FS_INFO: the volumes that this connection reaches, those of other nodes behind those of this one."""
     await connection.node.cluster.refresh()
     volumes = connection.volumes.listed
-    infos = await trio.to_thread.run_sync(_fs_infos, volumes, affinity(connection))
+    infos = await _fs_infos(volumes, affinity(connection))
     others = [_other_fs_info(connection, other) for other in volumes_of_others(connection)]
     return m.ConfigGetFsInfoReply(fs_info=(*infos, *others))
 
 
-def _fs_infos(volumes: list[Volume], affinity: tuple[m.Pval, ...]) -> list[m.FsInfo]:
-    mounts = _mounts()
-    return [_fs_info(volume, mounts, affinity) for volume in volumes]
+async def _fs_infos(volumes: list[Volume], affinity: tuple[m.Pval, ...]) -> list[m.FsInfo]:
+    """All at once: one that does not answer takes no longer than several."""
+    mounts = await trio.to_thread.run_sync(_mounts)
+    infos: dict[Volume, m.FsInfo] = {}
+
+    async def ask(volume: Volume) -> None:
+        try:
+            infos[volume] = await look(volume.directory, _fs_info, volume, mounts, affinity)
+        except TimeoutError as error:
+            log.warning("volume does not answer", directory=volume.directory)
+            infos[volume] = m.FsInfo(
+                unsupported=int(_NO_SIZES),
+                fs_logical_device=volume.shown,
+                fs_env=(
+                    m.Pval(b"AVAILABLE_BACKUP", _TYPE_NAMES),
+                    m.Pval(b"AVAILABLE_RECOVERY", _TYPE_NAMES),
+                    *affinity,
+                ),
+                fs_status=f"offline: {error.strerror}".encode(),
+            )
+
+    async with trio.open_nursery() as nursery:
+        for volume in volumes:
+            nursery.start_soon(ask, volume)
+    return [infos[volume] for volume in volumes]
 
 
 def _other_fs_info(connection: Connection, other: OtherVolume) -> m.FsInfo:
