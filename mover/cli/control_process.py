@@ -1,5 +1,6 @@
 """Reaching the running control process from a command: the shared options and one question."""
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any, Final, TypeVar  # Any: any command function
@@ -7,13 +8,22 @@ from typing import Any, Final, TypeVar  # Any: any command function
 import click
 
 from mover.admin import AdminClient, NoControlProcessError, RefusedError
-from mover.admin.messages import Done, Reply, Request
+from mover.admin.dump_dates import DumpDatesList
+from mover.admin.jobs import Jobs
+from mover.admin.messages import Done, Reply, Request, Version
+from mover.admin.options import OptionsShow
+from mover.admin.sessions import Status
+from mover.admin.statistics import StatisticsShow
+from mover.admin.tapes import LibraryShow, TapeShow
 from mover.cli.failure import Failure, NoControlProcess, WrongConfiguration
-from mover.cli.output import print_json
+from mover.cli.output import print_json, printable
 from mover.cli.paths import FILE
 from mover.cli.streams import work_is_done
 
 CONFIG_DEFAULT: Final = "/etc/mover/mover.toml"
+
+_ASKING: Final = (Status, Jobs, StatisticsShow, TapeShow, LibraryShow, OptionsShow, DumpDatesList, Version)
+"""Change nothing, and so are asked of whatever server answers where a broken configuration has it."""
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Reply = TypeVar("_Reply", bound=Reply)
@@ -41,11 +51,18 @@ def ask(admin_socket: str | None, request: Request, reply: type[_Reply]) -> _Rep
     Raises:
         Failure: it refused, answered with something else, or is not there (exit status 3).
     """
+    wrong: WrongConfiguration | None = None
     try:
-        with AdminClient(admin_socket or configured_socket()) as client:
+        path = admin_socket or configured_socket()
+    except WrongConfiguration as error:
+        wrong, path = error, _socket_all_the_same(error, request)
+    try:
+        with AdminClient(path) as client:
+            if wrong is not None:
+                _say_once(f"{wrong.message}; {path} answers, with the configuration it has")
             answer = client.ask(request)
     except NoControlProcessError as error:
-        raise NoControlProcess(str(error)) from None
+        raise wrong or NoControlProcess(str(error)) from None
     except RefusedError as error:
         raise Failure(str(error)) from None
     if not isinstance(answer, reply):
@@ -74,16 +91,39 @@ def configured_socket() -> str:
     """The admin socket that the configuration names; its default where there is no configuration.
 
     Raises:
-        Failure: the configuration cannot be used (exit status 2).
+        WrongConfiguration: the configuration cannot be used (exit status 2).
     """
     from mover.config import ConfigError, Node, parse_config
 
-    path = os.environ.get("MOVER_CONFIG")
-    if not path:  # empty is unset, as for every option that has a variable
-        if not os.path.exists(CONFIG_DEFAULT):
-            return Node().admin_socket
-        path = CONFIG_DEFAULT
+    path = _configuration()
+    if path is None:
+        return Node().admin_socket
     try:
         return parse_config(path).node.admin_socket
     except ConfigError as error:
-        raise WrongConfiguration(str(error)) from None
+        raise WrongConfiguration(f"{error} (--admin-socket PATH asks a running server without it)") from None
+
+
+def _configuration() -> str | None:
+    path = os.environ.get("MOVER_CONFIG")  # empty is unset, as for every option that has a variable
+    return path or (CONFIG_DEFAULT if os.path.exists(CONFIG_DEFAULT) else None)
+
+
+def _socket_all_the_same(wrong: WrongConfiguration, request: Request) -> str:
+    """Where to look for the running server with a configuration that cannot be used: operators break it while one runs.
+
+    Raises:
+        WrongConfiguration: the request would change something, or it is not clear where.
+    """
+    from mover.config import socket_in
+
+    path = _configuration()
+    found = socket_in(path) if path is not None and isinstance(request, _ASKING) else None
+    if found is None:
+        raise wrong
+    return found
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+    click.echo(f"mover: {printable(text)}", err=True)

@@ -2,7 +2,7 @@
 
 from mover.config.environment import check_environment
 from mover.config.errors import ConfigError
-from mover.config.load import load_config, parse_config
+from mover.config.load import load_config, parse_config, socket_in
 from mover.config.model import (
     Authentication,
     Changer,
@@ -44,4 +44,5 @@ __all__ = [
     "check_environment",
     "load_config",
     "parse_config",
+    "socket_in",
 ]

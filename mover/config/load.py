@@ -25,6 +25,7 @@ _AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>.*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(?P<key>[^`]*)`")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+_SOCKET = re.compile(r"""^[ \t]*admin_socket[ \t]*=[ \t]*(?:"([^"\\\n]*)"|'([^'\n]*)')""", re.MULTILINE)
 _STEP = re.compile(r"([^.\[\]]+)|\[([0-9]+)\]")
 
 
@@ -71,6 +72,28 @@ def parse_config(path: str) -> model.Config:
         return msgspec.structs.replace(msgspec.convert(parsed, model.Config), given=_given(raw))
     except msgspec.ValidationError as error:
         _explain(path, kind, raw, str(error))
+
+
+def socket_in(path: str) -> str | None:
+    """The admin socket of a configuration that cannot be used: named in it, or the default; None = it is not clear."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read(FILE_BYTES_MAX).decode("utf-8", "replace")
+    except OSError:
+        return None
+    try:
+        node = tomllib.loads(text).get("node", {})
+        named = [node["admin_socket"]] if "admin_socket" in node else []
+    except (tomllib.TOMLDecodeError, RecursionError, TypeError):
+        named = ["".join(each) for each in _SOCKET.findall(text)]
+        if len(named) != text.count("admin_socket"):
+            return None
+    match named:
+        case []:
+            return model.Node().admin_socket
+        case [str(one)] if one:
+            return one
+    return None
 
 
 def _given(raw: dict[str, Any]) -> frozenset[str]:

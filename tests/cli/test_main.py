@@ -69,14 +69,43 @@ def test_the_socket_is_looked_up_option_then_environment_then_config(
     assert control.requests == [Status()] * 3
 
 
+HINT = "(--admin-socket PATH asks a running server without it)"
+
+
 def test_a_config_that_cannot_be_used_is_status_2(mover: Run, tmp_path: Path) -> None:
     config = tmp_path / "mover.toml"
-    config.write_text("[node]\ngrace = 1\n")
+    config.write_text(f'[node]\ngrace = 1\nadmin_socket = "{tmp_path}/none"\n')
     result = mover("status", env={"MOVER_CONFIG": str(config)})
     assert (result.exit_code, result.stderr) == (
         2,
-        f"mover: {config}: node.grace: unknown key; did you mean grace_s?\n",
+        f"mover: {config}: node.grace: unknown key; did you mean grace_s? {HINT}\n",
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("[node]\ngrace = 1\nadmin_socket = '{}'\n", "node.grace: unknown key; did you mean grace_s?"),
+        (
+            '[node]\nadmin_socket = "{}"\n[[lif]\n',
+            "Expected ']]' at the end of an array declaration (at line 3, column 6)",
+        ),
+    ],
+)
+def test_a_running_server_is_shown_although_its_configuration_was_broken_since(
+    text: str, error: str, mover: Run, socket_path: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "mover.toml"
+    config.write_text(text.format(socket_path))
+    with FakeControl(socket_path, answer) as control:
+        shown = mover("status", env={"MOVER_CONFIG": str(config)})
+        refused = mover("kill", "--session-id", "1", env={"MOVER_CONFIG": str(config)})
+    assert (shown.exit_code, shown.stderr) == (
+        0,
+        f"mover: {config}: {error} {HINT}; {socket_path} answers, with the configuration it has\n",
+    )
+    assert (refused.exit_code, refused.stdout, refused.stderr) == (2, "", f"mover: {config}: {error} {HINT}\n")
+    assert control.requests == [Status()]
 
 
 def test_without_a_config_the_default_socket_is_asked(
