@@ -2,8 +2,8 @@
 
 Landlock stops neither chmod, chown, utime, setxattr nor stat by a path; where a path leads nowhere, they do nothing.
 Where the host shares its mounts (systemd does), what is mounted or unmounted there below a tree is so here too. A tree
-that is the root of a file system lies on a copy of what it is mounted on: so the host finds it busy, as it would without
-all this. A tree that the host can unmount stays until the worker ends: what is written gets to the file system.
+that is the root of a file system lies on a copy of what it is mounted on: so the host finds it busy, as ever.
+A tree that the host can unmount stays until the worker ends: what is written gets to the file system.
 Source: mount_namespaces(7), pivot_root(2), open_tree(2), proc(5).
 """
 

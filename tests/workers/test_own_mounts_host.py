@@ -15,7 +15,7 @@ from mover.workers import own_mounts
 
 TIMEOUT_S: Final = 60
 HOST: Final = """
-import ctypes, os, subprocess, sys
+import ctypes, errno, os, subprocess, sys
 from mover.workers import own_mounts
 volume = {volume!r}
 libc = ctypes.CDLL(None, use_errno=True)
@@ -105,6 +105,16 @@ def test_a_mount_that_the_host_takes_away_below_the_volume_goes(volume: Path) ->
     )
 
 
+def test_a_volume_that_a_worker_is_in_is_busy_on_the_host(volume: Path) -> None:
+    host(
+        volume,
+        prepare="run('mount', '-t', 'tmpfs', 'x', volume)",
+        inside="os.mkdir('made', dir_fd=inside)",
+        outside="assert libc.umount2(os.fsencode(volume), 0) and ctypes.get_errno() == errno.EBUSY",
+        after="assert os.listdir(volume) == ['made']; run('umount', volume)",
+    )
+
+
 def test_a_volume_that_the_host_unmounts_is_written_to_its_file_system(volume: Path) -> None:
     """Two mounts of one file system, of which the worker's volume is one: the other one shows what it has made."""
     beside = volume.parent / "beside"
@@ -112,8 +122,8 @@ def test_a_volume_that_the_host_unmounts_is_written_to_its_file_system(volume: P
     host(
         volume,
         prepare=f"run('mount', '-t', 'tmpfs', 'x', volume); run('mount', '--bind', volume, {str(beside)!r})",
-        inside="os.mkdir(volume + '/made')",
-        outside="run('umount', volume)",
+        inside="os.mkdir('made', dir_fd=inside); assert not os.listdir(volume)",
+        outside="run('umount', '--lazy', volume)",
         after=f"assert os.listdir({str(beside)!r}) == ['made'], 1; assert not os.listdir(volume)",
     )
 
