@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.dump_writer import RECORD, DumpWriter, Meta, attribute_blob
+from tests.data.dump_writer import RECORD, DumpWriter, attribute_blob
 from tests.data.recover_runner import Outcome, name, recover_here
-from tests.data.small_stream import check_small_tree, small_stream
+from tests.data.small_stream import check_small_tree, own, small_stream
 
-DIRECTORY = Meta(stat.S_IFDIR | 0o755, nlink=2)
-FILE = Meta(stat.S_IFREG | 0o644)
+DIRECTORY = own(stat.S_IFDIR | 0o755, nlink=2)
+FILE = own(stat.S_IFREG | 0o644)
 END = 5
 
 
@@ -109,7 +109,7 @@ def test_directories_in_any_order_and_chunk(tmp_path: Path, chunk: int, root_las
     for inumber, entries, parent in reversed(made) if root_last else made:
         writer.directory(inumber, entries, parent=parent, chunk=chunk, meta=DIRECTORY)
     for number, content in names:
-        writer.file(number, content)
+        writer.content(number, FILE, content)
     assert_silent(recover_here(writer.end(), [name(tmp_path)]))
     found = {path.name: path.read_bytes() for path in tmp_path.rglob("file-*")}
     assert found == {os.fsdecode(each): each for _, each in names}
@@ -117,7 +117,7 @@ def test_directories_in_any_order_and_chunk(tmp_path: Path, chunk: int, root_las
 
 def test_empty_slots_in_a_directory(tmp_path: Path) -> None:
     writer = DumpWriter().begin([2, 3])
-    writer.directory(2, [(0, b"gone"), (3, b"file"), (0, b"gone too")], meta=DIRECTORY).file(3, b"content")
+    writer.directory(2, [(0, b"gone"), (3, b"file"), (0, b"gone too")], meta=DIRECTORY).content(3, FILE, b"content")
     assert_silent(recover_here(writer.end(), [name(tmp_path)]))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
@@ -135,7 +135,7 @@ def test_maps_that_go_on_in_headers_of_their_own(tmp_path: Path) -> None:
             part = bitmap[first : first + 512 * RECORD]
             writer.header(4 if first else map_kind, addr=b"\1" * (len(part) // RECORD))
             writer.stream += part
-    writer.directory(2, [(number, b"far")], meta=DIRECTORY).file(number, b"content")
+    writer.directory(2, [(number, b"far")], meta=DIRECTORY).content(number, FILE, b"content")
     assert_silent(recover_here(writer.end(), [name(tmp_path)]))
     assert (tmp_path / "far").read_bytes() == b"content"
 
@@ -147,7 +147,7 @@ def test_several_blocks_of_attributes_of_one_object(tmp_path: Path) -> None:
     two = [attribute_blob([(1, b"one", b"1")], in_inode=True), attribute_blob([(1, b"two", b"2")])]
     for blob in two:
         writer.extension(3, DIRECTORY, blob)
-    writer.file(4, b"content")
+    writer.content(4, FILE, b"content")
     for blob in two:
         writer.extension(4, FILE, blob)
     assert_silent(recover_here(writer.end(), [name(tmp_path)]))
@@ -159,7 +159,7 @@ def test_a_hole_at_the_end_that_is_not_written(tmp_path: Path) -> None:
     writer = DumpWriter().begin([2, 3, 4]).directory(2, [(3, b"sparse"), (4, b"next")], meta=DIRECTORY)
     writer.header(2, inumber=3, meta=FILE, size=5 << 20, addr=b"\1")
     writer.stream += b"x" * RECORD
-    writer.file(4, b"next")
+    writer.content(4, FILE, b"next")
     assert_silent(recover_here(writer.end(), [name(tmp_path)]))
     assert (tmp_path / "sparse").read_bytes() == (b"x" * RECORD).ljust(5 << 20, b"\0")
     assert (tmp_path / "sparse").stat().st_blocks * 512 < 100_000
@@ -170,7 +170,7 @@ def test_more_records_than_the_size_says(tmp_path: Path) -> None:
     writer = DumpWriter().begin([2, 3, 4]).directory(2, [(3, b"short"), (4, b"next")], meta=DIRECTORY)
     writer.header(2, inumber=3, meta=FILE, size=100, addr=b"\1\1\1")
     writer.stream += b"x" * 3 * RECORD
-    writer.file(4, b"next")
+    writer.content(4, FILE, b"next")
     assert_silent(recover_here(writer.end(), [name(tmp_path)]))
     assert (tmp_path / "short").read_bytes() == b"x" * 100
     assert (tmp_path / "next").read_bytes() == b"next"
