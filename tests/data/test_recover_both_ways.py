@@ -45,6 +45,36 @@ def write(fd, data):
     return real_write(fd, data)
 os.write = write
 """
+_HEADER_BY_HEADER: Final = """
+from mover.data.recover_files import FileRecoverer
+from mover.data.tar_recover_second import SmallFiles
+def step_by_step(recoverer):
+    while recoverer.step():
+        pass
+FileRecoverer._run_little_endian, SmallFiles.run = step_by_step, lambda _: None
+"""
+# A full disk for every fifth name or so, and an owner that is none in this user namespace.
+_FAULTS: Final = """
+import errno, os, zlib
+real_write, real_pwrite, real_fchown = os.write, os.pwrite, os.fchown
+def is_full(fd, part):
+    return zlib.crc32(os.path.basename(os.readlink(f"/proc/self/fd/{fd}")).encode()) % 6 == part
+def write(fd, data):
+    if is_full(fd, 0):
+        return real_write(fd, data[: len(data) // 2])
+    if is_full(fd, 1):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return real_write(fd, data)
+def pwrite(fd, data, at):
+    if is_full(fd, 0) or is_full(fd, 1):
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+    return real_pwrite(fd, data, at)
+def fchown(fd, uid, gid):
+    if uid == 1001:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    real_fchown(fd, uid, gid)
+os.write, os.pwrite, os.fchown = write, pwrite, fchown
+"""
 
 Tree = dict[str, tuple[object, ...]]
 
@@ -53,6 +83,7 @@ class Told(NamedTuple):
     """What a recover came to, as far as it does not depend on the order of its lines."""
 
     reason: int
+    text: str
     files: int
     errors: int
     file_bytes: int
@@ -206,6 +237,7 @@ def told(outcome: Outcome, root: Path) -> Told:
     lines = sorted((kind, line.replace(os.fsencode(root), b"")) for kind, line in outcome.lines)
     return Told(
         finished.reason,
+        finished.text,
         finished.files,
         finished.errors,
         finished.file_bytes,
@@ -235,25 +267,26 @@ def the_quick_way(stream: bytes, root: Path, butype: str, lengths: Sequence[int]
     return told(recover_here(stream, [name(root)], butype=butype, lengths=lengths, end=end), root)
 
 
-def two_processes(
+def in_a_worker(
     stream: bytes,
     root: Path,
     butype: str,
     lengths: Sequence[int] = (),
     *,
     env: Pairs | None = None,
+    end: Kind = Kind.END,
     first: str = "",
 ) -> Told:
-    """A worker whose second writer begins soon and gets few files at a time.
+    """A real worker, whose second writer begins soon and gets few files at a time.
 
     Args:
-        first: what the worker's process runs before anything else.
+        first: what its process runs before anything else.
     """
     root.mkdir()
-    pieces = lengths or (1 << 18,)
     outcome = recover(
-        stream, [name(root)], butype=butype, lengths=pieces, slot_bytes=1 << 18, env=env, first=first + _SOON
-    )
+        stream, [name(root)], butype=butype, lengths=lengths or (1 << 18,), slot_bytes=1 << 18, env=env, end=end,
+        first=first + _SOON,
+    )  # fmt: skip
     return told(outcome, root)
 
 
@@ -298,7 +331,7 @@ def test_damaged_and_cut_anywhere(butype: str, tmp_path: Path) -> None:
 def test_two_processes_and_cut_anywhere(butype: str, lengths: tuple[int, ...], tmp_path: Path) -> None:
     stream = _STREAMS[butype](things(3, 150))
     expected = the_complete_way(stream, tmp_path / "out-all", butype)
-    assert two_processes(stream, tmp_path / "out-two", butype, lengths) == expected
+    assert in_a_worker(stream, tmp_path / "out-two", butype, lengths) == expected
 
 
 @needs_two_processors
@@ -313,7 +346,35 @@ def test_files_behind_one_of_holes_that_lies_in_two_slots(tmp_path: Path) -> Non
     stream = dump_of(found)
     expected = the_complete_way(stream, tmp_path / "out-all", "dump")
     assert expected.errors == 0
-    assert two_processes(stream, tmp_path / "out-two", "dump", (30_000,)) == expected
+    assert in_a_worker(stream, tmp_path / "out-two", "dump", (30_000,)) == expected
+
+
+@needs_two_processors
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [Kind.END, Kind.FAILED])
+def test_two_processes_and_an_end_in_the_middle(butype: str, end: Kind, tmp_path: Path) -> None:
+    whole = _STREAMS[butype](things(4, 150))
+    stream = whole[: len(whole) * 2 // 3]
+    lengths = (9_999, 40_000)
+    expected = in_a_worker(stream, tmp_path / "out-all", butype, lengths, end=end, first=_HEADER_BY_HEADER)
+    assert expected.reason == 4
+    assert in_a_worker(stream, tmp_path / "out-two", butype, lengths, end=end) == expected
+
+
+@needs_two_processors
+@pytest.mark.slow
+def test_disk_that_is_full_in_either_process(butype: str, tmp_path: Path) -> None:
+    stream = _STREAMS[butype]([thing for thing in things(6, 200) if thing.content])
+    expected = in_a_worker(stream, tmp_path / "out-all", butype, first=_FAULTS + _HEADER_BY_HEADER)
+    assert expected.errors > 30
+    found = in_a_worker(stream, tmp_path / "out-two", butype, (30_000, 513), first=_FAULTS)
+    # Which of them is named is a matter of the order.
+    assert [_without_first_name(each) for each in found.lines] == [_without_first_name(each) for each in expected.lines]
+    assert found._replace(lines=[]) == expected._replace(lines=[])
+
+
+def _without_first_name(line: tuple[int, bytes]) -> bytes:
+    return b"owner left out" if b": owner left out: " in line[1] else line[1]
 
 
 @needs_two_processors
@@ -322,7 +383,7 @@ def test_files_behind_one_of_holes_that_lies_in_two_slots(tmp_path: Path) -> Non
 def test_what_a_second_writer_leaves_in_halves_is_not_taken_for_older(butype: str, env: Pairs, tmp_path: Path) -> None:
     stream = _STREAMS[butype](things(5, 150))
     expected = the_complete_way(stream, tmp_path / "out-all", butype)
-    assert two_processes(stream, tmp_path / "out-two", butype, env=env, first=_DIES) == expected
+    assert in_a_worker(stream, tmp_path / "out-two", butype, env=env, first=_DIES) == expected
 
 
 def _odd(**fields: Any) -> Callable[[OwnTar], None]:
@@ -397,7 +458,7 @@ def test_odd_member_among_small_files(add: Callable[[OwnTar], None], tmp_path: P
 @needs_two_processors
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["owner below zero", "again", "further names", "directory for a file"])
-def test_odd_member_among_files_of_two_processes(case: str, tmp_path: Path) -> None:
+def test_odd_member_among_files_of_in_a_worker(case: str, tmp_path: Path) -> None:
     stream = _among_small(_AMONG_SMALL[case])
     expected = the_complete_way(stream, tmp_path / "out-all", "tar")
-    assert two_processes(stream, tmp_path / "out-two", "tar", (9_999,)) == expected
+    assert in_a_worker(stream, tmp_path / "out-two", "tar", (9_999,)) == expected
