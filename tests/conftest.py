@@ -26,8 +26,20 @@ SECOND_ATTEMPTS_MAX = 10
 _attempted_again: set[str] = set()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """The tests run in lanes (`-n`)."""
+    from tests.support.lanes import Lanes  # without lanes they need no pytest-xdist
+
+    return Lanes(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Without root, and without a peer unless under CI=true, the tests that need them are skipped by name."""
+    if hasattr(config, "workerinput"):  # this is a lane
+        from tests.support import lanes
+
+        lanes.order(items)
     for item in items:
         if item.get_closest_marker("root") is not None and os.geteuid() != 0:
             item.add_marker(pytest.mark.skip(reason="needs root"))

@@ -24,7 +24,7 @@ stage() {
 pytest_in_guest() {
     cd "$checkout" || return 1
     "$python" -m pytest -q -c /dev/null --rootdir "$checkout" --noconftest -p no:cacheprovider -p no:hypothesispytest \
-        -p no:trio -p no:rerunfailures -W ignore --tb=short -rfxs --durations=5 "$1"
+        -p no:trio -p no:rerunfailures -p no:xdist -p no:xdist.looponfail -W ignore --tb=short -rfxs --durations=5 "$1"
 }
 
 job=/tmp/job
