@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from mover.control import serve as start
 from mover.ndmp.enums import ConnectionStatusReason, ErrorCode, MoverMode, TapeOperation
 from mover.ndmp.messages import (
     ConnectClientAuthRequest,
@@ -45,6 +47,19 @@ def answering_pid(server: Server) -> object:
     document = server.ask("version")["server"]
     assert isinstance(document, dict)
     return document["pid"]
+
+
+def test_recovers_without_mounts_of_their_own_are_warned_of() -> None:
+    with capture_logs() as logs:
+        start._warn_of_mounts(None)
+        start._warn_of_mounts("unshare: Operation not permitted")
+    assert logs == [
+        {
+            "event": "recovers have no mounts of their own here: Landlock alone holds them",
+            "log_level": "warning",
+            "error": "unshare: Operation not permitted",
+        }
+    ]
 
 
 @pytest.fixture
