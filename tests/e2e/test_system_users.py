@@ -14,8 +14,8 @@ from mover.ndmp.enums import ErrorCode
 from mover.ndmp.messages import ConnectClientAuthRequest
 from mover.ndmp.messages.common import AuthText
 from tests.control.test_logins import ask, attempt, files, refused, state
-from tests.e2e.test_secure import configured, secure_client
 from tests.support import peers
+from tests.support.secure_port import configured, secure_client
 from tests.support.servers import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.peer("openssl")]
