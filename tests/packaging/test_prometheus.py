@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mover.control.web.metrics import Exposition
-from tests.control.web.moments import moment
+from tests.support.moments import moment
 from tests.support.peers import require
 
 PACKAGING = Path(__file__).resolve().parents[2] / "packaging"

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from msgspec.structs import replace
+
 from mover.admin.messages import Done, Failed, Reply, Request, decode_request, encode_reply
 from mover.admin.sessions import Kill
 from mover.admin.statistics import (
@@ -21,6 +23,8 @@ from mover.admin.statistics import (
 
 MIB = 1024 * 1024
 NOON = 1_700_000_000.0
+HOSTILE = '/v/<img src=x onerror="document.title=1">\x1b[31m\u202ecod.exe'
+"""A name that is markup, and that turns terminals and lines of text around."""
 
 
 def rates(value: float) -> Rates:
@@ -37,7 +41,7 @@ def moment(**changed: object) -> StatisticsReply:
         "uptime_seconds": 4000.0,
         "interval_seconds": 1.0,
         "cost_seconds": 8.0,
-        "totals": Totals(),
+        "totals": totals(),
         "sessions": sessions(),
         "jobs": jobs(),
         "rings": rings(),
@@ -46,6 +50,23 @@ def moment(**changed: object) -> StatisticsReply:
         "ended_jobs": ended_jobs(),
     }
     return StatisticsReply(**(told | changed))  # type: ignore[arg-type]  # of the caller's own types
+
+
+def hostile() -> StatisticsReply:
+    """One with names that strangers chose wherever they can."""
+    return moment(
+        jobs=[replace(each, path=HOSTILE, at=HOSTILE) for each in jobs()],
+        ended_jobs=[replace(each, path=HOSTILE) for each in ended_jobs()],
+    )
+
+
+def totals() -> Totals:
+    return Totals(
+        data_bytes=3 << 30, mover_bytes=2 << 30, files=1234, history_entries=1200, history_wait_seconds=1.5,
+        ring_full_seconds=2.5, ring_empty_seconds=0.5, worker_cpu_seconds={"data": 4.5, "template-data": 0.25},
+        worker_exits={"data/exit 0": 2, "tape/signal SIGKILL": 1},
+        jobs={"backup/successful": 1, "recover/failed": 2}, authentication_failures=7,
+    )  # fmt: skip
 
 
 def sessions() -> list[SessionRow]:

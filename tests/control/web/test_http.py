@@ -16,7 +16,7 @@ from mover.control.sockets import open_listener
 from mover.control.web import Web, events, http_connection, http_server
 from mover.control.web.http_connection import HttpConnection
 from mover.control.web.http_message import Answer, HttpRequest
-from tests.control.web.moments import HOSTILE, moment
+from tests.support.moments import HOSTILE, hostile, moment
 
 DEADLINE_S = 30.0
 TOKEN = "0123456789abcdef"
@@ -25,7 +25,7 @@ Look = Callable[[], Awaitable[StatisticsReply | Failed]]
 
 
 async def look() -> StatisticsReply:
-    return moment()
+    return hostile()
 
 
 @asynccontextmanager
@@ -70,7 +70,7 @@ async def test_what_there_is() -> None:
     async with web() as served:
         status, headers, body = await ask(served, "/metrics?a=b")
         assert (status, headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
-        assert b"\nmover_sessions 1.0\n" in body
+        assert b"\nmover_sessions 4.0\n" in body
         status, headers, body = await ask(served)
         assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
         assert body.startswith(b"<!doctype html>")

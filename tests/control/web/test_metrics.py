@@ -4,12 +4,13 @@ import re
 import subprocess
 
 import pytest
+from msgspec.structs import replace
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from mover.admin.statistics import Rates, Totals
+from mover.admin.statistics import Rates, RingRow, Totals
 from mover.control.web.metrics import Exposition, RingPlaces, is_stalled
-from tests.control.web.moments import HOSTILE, job, moment, ring
+from tests.support.moments import HOSTILE, MIB, drives, hostile, jobs, moment
 from tests.support.peers import require
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3"
@@ -44,6 +45,13 @@ def scraped(**changes: object) -> Samples:
     return samples(body.decode())
 
 
+def ring(name: str) -> RingRow:
+    kind, _, session = name.rpartition("-")
+    return RingRow(
+        name=name, kind="history" if kind == "history" else "data", session_id=int(session), size_bytes=8 * MIB
+    )
+
+
 def one(found: Samples, name: str, **labels: str) -> float:
     return found[name, tuple(sorted(labels.items()))]
 
@@ -75,8 +83,9 @@ def test_the_labels_are_the_contracts() -> None:
 
 
 def test_each_value_is_where_it_belongs() -> None:
-    found = scraped()
-    assert one(found, "mover_sessions") == 1
+    first, *others = drives()
+    found = scraped(drives=[replace(first, read_bytes=4096, errors=5), *others])
+    assert one(found, "mover_sessions") == 4
     assert one(found, "mover_data_bytes_total") == 3 << 30
     assert one(found, "mover_mover_bytes_total") == 2 << 30
     assert one(found, "mover_files_total") == 1234
@@ -84,19 +93,19 @@ def test_each_value_is_where_it_belongs() -> None:
     assert one(found, "mover_file_history_wait_seconds_total") == 1.5
     assert one(found, "mover_ring_wait_seconds_total", side="full") == 2.5
     assert one(found, "mover_ring_wait_seconds_total", side="empty") == 0.5
-    assert one(found, "mover_ring_fill_ratio", ring="data_1") == 0.5
-    assert one(found, "mover_ring_fill_ratio", ring="history_1") == 0.25
+    assert one(found, "mover_ring_fill_ratio", ring="data_1") == 0.875
+    assert one(found, "mover_ring_fill_ratio", ring="history_1") == 0.01
     assert one(found, "mover_worker_cpu_seconds_total", kind="data") == 4.5
     assert one(found, "mover_worker_cpu_seconds_total", kind="relay") == 0
-    assert one(found, "mover_worker_cpu_seconds_total", kind="control") == 1.25
-    assert one(found, "mover_worker_resident_bytes", kind="data") == 30_000
-    assert one(found, "mover_worker_resident_bytes", kind="tape") == 0
+    assert one(found, "mover_worker_cpu_seconds_total", kind="control") == 12.34
+    assert one(found, "mover_worker_resident_bytes", kind="data") == 90 * MIB
+    assert one(found, "mover_worker_resident_bytes", kind="tape") == 33 * MIB
     assert one(found, "mover_worker_exits_total", kind="tape", reason="signal SIGKILL") == 1
     assert one(found, "mover_worker_exits_total", kind="relay", reason="exit 3") == 0
-    assert one(found, "mover_tape_read_bytes_total", device="vtl0/drive0") == 1
-    assert one(found, "mover_tape_written_bytes_total", device="vtl0/drive0") == 2
-    assert one(found, "mover_tape_io_time_seconds_total", device="vtl0/drive0") == 3.5
-    assert one(found, "mover_tape_underruns_total", device="vtl0/drive0") == 4
+    assert one(found, "mover_tape_read_bytes_total", device="vtl0/drive0") == 4096
+    assert one(found, "mover_tape_written_bytes_total", device="vtl0/drive0") == 3_000 * MIB
+    assert one(found, "mover_tape_io_time_seconds_total", device="vtl0/drive0") == 61
+    assert one(found, "mover_tape_underruns_total", device="vtl0/drive0") == 2
     assert one(found, "mover_tape_errors_total", device="vtl0/drive0") == 5
     assert one(found, "mover_tape_hung", device="vtl0/drive0") == 0
     assert one(found, "mover_tape_hung", device="nst0") == 1
@@ -105,13 +114,13 @@ def test_each_value_is_where_it_belongs() -> None:
     assert one(found, "mover_jobs_total", operation="recover", result="failed") == 2
     assert one(found, "mover_jobs_total", operation="backup", result="aborted") == 0
     assert one(found, "mover_jobs_running", operation="backup") == 1
-    assert one(found, "mover_jobs_running", operation="mover-read") == 0
-    assert one(found, "mover_build_info", version="1.2") == 1
-    assert one(found, "mover_statistics_cpu_seconds_total") == 0.25
+    assert one(found, "mover_jobs_running", operation="recover-filehist") == 0
+    assert one(found, "mover_build_info", version="0.1.0") == 1
+    assert one(found, "mover_statistics_cpu_seconds_total") == 8
 
 
 def test_what_strangers_name_is_in_no_label() -> None:
-    body, _ = Exposition().render(moment(), "")
+    body, _ = Exposition().render(hostile(), "")
     assert "/v/" in HOSTILE
     assert b"/v/" not in body
 
@@ -157,11 +166,11 @@ def test_rings_keep_their_places_and_leave_them_to_others() -> None:
         ({"rate": Rates(over_60=0.1)}, False),
         ({"rate": Rates(), "phase": "scan"}, False),
         ({"rate": Rates(), "elapsed_seconds": 59.0}, False),
-        ({"rate": Rates(), "operation": "mover-read", "phase": "", "number": None}, True),
+        ({"rate": Rates(), "entries_rate": Rates(), "operation": "mover-read", "phase": "", "number": None}, True),
     ],
 )
 def test_a_stalled_job(changes: dict[str, object], stalled: bool) -> None:
-    assert is_stalled(job(**changes)) is stalled
+    assert is_stalled(replace(jobs()[0], **changes)) is stalled
 
 
 @pytest.mark.peer("promtool")

@@ -6,7 +6,7 @@ import trio.testing
 
 from mover.admin.statistics import StatisticsReply
 from mover.control.web.shared_look import SPACE_S, SharedLook
-from tests.control.web.moments import moment
+from tests.support.moments import moment
 
 LOOK_S = 0.5
 
