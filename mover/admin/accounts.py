@@ -135,3 +135,7 @@ class PasswordReply(Message, frozen=True):
 
     def __repr__(self) -> str:
         return f"PasswordReply({self.user!r})"
+
+
+Request = UserCreate | UserModify | UserDelete | UserShow | RoleCreate | RoleDelete | RoleShow | GeneratePassword
+Reply = UserShowReply | RoleShowReply | PasswordReply

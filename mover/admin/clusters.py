@@ -88,3 +88,7 @@ class VolumeShowReply(Message, frozen=True):
     """The volumes, those first that belong to no vserver."""
 
     volumes: list[VolumeStatus]
+
+
+Request = NodeShow | VolumeShow | VolumeMove
+Reply = NodeShowReply | VolumeShowReply

@@ -51,3 +51,6 @@ class DumpDatesReply(Message, frozen=True):
     """The dates, the oldest first."""
 
     dump_dates: list[DumpDateStatus]
+
+
+Request = DumpDatesList | DumpDatesDelete | DumpDatesExport | DumpDatesImport

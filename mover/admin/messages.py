@@ -12,43 +12,9 @@ from typing import Final, Literal, TypeVar
 import msgspec.json
 from msgspec import field
 
-from mover.admin.accounts import (
-    GeneratePassword,
-    PasswordReply,
-    RoleCreate,
-    RoleDelete,
-    RoleShow,
-    RoleShowReply,
-    UserCreate,
-    UserDelete,
-    UserModify,
-    UserShow,
-    UserShowReply,
-)
+from mover.admin import accounts, clusters, dump_dates, jobs, options, sessions, tapes
 from mover.admin.base import Message
-from mover.admin.clusters import NodeShow, NodeShowReply, VolumeMove, VolumeShow, VolumeShowReply
-from mover.admin.dump_dates import (
-    DumpDatesDelete,
-    DumpDatesExport,
-    DumpDatesImport,
-    DumpDatesList,
-    DumpDatesReply,
-)
-from mover.admin.jobs import Jobs, JobsReply
-from mover.admin.options import OptionsModify, OptionsReply, OptionsShow
-from mover.admin.sessions import Kill, KillAll, LogReply, LogStart, LogStop, Status, StatusReply
 from mover.admin.statistics import StatisticsReply, StatisticsShow
-from mover.admin.tapes import (
-    LibraryInventory,
-    LibraryMove,
-    LibraryShow,
-    LibraryShowReply,
-    TapeCreate,
-    TapeLoad,
-    TapeShow,
-    TapeShowReply,
-    TapeUnload,
-)
 
 REQUEST_BYTES_MAX: Final = 64 * 1024  # one line with its newline
 REPLY_BYTES_MAX: Final = 16 * 1024 * 1024  # holds the cartridges of a full library of 65,000 slots
@@ -70,37 +36,14 @@ class Version(Message, frozen=True):
 
 
 Request = (
-    UserCreate
-    | UserModify
-    | UserDelete
-    | UserShow
-    | RoleCreate
-    | RoleDelete
-    | RoleShow
-    | GeneratePassword
-    | Version
-    | Jobs
-    | DumpDatesList
-    | DumpDatesDelete
-    | DumpDatesExport
-    | DumpDatesImport
-    | Status
-    | Kill
-    | KillAll
-    | OptionsShow
-    | OptionsModify
-    | LogStart
-    | LogStop
-    | TapeShow
-    | TapeCreate
-    | TapeLoad
-    | TapeUnload
-    | LibraryShow
-    | LibraryInventory
-    | LibraryMove
-    | NodeShow
-    | VolumeShow
-    | VolumeMove
+    Version
+    | accounts.Request
+    | sessions.Request
+    | jobs.Jobs
+    | options.Request
+    | dump_dates.Request
+    | tapes.Request
+    | clusters.Request
     | StatisticsShow
 )
 
@@ -137,22 +80,17 @@ class Failed(Message, frozen=True):
 
 
 Reply = (
-    VersionReply
-    | UserShowReply
-    | RoleShowReply
-    | PasswordReply
-    | OptionsReply
-    | DumpDatesReply
-    | JobsReply
-    | StatusReply
-    | TapeShowReply
-    | LibraryShowReply
-    | NodeShowReply
-    | VolumeShowReply
-    | LogReply
-    | StatisticsReply
-    | Done
+    Done
     | Failed
+    | VersionReply
+    | accounts.Reply
+    | sessions.Reply
+    | jobs.JobsReply
+    | options.OptionsReply
+    | dump_dates.DumpDatesReply
+    | tapes.Reply
+    | clusters.Reply
+    | StatisticsReply
 )
 
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)

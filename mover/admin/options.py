@@ -38,3 +38,6 @@ class OptionsReply(Message, frozen=True):
     """Options, those of the node first."""
 
     options: list[OptionStatus]
+
+
+Request = OptionsShow | OptionsModify

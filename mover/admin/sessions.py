@@ -152,3 +152,7 @@ class LogReply(Message, frozen=True):
     left_out: int
     bytes: int
     writing: bool
+
+
+Request = Status | Kill | KillAll | LogStart | LogStop
+Reply = StatusReply | LogReply

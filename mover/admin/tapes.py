@@ -158,3 +158,7 @@ class LibraryShowReply(Message, frozen=True):
     """Libraries in the order of the configuration."""
 
     libraries: list[LibraryStatus]
+
+
+Request = TapeShow | TapeCreate | TapeLoad | TapeUnload | LibraryShow | LibraryInventory | LibraryMove
+Reply = TapeShowReply | LibraryShowReply

@@ -4,33 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
+from mover.admin import accounts as u
 from mover.admin import messages as a
-from mover.admin.accounts import (
-    GeneratePassword,
-    PasswordReply,
-    RoleCreate,
-    RoleDelete,
-    RoleShow,
-    RoleShowReply,
-    RoleStatus,
-    UserCreate,
-    UserDelete,
-    UserModify,
-    UserShow,
-    UserShowReply,
-    UserStatus,
-)
 from mover.control.accounts import AccountError
 from mover.control.reach import ALL, SCOPES, Bounds
 
 if TYPE_CHECKING:
     from mover.control.node import Node
 
-AccountRequest = UserCreate | UserModify | UserDelete | UserShow | RoleCreate | RoleDelete | RoleShow | GeneratePassword
-_SHOWING = (UserShow, RoleShow)
+_SHOWING = (u.UserShow, u.RoleShow)
 
 
-async def answer(node: Node, request: AccountRequest, operator: int) -> a.Reply:
+async def answer(node: Node, request: u.Request, operator: int) -> a.Reply:
     """Do what is asked for, and note in the audit log who asked.
 
     Args:
@@ -44,17 +29,17 @@ async def answer(node: Node, request: AccountRequest, operator: int) -> a.Reply:
         node.audit.event(
             "operator",
             what=type(request).__name__,
-            target=request.role if isinstance(request, (RoleCreate, RoleDelete)) else request.user,
+            target=request.role if isinstance(request, (u.RoleCreate, u.RoleDelete)) else request.user,
             result="refused" if isinstance(reply, a.Failed) else "done",
             uid=operator,
         )
     return reply
 
 
-async def _do(node: Node, request: AccountRequest) -> a.Reply:
+async def _do(node: Node, request: u.Request) -> a.Reply:
     accounts = node.accounts
     match request:
-        case UserCreate():
+        case u.UserCreate():
             _check_devices(node, request.devices)
             await accounts.create(
                 request.user, request.source, request.role, request.vservers, request.password,
@@ -62,7 +47,7 @@ async def _do(node: Node, request: AccountRequest) -> a.Reply:
                 bounds=Bounds(tuple(request.volumes), tuple(request.devices)),
             )  # fmt: skip
             return a.Done(f"user {request.user} is made", [request.user])
-        case UserModify():
+        case u.UserModify():
             method = request.authentication_method
             _check_devices(node, request.devices or [])
             await accounts.modify(
@@ -71,40 +56,40 @@ async def _do(node: Node, request: AccountRequest) -> a.Reply:
                 volumes=request.volumes, devices=request.devices,
             )  # fmt: skip
             return a.Done(f"user {request.user} is changed{_end_sessions(node)}", [request.user])
-        case UserDelete():
+        case u.UserDelete():
             await accounts.delete(request.user)
             return a.Done(f"user {request.user} is deleted{_end_sessions(node)}", [request.user])
-        case UserShow():
+        case u.UserShow():
             names = accounts.names()
             if request.user is not None and request.user not in names:
                 return a.Failed("not-found", f"there is no user {request.user}")
             wanted = names if request.user is None else [request.user]
-            return UserShowReply([await _status(node, name) for name in wanted])
-        case RoleCreate():
+            return u.UserShowReply([await _status(node, name) for name in wanted])
+        case u.RoleCreate():
             await accounts.create_role(request.role, request.access)
             return a.Done(f"role {request.role} is made", [request.role])
-        case RoleDelete():
+        case u.RoleDelete():
             await accounts.delete_role(request.role)
             return a.Done(f"role {request.role} is deleted", [request.role])
-        case RoleShow():
+        case u.RoleShow():
             roles = [
-                RoleStatus(role=name, access=access, built_in=name in SCOPES)
+                u.RoleStatus(role=name, access=access, built_in=name in SCOPES)
                 for name, access in accounts.roles().items()
                 if request.role is None or request.role == name
             ]
-            return RoleShowReply(roles) if roles else a.Failed("not-found", f"there is no role {request.role}")
-        case GeneratePassword():
+            return u.RoleShowReply(roles) if roles else a.Failed("not-found", f"there is no role {request.role}")
+        case u.GeneratePassword():
             password = await accounts.generate(request.user, request.vserver)
-            return PasswordReply(request.vserver, request.user, password)
+            return u.PasswordReply(request.vserver, request.user, password)
         case _:
             assert_never(request)
 
 
-async def _status(node: Node, name: str) -> UserStatus:
+async def _status(node: Node, name: str) -> u.UserStatus:
     account = node.accounts.find(name)
     assert account is not None
     row = account.row
-    return UserStatus(
+    return u.UserStatus(
         user=name,
         role=account.role,
         vservers=list(account.vservers),

@@ -178,3 +178,7 @@ class DataFinished(Message, frozen=True):
     date: BackupDate | None = None
     causes: list[Cause] = []
     left_out: dict[str, int] = {}
+
+
+Request = CheckBackup | StartBackup | StartRecover | StartRecoverFilehist
+Event = PhaseEntered | WantData | FileRecovered | DataFinished

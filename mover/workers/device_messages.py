@@ -82,3 +82,7 @@ class CommandDone(Message, frozen=True):
     status: int
     sense: bytes
     transferred: int
+
+
+Request = OpenDevice | ExecuteCommand | CloseDevice
+Reply = DeviceOpened | CommandDone

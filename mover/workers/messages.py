@@ -13,54 +13,8 @@ from typing import Final
 
 import msgspec.msgpack
 
-from mover.workers.data_messages import (
-    CheckBackup,
-    DataFinished,
-    FileRecovered,
-    PhaseEntered,
-    StartBackup,
-    StartRecover,
-    StartRecoverFilehist,
-    WantData,
-)
-from mover.workers.device_messages import (
-    CloseDevice,
-    CommandDone,
-    DeviceOpened,
-    ExecuteCommand,
-    OpenDevice,
-)
+from mover.workers import data_messages, device_messages, relay_messages, snapshot_messages, tape_messages
 from mover.workers.message import Message
-from mover.workers.relay_messages import AttachConnection, ConnectionLost, RelayFinished, StartRelay
-from mover.workers.snapshot_messages import (
-    CommandEnded,
-    FindSnapshots,
-    MakeSnapshot,
-    RemoveSnapshot,
-    RunCommand,
-    SnapshotMade,
-    SnapshotsFound,
-)
-from mover.workers.tape_messages import (
-    CloseDrive,
-    DriveOpened,
-    DriveState,
-    GetDriveState,
-    GetTapePosition,
-    LocateTape,
-    MotionDone,
-    MoverHalted,
-    MoverPaused,
-    MoveTape,
-    OpenDrive,
-    ReadRecord,
-    ReadStream,
-    RecordDone,
-    StartMover,
-    StopMover,
-    TapePosition,
-    WriteRecord,
-)
 
 MESSAGE_BYTES_MAX: Final = 48 * 1024 * 1024  # holds the longest name list that an NDMP message can carry
 DESCRIPTORS_MAX: Final = 8
@@ -90,56 +44,14 @@ class LogLine(Message, frozen=True):
 
 
 ToWorker = (
-    OpenDrive
-    | CloseDrive
-    | GetDriveState
-    | MoveTape
-    | GetTapePosition
-    | LocateTape
-    | OpenDevice
-    | ExecuteCommand
-    | CloseDevice
-    | WriteRecord
-    | ReadRecord
-    | StartMover
-    | ReadStream
-    | StopMover
-    | StartBackup
-    | StartRecover
-    | StartRecoverFilehist
-    | AttachConnection
-    | StartRelay
-    | CheckBackup
-    | RunCommand
-    | MakeSnapshot
-    | RemoveSnapshot
-    | FindSnapshots
+    tape_messages.Request
+    | device_messages.Request
+    | data_messages.Request
+    | relay_messages.Request
+    | snapshot_messages.Request
 )
-Event = (
-    LogLine
-    | PhaseEntered
-    | MoverPaused
-    | MoverHalted
-    | WantData
-    | FileRecovered
-    | DataFinished
-    | ConnectionLost
-    | RelayFinished
-)
-Reply = (
-    Done
-    | Refused
-    | DriveOpened
-    | DriveState
-    | MotionDone
-    | TapePosition
-    | RecordDone
-    | DeviceOpened
-    | CommandDone
-    | CommandEnded
-    | SnapshotMade
-    | SnapshotsFound
-)
+Reply = Done | Refused | tape_messages.Reply | device_messages.Reply | snapshot_messages.Reply
+Event = LogLine | tape_messages.Event | data_messages.Event | relay_messages.Event
 FromWorker = Reply | Event
 
 to_worker_decoder: Final = msgspec.msgpack.Decoder(ToWorker)

@@ -67,3 +67,7 @@ class RelayFinished(Message, frozen=True):
     peer_closed: bool
     text: str
     socket_bytes: int
+
+
+Request = AttachConnection | StartRelay
+Event = ConnectionLost | RelayFinished

@@ -94,3 +94,7 @@ class SnapshotsFound(Message, frozen=True):
     """The names of the snapshots of ours."""
 
     names: list[str]
+
+
+Request = RunCommand | MakeSnapshot | RemoveSnapshot | FindSnapshots
+Reply = CommandEnded | SnapshotMade | SnapshotsFound

@@ -229,3 +229,20 @@ class MoverHalted(Message, frozen=True):
     reason: int
     position: MoverPosition
     text: str
+
+
+Request = (
+    OpenDrive
+    | CloseDrive
+    | GetDriveState
+    | MoveTape
+    | GetTapePosition
+    | LocateTape
+    | WriteRecord
+    | ReadRecord
+    | StartMover
+    | ReadStream
+    | StopMover
+)
+Reply = DriveOpened | DriveState | MotionDone | TapePosition | RecordDone
+Event = MoverPaused | MoverHalted
