@@ -6,6 +6,9 @@ Keys begin with the job and follow the order in which a dump sends its history, 
 B-trees instead of seeking in them; one transaction takes a whole batch. Paths are made when somebody asks, by a walk
 from the root's node that enters each directory node once: a history with a circle in it ends too.
 
+A job that is running has a lock (:mod:`mover.dma.job_locks`). Whoever opens the file ends those whose DMA is gone: what
+is on their cartridges is then needed no more than that of any job that failed.
+
 Numbers of 64 bits without a sign are stored as SQLite's signed ones with the same bits.
 The methods block; callers on trio use `trio.to_thread`. Transactions of several threads wait for each other.
 """
@@ -22,10 +25,13 @@ from typing import Final
 
 from mover.dma.errors import CatalogueError
 from mover.dma.history_rows import HistoryRows
+from mover.dma.job_locks import JobLocks
 from mover.dma.results import Entry, Job, LogLine
 from mover.ndmp.enums import UNKNOWN_U64, FileType
 
 SCHEMA_VERSION: Final = 2
+LOST: Final = "its DMA ended without a word"
+"""The message of a job whose process is gone."""
 BUSY_TIMEOUT_S: Final = 60.0
 """How long a batch waits for another job's batch in the same file."""
 
@@ -92,6 +98,7 @@ class Catalogue:
         """Open the file; None: a temporary one that goes with the object."""
         self._where = str(path) if path else "the temporary catalogue"
         self._turn = threading.Lock()
+        self._locks = JobLocks(path) if path is not None else None
         with self._errors():
             if path is not None:
                 if not create and not path.exists():
@@ -107,6 +114,7 @@ class Catalogue:
             )
         try:
             self._prepare()
+            self._end_lost_jobs()
         except BaseException:
             self._connection.close()
             raise
@@ -128,9 +136,25 @@ class Catalogue:
                         self._connection.execute(statement)
                     self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
+    def _end_lost_jobs(self) -> None:
+        if self._locks is None:
+            return
+        with self.transaction() as connection:
+            rows = connection.execute("SELECT job FROM job WHERE status = 'running'").fetchall()
+            lost = [job for (job,) in rows if self._locks.is_lost(job)]
+            connection.executemany(
+                "UPDATE job SET ended = ?, status = 'failed', message = ? WHERE job = ?",
+                [(time.time(), LOST, job) for job in lost],
+            )
+        with self._errors():
+            for job in lost:
+                self._locks.forget(job)
+
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+        if self._locks is not None:
+            self._locks.close()
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -192,8 +216,11 @@ class Catalogue:
                     level,
                 ),
             )
-        assert cursor.lastrowid is not None
-        return cursor.lastrowid
+            job = cursor.lastrowid
+            assert job is not None
+            if self._locks is not None:
+                self._locks.hold(job)  # before anybody else can see the job
+        return job
 
     def end_job(
         self,
@@ -220,6 +247,9 @@ class Catalogue:
                 "INSERT INTO log VALUES (?, ?, ?, ?)",
                 [(job, position, line.kind, line.text) for position, line in enumerate(log)],
             )
+        if self._locks is not None:
+            with self._errors():
+                self._locks.end(job)
 
     def jobs(self) -> list[Job]:
         """Every job, oldest first."""

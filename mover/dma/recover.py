@@ -16,7 +16,7 @@ import trio
 from mover.dma.backup import merge_env
 from mover.dma.cartridge_book import CartridgeBook, Segment
 from mover.dma.cartridges_used import open_shelf
-from mover.dma.catalogue import Catalogue
+from mover.dma.catalogue import LOST, Catalogue
 from mover.dma.chain import chain_text
 from mover.dma.errors import JobError, NdmpError
 from mover.dma.events import LogSink
@@ -192,10 +192,10 @@ def _incomplete(job: Job, jobs: list[Job]) -> str:
     Args:
         jobs: all of the catalogue: a later one begins where a job ended that wrote nothing.
     """
-    if job.status == "running":
+    if job.status == "running" or job.message == LOST:
+        what = f"is running, or {LOST}" if job.status == "running" else f"failed ({LOST})"
         return (
-            f"job {job.job} is running, or its DMA ended without a word: nothing of it is known to be complete; "
-            "recover what is on the tape with --tape-file"
+            f"job {job.job} {what}: nothing of it is known to be complete; recover what is on the tape with --tape-file"
         )
     what = f"job {job.job} {'was aborted' if job.status == 'aborted' else job.status} ({job.message})"
     if job.tape_file is None:

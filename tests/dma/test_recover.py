@@ -20,7 +20,7 @@ from mover.dma import (
     run_list,
     run_recover,
 )
-from mover.dma.catalogue import Catalogue
+from mover.dma.catalogue import LOST, Catalogue
 from mover.ndmp import messages as m
 from mover.ndmp.enums import UNKNOWN_U64, ErrorCode, MessageCode
 from mover.ndmp.nlist import recover_target
@@ -254,11 +254,12 @@ async def test_without_a_catalogue(world: World, server: Server, catalogue: Path
         (("failed", "no space", 3), f"failed (no space): {INCOMPLETE} 3"),
         (("aborted", "cancelled", 0), f"was aborted (cancelled): {INCOMPLETE} 0"),
         (("failed", "no drive", None), "failed (no drive): it wrote no tape file"),
-        (None, "is running, or its DMA ended without a word: nothing of it is known to be complete; " + ON_TAPE),
+        ("runs", f"is running, or {LOST}: nothing of it is known to be complete; {ON_TAPE}"),
+        ("lost", f"failed ({LOST}): nothing of it is known to be complete; {ON_TAPE}"),
     ],
 )
 async def test_a_job_that_did_not_succeed_is_refused(
-    world: World, server: Server, catalogue: Path, ended: tuple[str, str, int | None] | None, text: str
+    world: World, server: Server, catalogue: Path, ended: tuple[str, str, int | None] | str, text: str
 ) -> None:
     with trio.fail_after(DEADLINE_S):
         await back_up(server, catalogue)
@@ -267,12 +268,14 @@ async def test_a_job_that_did_not_succeed_is_refused(
             data_server="h", tape_server="h", drive="drive0", record_size=512, butype="dump", filesystem=b"/srv/home",
             protocol_version=4,
         )  # fmt: skip
-        if ended is not None:
+        if not isinstance(ended, str):
             status, message, tape_file = ended
             jobs.end_job(number, status, message, tape_file=tape_file, bytes_processed=0, env=[], log=[])
-        jobs.close()
+        if ended != "runs":
+            jobs.close()
         with pytest.raises(JobError) as caught:
             await run_recover(options(server, catalogue, job=number))
+        jobs.close()
         assert str(caught.value) == f"job {number} {text}"
         assert world.requests[C.DATA_START_RECOVER] == 0
         await run_recover(options(server, catalogue, tape_file=0, record_size=512))
