@@ -1,6 +1,7 @@
 """What /proc says of a process: against psutil, with a copy at work, and of one that is gone."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import psutil
 import pytest
 
 from mover.control.statistics_processes import Details, read_details, read_process
+from tests.support.processes import settle
 
 
 def test_of_ourselves() -> None:
@@ -23,6 +25,40 @@ def test_of_ourselves() -> None:
     details = read_details(os.getpid())
     assert details.open_files >= 3
     assert details.context_switches > 0
+
+
+def test_of_a_process_at_rest() -> None:
+    """Nothing of it changes, so it is what psutil finds, to the file."""
+    program = (
+        "import sys, threading\n"
+        "files = [open('/dev/null') for _ in range(40)]\n"
+        "over = threading.Event()\n"
+        "threads = [threading.Thread(target=over.wait) for _ in range(2)]\n"
+        "for each in threads: each.start()\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.read()\n"
+        "over.set()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdin is not None
+        assert child.stdout.readline() == b"ready\n"
+        process = psutil.Process(child.pid)
+        child.send_signal(signal.SIGSTOP)
+        try:
+            settle(lambda: process.status() == psutil.STATUS_STOPPED, "it stands still", 30)
+            figures, details = read_process(child.pid), read_details(child.pid)
+            switches = process.num_ctx_switches()
+            assert figures is not None
+            assert (figures.state, figures.threads) == ("stopped", 3)
+            assert (details.open_files, process.num_fds()) == (43, 43)
+            assert (details.context_switches, details.involuntary_switches) == tuple(switches)
+            # The kernel sums its pages up in steps, by processor.
+            assert figures.resident_bytes == pytest.approx(process.memory_info().rss, abs=5 << 20)
+            assert figures.cpu_seconds == pytest.approx(sum(process.cpu_times()[:4]), abs=0.02)
+        finally:
+            child.send_signal(signal.SIGCONT)
+            child.stdin.close()
 
 
 def test_copies_count() -> None:
