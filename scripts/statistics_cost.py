@@ -36,6 +36,8 @@ SESSIONS: Final = 120
 CONTROL_BAR: Final = 3.0  # percent of a core
 JOB_BAR: Final = 1.0  # percent of processor time
 SLOW_BYTES_S: Final = 2 * MIB
+LOOKS: Final = 100
+STILL_S: Final = 0.03  # between two looks: three ticks
 LOGIN: Final = Login("bench", "the secret of the benchmark")
 
 
@@ -137,30 +139,38 @@ def busy(place: Path, source: Path, wanted: Size, *, on: bool) -> Busy:
 
 
 class Used(NamedTuple):
-    """Processor seconds of one backup: of all of a server's processes, and of control among them."""
+    """Processor seconds of all of a server's processes, and of control among them."""
 
     everything: float
     control: float
 
 
-def job_s(place: Path, source: Path, *, on: bool) -> Used:
-    """One backup."""
-    with server(place, source, drives=1, on=on) as running:
-        time.sleep(1)  # until the spares are there
-        control = psutil.Process(running.pid)
-
-        def used() -> Used:
-            total = own = float(sum(control.cpu_times()[:2]))
-            for process in control.children(recursive=True):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    total += used_s(process)
+def used_by(running: Server) -> Used:
+    """Since they began. What ends between a look at its parent and at itself is missed, but not by the next look."""
+    control = psutil.Process(running.pid)
+    last = -1.0
+    for _ in range(LOOKS):
+        own = float(sum(control.cpu_times()[:2]))
+        total = own
+        for process in control.children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += used_s(process)
+        if abs(total - last) < STILL_S:
             return Used(total, own)
+        last = total
+        time.sleep(0.3)
+    raise RuntimeError("a server that has nothing to do does not come to rest")
 
-        before = used()
+
+def job_s(place: Path, source: Path, *, on: bool) -> Used:
+    """What one backup takes."""
+    with server(place, source, drives=1, on=on) as running:
+        time.sleep(1)  # until the spares begin to be made
+        before = used_by(running)
         with Job.connect(running, running, LOGIN) as job:
             job.start_backup(str(source), HIST="y")
             finish(job)
-            after = used()
+            after = used_by(running)
             stop(job)
         return Used(*map(sub, after, before))
 
