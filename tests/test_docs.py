@@ -184,6 +184,10 @@ TYPED = {
     ("operations.md", "Vservers and LIFs"): "tests/e2e/test_documents.py",
     ("operations.md", "Options"): "tests/e2e/test_documents.py",
     ("operations.md", "Extensions"): "tests/e2e/test_documents.py",
+    ("install.md", "The Debian package"): "tests/packaging/test_service.py",
+    ("install.md", "From a checkout"): "tests/packaging/test_service.py",
+    ("install.md", "The first user and the first job"): "tests/packaging/test_service.py",
+    ("install.md", "The service"): "tests/packaging/test_service.py",
     ("install.md", "Completion"): "tests/cli/test_completion.py",
     ("cookbook.md", "A library out of a directory"): "tests/e2e/test_cookbook.py",
     ("cookbook.md", "The library with ndmjob"): "tests/e2e/test_cookbook.py",
@@ -206,13 +210,6 @@ NOT_TYPED = {
     ("README.md", "Working on it"): "the checks themselves",
     ("cookbook.md", "# Backups of a file server, step by step"): "what the tests set for the chapters behind it",
     ("cookbook.md", "A real drive"): "a real drive: tests/tape/test_st_guest.py, tests/e2e/test_iscsi_drive.py",
-    (
-        "install.md",
-        "The Debian package",
-    ): "it changes the host: tests/packaging/test_deb.py, test_service.py in a guest",
-    ("install.md", "From a checkout"): "as above",
-    ("install.md", "The first user and the first job"): "as above",
-    ("install.md", "The service"): "as above",
 }
 
 

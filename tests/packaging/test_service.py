@@ -9,18 +9,22 @@ namespaces, or the host is too slow, its tests are skipped with the reason: that
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.support import peers
+from tests.support.documents import code_of
 
 STAGES = (
     "boot", "install", "configure", "local_job", "reload", "three_way", "watchdog", "upgrade", "credential", "wrong",
-    "tighter", "stop", "remove",
+    "tighter", "stop", "remove", "by_the_document", "from_a_checkout",
 )  # fmt: skip
-ON_THE_HOST_ALONE = {"upgrade", "credential", "wrong", "tighter", "remove"}  # an emulated processor takes too long
+ON_THE_HOST_ALONE = {  # an emulated processor takes too long
+    "upgrade", "credential", "wrong", "tighter", "remove", "by_the_document", "from_a_checkout",
+}  # fmt: skip
 SCRIPT = "systemd-guest.sh"
 SYSTEMD = Path("/lib/systemd/systemd")
 FETCH_S = 300  # the kernel's package
@@ -61,6 +65,8 @@ def shared(
     stages = [each for each in STAGES if where == "host" or each not in ON_THE_HOST_ALONE]
     script = f"STAGES='{' '.join(stages)}' bash {shutil.copy(checkout / 'tests' / 'peers' / SCRIPT, directory)}"
     script += f" {_repacked(package, directory) if where == 'guest' else shutil.copy(package, directory)} {directory}"
+    if where == "host":
+        _leave_what_is_typed(checkout, package, directory / "typed")
     runner = checkout.parent / "shared" / "peers" / "guest-run.sh"
     if where == "guest" and not runner.exists():
         pytest.skip("no guest: peers/guest-run.sh is not beside the checkout")
@@ -87,6 +93,26 @@ def shared(
     return directory
 
 
+def _leave_what_is_typed(checkout: Path, package: Path, directory: Path) -> None:
+    """The commands of docs/install.md, for the stages that run them."""
+    (directory / "dist").mkdir(parents=True)
+    shutil.copy(package, directory / "dist")
+    build, install = code_of("install.md", "The Debian package")
+    assert build == "scripts/make-deb\n"  # which has made the package
+    restart, user = code_of("install.md", "The first user and the first job")
+    (configuration,) = code_of("install.md", "The first user and the first job", "toml")
+    (service,) = code_of("install.md", "From a checkout")
+    (edit,) = code_of("install.md", "The service")
+    for name, text in (
+        ("package", install), ("restart", restart), ("user", user), ("configuration", configuration),
+        ("service", service), ("edit", edit),
+    ):  # fmt: skip
+        (directory / name).write_text(text)
+    # The root of the stages is this host's own file system, without others that are mounted.
+    if (checkout / ".venv" / "bin" / "mover").exists() and os.stat(sys.base_prefix).st_dev == os.stat("/").st_dev:
+        (directory / "checkout").write_text(str(checkout))
+
+
 def _repacked(package: Path, directory: Path) -> Path:
     """The package without its compression, for a processor that is emulated."""
     tree = directory / "package"
@@ -103,6 +129,8 @@ def _repacked(package: Path, directory: Path) -> Path:
 def test_stage(shared: Path, stage: str) -> None:
     if stage in ON_THE_HOST_ALONE and "guest" in shared.name:
         pytest.skip("on the host alone")
+    if stage == "from_a_checkout" and not (shared / "typed" / "checkout").exists():
+        pytest.skip("the environment of the checkout, or its Python, lies on a file system that the stages do not see")
     log, status = shared / f"{stage}.log", shared / f"{stage}.status"
     said = log.read_text(errors="replace")[-6000:] if log.exists() else "it did not begin"
     ended = status.read_text().strip() if status.exists() else "it did not end"

@@ -30,12 +30,16 @@ layers=/run/layers
 group=$layers/cgroup/mover-test.$$
 
 start_systemd() {
-    local root=$layers/root inner
+    local root=$layers/root inner checkout
     mkdir -p $layers && mount -t tmpfs -o size=75% layers $layers || return 1
     mkdir -p $layers/upper $layers/work $root
     mount -t overlay overlay -o lowerdir=/,upperdir=$layers/upper,workdir=$layers/work $root || return 1
     for directory in tmp run var/tmp var/log; do mount -t tmpfs tmpfs $root/$directory || return 1; done
     mkdir -p "$root$shared" && mount --bind "$shared" "$root$shared" || return 1
+    if [ -e "$shared/typed/checkout" ]; then
+        checkout=$(cat "$shared/typed/checkout")
+        mkdir -p "$root$checkout" && mount -o bind,ro "$checkout" "$root$checkout" || return 1
+    fi
     # Devices of its own: systemd makes more of them, and the host's are not for that.
     mount -t tmpfs dev $root/dev && mkdir $root/dev/pts $root/dev/shm || return 1
     cp -a /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty $root/dev && ln -s /proc/self/fd $root/dev/fd
@@ -271,6 +275,48 @@ remove() {
     [ ! -e /etc/mover/mover.toml ] && [ -d /var/lib/mover ]
 }
 
+# docs/install.md as it stands there, on a host without mover. The test leaves its blocks of commands in SHARED/typed,
+# with the package in typed/dist, and what the configuration is to say.
+typed=$shared/typed
+answer_prompts() {
+    local prompt
+    for prompt in 'login password of ops: ' 'confirmation: '; do
+        eventually 120 grep -q "$prompt" /tmp/said >&2 || return 1
+        echo correct-horse
+    done
+}
+by_the_document() {
+    ip address add 192.0.2.10/32 dev lo
+    # What the stages before have left: state stays behind a removal.
+    rm -rf /var/lib/mover /etc/mover /etc/credstore/mover-seal-key /etc/systemd/system/mover.service.d /srv/tapes
+    mkdir -p /srv/restored /srv/tapes
+    systemctl daemon-reload
+    (cd "$typed" && DEBIAN_FRONTEND=noninteractive bash -ex package) || return 1
+    cp "$typed/configuration" /etc/mover/mover.toml
+    bash -ex "$typed/restart" || return 1
+    # systemd has found no devices here, and terminals are wanted: a password is asked for, and an editor opened.
+    ln -sf pts/ptmx /dev/ptmx
+    : >/tmp/said
+    answer_prompts | script -qefc "bash -ex $typed/user" /tmp/said || return 1
+    mover user show | grep -w ops || return 1
+    journalctl -u mover -p warning --no-pager || return 1
+    # shellcheck disable=SC2016
+    printf '#!/bin/sh\nprintf "[Service]\\nNoNewPrivileges=yes\\n" >"$1"\n' >/root/editor && chmod 755 /root/editor
+    # shellcheck disable=SC2094
+    SYSTEMD_EDITOR=/root/editor script -qec "bash -ex $typed/edit" /dev/null </dev/null || return 1
+    systemctl restart mover && expect "$(property NoNewPrivileges)" yes || return 1
+    systemctl stop mover && rm -r /etc/systemd/system/mover.service.d && dpkg --no-triggers --force-unsafe-io --purge mover
+}
+
+# The same chapter's other way, in the checkout whose environment the tests run in.
+from_a_checkout() {
+    cd "$(cat "$typed/checkout")" || return 1
+    rm -rf /etc/mover && bash -ex "$typed/service" || return 1
+    expect "$(property ActiveState)" active && expect "$(.venv/bin/mover status)" "no sessions" || return 1
+    property ExecStart | grep -F "path=$PWD/.venv/bin/mover" || return 1
+    systemctl stop mover
+}
+
 if [ $# -gt 2 ]; then
     cd / || exit 1
     "$3"
@@ -280,5 +326,5 @@ if [ $# -gt 2 ]; then
 fi
 
 start_systemd || exit 1
-for each in ${STAGES:-boot install configure local_job reload three_way watchdog upgrade credential wrong tighter stop remove}; do stage "$each"; done
+for each in ${STAGES:-boot install configure local_job reload three_way watchdog upgrade credential wrong tighter stop remove by_the_document from_a_checkout}; do stage "$each"; done
 stop_systemd
