@@ -115,7 +115,8 @@ def test_a_second_writer_that_is_killed_costs_nothing(tree: Path, stream: bytes,
     assert list(map(str, compare_trees(tree, tmp_path / "again", time_granularity_ns=1).differences)) == []
 
 
-def test_a_second_writer_leaves_with_its_worker(stream: bytes, butype: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_second_writer_leaves_with_its_worker(stream: bytes, butype: str, stopped: bool, tmp_path: Path) -> None:
     second: list[int] = []
     killed = threading.Event()
 
@@ -130,6 +131,8 @@ def test_a_second_writer_leaves_with_its_worker(stream: bytes, butype: str, tmp_
     def kill() -> None:
         worker, number = find_second_writer()
         second.append(number)
+        if stopped:
+            os.kill(number, signal.SIGSTOP)
         os.kill(worker, signal.SIGKILL)
 
     def gone(number: int) -> bool:
