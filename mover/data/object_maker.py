@@ -209,15 +209,8 @@ class ObjectMaker:
         current.fd = -1
         current.entry = -1
         self._report.error(current.path(), error, current.target.request)
-        self._discard(current)
+        self._writer.discard(current.target, current.made)
         self._writer.check_volume(current.target)
-
-    def _discard(self, current: Unfinished) -> None:
-        """Remove what was made and is not whole."""
-        try:
-            remove(self._writer.descriptor(current.target), current.made)
-        except OSError as error:
-            self._report.error(current.target.path(current.made), error)
 
     # --- the end -------------------------------------------------------------------------------------------
 
@@ -247,7 +240,7 @@ class ObjectMaker:
                 self._report.error(current.path(), "a part of it is lost in the stream", current.target.request)
         except OSError as error:
             self._report.error(current.path(), error, current.target.request)
-            self._discard(current)
+            self._writer.discard(current.target, current.made)
             for entry in current.others:
                 self._fail(entry, "it could not be made under another of its names")
             self._writer.check_volume(current.target)
@@ -309,7 +302,7 @@ class ObjectMaker:
             self._set_attributes(other, directory)
             self._writer.place(directory, other.made, other.name)
         except OSError:
-            self._discard(other)
+            self._writer.discard(other.target, other.made)
             raise
         finally:
             if other.fd >= 0:

@@ -32,7 +32,7 @@ from mover.data.recover_second import SmallFiles
 from mover.data.recover_stream import RecordReader, is_map
 from mover.data.second_writer import FULL, RUN, Shared, share
 from mover.data.stream_blocks import JOINED_BYTES_MAX, StreamBroken
-from mover.data.tree_writer import TreeWriter, remove
+from mover.data.tree_writer import TreeWriter
 
 WORTH_ENTRIES: Final = 2_000  # below that a second writer costs more than it gains
 _INODE: Final = int(RecordType.INODE)
@@ -365,7 +365,7 @@ class FileRecoverer:
                                 if fd >= 0:
                                     close(fd)
                                     fd = -1
-                                    remove(directory, names[cursor])
+                                    writer.discard(targets[place], names[cursor])
                     else:
                         wanted = False
                     if not wanted and records <= HEADER_RECORDS_MAX and (not cursor or words[1] > inumbers[cursor - 1]):

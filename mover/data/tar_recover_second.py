@@ -5,6 +5,7 @@ The worker reads the heads, and makes a part of the files itself; those handed o
 taken as a member.
 """
 
+import contextlib
 import os
 from array import array
 from collections.abc import Callable
@@ -163,7 +164,7 @@ class SmallFiles:
                     whole = False  # the general way meets it again
                 close(fd)
                 if not whole:
-                    remove(directory, name)
+                    self._writer.discard(place, name)
                     break
                 note(file_key)
                 count(size)
@@ -262,7 +263,8 @@ class _Maker:
             if whole:
                 made[number] = 1
             else:
-                remove(directory, name)
+                with contextlib.suppress(OSError):  # the worker puts a whole one in its place, or reports it
+                    remove(directory, name)
         return bytes(made)
 
     def _open(self, prefix: bytes) -> None:

@@ -286,6 +286,13 @@ class TreeWriter:
                 continue  # left by a process of the same number: the next name
             return beside
 
+    def discard(self, target: Target, name: bytes) -> None:
+        """Remove what was made and is not whole; what cannot be removed is reported."""
+        try:
+            remove(self.descriptor(target), name)
+        except OSError as error:
+            self._report.error(target.path(name), error, target.request)
+
     @staticmethod
     def place(directory: int, made: bytes, name: bytes) -> None:
         """Put what was made beside its name into its place."""

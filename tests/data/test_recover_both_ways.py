@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
+from mover.data.codes import LogType
 from mover.data.recover_files import FileRecoverer
 from mover.data.recover_options import OVERWRITE
 from mover.data.tar_recover_second import SmallFiles
@@ -74,6 +75,11 @@ def fchown(fd, uid, gid):
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     real_fchown(fd, uid, gid)
 os.write, os.pwrite, os.fchown = write, pwrite, fchown
+"""
+_NOTHING_REMOVED: Final = """
+def unlink(name, *, dir_fd=None):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+os.unlink = unlink
 """
 
 Tree = dict[str, tuple[object, ...]]
@@ -371,6 +377,19 @@ def test_disk_that_is_full_in_either_process(butype: str, tmp_path: Path) -> Non
     # Which of them is named is a matter of the order.
     assert [_without_first_name(each) for each in found.lines] == [_without_first_name(each) for each in expected.lines]
     assert found._replace(lines=[]) == expected._replace(lines=[])
+
+
+@pytest.mark.slow
+def test_half_a_file_that_cannot_be_removed_is_told(butype: str, tmp_path: Path) -> None:
+    """A full file system that writes anew what it changes needs room to remove."""
+    found = [thing for thing in things(6, 60) if len(thing.content) > 1 and not thing.links]
+    told_of = in_a_worker(_STREAMS[butype](found), tmp_path / "out", butype, first=_FAULTS + _NOTHING_REMOVED)
+    assert told_of.reason == 1
+    contents = {"d/" + os.fsdecode(thing.name): thing.content for thing in found}
+    halves = {path for path, (*_, content, _) in told_of.tree.items() if content != contents.get(path)} - {"d"}
+    assert halves
+    errors = b"\n".join(line for kind, line in told_of.lines if kind == LogType.ERROR)
+    assert {path for path in halves if os.fsencode(path) not in errors} == set()
 
 
 def _without_first_name(line: tuple[int, bytes]) -> bytes:
