@@ -8,6 +8,7 @@ from typing import Final
 
 import pytest
 
+from mover.dma.compare import compare_trees
 from tests.data.backup_runner import backup_here, request
 from tests.data.recover_runner import name, recover_here
 from tests.support.trees import make_tree
@@ -74,3 +75,19 @@ def test_every_change_is_made_at_a_descriptor(tmp_path: Path, monkeypatch: pytes
         assert (outcome.finished.reason, outcome.finished.errors) == (1, 0), (round_, outcome.text())
         assert wrong == []
     assert {"open", "mkdir", "symlink", "link", "utime", "chmod", "rename"} <= called.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("butype", ["dump", "tar"])
+def test_more_directories_than_are_held_open(tmp_path: Path, butype: str) -> None:
+    """Files come when their directories were closed long since; what is far down is opened from what is near it."""
+    tree = tmp_path / "tree"
+    for number in range(700):
+        directory = tree / f"{number % 7}" / f"{number % 35}" / f"{number}"
+        directory.mkdir(parents=True)
+        (directory / "file").write_bytes(b"%d" % number)
+        os.link(directory / "file", directory.parent / f"name-{number}")
+    stream = backup_here(request(tree, butype=butype)).stream
+    outcome = recover_here(stream, [name(tmp_path, below=b"to")], butype=butype)
+    assert (outcome.finished.reason, outcome.finished.errors) == (1, 0), outcome.text()
+    assert compare_trees(tree, tmp_path / "to").differences == []
