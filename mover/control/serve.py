@@ -17,6 +17,7 @@ import trio
 from mover.admin.statistics import StatisticsShow
 from mover.config import Config
 from mover.control import systemd
+from mover.control.accounts import Accounts
 from mover.control.admin_server import AdminServer
 from mover.control.announcement import announcement
 from mover.control.drives import Devices
@@ -30,9 +31,10 @@ from mover.control.listeners import (
 )
 from mover.control.logs import STANDARD_ERROR, configure_logs
 from mover.control.node import Node
+from mover.control.options import ChangedOptions
 from mover.control.reload import read_again
 from mover.control.snapshots import open_snapshots
-from mover.control.start import StartError, hold_directories, join_cluster, load_accounts, load_options, open_state
+from mover.control.start import StartError, hold_directories, join_cluster, load, open_state
 from mover.control.store import StoreError
 from mover.control.workers import open_supervisor
 from mover.workers.confine import REFER_ABI, landlock_abi, mounts_refused
@@ -112,8 +114,9 @@ async def _serve(config: Config, path: str | None) -> int:
                 raise StartError(f"{error.filename}: {error.strerror}") from error
             except StoreError as error:
                 raise StartError(str(error)) from error
-            accounts = await load_accounts(config, store)
-            options = await load_options(config, store)
+            accounts, options = Accounts(config, store), ChangedOptions(config, store)
+            await load(accounts)
+            await load(options)
             secure_ports = await open_secure_ports(stack, options.configure(config))
             admin_socket = await stack.enter_async_context(open_admin_socket(config.node.admin_socket))
             supervisor = await stack.enter_async_context(open_supervisor(config.limits.spares))

@@ -73,21 +73,9 @@ async def join_cluster(config: Config) -> AsyncIterator[Cluster]:
         await cluster.leave()
 
 
-async def load_options(config: Config, store: Store) -> ChangedOptions:
-    """The options that operators have changed. Raises StartError."""
-    options = ChangedOptions(config, store)
+async def load(kept: ChangedOptions | Accounts) -> None:
+    """What operators have changed and made, from the store. Raises StartError."""
     try:
-        await options.load()
+        await kept.load()
     except StoreError as error:
         raise StartError(str(error)) from error
-    return options
-
-
-async def load_accounts(config: Config, store: Store) -> Accounts:
-    """The users and roles that operators have made. Raises StartError."""
-    accounts = Accounts(config, store)
-    try:
-        await accounts.load()
-    except StoreError as error:
-        raise StartError(str(error)) from error
-    return accounts
