@@ -3,7 +3,7 @@
 Theory of operation: the worker alone reads the stream and decides. A small file that is simple it either makes itself
 or notes in a batch: its place in the slot, a number, its size. A full batch goes over a socket pair; the second writer
 looks at the same slot in the ring's memory, makes each file with an open, a write, a utime and a close, and answers
-with a byte a file. As long as it has less than :data:`_AHEAD` batches to do, the next files are for it; else the worker
+with a byte a file. As long as it has less than :data:`AHEAD` batches to do, the next files are for it; else the worker
 makes a few itself and looks again: so both are busy, however much of a processor each of them gets. The worker gives a
 slot back only when all batches of it are answered, and makes what was not made then, with all its reporting. So a
 second writer that fails, meets what it does not like, or dies, costs time and nothing else; one that does not answer
@@ -30,8 +30,8 @@ from mover.data.stream_blocks import BlockReader
 from mover.ring import Consumer, Entry
 
 RUN: Final = 32  # files in a batch, and how many the worker makes before it looks at the second writer again
-_AHEAD: Final = 2  # batches
-_HELD_SLOTS_MAX: Final = 2
+AHEAD: Final = 4  # batches: with two it was idle for a third of the time, since the worker is interrupted too
+_HELD_SLOTS_MAX: Final = 4
 _NUMBERS: Final = 3  # of a file in a batch: its offset in the slot, a number, its size
 FULL: Final = RUN * _NUMBERS
 _MESSAGE_BYTES: Final = 8 * (1 + FULL)
@@ -95,7 +95,7 @@ class Shared:
         self._slot = reader.slot_at_hand()
         self._batches: list[_Batch] = []  # of the slot at hand
         self._held: deque[_Held] = deque()
-        self._held_max = min(_HELD_SLOTS_MAX, consumer.slots // 4)
+        self._held_max = min(_HELD_SLOTS_MAX, consumer.slots // 2)
         self._unanswered: deque[_Batch] = deque()
         self._steps = 0  # entries taken since the last batch
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -120,7 +120,7 @@ class Shared:
         """Whether the next files are for the second writer."""
         while self._unanswered and self._receive():
             pass
-        return self._process != 0 and len(self._unanswered) < _AHEAD
+        return self._process != 0 and len(self._unanswered) < AHEAD
 
     def hand_over(self) -> bool:
         """Send what is in the batch; returns as ``wants_more``."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from mover.data.second_writer import FULL, RUN, Make, Shared
+from mover.data.second_writer import AHEAD, FULL, RUN, Make, Shared
 from mover.data.stream_blocks import BlockReader
 from mover.ring import Consumer, Producer, RingControl
 
@@ -79,23 +79,22 @@ def test_the_second_writer_gets_what_it_can_do() -> None:
     with sharing(make, [bytes(SLOT_BYTES)]) as (shared, reader, worker):
         reader.more()
         assert shared.wants_more()
-        shared.batch.extend(_batch(0))
-        assert len(shared.batch) == FULL
-        assert shared.hand_over()
-        shared.batch.extend(_batch(RUN))
-        assert not shared.hand_over()  # it has enough to do
+        for turn in range(AHEAD):
+            shared.batch.extend(_batch(turn * RUN))
+            assert len(shared.batch) == FULL
+            assert shared.hand_over() is (turn + 1 < AHEAD)  # at the last it has enough to do
         assert not shared.wants_more()
         os.write(goes, b"x")
         deadline = time.monotonic() + DEADLINE_S
         while not shared.wants_more():
             assert time.monotonic() < deadline
         assert worker.made == []  # not before its slot is settled
-        os.write(goes, b"xx")
+        os.write(goes, b"x" * AHEAD)
         shared.batch.extend((0, 9999, 0))
         shared.settle()
-        assert worker.made == [*range(2 * RUN), 9999]
+        assert worker.made == [*range(AHEAD * RUN), 9999]
         shared.settle()
-    assert worker.made == [*range(2 * RUN), 9999]
+    assert worker.made == [*range(AHEAD * RUN), 9999]
     assert worker.late == []
     os.close(waits)
     os.close(goes)
