@@ -183,7 +183,8 @@ def test_sighup_takes_new_users_and_keeps_what_is_wrong_out(own: Path) -> None:
             old = AuthText(LOGIN.user.encode(), LOGIN.password.encode())
             assert client.error(ConnectClientAuthRequest(old)) == ErrorCode.NOT_AUTHORIZED_ERR
         reload("nonsense", "configuration not taken")
-        reload(good.replace('name = "only"', 'name = "renamed"'), "these need a restart")
+        reload(good.replace('name = "only"', 'name = "renamed"'), "configuration read again")
+        assert "these need a restart" in running.log.read_text()  # said before the rest of it is taken
         with NdmpClient(running.address, login=LOGIN) as client:
             client.ok(DataGetStateRequest())
 
