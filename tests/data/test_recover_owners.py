@@ -72,8 +72,9 @@ def test_a_user_without_privileges_gets_them_as_his_own(
 ) -> None:
     butype, _, data = stream
     out = tmp_path_factory.mktemp("out")
-    for above in [out, *out.parents][:3]:
-        above.chmod(0o755)
+    for above in [out, *out.parents][:4]:  # pytest's own, that of its lane and that of scripts/test
+        if not above.stat().st_mode & 0o001:
+            above.chmod(0o755)
     os.chown(out, _USER, _USER)
     outcome = recover(data, [name(out)], butype=butype, user=_USER)
     assert outcome.finished.errors == 0, outcome.text()
