@@ -15,6 +15,7 @@ from typing import Final, Self
 import psutil
 
 DEADLINE_S: Final = 60.0
+_SIZES: Final = {"COLUMNS", "LINES"}  # of another terminal, where pytest runs in several processes
 
 
 class Terminal:
@@ -52,10 +53,11 @@ class Terminal:
         shutil.rmtree(self._directory)
 
     def _tmux(self, *arguments: str) -> str:
+        kept = {name: value for name, value in os.environ.items() if name not in _SIZES}
         result = subprocess.run(
             ["tmux", "-S", str(self._directory / "socket"), *arguments],
             capture_output=True, text=True, timeout=DEADLINE_S, check=True,
-            env={**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"},
+            env={**kept, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"},
         )  # fmt: skip
         return result.stdout
 

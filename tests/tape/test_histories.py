@@ -28,7 +28,7 @@ WRITER = """
 import sys
 from mover.tape.codes import TapeMode
 from mover.tape.virtual import VirtualDrive
-from mover.workers.messages import DriveSpec
+from mover.workers.tape_messages import DriveSpec
 
 drive = VirtualDrive(DriveSpec("d", sys.argv[1], 1 << 40, 0), TapeMode.RDWR, implicit_filemark=False)
 number = 0
