@@ -14,6 +14,7 @@ from mover.workers.data_messages import WantData
 from tests.data.dump_writer import DumpWriter, Meta, attribute_blob
 from tests.data.recover_runner import ALL_ONES, WasRefused, name, recover, recover_here
 from tests.data.small_stream import ALL, LARGE, REGULAR, check_small_tree, listing, own, small_stream
+from tests.support.passage import let_others_pass
 from tests.support.trees import posix_acl
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -234,11 +235,7 @@ def test_as_an_ordinary_user_owners_and_devices_are_left_out_once_named(tmp_path
     volume = tmp_path / "volume"
     volume.mkdir()
     volume.chmod(0o777)
-    for directory in [tmp_path, *tmp_path.parents]:
-        if "pytest" in directory.as_posix():
-            directory.chmod(0o755)  # made by pytest for root alone
-        elif not directory.stat().st_mode & stat.S_IXOTH:
-            pytest.skip(f"others may not pass {directory}")
+    let_others_pass(tmp_path)
     outcome = recover(writer.end(), [name(volume, below=b"out")], user=65534)
     out = volume / "out"
     assert listing(out) == {"a", "b", "secret", "mine"}

@@ -17,6 +17,7 @@ from mover.data.recover_chain import compare
 from tests.data.chain_runner import Destination
 from tests.data.dump_writer import DATE, DumpWriter, Meta
 from tests.data.recover_runner import Outcome
+from tests.support.passage import let_others_pass
 
 Listing = list[tuple[int, bytes]]
 BEFORE: dict[int, Listing] = {
@@ -187,11 +188,7 @@ def test_any_directories(
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
 def test_an_ordinary_user_with_directories_that_are_shut(tmp_path: Path) -> None:
     """Directories that even their owner may not change are renamed, emptied and removed, and get their modes back."""
-    for directory in [tmp_path, *tmp_path.parents]:
-        if "pytest" in directory.as_posix():
-            directory.chmod(0o755)  # made by pytest for root alone
-        elif not directory.stat().st_mode & stat.S_IXOTH:
-            pytest.skip(f"others may not pass {directory}")
+    let_others_pass(tmp_path)
     destination = prepared(tmp_path)
     os.chown(tmp_path / "volume", 65534, 65534)
 

@@ -11,6 +11,7 @@ import pytest
 from mover.data.codes import LogType
 from tests.data.backup_runner import backup_here, request
 from tests.data.recover_runner import name, recover
+from tests.support.passage import let_others_pass
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give files away")
 _FILES: Final = 2_600  # enough for a second writer
@@ -72,9 +73,7 @@ def test_a_user_without_privileges_gets_them_as_his_own(
 ) -> None:
     butype, _, data = stream
     out = tmp_path_factory.mktemp("out")
-    for above in [out, *out.parents][:4]:  # pytest's own, that of its lane and that of scripts/test
-        if not above.stat().st_mode & 0o001:
-            above.chmod(0o755)
+    let_others_pass(out)
     os.chown(out, _USER, _USER)
     outcome = recover(data, [name(out)], butype=butype, user=_USER)
     assert outcome.finished.errors == 0, outcome.text()
