@@ -14,6 +14,7 @@ from mover.tape.virtual import VirtualDrive
 from mover.workers.tape_messages import DriveSpec
 from tests.support.ndmp_client import NdmpClient
 from tests.support.robot import DRIVE, GOOD, SLOT, inventory, move
+from tests.support.servers import SLOTS as LEAST
 from tests.support.servers import Login, Server, write_config
 
 RECORDS: Final = 1_000_000
@@ -72,7 +73,7 @@ def robot(place: Path, rounds: int) -> Robot:
     for number in range(SLOTS):
         (tapes / f"B{number:05d}.tap").touch()
     config = write_config(directory, login, drives=1)
-    config.write_text(config.read_text().replace("drives = 1\n", f"drives = 1\nslots = {SLOTS}\n"))
+    config.write_text(config.read_text().replace(f"slots = {LEAST}\n", f"slots = {SLOTS}\n"))
     moves, looks = [], []
     with Server(config) as server, NdmpClient(server.address, login=login) as client:
         client.ok(ScsiOpenRequest(b"vtl0/changer"))

@@ -63,13 +63,13 @@ QUICK: Final = Size(connections=12, jobs=3, seconds=2, looks=1, files=500, large
 
 
 def configure(directory: Path, source: Path, *, drives: int, on: bool, slow: bool) -> Path:
-    """A server's configuration; what is appended begins in the section of its library."""
+    """A server's configuration."""
     faults = [
         f'[[fault]]\ndrive = "vtl0/drive{drive}"\nkind = "slow"\nrate = "{SLOW_BYTES_S}B"'
         for drive in range(drives)
         if slow
     ]
-    limits = f"slots = {drives}\n[limits]\nsessions = {SESSIONS}\n"
+    limits = f"[limits]\nsessions = {SESSIONS}\n"
     return write_config(
         directory, LOGIN, volumes={"source": source}, drives=drives,
         node=f"statistics_interval_s = {int(on)}", extra=limits + "\n".join(faults),

@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 import msgspec
 import psutil
@@ -60,6 +60,10 @@ class Login(NamedTuple):
 def mover_command() -> list[str]:
     """The `mover` of the environment that runs us."""
     return [str(Path(sys.executable).parent / "mover")]
+
+
+SLOTS: Final = 8
+"""Of a library, at the least: as many as the configuration has where it says nothing."""
 
 
 def write_config(
@@ -121,6 +125,7 @@ def write_config(
             'name = "vtl0"',
             f"directory = {_toml(directory / 'tapes')}",
             f"drives = {drives}",
+            f"slots = {max(SLOTS, drives)}",  # the home of a cartridge in a drive stays its own
             f"cartridge_size = {_toml(cartridge_size)}",
             f"early_warning = {_toml(early_warning)}",
         ]
