@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SHELLS: Final = ("bash", "zsh", "fish")
 VARIABLE: Final = "_MOVER_COMPLETE"
 WAIT_S: Final = 0.5
-_MENDED: Final = {
+MENDED: Final = {
     # A function that was loaded is called as one from its second time on; click's does nothing then.
     "zsh": {"zsh_eval_context[-1] == loadautofunc": "zsh_eval_context[-1] == (loadautofunc|shfunc)"},
     # Most descriptions go on behind a comma, where click's end.
@@ -43,8 +43,7 @@ def completion_script(shell: str) -> str:
     assert kind is not None
     complete = kind(main, {}, "mover", VARIABLE)
     script = str(complete.source_template % complete.source_vars())
-    for theirs, ours in _MENDED.get(shell, {}).items():
-        assert theirs in script
+    for theirs, ours in MENDED.get(shell, {}).items():
         script = script.replace(theirs, ours)
     return script
 

@@ -139,11 +139,14 @@ class Catalogue:
     def _end_lost_jobs(self) -> None:
         if self._locks is None:
             return
-        with self.transaction() as connection:
-            rows = connection.execute("SELECT job FROM job WHERE status = 'running'").fetchall()
+        with self._errors():
+            rows = self._connection.execute("SELECT job FROM job WHERE status = 'running'").fetchall()
             lost = [job for (job,) in rows if self._locks.is_lost(job)]
+        if not lost:
+            return
+        with self.transaction() as connection:
             connection.executemany(
-                "UPDATE job SET ended = ?, status = 'failed', message = ? WHERE job = ?",
+                "UPDATE job SET ended = ?, status = 'failed', message = ? WHERE job = ? AND status = 'running'",
                 [(time.time(), LOST, job) for job in lost],
             )
         with self._errors():

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import click
 import pytest
-from click.shell_completion import BashComplete
+from click.shell_completion import BashComplete, get_completion_class
 
 from mover.admin.messages import Failed, Reply, encode_reply
 from mover.admin.options import OptionsReply, OptionStatus
 from mover.admin.sessions import SessionStatus, StatusReply
 from mover.admin.tapes import CartridgeStatus, DriveStatus, TapeShowReply
 from mover.cli import completion
-from mover.cli.completion import SHELLS, VARIABLE, completion_script
+from mover.cli.completion import MENDED, SHELLS, VARIABLE, completion_script
 from mover.cli.main import main
 from tests.support import peers
 from tests.support.documents import code_of
@@ -219,3 +219,12 @@ def press_tab(terminal: Terminal, line: str) -> None:
     terminal.press(line)
     terminal.wait_for(f"prompt: {line}\n")
     terminal.press("Tab")
+
+
+@pytest.mark.parametrize("shell", MENDED)
+def test_what_is_mended_is_still_in_clicks_script(shell: str) -> None:
+    kind = get_completion_class(shell)
+    assert kind is not None
+    for theirs, ours in MENDED[shell].items():
+        assert theirs in kind.source_template
+        assert ours in completion_script(shell)

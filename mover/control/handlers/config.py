@@ -49,6 +49,7 @@ PRODUCT: Final = b"mover NDMP server"
 HOST_ID_FILE: Final = "/etc/machine-id"
 
 _TYPE_NAMES: Final = b",".join(BUTYPES)
+_AVAILABLE: Final = (m.Pval(b"AVAILABLE_BACKUP", _TYPE_NAMES), m.Pval(b"AVAILABLE_RECOVERY", _TYPE_NAMES))
 _NO_SIZES: Final = (
     FsInfoUnsupported.TOTAL_SIZE
     | FsInfoUnsupported.USED_SIZE
@@ -142,11 +143,7 @@ async def _fs_infos(volumes: list[Volume], affinity: tuple[m.Pval, ...]) -> list
             infos[volume] = m.FsInfo(
                 unsupported=int(_NO_SIZES),
                 fs_logical_device=volume.shown,
-                fs_env=(
-                    m.Pval(b"AVAILABLE_BACKUP", _TYPE_NAMES),
-                    m.Pval(b"AVAILABLE_RECOVERY", _TYPE_NAMES),
-                    *affinity,
-                ),
+                fs_env=(*_AVAILABLE, *affinity),
                 fs_status=f"offline: {error.strerror}".encode(),
             )
 
@@ -163,11 +160,7 @@ def _other_fs_info(connection: Connection, other: OtherVolume) -> m.FsInfo:
         unsupported=int(_NO_SIZES),
         fs_type=b"unknown",
         fs_logical_device=to_bytes(other.row.shown),
-        fs_env=(
-            m.Pval(b"AVAILABLE_BACKUP", _TYPE_NAMES),
-            m.Pval(b"AVAILABLE_RECOVERY", _TYPE_NAMES),
-            *affinity_of(connection, other.node),
-        ),
+        fs_env=(*_AVAILABLE, *affinity_of(connection, other.node)),
         fs_status=b"online" if state == "up" else f"offline: node {other.node} is {state}".encode(),
     )
 
@@ -187,8 +180,7 @@ def _fs_info(volume: Volume, mounts: list[tuple[str, str, str]], affinity: tuple
     env = [
         m.Pval(b"LOCAL", b"n" if kind in _REMOTE_FILE_SYSTEMS else b"y"),
         m.Pval(b"TYPE", kind.encode()),
-        m.Pval(b"AVAILABLE_BACKUP", _TYPE_NAMES),
-        m.Pval(b"AVAILABLE_RECOVERY", _TYPE_NAMES),
+        *_AVAILABLE,
         *affinity,
     ]
     common = m.FsInfo(
