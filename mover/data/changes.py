@@ -13,13 +13,12 @@ what objects are known by, or has no time of birth, is taken all the same.
 
 import mmap
 import os
-import sys
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from mover.data.birth_times import BirthTimes
 from mover.data.dump_format import DT_DIRECTORY, FIRST_INUMBER
-from mover.data.forked_copy import end_copy, work_and_leave
+from mover.data.forked_copy import end_copy, fork_copy
 from mover.data.open_directories import OpenDirectories
 from mover.data.plan import Plan
 
@@ -106,19 +105,15 @@ def changed_bytes(plan: Plan) -> int:
 def _fork_copy(work: "_Work", private_fd: int) -> int:
     """The process that begins at the end; 0 = there is none to be had, and the worker does all of it."""
     worker = os.getpid()
-    sys.stderr.flush()
-    try:
-        process = os.fork()
-    except OSError:
-        return 0
 
     def look() -> None:
         os.close(private_fd)  # with it open here, control would not see at once that the worker died
         work.backward(worker)
 
-    if not process:
-        work_and_leave(look)
-    return process
+    try:
+        return fork_copy(look)
+    except OSError:
+        return 0
 
 
 class _Work:

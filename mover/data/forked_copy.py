@@ -4,6 +4,7 @@ It never outlives its worker, and its worker does not wait for it without end: a
 """
 
 import ctypes
+import gc
 import os
 import select
 import signal
@@ -18,15 +19,28 @@ _PR_SET_PDEATHSIG: Final = 1
 _libc: Final = ctypes.CDLL(None)
 
 
-def work_and_leave(work: Callable[[], object]) -> NoReturn:
-    """In the copy: do its work, then end the process; an error is told on standard error, and costs the worker time.
+def fork_copy(work: Callable[[], object]) -> int:
+    """Fork a copy, which does its work and ends; the process, in the worker.
 
-    That a socket of the worker's is gone (ConnectionError) is an end like any other: so is the worker.
+    An error of the copy's is told on standard error, and costs the worker time. That a socket of the worker's is gone
+    (ConnectionError) is an end like any other: so is the worker.
+
+    Raises:
+        OSError: no memory, no process.
     """
+    sys.stderr.flush()
+    process = os.fork()
+    if not process:
+        _work_and_leave(work)
+    return process
+
+
+def _work_and_leave(work: Callable[[], object]) -> NoReturn:
     status = 1
     try:
         # The worker's thread that forks is its main one. A copy that is stopped would not see its sockets close.
         _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        gc.freeze()  # a collection would touch, and so copy, what is shared with the worker
         work()
         status = 0
     except ConnectionError:

@@ -18,20 +18,18 @@ measured, and an unusual file in the midst of a batch moves the rest; the copy c
 """
 
 import errno
-import gc
 import mmap
 import os
 import select
 import socket
 import struct
-import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple
 
 from mover.data.backup_format import ObjectWriter
 from mover.data.dump_format import DT_DIRECTORY, DT_FILE
-from mover.data.forked_copy import PATIENCE_S, end_copy, lose_copy, work_and_leave
+from mover.data.forked_copy import PATIENCE_S, end_copy, fork_copy, lose_copy
 from mover.data.open_directories import OpenDirectories
 from mover.data.plan import Plan, Run
 
@@ -119,17 +117,18 @@ class SecondReader:
         self._tickets, self._taken = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._done, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._offer()
-        sys.stderr.flush()
         worker_ends = (private_fd, self._tickets.fileno(), self._done.fileno())
         try:
-            self._process = os.fork()
+            self._process = fork_copy(
+                lambda: _be_the_second_reader(
+                    worker_ends, _Reading(plan, runs, root, objects, self._areas), self._taken, theirs
+                )
+            )
         except OSError:
-            theirs.close()
             self._let_go()
             raise
-        if not self._process:
-            _be_the_second_reader(worker_ends, _Reading(plan, runs, root, objects, self._areas), self._taken, theirs)
-        theirs.close()
+        finally:
+            theirs.close()
 
     def take(self, batch: int) -> Ready | None:
         """What was read of a batch; None = all of it is the worker's. To be called in ascending order.
@@ -225,14 +224,10 @@ def _areas(memory: mmap.mmap) -> list[memoryview]:
 
 def _be_the_second_reader(
     worker_ends: tuple[int, ...], reading: "_Reading", tickets: socket.socket, done: socket.socket
-) -> NoReturn:
-    def read() -> None:
-        gc.disable()  # it would touch, and so copy, what is shared with the worker
-        for fd in worker_ends:
-            os.close(fd)  # with them open here, neither control nor this process would see that the worker died
-        reading.run(tickets, done)
-
-    work_and_leave(read)
+) -> None:
+    for fd in worker_ends:
+        os.close(fd)  # with them open here, neither control nor this process would see that the worker died
+    reading.run(tickets, done)
 
 
 class _Reading:

@@ -21,10 +21,10 @@ import sys
 from array import array
 from collections import deque
 from collections.abc import Callable
-from typing import Final, NoReturn, Protocol
+from typing import Final, Protocol
 
 from mover.data.codes import LogType
-from mover.data.forked_copy import PATIENCE_S, lose_copy, wait_for_copy, work_and_leave
+from mover.data.forked_copy import PATIENCE_S, fork_copy, lose_copy, wait_for_copy
 from mover.data.report import Report
 from mover.data.stream_blocks import BlockReader
 from mover.ring import Consumer, Entry
@@ -101,17 +101,14 @@ class Shared:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._answers = select.poll()
         self._answers.register(self._socket, select.POLLIN)
-        sys.stderr.flush()
+        worker_ends = private_fd, self._socket.fileno()
         try:
-            self._process = os.fork()
+            self._process = fork_copy(lambda: _be_the_second_writer(worker_ends, self._slot, consumer, theirs, make))
         except OSError:
             self._socket.close()
-            theirs.close()
             raise
-        if not self._process:
-            self._socket.close()
-            _be_the_second_writer(self._slot, consumer, private_fd, theirs, make)
-        theirs.close()
+        finally:
+            theirs.close()
         reader.source = self
 
     # --- what to hand over ---------------------------------------------------------------------------------
@@ -281,18 +278,14 @@ def share(reader: BlockReader, private_fd: int, make: Make, writer: FirstWriter,
 
 
 def _be_the_second_writer(
-    slot: memoryview | None, consumer: Consumer, private_fd: int, sock: socket.socket, make: Make
-) -> NoReturn:
-    def make_all() -> None:
-        at_hand = slot
-        # With the control socket open here, control would not see at once that the worker died.
-        os.close(private_fd)
-        while message := sock.recv(_MESSAGE_BYTES):  # until the worker has all it wants, or is gone
-            steps, *_ = numbers = array("q", message)
-            del numbers[0]
-            if steps:
-                at_hand = consumer.follow(steps).view
-            assert at_hand is not None
-            sock.send(make(at_hand, numbers))
-
-    work_and_leave(make_all)
+    worker_ends: tuple[int, ...], at_hand: memoryview | None, consumer: Consumer, sock: socket.socket, make: Make
+) -> None:
+    for fd in worker_ends:
+        os.close(fd)  # with them open here, neither control nor this process would see that the worker died
+    while message := sock.recv(_MESSAGE_BYTES):  # until the worker has all it wants, or is gone
+        steps, *_ = numbers = array("q", message)
+        del numbers[0]
+        if steps:
+            at_hand = consumer.follow(steps).view
+        assert at_hand is not None
+        sock.send(make(at_hand, numbers))

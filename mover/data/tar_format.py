@@ -130,8 +130,17 @@ def _octal(number: int, digits: int) -> bytes:
     return b"%0*o" % (digits, min(max(number, 0), 8**digits - 1))
 
 
-def split_path(path: bytes) -> tuple[bytes, bytes] | None:
-    """Prefix and name as the header holds a path; None when it cannot."""
+def split_path(path: bytes, *, at_directory: bool = False) -> tuple[bytes, bytes] | None:
+    """Prefix and name as the header holds a path; None when it cannot.
+
+    Args:
+        at_directory: the prefix is the whole directory wherever both fit, and not only where it must be: so all that
+            is in one directory has the same prefix.
+    """
+    if at_directory:
+        slash = path.rfind(b"/")
+        if 0 < slash <= PREFIX_BYTES and len(path) - slash - 1 <= NAME_BYTES:
+            return path[:slash], path[slash + 1 :]
     if len(path) <= NAME_BYTES:
         return b"", path
     # The slash between the two is not stored. The one that ends a directory's path belongs to its name.

@@ -299,7 +299,8 @@ class TarObjects:
             numbers: for devmajor and devminor, where they are not those of a device.
         """
         names = []
-        split = split_path(path)
+        # A file that does not fit into its slot gets the header of the small ones around it: a recover knows those.
+        split = split_path(path, at_directory=type_flag == REGULAR)
         if split is None:
             names.append((PATH, path))
             split = b"", path[:NAME_BYTES]

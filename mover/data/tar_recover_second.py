@@ -23,7 +23,7 @@ from mover.data.tar_recover_places import Made, Places, Spot, directory_of
 from mover.data.tar_recover_small import HEAD_BYTES, SmallHeads
 from mover.data.tree_writer import TreeWriter, remove
 
-_WORTH_FILES: Final = 1_000  # small files that have passed: there may be as many more
+_WORTH_FILES: Final = 250  # small files that have passed: there may be as many more
 
 
 class SmallFiles:
@@ -95,57 +95,49 @@ class SmallFiles:
         shared = self._shared
         gives = shared is not None and self._reader.view_at >= 0 and shared.wants_more()
         batch = shared.batch if shared is not None else array("q")
+        noted = len(batch)  # of it, what is pending
+        note_for_other = batch.append
         reader, heads, report, pending = self._reader, self._heads, self._report, self.pending
-        size_of, name_of, times_of, extended = heads.size, heads.name, heads.times_ns, reader.times
-        view, pos, end, view_at = reader.view, reader.pos, reader.end, reader.view_at
+        times_of, view, pos, view_at = heads.times_ns, reader.view, reader.pos, reader.view_at
         open_file, write, set_times, close = os.open, os.write, os.utime, os.close
         attributes = self._writer.attributes
         uid, gid, gives_away = attributes.uid, attributes.gid, attributes.gives_away
-        prefix, place, directory, key, name = b"", None, -1, 0, b""
+        prefix: bytes | None = None
+        place, directory, key, name = None, -1, 0, b""
         sizes: list[int] = []  # of the files made here
         count, note = sizes.append, self._made.added.append
         met = own = wanted = 0
-        while True:
-            if end - pos < HEAD_BYTES:
-                wanted = HEAD_BYTES
-                break
-            if (size := size_of(view, pos, extended)) < 0:
-                break
-            body = pos + HEAD_BYTES
-            after = body + (size + BLOCK_BYTES - 1 & -BLOCK_BYTES)
-            if after > end:
-                wanted = after - pos
-                break
+        for at, size, after, name in heads.follow(view, pos, reader.end, reader.times):
             met += 1
-            if heads.prefix != prefix:
-                prefix = heads.prefix
+            if heads.prefix is not prefix:
+                prefix, place = heads.prefix, None
                 target, key = directory_of(self._places, prefix)
-                if target is None:
-                    place = None
-                elif target is False or target is True or target.inherits:
+                if target is False or target is True or (target is not None and target.inherits):
                     break
-                else:
+                if target is not None:
                     try:
-                        place, directory = target, self._writer.descriptor(target)
+                        directory = self._writer.descriptor(target)
                     except OSError:
                         break  # the general way meets it again, and reports it
+                    place = target
             if place is not None:
-                name = name_of()
                 given = heads.uid != uid or heads.gid != gid
                 if not name or heads.mode & ~0o777 or (given and not gives_away):
                     break
                 file_key = hash((key, name))
-                if file_key in pending:
-                    break  # the same name again
                 if gives:
-                    batch.extend((view_at + pos, file_key, size))
-                    pending.add(file_key)
+                    note_for_other(view_at + at)
+                    note_for_other(file_key)
+                    note_for_other(size)
                     pos = after
                     if len(batch) >= FULL:
                         assert shared is not None
-                        gives = shared.hand_over()
+                        self._pend(batch, noted)
+                        noted, gives = 0, shared.hand_over()
                     continue
-                times_ns = times_of(view, pos)
+                if file_key in pending:
+                    break  # the same name again
+                times_ns = times_of(view, at)
                 if times_ns is None:
                     break
                 try:
@@ -155,6 +147,7 @@ class SmallFiles:
                     break
                 whole = False
                 try:
+                    body = at + HEAD_BYTES
                     if not size or write(fd, view[body : body + size]) == size:
                         if given:
                             give_away(fd, heads.uid, heads.gid, heads.mode)
@@ -172,11 +165,38 @@ class SmallFiles:
                 if own == RUN and shared is not None:
                     own, gives = 0, shared.wants_more()
             pos = after
+        else:
+            wanted = heads.wanted
+        self._pend(batch, noted)
         reader.pos = pos
         self._met += met
         self.last = Spot(place, name) if place is not None and name else self.last
         report.add_files(sizes)
         return wanted
+
+    def _pend(self, batch: "array[int]", noted: int) -> None:
+        """All in the batch is pending from here on; where a name comes again, it is made here, in the stream's order.
+
+        Args:
+            noted: numbers in it that were so before.
+
+        Raises:
+            DestinationLost: as the making of objects does.
+        """
+        keys, pending = batch[noted + 1 :: 3], self.pending
+        wanted = len(pending) + len(keys)
+        pending.update(keys)
+        if len(pending) == wanted:
+            return
+        files = batch[noted:]
+        del batch[noted:]
+        self.settle()
+        slot = self._reader.slot_at_hand()
+        assert slot is not None
+        with slot:
+            numbers = iter(files)
+            for at, key, size in zip(numbers, numbers, numbers, strict=True):
+                self.make_late(slot, at, key, size)
 
     def settle(self) -> None:
         """Wait until all that was handed over is made.
@@ -237,13 +257,11 @@ class _Maker:
         open_file, write, set_times, close = os.open, os.write, os.utime, os.close
         numbers = iter(files)
         for number, (at, _, size) in enumerate(zip(numbers, numbers, numbers, strict=True)):
-            heads.look(slot, at)
-            times_ns = heads.times_ns(slot, at)
-            name = heads.name()
-            if times_ns is None or not name:
+            name, times_ns = heads.again(slot, at)
+            if times_ns is None:
                 continue
             try:
-                if heads.prefix != self._prefix:
+                if heads.prefix is not self._prefix:
                     self._open(heads.prefix)
                 directory = self._directory
                 given = heads.uid != uid or heads.gid != gid

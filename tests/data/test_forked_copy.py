@@ -1,4 +1,4 @@
-"""Forked copies of a worker that are stopped: neither their worker's end nor its work waits for them."""
+"""Forked copies of a worker: neither its end nor its work waits for one that is stopped."""
 
 import os
 import signal
@@ -7,16 +7,14 @@ import sys
 
 import pytest
 
-from mover.data.forked_copy import wait_for_copy, work_and_leave
+from mover.data.forked_copy import fork_copy, wait_for_copy
 from tests.support.processes import is_gone, settle
 
 DEADLINE_S = 60.0
 _WORKER = """
 import os, signal, time
-from mover.data.forked_copy import work_and_leave
-copy = os.fork()
-if not copy:
-    work_and_leave(lambda: os.kill(os.getpid(), signal.SIGSTOP))
+from mover.data.forked_copy import fork_copy
+copy = fork_copy(lambda: os.kill(os.getpid(), signal.SIGSTOP))
 os.waitpid(copy, os.WUNTRACED)
 print(copy, flush=True)
 time.sleep(600)
@@ -25,9 +23,7 @@ time.sleep(600)
 
 def forked(*, stopped: bool = False) -> int:
     """A copy of this process that leaves at once, or stands still."""
-    process = os.fork()
-    if not process:
-        work_and_leave(lambda: os.kill(os.getpid(), signal.SIGSTOP) if stopped else None)
+    process = fork_copy(lambda: os.kill(os.getpid(), signal.SIGSTOP) if stopped else None)
     if stopped:
         os.waitpid(process, os.WUNTRACED)
     return process
@@ -67,3 +63,10 @@ def test_without_a_descriptor_it_is_killed_at_once(monkeypatch: pytest.MonkeyPat
     wait_for_copy(process, DEADLINE_S)
     with pytest.raises(ChildProcessError):
         os.waitpid(process, os.WNOHANG)
+
+
+def test_its_error_is_told_and_is_its_own(capfd: pytest.CaptureFixture[str]) -> None:
+    process = fork_copy(lambda: os.close(-1))
+    _, status = os.waitpid(process, 0)
+    assert os.waitstatus_to_exitcode(status) == 1
+    assert capfd.readouterr().err.endswith("OSError: [Errno 9] Bad file descriptor\n")

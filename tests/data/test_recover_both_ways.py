@@ -1,5 +1,6 @@
 """The quick ways of a recover against the complete one: the same stream, however it is cut, gives the same."""
 
+import itertools
 import os
 import random
 import stat
@@ -429,9 +430,11 @@ def _member(*names: bytes, flag: bytes = b"1") -> Callable[[OwnTar], None]:
 
 
 def _again(*numbers: int) -> Callable[[OwnTar], None]:
+    count = itertools.count()
+
     def add(writer: OwnTar) -> None:
         for number in numbers:
-            writer.thing(97, _Thing(b"file-%d" % number, b"again", 0o600, *_OWNERS[0]))
+            writer.thing(97, _Thing(b"file-%d" % number, b"again %d" % next(count), 0o600, *_OWNERS[0]))
 
     return add
 
@@ -449,7 +452,12 @@ _AMONG_SMALL: Final = {
     "path outside": _odd(prefix=b"./d/../.."),
     "path of the root": _odd(prefix=b"/d"),
     "below a file": _odd(prefix=b"./d/file-3"),
+    "name with something behind it": _odd(at={30: b"junk"}),
+    "name of another with something behind it": _odd(at={0: b"file-24\0junk"}),
+    "name of full length": _odd(at={0: b"n" * 100}),
+    "name of two": _odd(at={0: b"o/d"}),
     "again": _again(24, 24, 3),
+    "again and again": _again(*random.Random(5).choices(range(20, 25), k=60)),
     "further names": _member(b"file-24", b"a", b"b", b"file-24"),
     "name to come": _member(b"file-30", b"a"),
     "directory for a file": _member(b"file-24", flag=b"5"),
@@ -476,7 +484,17 @@ def test_odd_member_among_small_files(add: Callable[[OwnTar], None], tmp_path: P
 
 @needs_two_processors
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["owner below zero", "again", "further names", "directory for a file"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "owner below zero",
+        "name of another with something behind it",
+        "again",
+        "again and again",
+        "further names",
+        "directory for a file",
+    ],
+)
 def test_odd_member_among_files_of_in_a_worker(case: str, tmp_path: Path) -> None:
     stream = _among_small(_AMONG_SMALL[case])
     expected = the_complete_way(stream, tmp_path / "out-all", "tar")

@@ -50,6 +50,23 @@ def whole(request: pytest.FixtureRequest, tree: Path) -> Outcome:
     return backup_tar(tree, slot_bytes=request.param)
 
 
+def test_a_small_file_at_a_slots_end_has_the_header_of_the_others(tmp_path: Path) -> None:
+    """So that a recover knows it at a glance; only what must be told otherwise is."""
+    for directory in ("a", "b" * 60 + "/" + "c" * 60, "d" * 160):
+        (tmp_path / "tree" / directory).mkdir(parents=True)
+        for number in range(60):
+            (tmp_path / "tree" / directory / f"f{number:02}").write_bytes(b"x" * 100 * number)
+    stream = backup_tar(tmp_path / "tree", slot_bytes=9_999).stream
+    prefixes: dict[bytes, set[bytes]] = {}
+    with tarfile.open(fileobj=io.BytesIO(stream)) as tar:
+        for member in tar:
+            if member.isreg():
+                header = stream[member.offset_data - BLOCK_BYTES : member.offset_data]
+                prefixes.setdefault(os.path.dirname(os.fsencode(member.name)), set()).add(header[345:500].rstrip(b"\0"))
+    assert prefixes == {path: {path if len(path) <= 155 else b""} for path in prefixes}
+    assert len(prefixes) == 3
+
+
 def backup_tar(
     tree: Path, *, slot_bytes: int = 1 << 20, history: HistoryPlan | None = None, exclude: bytes = b""
 ) -> Outcome:

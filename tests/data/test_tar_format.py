@@ -76,6 +76,23 @@ def test_a_long_path_is_split(path: bytes, parts: tuple[bytes, bytes] | None) ->
     assert tf.split_path(path) == parts
 
 
+@pytest.mark.parametrize(
+    ("path", "parts"),
+    [
+        (b"a", (b"", b"a")),
+        (b"./a", (b".", b"a")),
+        (b"./d/e/a", (b"./d/e", b"a")),
+        (b"d/" + b"n" * 100, (b"d", b"n" * 100)),
+        (b"d/" + b"n" * 101, None),
+        (b"p" * 155 + b"/" + b"n" * 100, (b"p" * 155, b"n" * 100)),
+        (b"p" * 90 + b"/" + b"q" * 65 + b"/n", (b"p" * 90, b"q" * 65 + b"/n")),
+        (b"/a", (b"", b"/a")),
+    ],
+)
+def test_a_path_is_split_at_its_directory(path: bytes, parts: tuple[bytes, bytes] | None) -> None:
+    assert tf.split_path(path, at_directory=True) == parts
+
+
 def test_an_acl_as_text() -> None:
     entries = [(1, 7, -1), (2, 5, 1000), (4, 4, -1), (8, 6, 4_000_000_000), (0x10, 7, -1), (0x20, 0, -1)]
     value = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", t, p, i & 0xFFFF_FFFF) for t, p, i in entries)
