@@ -81,8 +81,6 @@ def comparisons(bench: Bench, scale: Scale) -> list[Comparison]:
         return times.whole_s
 
     mebibytes = scale.large_bytes / MIB
-    large_memory = scale.large_bytes + 64 * MIB
-    small_memory = scale.files * 10 * KIB + 64 * MIB  # of each file its page, and its share of a cartridge or an inode
     tar = " ".join(TAR)
     tree = f"{scale.files:,} files of 4 KiB in {scale.directories} directories"
     size = f"{mebibytes / 1024:g} GiB" if mebibytes >= 1024 else f"{mebibytes:g} MiB"
@@ -90,52 +88,52 @@ def comparisons(bench: Bench, scale: Scale) -> list[Comparison]:
         Comparison(
             f"local dump of one {size} file in records of {bench.record_size // KIB} KiB, streaming phase", "`cp`", 0.8,
             "MiB/s", mebibytes,
-            lambda: timed_backup(bench, large).streaming_s, lambda: cp(bench, file), large_memory,
+            lambda: timed_backup(bench, large).streaming_s, lambda: cp(bench, file),
         ),
         Comparison(
             "the same with records of 1 MiB", "`cp`", 0.8, "MiB/s", mebibytes,
-            lambda: timed_backup(bench, large, record_size=MIB).streaming_s, lambda: cp(bench, file), large_memory,
+            lambda: timed_backup(bench, large, record_size=MIB).streaming_s, lambda: cp(bench, file),
         ),
         Comparison(
             f"TAPE_WRITE inside the tape worker: {size} in records of 64 KiB", "`dd bs=64k`", 0.6, "MiB/s", mebibytes,
-            lambda: records(bench, file, 64 * KIB), lambda: dd(bench, file, 64 * KIB), large_memory,
+            lambda: records(bench, file, 64 * KIB), lambda: dd(bench, file, 64 * KIB),
         ),
         Comparison(
             f"three-way dump on loopback of one {size} file, streaming phase", "a minimal Python pair", 0.8, "MiB/s",
             mebibytes, lambda: timed_backup(bench, large, three_way=True).streaming_s,
-            lambda: socket_pair(bench, file), large_memory,
+            lambda: socket_pair(bench, file),
         ),
         Comparison(
             f"dump of {tree}, history off", f"`{tar} -cf - DIR \\| cat`", 1.3, "files/s", scale.files,
-            lambda: timed_backup(bench, small).whole_s, lambda: tar_create(small), small_memory,
+            lambda: timed_backup(bench, small).whole_s, lambda: tar_create(small),
         ),
         Comparison(
             "the same with file history sent to a client", "the same tar", 1.1, "files/s", scale.files,
-            backup_with_history, lambda: tar_create(small), small_memory,
+            backup_with_history, lambda: tar_create(small),
         ),
         Comparison(
             "type tar: backup of those files, history off", "the same tar", 1.2, "files/s", scale.files,
-            lambda: timed_backup(bench, small, butype="tar").whole_s, lambda: tar_create(small), small_memory,
+            lambda: timed_backup(bench, small, butype="tar").whole_s, lambda: tar_create(small),
         ),
         Comparison(
             "type tar: the same with file history sent to a client", "the same tar", 1.0, "files/s", scale.files,
-            lambda: backup_with_history("tar"), lambda: tar_create(small), small_memory,
+            lambda: backup_with_history("tar"), lambda: tar_create(small),
         ),
         Comparison(
             "recover of those files to tmpfs", "`tar -xf`", 1.2, "files/s", scale.files,
-            lambda: timed_recover(bench, small), lambda: tar_extract(bench, archive), small_memory,
+            lambda: timed_recover(bench, small), lambda: tar_extract(bench, archive),
         ),
         Comparison(
             "the same recover", "`restore -rf` of the same dump", 1.0, "files/s", scale.files,
-            lambda: timed_recover(bench, small), lambda: restore_all(bench, dump), small_memory,
+            lambda: timed_recover(bench, small), lambda: restore_all(bench, dump),
         ),
         Comparison(
             "type tar: recover of those files to tmpfs", "`tar -xf`", 1.2, "files/s", scale.files,
-            lambda: timed_recover(bench, small, butype="tar"), lambda: tar_extract(bench, archive), small_memory,
+            lambda: timed_recover(bench, small, butype="tar"), lambda: tar_extract(bench, archive),
         ),
         Comparison(
             "type tar: the same recover", "`restore -rf` of the dump", 1.0, "files/s", scale.files,
-            lambda: timed_recover(bench, small, butype="tar"), lambda: restore_all(bench, dump), small_memory,
+            lambda: timed_recover(bench, small, butype="tar"), lambda: restore_all(bench, dump),
         ),
     ]  # fmt: skip
 
@@ -198,13 +196,12 @@ def run(scale: Scale, record_size: int, only: str | None, attempts: int) -> Repo
         bench = Bench(place, record_size=record_size)
         say("making the trees")
         rows = [*comparisons(bench, scale), *of_peers(bench, scale)]
+        bench.keep_memory(2 * scale.large_bytes + 2 * scale.files * 10 * KIB)
         wanted = [each for each in rows if only is None or only in each.work]
         ratios = []
         for each in wanted:
             late = time.monotonic() - began > AGAIN_S
-            bench.memory_bytes = each.memory_bytes
             ratios.append(measure(each, scale.pairs, 1 if late else attempts, idle_wait_s=0 if late else IDLE_WAIT_S))
-        bench.memory_bytes = 0
         figures = limits(bench, scale) if only is None else []
         if only is None or only in "direct access":
             say("  direct access")

@@ -1,7 +1,6 @@
 """The work that the benchmark times: mover's jobs over NDMP, and each peer's way to do the same."""
 
 import contextlib
-import itertools
 import os
 import secrets
 import selectors
@@ -69,8 +68,6 @@ class Bench:
         self.source = place / "source"
         """The volume; trees to back up lie below it."""
         self.source.mkdir()
-        self.memory_bytes = 0
-        """What the runs that come fill of the machine's memory, each."""
         self._runs = 0
 
     def new_directory(self, name: str) -> Path:
@@ -80,16 +77,19 @@ class Bench:
         path.mkdir()
         return path
 
-    def take_memory(self) -> None:
-        """Have the memory that a run fills given to this machine, and free: to be called just before the clock starts.
+    def keep_memory(self, size: int) -> None:
+        """Have so many bytes of memory given to this machine and free, until the place is removed.
 
-        A host takes from a virtual machine what lies idle for two seconds, and whoever touches it next waits for it:
-        then the first of a pair would pay for the second one too.
+        A host takes back what a virtual machine does not use, in blocks of 2 MiB, and who touches it next waits for it:
+        a copy runs at a quarter of its speed then. Of each MiB a page stays in use, so that no such block is free.
         """
-        place, piece = self.place / "memory", bytes(4 * MIB)
-        with open(place, "xb", buffering=0) as file:
-            file.writelines(itertools.repeat(piece, -(-self.memory_bytes // len(piece))))
-        place.unlink()
+        rest = bytes(MIB - 4096)
+        given = self.place / "given"
+        with open(self.place / "kept", "xb", buffering=0) as kept, open(given, "xb", buffering=0) as file:
+            for _ in range(size // MIB):
+                kept.write(rest[:4096])
+                file.write(rest)
+        given.unlink()
 
     @contextlib.contextmanager
     def servers(
@@ -171,7 +171,6 @@ def backup(
         job.data.protocol._reader = counter
     job.connect_data(MoverMode.READ, record_size=record_size or bench.record_size)
     env = pairs(FILESYSTEM=str(tree), HIST="y" if history else "n")
-    bench.take_memory()
     began = time.monotonic()
     job.data.ok(DataStartBackupRequest(butype.encode(), env))
     replied = time.monotonic()
@@ -205,7 +204,6 @@ def records(bench: Bench, file: Path, record_size: int) -> float:
     place = bench.new_directory("records")
     program = Path(__file__).with_name("bench_records.py")
     command: list[str | Path] = [sys.executable, program, file, place / "cartridge.tap", str(record_size)]
-    bench.take_memory()
     try:
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         return float(done.stdout)
@@ -223,7 +221,6 @@ def timed_recover(bench: Bench, tree: Path, *, butype: str = "dump") -> float:
         with bench.job(data, tape) as job:
             job.connect_data(MoverMode.WRITE, record_size=bench.record_size)
             names = (RecoverName(b"", os.fsencode(recovered)),)
-            bench.take_memory()
             began = time.monotonic()
             job.data.ok(DataStartRecoverRequest(pairs(FILESYSTEM=str(tree)), names, butype.encode()))
             halted = job.data.wait_until(
@@ -238,9 +235,8 @@ def timed_recover(bench: Bench, tree: Path, *, butype: str = "dump") -> float:
 # ---- peers
 
 
-def timed_command(bench: Bench, *command: str | Path, place: Path | None = None) -> float:
+def timed_command(*command: str | Path, place: Path | None = None) -> float:
     """Seconds that a command takes, in a directory."""
-    bench.take_memory()
     began = time.monotonic()
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, cwd=place)
     return time.monotonic() - began
@@ -250,7 +246,7 @@ def dd(bench: Bench, file: Path, block_size: int) -> float:
     """Seconds of dd of one file to where the tapes are."""
     place = bench.new_directory("dd")
     try:
-        return timed_command(bench, "dd", f"if={file}", f"of={place / 'copy'}", f"bs={block_size}", "status=none")
+        return timed_command("dd", f"if={file}", f"of={place / 'copy'}", f"bs={block_size}", "status=none")
     finally:
         shutil.rmtree(place)
 
@@ -259,7 +255,7 @@ def cp(bench: Bench, file: Path) -> float:
     """Seconds of cp of one file to where the tapes are."""
     place = bench.new_directory("cp")
     try:
-        return timed_command(bench, "cp", file, place / "copy")
+        return timed_command("cp", file, place / "copy")
     finally:
         shutil.rmtree(place)
 
@@ -291,7 +287,6 @@ with open(sys.argv[1], "rb", buffering=0) as file:
 def socket_pair(bench: Bench, file: Path) -> float:
     """Seconds of a minimal file -> socket -> file pair of Python programs, from connection to end of file."""
     place = bench.new_directory("pair")
-    bench.take_memory()
     try:
         command = [sys.executable, "-c", RECEIVER, str(place / "copy")]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as receiver:
@@ -325,7 +320,7 @@ def tar_extract(bench: Bench, archive: Path) -> float:
     """Seconds of tar extracting the archive."""
     place = bench.new_directory("tar")
     try:
-        return timed_command(bench, "tar", "-C", place, "-xf", archive)
+        return timed_command("tar", "-C", place, "-xf", archive)
     finally:
         shutil.rmtree(place)
 
@@ -334,7 +329,7 @@ def restore_all(bench: Bench, dump: Path) -> float:
     """Seconds of restore making all of a dump."""
     place = bench.new_directory("restore")
     try:
-        return timed_command(bench, "restore", "-r", "-f", dump, place=place)
+        return timed_command("restore", "-r", "-f", dump, place=place)
     finally:
         shutil.rmtree(place)
 

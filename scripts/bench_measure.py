@@ -53,7 +53,6 @@ class Comparison(NamedTuple):
     amount: float  # of the unit, in one run
     mover_s: Callable[[], float]
     peer_s: Callable[[], float]
-    memory_bytes: int = 0  # that one run fills, at the most
 
 
 def measure(comparison: Comparison, pairs: int, attempts: int, *, idle_wait_s: float = IDLE_WAIT_S) -> Ratio:
