@@ -273,6 +273,9 @@ class TarDirect(TarRecoverer):
 
     # --- further names -------------------------------------------------------------------------------------
 
+    def _pass(self, member: Member, parts: Parts) -> None:
+        self._reader.skip(member.blocks)  # a further name goes back to it
+
     def _from_elsewhere(self, member: Member, first: Parts, parts: Parts, spots: list[Spot]) -> bool:
         """Put a further name off: its first one may come yet, and going back and forth would cost a read each."""
         if member.first < 0:

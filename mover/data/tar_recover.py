@@ -27,7 +27,7 @@ from mover.data.tar_recover_members import KIND_HARD_LINK, Member, MemberReader
 from mover.data.tar_recover_places import DEPTH_MAX, Made, Parts, Places, Spot, key_for, key_of
 from mover.data.tar_recover_second import SmallFiles
 from mover.data.tar_remover import Remover
-from mover.data.tree_writer import TreeWriter
+from mover.data.tree_writer import KeptExisting, TreeWriter
 from mover.workers.data_messages import Pairs
 
 _SYMLINK_BYTES_MAX: Final = 4095
@@ -139,10 +139,7 @@ class TarRecoverer:
         parts = self._parts(member.path, member.path)
         wanted = self.places.wanted(parts) if parts is not None else []
         if parts is None or not wanted:
-            if parts and member.names > 1 and self._writes and not member.problem:
-                self._kept.keep(b"/".join(parts), member, self._reader)
-            else:
-                self._reader.skip(member.blocks)
+            self._pass(member, parts or [])
             return
         pending = self._small.pending
         if pending and any(key_for(self._requests[number], parts) in pending for number, _ in wanted):
@@ -191,6 +188,16 @@ class TarRecoverer:
             )
         return parts
 
+    def _pass(self, member: Member, parts: Parts) -> None:
+        """Go on behind a member that nothing is made of; what it holds is kept if it has other names: those may be.
+
+        Args: parts: of its path; none = it cannot be made by any name.
+        """
+        if parts and member.names > 1 and self._writes and not member.problem:
+            self._kept.keep(b"/".join(parts), member, self._reader)
+        else:
+            self._reader.skip(member.blocks)
+
     def _fail(self, spots: list[Spot], why: str) -> None:
         for spot in spots:
             self._report.error(spot.target.path(spot.name), why, spot.target.request)
@@ -220,7 +227,7 @@ class TarRecoverer:
             current = self._objects.make_first(0, member.inode, range(len(spots)), member.link)
         if current is None:
             if kept is None:
-                self._reader.skip(member.blocks)
+                self._pass(member, parts if not problem else [])
             return
         self._last = Spot(current.target, current.name)
         current.attributes = member.attributes
@@ -325,6 +332,9 @@ class TarRecoverer:
         writer, report = self._writer, self._report
         try:
             writer.link(writer.descriptor(source.target), source.name, writer.descriptor(spot.target), spot.name)
+        except KeptExisting:
+            report.kept_existing(spot.target.path(spot.name), spot.target.request, named=spot.target.record is None)
+            return False
         except OSError as error:
             report.error(spot.target.path(spot.name), error, spot.target.request)
             writer.check_volume(spot.target)

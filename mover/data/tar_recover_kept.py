@@ -1,4 +1,6 @@
-"""Objects that come under a name nobody asked for and have others: their content waits in a nameless file.
+"""Objects that are not made by the name they come under and have others: their content waits in a nameless file.
+
+Nobody asked for that name, or something has it that is to stay, or its directory is missing.
 
 Only a stream of ours tells how many names an object has (:data:`mover.data.tar_format.NAMED_TYPES`), so only of such a
 stream a further name can be recovered by itself. The file lies on the destination's file system and holds content as
@@ -78,7 +80,7 @@ class KeptObjects:
             self._end += done
         except OSError as error:
             self._failed = True
-            text = f"files whose first name was not asked for cannot be kept for the others: {reason(error)}"
+            text = f"files that are not made by their first name cannot be kept for the others: {reason(error)}"
             self._report.log(LogType.WARNING, text.encode())
 
     def find(self, path: bytes) -> KeptObject | None:

@@ -67,6 +67,40 @@ def test_what_exists_is_kept(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dir", "file", "link", "new", "one", "two"]
 
 
+@pytest.mark.parametrize("butype", ["dump", "tar"])
+@pytest.mark.parametrize("there", ["one", "two", "one two"])
+def test_of_several_names_those_that_exist_are_kept_and_the_others_made(
+    tmp_path: Path, butype: str, there: str
+) -> None:
+    tree, place = tmp_path / "tree", tmp_path / "place"
+    tree.mkdir()
+    place.mkdir()
+    (tree / "one").write_text("of the backup")
+    os.link(tree / "one", tree / "two")
+    for existing in there.split():
+        (place / existing).write_text("mine")
+    outcome = recover_here(backup_here(request(tree, butype=butype)).stream, [name(place)], butype=butype, env=KEEP)
+    assert (outcome.finished.reason, outcome.finished.errors, outcome.status) == (1, 0, {b"": 0})
+    for path in place.iterdir():
+        assert path.read_text() == ("mine" if path.name in there.split() else "of the backup")
+    assert sorted(path.name for path in place.iterdir()) == ["one", "two"]
+    assert outcome.text().count(b"it exists and was kept") == len(there.split())
+
+
+@pytest.mark.parametrize("butype", ["dump", "tar"])
+def test_a_name_whose_directory_cannot_be_made_costs_the_others_nothing(tmp_path: Path, butype: str) -> None:
+    tree, place = tmp_path / "tree", tmp_path / "place"
+    for directory in ("one", "two"):
+        (tree / directory).mkdir(parents=True)
+    (tree / "one/file").write_text("of the backup")
+    os.link(tree / "one/file", tree / "two/file")
+    place.mkdir()
+    (place / "one").write_text("no directory")
+    outcome = recover_here(backup_here(request(tree, butype=butype)).stream, [name(place)], butype=butype)
+    assert outcome.finished.errors
+    assert (place / "two/file").read_text() == "of the backup"
+
+
 def test_a_name_of_the_list_that_is_kept_is_told_as_not_recovered(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     wanted = [name(tmp_path, b"file", below=b"file"), name(tmp_path, b"new", below=b"new"), name(tmp_path, b"dir")]
