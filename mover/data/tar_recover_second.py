@@ -134,6 +134,7 @@ class SmallFiles:
                         assert shared is not None
                         self._pend(batch, noted)
                         noted, gives = 0, shared.hand_over()
+                        prefix = None  # what was made late has opened other directories, and perhaps closed this one
                     continue
                 if file_key in pending:
                     break  # the same name again

@@ -28,11 +28,23 @@ _SIZES: Final = (0, 1, 511, 512, 513, 700, 1024, 1025, 3_000, 9_999, 60_000, 70_
 _FILES: Final = 60
 _MADE_NOW_NS: Final = 1_700_000_000_000_000_000
 _CUTS: Final = ((1, 1_500), (511,), (512, 70_000), (513, 5_120, 9_999), (1_024, 1_025), (70_000, 3), (200_000,))
-_SOON: Final = """
-from mover.data import second_writer
-second_writer.RUN, second_writer.FULL = 3, 9
+_WORTH_SOON: Final = """
 from mover.data import recover_files, tar_recover_second
 recover_files.WORTH_ENTRIES = tar_recover_second._WORTH_FILES = 5
+"""
+_SOON: Final = f"""
+from mover.data import second_writer
+second_writer.RUN, second_writer.FULL = 3, 9
+{_WORTH_SOON}
+"""
+# Behind each batch the worker goes on itself.
+_OTHER_IS_BUSY: Final = """
+from mover.data import second_writer
+real_hand_over = second_writer.Shared.hand_over
+def hand_over(shared):
+    real_hand_over(shared)
+    return False
+second_writer.Shared.hand_over = hand_over
 """
 _DIES: Final = """
 import os, signal
@@ -499,3 +511,25 @@ def test_odd_member_among_files_of_in_a_worker(case: str, tmp_path: Path) -> Non
     stream = _among_small(_AMONG_SMALL[case])
     expected = the_complete_way(stream, tmp_path / "out-all", "tar")
     assert in_a_worker(stream, tmp_path / "out-two", "tar", (9_999,)) == expected
+
+
+@needs_two_processors
+@pytest.mark.slow
+def test_a_directory_that_was_closed_for_files_made_late(tmp_path: Path) -> None:
+    """Its descriptor's number may be another directory's by then."""
+    writer, numbers = OwnTar().begin(), itertools.count(3)
+
+    def add(*paths: bytes) -> None:
+        for path in paths:
+            writer.times(next(numbers)).file(path[2:], path, prefix=b"./" + path[:1])
+
+    add(*(b"a/early-%d" % number for number in range(8)))
+    writer.times(next(numbers)).link(b"./link", b"./a/early-0")
+    add(b"b/x", b"c/y", b"b/x", b"a/x", b"a/y", b"d/x")  # one batch, with a name that comes twice
+    add(*(b"d/late-%d" % number for number in range(6)))
+    stream = writer.end()
+    expected = the_complete_way(stream, tmp_path / "out-all", "tar")
+    first = _OTHER_IS_BUSY + "second_writer.RUN, second_writer.FULL = 6, 18\n" + _WORTH_SOON
+    (tmp_path / "out-two").mkdir()
+    outcome = recover(stream, [name(tmp_path / "out-two")], butype="tar", first=first, directories_open=2)
+    assert told(outcome, tmp_path / "out-two") == expected
