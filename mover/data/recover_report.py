@@ -6,7 +6,7 @@ from typing import Final
 
 from mover.data.codes import LogType, RecoveryStatus
 from mover.data.report import Report, counted, reason
-from mover.data.tally import KEPT, STREAM, cause_of
+from mover.data.tally import KEPT, PARENT, STREAM, cause_of
 from mover.data.tally import NOT_IN_BACKUP as LEFT_OUT_BY_BACKUP
 from mover.workers.channel import Channel
 from mover.workers.data_messages import FileRecovered, RecoverName
@@ -36,6 +36,10 @@ def status_of(error: Exception) -> RecoveryStatus:
     if isinstance(error, OSError) and error.errno is not None:
         return _STATUS_OF.get(error.errno, RecoveryStatus.UNDEFINED)
     return RecoveryStatus.UNDEFINED
+
+
+class ParentNotMade(FileNotFoundError):  # noqa: N818 - told where it began
+    """The directory that an object was to be in could not be made."""
 
 
 class Request:
@@ -68,10 +72,16 @@ class RecoverReport(Report):
         self._left_out: dict[str, int] = {}
 
     def error(self, path: bytes, why: Exception | str, request: Request | None = None) -> None:
-        """An object could not be recovered, or not whole: log it, count it, fail its entry of the list."""
-        text, cause = (why, STREAM) if isinstance(why, str) else (reason(why), cause_of(why))
-        self.count_error(cause, path)
-        self.log(LogType.ERROR, path + b": " + text.encode("utf-8", "surrogateescape"), cause, len(path))
+        """An object could not be recovered, or not whole: log it, count it, fail its entry of the list.
+
+        What lies below a directory that could not be made only counts: the directory has its line.
+        """
+        if isinstance(why, ParentNotMade):
+            self.count_error(PARENT, path)
+        else:
+            text, cause = (why, STREAM) if isinstance(why, str) else (reason(why), cause_of(why))
+            self.count_error(cause, path)
+            self.log(LogType.ERROR, path + b": " + text.encode("utf-8", "surrogateescape"), cause, len(path))
         if request is not None:
             request.fail(RecoveryStatus.IO_ERROR if isinstance(why, str) else status_of(why))
 

@@ -15,6 +15,7 @@ from mover.data.dump_format import Inode
 from mover.data.recover_catalogue import DirectoryRecord
 from mover.data.recover_plan import Target
 from mover.data.recover_report import RecoverReport, Request
+from mover.data.tally import PARENT
 from mover.data.tree_writer import TreeWriter
 from mover.data.xattr_blob import Attribute
 
@@ -151,18 +152,26 @@ class Places:
 
     def _directory(self, number: int, parts: Parts) -> Target:
         key = number, b"/".join(parts)
-        target = self._known.get(key) or self._on_the_way.get(key)
+        target = self._at(key)
         if target is None:
             if len(self._on_the_way) >= _ON_THE_WAY_MAX:
                 del self._on_the_way[next(iter(self._on_the_way))]
             target = self._on_the_way[key] = self._new(number, parts, None)
         return target
 
+    def _at(self, key: tuple[int, bytes]) -> Target | None:
+        """The directory at a place of an entry of the list, where it is known."""
+        return self._known.get(key) or self._on_the_way.get(key)
+
     def _new(self, number: int, parts: Parts, record: DirectoryRecord | None) -> Target:
         target = Target(self._made, self._requests[number], None, b"", 0, record)
         target.parts = parts
         self._made += 1
-        if self._makes:
+        above = self._at((number, b"/".join(parts[:-1]))) if parts else None
+        if above is not None and above.failed:
+            target.failed = True
+            self._report.count_error(PARENT, target.path())
+        elif self._makes:
             self._writer.make_directories([target])
         else:
             self._report.directories += record is not None

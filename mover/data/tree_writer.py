@@ -16,7 +16,7 @@ from mover.data.attribute_writer import AttributeWriter
 from mover.data.beneath import components, make_beneath, open_beneath, open_directory_at, open_or_allow_at
 from mover.data.file_systems import FileSystems
 from mover.data.recover_plan import Target
-from mover.data.recover_report import RecoverReport
+from mover.data.recover_report import ParentNotMade, RecoverReport
 from mover.data.tally import PARENT
 from mover.data.xattr_blob import ACL_ACCESS, ACL_DEFAULT
 from mover.workers.data_messages import Place
@@ -128,7 +128,7 @@ class TreeWriter:
             self._open.move_to_end(target.index)
             return fd
         if target.failed:
-            raise FileNotFoundError(errno.ENOENT, "its directory could not be made")
+            raise ParentNotMade(errno.ENOENT, "its directory could not be made")
         chain: list[Target] = []  # from the target up to below what is open
         above: Target | None = target
         while above is not None and above.index not in self._open:

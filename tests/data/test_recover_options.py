@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mover.data.codes import LogType, RecoveryStatus
 from mover.data.recover_options import recover_options
 from mover.data.rights import need
 from mover.workers.data_messages import Pairs, StartRecover
@@ -99,6 +100,41 @@ def test_a_name_whose_directory_cannot_be_made_costs_the_others_nothing(tmp_path
     outcome = recover_here(backup_here(request(tree, butype=butype)).stream, [name(place)], butype=butype)
     assert outcome.finished.errors
     assert (place / "two/file").read_text() == "of the backup"
+
+
+@pytest.mark.parametrize("butype", ["dump", "tar"])
+@pytest.mark.parametrize("below", [b"taken", b"taken/new"])
+def test_where_a_directory_cannot_be_made_one_line_tells_of_all_that_was_to_be_in_it(
+    tmp_path: Path, butype: str, below: bytes
+) -> None:
+    tree, place = tmp_path / "tree", tmp_path / "place"
+    (tree / "one/two/three").mkdir(parents=True)
+    for directory in ("", "one", "one/two", "one/two/three"):
+        for number in range(20):
+            (tree / directory / str(number)).write_text("of the backup")
+    place.mkdir()
+    (place / "taken").write_text("no directory")
+    stream = backup_here(request(tree, butype=butype)).stream
+    outcome = recover_here(stream, [name(place, below=below)], butype=butype)
+    (line,) = [text for kind, text in outcome.lines if kind == LogType.ERROR]
+    assert line.startswith(bytes(place / os.fsdecode(below)) + b": ")
+    symbol = "EEXIST" if below == b"taken" else "ENOTDIR"
+    assert {cause.name: cause.count for cause in outcome.finished.causes} == {symbol: 1, "parent": 3 + 80}
+    assert outcome.status == {b"": RecoveryStatus.PATH_EXISTS}
+
+
+@pytest.mark.parametrize("butype", ["dump", "tar"])
+def test_a_file_that_is_named_fails_with_the_directory_on_its_way(tmp_path: Path, butype: str) -> None:
+    tree, place = tmp_path / "tree", tmp_path / "place"
+    (tree / "one").mkdir(parents=True)
+    for number in range(3):
+        (tree / "one" / str(number)).write_text("of the backup")
+    place.mkdir()
+    (place / "one").write_text("no directory")
+    wanted = [name(place, b"one/%d" % number, below=b"one/%d" % number) for number in range(3)]
+    outcome = recover_here(backup_here(request(tree, butype=butype)).stream, wanted, butype=butype)
+    assert 0 not in outcome.status.values()
+    assert len(outcome.status) == 3
 
 
 def test_a_name_of_the_list_that_is_kept_is_told_as_not_recovered(tmp_path: Path) -> None:
