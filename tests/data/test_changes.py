@@ -78,6 +78,16 @@ def test_by_two(tree: Tree, forking: None) -> None:
     assert tree.find() == tree.new
 
 
+def test_what_changed_at_the_very_moment_counts(tmp_path: Path) -> None:
+    """A date is a whole second, and a change may carry just that time."""
+    tree = Tree(tmp_path)
+    path = tmp_path / "directory-1/below/file-1"
+    os.utime(path, ns=(0, 0))
+    tree.since_ns = path.stat().st_ctime_ns
+    assert b"directory-1/below/file-1" in tree.find()
+    os.close(tree.root)
+
+
 def test_the_copy_alone_does_all_when_the_worker_is_slow(
     tree: Tree, forking: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,6 +106,24 @@ def test_what_could_not_be_read_is_taken_again(levels: Levels, monkeypatch: pyte
     assert names(parse(levels.backup(2).stream)) == {b""}
 
 
+def test_so_is_a_symbolic_link_whose_attributes_could_not_be_read(
+    levels: Levels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (Path(os.fsdecode(levels.tree)) / "link").symlink_to("top")
+    listed = os.listxattr
+
+    def refuse(target: int | bytes, **given: bool) -> list[str]:
+        if isinstance(target, bytes) and target.endswith(b"/link"):
+            raise PermissionError(13, "refused")
+        return listed(target, **given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "listxattr", refuse)
+        assert levels.backup(0).finished.errors == 1
+    assert names(parse(levels.backup(1).stream)) == {b"", b"link"}
+    assert names(parse(levels.backup(2).stream)) == {b""}
+
+
 def test_an_incremental_without_update_is_no_base(levels: Levels) -> None:
     tree = Path(os.fsdecode(levels.tree))
     levels.backup(0)

@@ -1,11 +1,13 @@
 """Incremental backups of type tar: what is in them. test_chain_histories.py has GNU tar apply their chains."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from mover.data import tar_objects
+from mover.data.scan import Scanner
 from mover.workers.data_messages import HistoryPlan
 from tests.data import fh_reader
 from tests.data.backup_runner import Outcome
@@ -68,6 +70,41 @@ def test_a_directory_that_moves_comes_with_all_that_is_in_it(levels: Levels) -> 
     assert listings(first)[b""] == {b"Dtwo", b"Ntop"}
     # It is where it was then.
     assert members(levels.backup(2).stream).keys() == {b""}
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_so_do_all_names_of_what_is_in_it(levels: Levels, monkeypatch: pytest.MonkeyPatch, is_first: bool) -> None:
+    """Whichever of the names comes first: no time of change tells of the one in the other directory."""
+    tree = tree_of(levels)
+    levels.backup(0)
+    (tree / "one").rename(tree / "moved")
+    listing = Scanner._list
+
+    def in_order(scanner: Scanner, ordinal: int, fd: int) -> list[tuple[int, str, int, int]]:
+        return sorted(listing(scanner, ordinal, fd), key=lambda child: child[1], reverse=not is_first)
+
+    monkeypatch.setattr(Scanner, "_list", in_order)
+    by_path = members(levels.backup(1).stream)
+    assert {b"moved/a", b"two/a-too"} < by_path.keys()
+    assert (by_path[b"moved/a"].islnk(), by_path[b"two/a-too"].islnk()) == (not is_first, is_first)
+
+
+def test_a_directory_that_vanishes_during_the_scan_is_not_listed(
+    levels: Levels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = tree_of(levels)
+    levels.backup(0)
+    listing = Scanner._list
+
+    def vanishing(scanner: Scanner, ordinal: int, fd: int) -> list[tuple[int, str, int, int]]:
+        children = listing(scanner, ordinal, fd)
+        if ordinal == 0:
+            shutil.rmtree(tree / "one")
+        return children
+
+    (tree / "top").unlink()
+    monkeypatch.setattr(Scanner, "_list", vanishing)
+    assert listings(levels.backup(1))[b""] == {b"Dtwo"}
 
 
 def test_directories_that_change_places_come_with_all_that_is_in_them(levels: Levels) -> None:
