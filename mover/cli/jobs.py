@@ -221,6 +221,9 @@ def recover(
         raise click.UsageError("--destination is empty; without it everything goes to its original place")
     if destination is not None and not destination.startswith("/"):
         raise WrongConfiguration(f"--destination {destination}: expected an absolute path, as the server names it")
+    if "" in names:
+        # Of a variable of a script that is not set: it would be everything, over the original place.
+        raise click.UsageError("a name is empty; without names everything is recovered")
     wanted = RecoverOptions(
         **session(options), destination=destination or "", names=list(names), renames=list(renames), job=job,
         tape_file=tape_file, record_size=record_size, direct=direct, changer=changer, drive_element=element,

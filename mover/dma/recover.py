@@ -22,7 +22,7 @@ from mover.dma.errors import JobError, NdmpError
 from mover.dma.events import LogSink
 from mover.dma.jobs import ProgressSink, RunningJob, open_job, reason_name
 from mover.dma.options import DEFAULT_RECORD_SIZE, RecoverOptions
-from mover.dma.recover_list import Wanted, recover_list, wanted_names, with_positions
+from mover.dma.recover_list import Wanted, recover_list, refuse_full_paths, wanted_names, with_positions
 from mover.dma.results import FailedName, Job, LogLine, RecoverResult
 from mover.dma.segments import SegmentSource, TapeFileSource, TapeSource
 from mover.dma.services import CONNECT_S, join_services, set_window
@@ -171,6 +171,7 @@ def _look_up(options: RecoverOptions) -> tuple[Image, Wanted]:
             raise JobError(_incomplete(found, catalogue.jobs()))
         tape_file = found.tape_file if options.tape_file is None else options.tape_file
         assert tape_file is not None, "a job that succeeded has one"
+        refuse_full_paths(options, catalogue, found)
         if options.direct:
             wanted = with_positions(wanted, catalogue, found.job, options)
         env = tuple(catalogue.env(found.job))

@@ -15,7 +15,7 @@ import msgspec
 from mover.dma.catalogue import Catalogue
 from mover.dma.errors import JobError
 from mover.dma.options import RecoverOptions
-from mover.dma.results import Entry
+from mover.dma.results import Entry, Job
 from mover.ndmp.enums import UNKNOWN_U64, FileType
 from mover.ndmp.messages import RecoverName
 
@@ -73,6 +73,25 @@ def wanted_names(options: RecoverOptions) -> Wanted:
     """
     names = [(name, name) for name in options.names] + options.renames
     return Wanted(len(names), [Listed(at, _rooted(name), _rooted(to)) for at, (name, to) in enumerate(names)])
+
+
+def refuse_full_paths(options: RecoverOptions, catalogue: Catalogue, job: Job) -> None:
+    """Tell the right name for one that begins with the path of the backup itself. Blocks.
+
+    Raises:
+        JobError: a name is not in the backup, and is one that is when taken from its root.
+        CatalogueError: the catalogue cannot be read.
+    """
+    root = _rooted(job.filesystem).rstrip(b"/") + b"/"
+    for name in [*options.names, *(name for name, _ in options.renames)]:
+        path = _rooted(name)
+        if (path + b"/").startswith(root) and catalogue.find(job.job, path) is None:
+            below = path[len(root) :]
+            if catalogue.find(job.job, below) is not None:
+                raise JobError(
+                    f"{name!r} is not in job {job.job}: names are paths below the root of the backup, "
+                    f"{job.filesystem}: {os.fsdecode(below) or '/'!r}"
+                )
 
 
 def with_positions(wanted: Wanted, catalogue: Catalogue, job: int, options: RecoverOptions) -> Wanted:

@@ -331,6 +331,7 @@ def test_a_signal_cancels_the_job(
         (["backup", "/srv", "--record-size", "0"], "expected a size with a unit of"),
         (["backup", "/srv", "--level", "32"], "32 is not in the range 0<=x<=31"),
         (["recover", "--host", "h", "--drive", "d", "--user", "u", "--destination", ""], "--destination is empty"),
+        (["recover", "--host", "h", "--drive", "d", "--user", "u", "a", ""], "a name is empty"),
         (["recover", "--tape-file", "4294967296"], "4294967296 is not in the range 0<=x<=4294967295"),
         (["list", "--job", f"{1 << 63}"], f"{1 << 63} is not in the range"),
         (["backup", "/srv", "--host", "h", "--drive", "d", "--user", "u", "--data-listens"], "needs --tape-host"),

@@ -220,6 +220,23 @@ async def test_a_directory_alone(world: World, server: Server, catalogue: Path) 
     assert [(name.original_path, name.fh_info) for name in request(world).nlist] == [(b"/d", 1024)]
 
 
+@pytest.mark.parametrize(
+    ("given", "right"), [("/srv/home/d/x\n", r"'d/x\n'"), ("srv/home//a/", "'a'"), ("/srv/home", "'/'")]
+)
+@pytest.mark.parametrize("direct", [False, True])
+async def test_a_name_from_the_root_of_the_server_is_told_as_the_backup_has_it(
+    world: World, server: Server, catalogue: Path, given: str, right: str, *, direct: bool
+) -> None:
+    with trio.fail_after(DEADLINE_S):
+        await back_up(server, catalogue)
+        with pytest.raises(JobError) as refused:
+            await run_recover(options(server, catalogue, names=["a", given], direct=direct))
+    assert str(refused.value) == (
+        f"{given!r} is not in job 1: names are paths below the root of the backup, /srv/home: {right}"
+    )
+    assert len(world.started) == 1  # the backup
+
+
 async def test_to_the_original_place(world: World, server: Server, catalogue: Path) -> None:
     with trio.fail_after(DEADLINE_S):
         await back_up(server, catalogue)
