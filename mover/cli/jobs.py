@@ -59,6 +59,8 @@ def run_job(job: Callable[..., Awaitable[_Result]], options: msgspec.Struct, *, 
         except DmaError as error:
             sink.failed(str(error))
             raise Failure(str(error)) from None
+        except KeyboardInterrupt:
+            raise Failure(f"ended by {signal.SIGINT.name}") from None
 
 
 @contextlib.contextmanager

@@ -316,6 +316,27 @@ def test_a_signal_cancels_the_job(
         signal.signal(number, outside)
 
 
+def test_ctrl_c_ends_a_job_with_one_line(mover: Run, login: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = []
+
+    async def run(_options: object, **_: object) -> BackupResult:
+        try:
+            with trio.fail_after(10):
+                signal.raise_signal(signal.SIGINT)
+                await trio.sleep_forever()
+        except KeyboardInterrupt:
+            ended.append("in order")
+            raise
+
+    monkeypatch.setattr("mover.dma.run_backup", run)
+    outside = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        result = mover("backup", "/srv", *login)
+    finally:
+        signal.signal(signal.SIGINT, outside)
+    assert (result.exit_code, result.stderr, ended) == (1, "mover: ended by SIGINT\n", ["in order"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
