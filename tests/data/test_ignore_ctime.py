@@ -1,5 +1,6 @@
 """IGNORE_CTIME: what has a new time of change alone is left out, and nothing else is."""
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -124,6 +125,30 @@ def test_a_dump_chain_follows_renames_without_the_content(levels: Levels, tmp_pa
         outcome = destination.recover(stream)
         assert (outcome.finished.reason, outcome.finished.errors) == (1, 0), outcome.text()
     assert list(map(str, compare_trees(os.fsencode(tree), destination.path).differences)) == []
+
+
+def test_what_cannot_get_its_new_name_is_not_lost(
+    levels: Levels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The level does not bring its content again."""
+    tree = tree_of(levels)
+    (tmp_path / "volume").mkdir()
+    destination = Destination(tmp_path / "volume")
+    destination.recover(levels.backup(0).stream)
+    (tree / "a/file").rename(tree / "b/moved")
+    stream = levels.backup(1, env=IGNORE).stream
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "link", refuse)
+        outcome = destination.recover(stream)
+    assert outcome.status == {b"": 5}
+    assert not outcome.finished.table_kept
+    assert b"holds what could not be put into its place" in outcome.text()
+    (left,) = destination.path.glob(".mover-moving-*/*")
+    assert left.read_bytes() == b"a/file" * 100
 
 
 @pytest.mark.peer("restore")

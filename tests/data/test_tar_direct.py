@@ -9,7 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mover.data import tar_objects
 from mover.data.codes import RecoveryStatus
+from mover.data.tar_format import place_numbers
 from mover.dma.compare import compare_trees
 from mover.workers.data_messages import HistoryPlan, Pairs, RecoverName
 from tests.data import fh_reader
@@ -207,6 +209,27 @@ def test_directories_side_by_side_and_within_each_other(backup: Backup, tmp_path
     assert (tmp_path / "a/small").samefile(tmp_path / "later/hard")
     assert (tmp_path / "later/000").samefile(tmp_path / "a/b/hard")
     assert (outcome.wanted[-1].length == ALL_ONES) == (not told)
+
+
+def test_a_further_name_whose_first_one_is_told_to_lie_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At that place lies a member, but of another file."""
+    tree, place = tmp_path / "tree", tmp_path / "place"
+    for path in ("one", "two"):
+        (tree / path).mkdir(parents=True)
+        (tree / path / "alone").write_text(path)
+    (tree / "one/name").write_text("both")
+    os.link(tree / "one/name", tree / "two/name")
+    place.mkdir()
+    right = Backup(tree)
+    first = min((right.places[path], path) for path in (b"one/alone", b"two/alone"))
+    second = b"one" if first[1] == b"two/alone" else b"two"
+    monkeypatch.setattr(tar_objects, "place_numbers", lambda _: place_numbers(first[0]))
+    outcome = Backup(tree).recover(place, second)
+    assert (outcome.finished.errors, outcome.status) == (1, {second: RecoveryStatus.IO_ERROR})
+    assert b"its content was not found" in outcome.text()
+    assert os.listdir(place / os.fsdecode(second)) == ["alone"]
 
 
 def test_a_directory_at_two_places(backup: Backup, tmp_path: Path) -> None:

@@ -134,6 +134,17 @@ def test_what_is_removed_is_no_more_than_its_name(levels: Levels, tmp_path: Path
     assert paths(again) == paths(tmp_path / "tree") | {"two/foreign"}
 
 
+def test_a_directory_in_the_place_of_a_file_that_does_not_come_stays(levels: Levels, tmp_path: Path) -> None:
+    """Removed, nothing would take its place."""
+    take_well(levels.backup(0).stream, tmp_path)
+    (tmp_path / "again/one/a").unlink()
+    (tmp_path / "again/one/a").mkdir()
+    (tmp_path / "again/one/a/foreign").touch()
+    (tmp_path / "tree/one/b").unlink()
+    take_well(levels.backup(1).stream, tmp_path)
+    assert paths(tmp_path / "again/one") == {"a", "a/foreign", "below", "below/c"}
+
+
 def test_a_directory_that_became_a_link_is_not_followed(levels: Levels, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()

@@ -64,6 +64,14 @@ def test_nothing_is_lost_and_the_blob_stays_small(given_attributes: dict[bytes, 
         assert {blob.ACL_ACCESS, blob.ACL_DEFAULT}.isdisjoint(name for name, _ in left)
 
 
+def test_the_blob_holds_4096_bytes_and_not_one_more() -> None:
+    """A longer one has Debian's restore take the next inode for what belongs to this one."""
+    fits, longer = (b"user.x", bytes(4040)), (b"user.x", bytes(4041))
+    standard, left = blob.split([fits])
+    assert (len(standard), left) == (4096, [])
+    assert blob.split([longer]) == (b"", [longer])
+
+
 def test_private_blobs_stay_within_one_header() -> None:
     many = [(b"user.%d" % number, bytes(65_536)) for number in range(20)]
     blobs = blob.encode_private(many)
