@@ -372,8 +372,9 @@ def summary_lines(job: JobStatus) -> list[str]:
     if sizes:
         lines.append(f"files by size: {', '.join(sizes)}")
     if job.errors:
-        causes = [f"{cause.count} {cause.cause}" for cause in job.error_causes] or [str(job.errors)]
-        lines.append(f"errors by cause: {', '.join(causes)}")
+        causes = [f"{cause.count} {cause.cause}" for cause in job.error_causes]
+        # A worker that was ended has counted errors, and may not have told of them.
+        lines.append(f"errors by cause: {', '.join(causes)}" if causes else f"errors: {job.errors}, causes not told")
     if job.left_out:
         lines.append(f"left out: {', '.join(f'{count} {escape(reason)}' for reason, count in job.left_out.items())}")
     if not job.whole:

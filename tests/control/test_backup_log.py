@@ -353,6 +353,14 @@ def test_a_worker_that_died_has_what_it_had_published(tmp_path: Path, ring: Ring
     assert any("did not end in order" in line for line in summary_lines(ended))
 
 
+def test_errors_that_a_worker_has_only_counted_are_told_without_causes(tmp_path: Path, ring: RingControl) -> None:
+    with Producer(ring.duplicate()) as producer:
+        producer.gauges[DataGauge.ERRORS] = 3
+        producer.gauges[DataGauge.PHASE_NS + DataPhase.SCAN] = 1_000_000_000
+    running = RunningJob(JobBook(of_node(tmp_path)), job(), b"/srv", ring)
+    assert "errors: 3, causes not told" in summary_lines(running.end(DataHaltReason.ABORTED, "", None))
+
+
 def test_the_lines_for_people(tmp_path: Path, ring: RingControl) -> None:
     with Producer(ring.duplicate()) as producer:
         for bits, count in ((0, 2), (12, 1), (13, 4), (31, 1)):
