@@ -6,7 +6,7 @@ there is room and found again when they are needed.
 """
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from mover.data.beneath import components
@@ -46,6 +46,7 @@ class Places:
     Attributes:
         targets: directories that the stream told of.
         found: numbers of the entries of the list that something came for.
+        before_making: called with the entry of the list and the path in the stream of a directory that is to be made.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Places:
         """Args: makes: directories are made; else only found."""
         self.targets: list[Target] = []
         self.found: set[int] = set()
+        self.before_making: Callable[[Request, Parts], None] = lambda request, parts: None
         self._requests = requests
         self._writer = writer
         self._report = report
@@ -172,6 +174,8 @@ class Places:
             target.failed = True
             self._report.count_error(PARENT, target.path())
         elif self._makes:
+            request = target.request
+            self.before_making(request, components(request.name.original) + parts[len(self._bases[number]) :])
             self._writer.make_directories([target])
         else:
             self._report.directories += record is not None

@@ -14,16 +14,17 @@ from typing import Final
 from mover.data.attribute_writer import OWNER_BITS, give_away
 from mover.data.object_maker import FILE_FLAGS
 from mover.data.recover_plan import Target
-from mover.data.recover_report import RecoverReport
+from mover.data.recover_report import RecoverReport, Request
 from mover.data.second_writer import FULL, RUN, Shared, share
 from mover.data.stream_blocks import JOINED_BYTES_MAX, StreamBroken
 from mover.data.tar_format import BLOCK_BYTES
 from mover.data.tar_recover_members import Member, MemberReader
-from mover.data.tar_recover_places import Made, Places, Spot, directory_of
+from mover.data.tar_recover_places import Made, Parts, Places, Spot, directory_of, key_for
 from mover.data.tar_recover_small import HEAD_BYTES, SmallHeads
 from mover.data.tree_writer import TreeWriter, remove
 
 _WORTH_FILES: Final = 250  # small files that have passed: there may be as many more
+_LEVELS_LOOKED_AT: Final = 64  # of a deeper path each level would cost as much as all of a usual one
 
 
 class SmallFiles:
@@ -64,6 +65,7 @@ class SmallFiles:
         self._heads = SmallHeads()
         self._met = 0
         self._shared: Shared | None = None
+        places.before_making = self._settle_above
 
     def run(self) -> None:
         """Make files that this user may make as long as one follows the other; step over unwanted ones.
@@ -111,7 +113,9 @@ class SmallFiles:
             met += 1
             if heads.prefix is not prefix:
                 prefix, place = heads.prefix, None
+                self._pend(batch, noted)
                 target, key = directory_of(self._places, prefix)
+                noted = len(batch)
                 if target is False or target is True or (target is not None and target.inherits):
                     break
                 if target is not None:
@@ -198,6 +202,15 @@ class SmallFiles:
             numbers = iter(files)
             for at, key, size in zip(numbers, numbers, numbers, strict=True):
                 self.make_late(slot, at, key, size)
+
+    def _settle_above(self, request: Request, parts: Parts) -> None:
+        """A directory is to be made; a file of its path, or of one above, that is pending comes before it."""
+        pending = self.pending
+        if pending and (
+            len(parts) > _LEVELS_LOOKED_AT
+            or any(key_for(request, parts[:depth]) in pending for depth in range(1, len(parts) + 1))
+        ):
+            self.settle()
 
     def settle(self) -> None:
         """Wait until all that was handed over is made.

@@ -46,6 +46,15 @@ def hand_over(shared):
     return False
 second_writer.Shared.hand_over = hand_over
 """
+_OTHER_IS_SLOW: Final = """
+import os, time
+real_open, worker = os.open, os.getpid()
+def open_file(*arguments, **named):
+    if os.getpid() != worker:
+        time.sleep(0.01)
+    return real_open(*arguments, **named)
+os.open = open_file
+"""
 _DIES: Final = """
 import os, signal
 real_write, worker, turn = os.write, os.getpid(), 0
@@ -464,6 +473,8 @@ _AMONG_SMALL: Final = {
     "path outside": _odd(prefix=b"./d/../.."),
     "path of the root": _odd(prefix=b"/d"),
     "below a file": _odd(prefix=b"./d/file-3"),
+    "below the file before": _odd(prefix=b"./d/file-24"),
+    "far below the file before": _odd(prefix=b"./d/file-24/e/f"),
     "name with something behind it": _odd(at={30: b"junk"}),
     "name of another with something behind it": _odd(at={0: b"file-24\0junk"}),
     "name of full length": _odd(at={0: b"n" * 100}),
@@ -505,12 +516,15 @@ def test_odd_member_among_small_files(add: Callable[[OwnTar], None], tmp_path: P
         "again and again",
         "further names",
         "directory for a file",
+        "below the file before",
+        "far below the file before",
     ],
 )
-def test_odd_member_among_files_of_in_a_worker(case: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", ["", _OTHER_IS_SLOW], ids=["", "slow"])
+def test_odd_member_among_files_of_in_a_worker(case: str, first: str, tmp_path: Path) -> None:
     stream = _among_small(_AMONG_SMALL[case])
     expected = the_complete_way(stream, tmp_path / "out-all", "tar")
-    assert in_a_worker(stream, tmp_path / "out-two", "tar", (9_999,)) == expected
+    assert in_a_worker(stream, tmp_path / "out-two", "tar", (9_999,), first=first) == expected
 
 
 @needs_two_processors
