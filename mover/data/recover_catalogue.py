@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import compress
 from typing import Final, NamedTuple
 
-from mover.data.beneath import is_plain_name
+from mover.data.beneath import NAME_MAX, is_plain_name
 from mover.data.codes import LogType
 from mover.data.dump_format import (
     DIRECTORY_CHUNK_BYTES,
@@ -102,6 +102,9 @@ class Catalogue:
             name_end = begin + name_length
             if name_end > following or length & 3 or following > chunk_end:
                 damaged += 1
+                if (length, name_length) == (_ENTRY_BYTES, NAME_MAX) and following < chunk_end:
+                    at = following  # Debian's dump takes such a name for none: the next entry lies where it was to be
+                    continue
                 at = (at // DIRECTORY_CHUNK_BYTES + 1) * DIRECTORY_CHUNK_BYTES
                 chunk_end = min(at + DIRECTORY_CHUNK_BYTES, length_of_data)
                 continue
@@ -132,7 +135,7 @@ class Names(NamedTuple):
 
     Attributes:
         refused: names that cannot be used.
-        damaged: number of chunks that were skipped.
+        damaged: number of chunks and of single names that were skipped.
     """
 
     inumbers: list[int]

@@ -91,12 +91,14 @@ class Plan:
         inumbers, places, names: entry i is the inode ``inumbers[i]``, to be made as ``names[i]`` in
             ``targets[places[i]]``; ascending by inode, with a sentinel behind the last.
         not_contained: names of objects that the dump's map does not have.
+        in_order: two objects may have one place, and the one that comes later in the stream is to have it.
     """
 
     def __init__(self, requests: list[Request]) -> None:
         self.requests = requests
         self.targets: list[Target] = []
         self.not_contained = 0
+        self.in_order = False
         self.inumbers: array[int] = array("Q")
         self.places: array[int] = array("I")
         self.names: list[bytes] = []
@@ -156,6 +158,7 @@ def make_plan(
         table: filled with the directories on the way, as they come to be.
     """
     plan = Plan(requests)
+    plan.in_order = overlap(requests)
     lookup = PathLookup(catalogue)
     for request in requests:
         parts = components(request.name.original)
@@ -186,6 +189,22 @@ def make_plan(
     for record in catalogue.directories.values():
         record.data = bytearray()  # not needed any more, and as large as all names together
     return plan
+
+
+def overlap(requests: list[Request]) -> bool:
+    """Whether two entries of a recover list may put different objects at one place."""
+    originals: dict[tuple[bytes, ...], list[bytes]] = {}
+    for request in requests:
+        volume, path = request.name.target
+        place, original = tuple(components(volume) + components(path)), components(request.name.original)
+        if originals.setdefault(place, original) != original:
+            return True
+    for place, original in originals.items():
+        for depth in range(len(place)):
+            above = originals.get(place[:depth])
+            if above is not None and original != [*above, *place[depth:]]:
+                return True
+    return False
 
 
 class PathLookup:
@@ -231,10 +250,12 @@ def _add_contents(
     while stack:
         target = stack.pop()
         found = catalogue.names(target.inumber)
+        plan.in_order |= len(set(found.names)) < len(found.names)
         for name in found.refused:
             report.error(target.path(), f"the name {name!r} in the dump is not allowed", request)
         if found.damaged:
-            report.error(target.path(), f"{found.damaged} damaged pieces of the directory: names are missing", request)
+            pieces = counted(found.damaged, "damaged piece", "damaged pieces")
+            report.error(target.path(), f"{pieces} of the directory: names are missing", request)
         if (
             found.inumbers
             and DT_DIRECTORY not in found.kinds

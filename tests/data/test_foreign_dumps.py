@@ -174,3 +174,19 @@ def test_more_records_than_the_size_says(tmp_path: Path) -> None:
     assert_silent(recover_here(writer.end(), [name(tmp_path)]))
     assert (tmp_path / "short").read_bytes() == b"x" * 100
     assert (tmp_path / "next").read_bytes() == b"next"
+
+
+def test_a_name_of_255_bytes_in_a_dump_of_debians_costs_no_other_name(tmp_path: Path) -> None:
+    """That build takes its length for none, so the next entry lies where the name was to be (dump.md, section 6)."""
+    data = b""
+    for inumber, text in ((2, b"."), (2, b".."), (3, b"before"), (4, bytes(255)), (5, b"behind"), (6, b"last")):
+        held = b"" if len(text) == 255 else text + bytes(4 - len(text) % 4)
+        length = 8 + len(held) if text != b"last" else 512 - len(data)
+        data += struct.pack("<IHBB", inumber, length, 0, len(text)) + held
+    writer = DumpWriter().begin(range(2, 7)).content(2, DIRECTORY, data.ljust(512, b"\0"), span=1)
+    for inumber in range(3, 7):
+        writer.content(inumber, FILE, b"content")
+    outcome = recover_here(writer.end(), [name(tmp_path)])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["before", "behind", "last"]
+    assert b": 1 damaged piece of the directory: names are missing" in outcome.text()
+    assert outcome.finished.errors == 1
