@@ -97,7 +97,7 @@ class FileRecoverer:
                 pass
             return
         # Where nothing is overwritten, what a second writer that was killed leaves would pass for an older file.
-        if self.remaining >= WORTH_ENTRIES and self._writer.overwrites:
+        if self.remaining >= WORTH_ENTRIES and self._writer.overwrites and not self._plan.in_order:
             small_files = SmallFiles(self._plan, self._writer)
             self._shared = share(self._reader, self._private_fd, small_files.make, self, self._report)
         try:

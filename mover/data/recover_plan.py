@@ -195,8 +195,8 @@ def overlap(requests: list[Request]) -> bool:
     """Whether two entries of a recover list may put different objects at one place."""
     originals: dict[tuple[bytes, ...], list[bytes]] = {}
     for request in requests:
-        volume, path = request.name.target
-        place, original = tuple(components(volume) + components(path)), components(request.name.original)
+        target, original = request.name.target, components(request.name.original)
+        place = (*components(target.volume), *components(target.path))
         if originals.setdefault(place, original) != original:
             return True
     for place, original in originals.items():

@@ -17,7 +17,7 @@ from mover.data.codes import RecoveryStatus
 from mover.data.dump_format import Inode
 from mover.data.dump_identity import DUMP_ID
 from mover.data.object_maker import ObjectMaker, Unfinished
-from mover.data.recover_plan import Plan
+from mover.data.recover_plan import Plan, overlap
 from mover.data.recover_report import RecoverReport, Request
 from mover.data.stream_blocks import StreamRefused
 from mover.data.tar_format import BLOCK_BYTES, EXTENDED_PREFIX, IDENTITY_NAME
@@ -73,6 +73,8 @@ class TarRecoverer:
         self._plan = Plan(requests)
         self._objects = ObjectMaker(reader, self._plan, writer, report)
         self._made = Made()
+        if overlap(requests):
+            private_fd = -1  # with two writers either of the two objects might come last
         self._small = SmallFiles(reader, self.places, writer, report, self._made, self._take, private_fd)
         self._kept = KeptObjects(writer, report, requests[0].name.target.volume)
         self._current: Unfinished | None = None

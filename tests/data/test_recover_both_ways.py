@@ -547,3 +547,43 @@ def test_a_directory_that_was_closed_for_files_made_late(tmp_path: Path) -> None
     (tmp_path / "out-two").mkdir()
     outcome = recover(stream, [name(tmp_path / "out-two")], butype="tar", first=first, directories_open=2)
     assert told(outcome, tmp_path / "out-two") == expected
+
+
+def _two_directories(butype: str) -> bytes:
+    """With files of the same names; what one has last the other has first."""
+    names = [b"file-%d" % number for number in range(40)]
+    if butype == "tar":
+        writer, numbers = OwnTar().begin(), itertools.count(3)
+        for path, each in [*((b"a", each) for each in names), *((b"b", each) for each in reversed(names))]:
+            writer.times(next(numbers)).file(each, path, prefix=b"./" + path)
+        return writer.end()
+    dump = DumpWriter().begin(range(2, 100))
+    dump.directory(2, [(3, b"a"), (4, b"b")], meta=Meta(stat.S_IFDIR | 0o755, *_OWNERS[0]))
+    dump.directory(3, list(enumerate(names, 10)), meta=Meta(stat.S_IFDIR | 0o755, *_OWNERS[0]))
+    dump.directory(4, list(enumerate(reversed(names), 50)), meta=Meta(stat.S_IFDIR | 0o755, *_OWNERS[0]))
+    for number in range(10, 90):
+        dump.content(number, Meta(stat.S_IFREG | 0o644, *_OWNERS[0]), b"a" if number < 50 else b"b")
+    return dump.end(3)
+
+
+@needs_two_processors
+@pytest.mark.slow
+def test_what_two_entries_of_the_list_bring_to_one_place_is_of_the_later_one(butype: str, tmp_path: Path) -> None:
+    names = [name(tmp_path, path, below=b"out") for path in (b"a", b"b")]
+    outcome = recover(_two_directories(butype), names, butype=butype, first=_OTHER_IS_SLOW + _SOON)
+    assert (outcome.finished.reason, outcome.finished.files, outcome.finished.errors) == (1, 80, 0)
+    assert {path.read_bytes() for path in (tmp_path / "out").iterdir()} == {b"b"}
+
+
+@needs_two_processors
+@pytest.mark.slow
+def test_of_two_objects_with_one_name_in_a_dump_the_later_one_stays(tmp_path: Path) -> None:
+    names = [b"file-%d" % number for number in range(40)]
+    writer = DumpWriter().begin(range(2, 100))
+    writer.directory(2, list(enumerate(names * 2, 10)), meta=Meta(stat.S_IFDIR | 0o755, *_OWNERS[0]))
+    for number in range(10, 90):
+        writer.content(number, Meta(stat.S_IFREG | 0o644, *_OWNERS[0]), b"a" if number < 50 else b"b")
+    stream = writer.end(3)
+    expected = the_complete_way(stream, tmp_path / "out-all", "dump")
+    assert in_a_worker(stream, tmp_path / "out-two", "dump", first=_OTHER_IS_SLOW) == expected
+    assert {path.read_bytes() for path in (tmp_path / "out-two").iterdir()} == {b"b"}
