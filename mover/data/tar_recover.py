@@ -305,7 +305,8 @@ class TarRecoverer:
         if not sources and self._writes and self._from_elsewhere(member, first, parts, spots):
             return
         if not sources:
-            self._fail(spots, f"another name of {os.fsdecode(b'/'.join(first))!r}, which was not recovered")
+            why = "was not recovered" if firsts else "has the content: name it as well"
+            self._fail(spots, f"another name of {os.fsdecode(b'/'.join(first))!r}, which {why}")
             return
         for spot in spots if first != parts else ():
             source = next((each for each in sources if each.target.request is spot.target.request), sources[0])

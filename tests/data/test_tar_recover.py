@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mover.data import file_systems
+from mover.data.codes import RecoveryStatus
 from mover.data.tar_recover_members import Member, MemberReader
 from mover.dma.compare import Difference, compare_trees
 from mover.ring import Entry, Kind
@@ -306,6 +307,17 @@ def test_parts_go_where_they_are_asked_to(tmp_path: Path, recursive: bool) -> No
     if recursive:
         assert (tmp_path / "first/one").samefile(tmp_path / "first/three")
         assert not (tmp_path / "second/uno").samefile(tmp_path / "first/one")
+
+
+@pytest.mark.usefixtures("_no_waiting_for_the_disk")
+def test_of_a_further_name_alone_it_is_told_which_name_has_the_content(tmp_path: Path) -> None:
+    """Other programs do not say beforehand what has further names, so nothing could be kept for them."""
+    alone = recover_here(example(), [name(tmp_path, b"b/six", below=b"six")], butype="tar")
+    assert alone.status == {b"b/six": RecoveryStatus.IO_ERROR}
+    assert b"/six: another name of 'a/one', which has the content: name it as well" in alone.text()
+    asked = [name(tmp_path, b"b/six", below=b"six"), name(tmp_path, b"a/one", below=b"one")]
+    assert set(recover_here(example(), asked, butype="tar").status.values()) == {0}
+    assert (tmp_path / "six").read_bytes() == b"1" * 1000
 
 
 @pytest.mark.usefixtures("_no_waiting_for_the_disk")
