@@ -196,7 +196,7 @@ def overlap(requests: list[Request]) -> bool:
     originals: dict[tuple[bytes, ...], list[bytes]] = {}
     for request in requests:
         target, original = request.name.target, components(request.name.original)
-        place = (*components(target.volume), *components(target.path))
+        place = (*target.volume.split(b"/"), *components(target.path))
         if originals.setdefault(place, original) != original:
             return True
     for place, original in originals.items():
