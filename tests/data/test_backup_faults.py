@@ -365,6 +365,7 @@ def test_a_directory_that_vanishes_during_the_scan_is_not_listed(tree: Path, mon
     dump = parse(outcome.stream)
     assert {b"small", b"large"} < dump.tree().keys()
     assert b"below" not in dump.tree()
+    assert dump.used == dump.dumped == {*dump.objects}
     assert outcome.lines(ERROR) == ["/export/data/below: left out: No such file or directory (ENOENT)"]
     assert (outcome.finished.errors, outcome.finished.directories) == (1, 1)
 

@@ -1,8 +1,9 @@
 """What changes its place while a backup runs: the levels in order make the tree all the same."""
 
+import contextlib
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -184,3 +185,41 @@ def test_restore_does_not_either(tree: Path, tmp_path: Path, monkeypatch: pytest
     restore(streams[2], place, temporary)
     (place / "restoresymtable").unlink()
     assert contents(place) == contents(tree)
+
+
+@contextlib.contextmanager
+def first_only(directory: int, listing: Callable[[int], "os._ScandirIterator[str]"]) -> Iterator[object]:
+    """A directory's entries, of which the disk gives only the first."""
+
+    def read(entries: Iterator[object]) -> Iterator[object]:
+        yield next(entries)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with listing(directory) as entries:
+        yield read(entries)
+
+
+@pytest.mark.parametrize("cut_at", [0, 1])
+def test_a_directory_that_is_listed_in_part_is_taken_again(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut_at: int
+) -> None:
+    """The level behind it makes up for what was not seen, also where nothing has changed since."""
+    for number in range(5):
+        (tree / "one" / f"more-{number}").write_text(f"{number}")
+    scandir = os.scandir
+
+    def cut(directory: int) -> contextlib.AbstractContextManager[object]:
+        is_it = os.readlink(f"/proc/self/fd/{directory}").endswith("/one")
+        return first_only(directory, scandir) if is_it else scandir(directory)
+
+    levels = Levels(tree, tmp_path / "state", monkeypatch)
+    streams = []
+    for level in range(3):
+        with monkeypatch.context() as patched:
+            if level == cut_at:
+                patched.setattr(os, "scandir", cut)
+            outcome = levels.backup(level)
+        streams.append(outcome.stream)
+        told = "/export/data/one: listed only in part: Input/output error (EIO)"
+        assert outcome.lines(2) == ([told] if level == cut_at else [])
+    check_chain(tree, tmp_path, streams)

@@ -51,7 +51,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
             case 3:
                 os.link(path, path.with_name(path.name + "-again"))
             case 4:
-                os.truncate(path, 500_000)  # a hole
+                os.truncate(path, 500_000 if number % 2 else 20_000)  # a hole
             case 5:
                 path.write_bytes(b"")
             case 6:
