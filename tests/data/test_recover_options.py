@@ -323,3 +323,18 @@ def test_several_names_in_one_pass(tmp_path: Path) -> None:
     assert (tmp_path / "here/renamed/inner").read_text() == (tmp_path / "there/inner").read_text() == "inner"
     assert (tmp_path / "deep/er/new").read_text() == "new"
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("butype", ["dump", "tar"])
+def test_a_name_that_one_of_two_places_cannot_take_costs_that_place_no_other(tmp_path: Path, butype: str) -> None:
+    tree, place = tmp_path / "tree", tmp_path / "place"
+    (tree / "dir").mkdir(parents=True)
+    (tree / "dir/one").write_text("content")
+    os.link(tree / "dir/one", tree / "dir/two")
+    first, second = os.listdir(tree / "dir")
+    (place / "b" / first).mkdir(parents=True)  # in its way
+    wanted = [name(place, b"dir", below=below) for below in (b"a", b"b")]
+    outcome = recover_here(backup_here(request(tree, butype=butype)).stream, wanted, butype=butype)
+    assert outcome.finished.errors == 1
+    assert (place / "a" / first).samefile(place / "a" / second)
+    assert [(place / each).read_text() for each in (f"a/{first}", f"b/{second}")] == ["content"] * 2
