@@ -14,6 +14,7 @@ ENTRIES: Final = (*ERRORS, *STOPS, *EXITS, *ADMIN_CODES, *LOG_LINES, *FAULTS)
 WORD_MIN: Final = 3  # letters of what is looked for in texts
 SUGGESTIONS: Final = 5
 _PREFIX: Final = re.compile(r"^NDMP\d?_", re.IGNORECASE)
+_GROUP: Final = re.compile(r"^(?:(?:data|mover)_(?:halt|pause)|connection|recovery)_")  # of a reason to stop
 _NUMBER: Final = re.compile(r"^(?:0x[0-9a-f]{1,8}|[0-9]{1,9})$", re.IGNORECASE)
 
 
@@ -55,11 +56,13 @@ def suggest(wanted: str) -> list[str]:
 
 
 def _names(entry: Entry) -> set[str]:
-    """What an entry is called: an NDMP error also without _ERR, a class also without its room."""
+    """What an entry is called: an NDMP error also without _ERR, a class or a reason without its group."""
     code = entry.code.casefold()
     names = {code}
     if entry.kind == "ndmp error":
         names.add(code.removesuffix("_err"))
+    if entry.kind == "halt or pause":
+        names.add(_GROUP.sub("", code))  # as the commands print it
     if entry.kind == "fault":
         names.add(code.partition(".")[2])
     return names

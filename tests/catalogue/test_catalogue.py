@@ -141,6 +141,18 @@ def test_it_is_found(wanted: str, code: str) -> None:
     assert [entry.code for entry in find(wanted)] == [code]
 
 
+@pytest.mark.parametrize(
+    ("wanted", "codes"),
+    [
+        ("FAILED_NOT_FOUND", ["RECOVERY_FAILED_NOT_FOUND"]),
+        ("CONNECT_ERROR", ["DATA_HALT_CONNECT_ERROR", "MOVER_HALT_CONNECT_ERROR"]),
+        ("seek", ["MOVER_PAUSE_SEEK"]),
+    ],
+)
+def test_a_reason_is_found_as_the_commands_print_it(wanted: str, codes: list[str]) -> None:
+    assert [entry.code for entry in find(wanted)] == codes
+
+
 def test_a_number_stands_for_all_that_have_it() -> None:
     found = find("2")
     assert {entry.code for entry in found} >= {"DEVICE_BUSY_ERR", "DATA_HALT_ABORTED", "exit-2"}
