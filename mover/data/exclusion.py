@@ -70,7 +70,9 @@ class Tags:
         names = _split_items("EXCLUDE_IF_PRESENT", value)
         for name in names:
             if b"/" in name or b"*" in name or name in {b".", b".."}:
-                raise BadVariable(f"EXCLUDE_IF_PRESENT item {name!r}: the name of a file is wanted, as it stands")
+                raise BadVariable(
+                    f"EXCLUDE_IF_PRESENT item {os.fsdecode(name)!r}: the name of a file is wanted, as it stands"
+                )
         self._names = frozenset(map(os.fsdecode, names))
 
     def __bool__(self) -> bool:
@@ -118,9 +120,9 @@ def _parse_item(item: bytes) -> _Pattern:
         parts = [part for part in item.split(b"/") if part not in {b"", b"."}]
         text = b"/".join(parts)
         if not parts or b".." in parts:
-            raise BadVariable(f"EXCLUDE item {item!r}: it names nothing below FILESYSTEM")
+            raise BadVariable(f"EXCLUDE item {os.fsdecode(item)!r}: it names nothing below FILESYSTEM")
     star_before, star_behind = text.startswith(b"*"), len(text) > 1 and text.endswith(b"*")
     text = text[star_before : len(text) - star_behind]
     if b"*" in text:
-        raise BadVariable(f"EXCLUDE item {item!r}: a star is possible only as first or last character")
+        raise BadVariable(f"EXCLUDE item {os.fsdecode(item)!r}: a star is possible only as first or last character")
     return _Pattern(text, star_before, star_behind)
