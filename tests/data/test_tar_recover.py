@@ -352,6 +352,20 @@ def test_the_options_of_a_recover(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_no_waiting_for_the_disk")
+@pytest.mark.parametrize("behind", ["a member", "the end"])
+def test_a_further_name_that_tells_a_size_and_has_no_content(tmp_path: Path, behind: str) -> None:
+    """As older tars write them: what follows is not its content."""
+    writer = TarWriter().file(b"one", b"content").header(b"two", b"1", size=700, link=b"one")
+    if behind == "a member":
+        writer.file(b"three", b"3" * 2000)
+    outcome = recover_here(writer.end(), [name(tmp_path)], butype="tar")
+    assert (outcome.finished.reason, outcome.finished.errors) == (1, 0)
+    found = {"one": b"content", "two": b"content"} | ({"three": b"3" * 2000} if behind == "a member" else {})
+    assert tree_of(tmp_path) == found
+    assert (tmp_path / "one").samefile(tmp_path / "two")
+
+
+@pytest.mark.usefixtures("_no_waiting_for_the_disk")
 def test_what_came_last_counts(tmp_path: Path) -> None:
     writer = TarWriter().file(b"x", b"old").file(b"x", b"new").directory(b"d/", 0o700).directory(b"d/", 0o711)
     outcome = recover_here(writer.end(), [name(tmp_path)], butype="tar")
