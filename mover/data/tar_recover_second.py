@@ -136,9 +136,9 @@ class SmallFiles:
                     pos = after
                     if len(batch) >= FULL:
                         assert shared is not None
-                        self._pend(batch, noted)
+                        if self._pend(batch, noted):
+                            prefix = None  # other directories were opened, and perhaps this one was closed
                         noted, gives = 0, shared.hand_over()
-                        prefix = None  # what was made late has opened other directories, and perhaps closed this one
                     continue
                 if file_key in pending:
                     break  # the same name again
@@ -179,11 +179,14 @@ class SmallFiles:
         report.add_files(sizes)
         return wanted
 
-    def _pend(self, batch: "array[int]", noted: int) -> None:
+    def _pend(self, batch: "array[int]", noted: int) -> bool:
         """All in the batch is pending from here on; where a name comes again, it is made here, in the stream's order.
 
         Args:
             noted: numbers in it that were so before.
+
+        Returns:
+            whether files were made here.
 
         Raises:
             DestinationLost: as the making of objects does.
@@ -192,7 +195,7 @@ class SmallFiles:
         wanted = len(pending) + len(keys)
         pending.update(keys)
         if len(pending) == wanted:
-            return
+            return False
         files = batch[noted:]
         del batch[noted:]
         self.settle()
@@ -202,6 +205,7 @@ class SmallFiles:
             numbers = iter(files)
             for at, key, size in zip(numbers, numbers, numbers, strict=True):
                 self.make_late(slot, at, key, size)
+        return True
 
     def _settle_above(self, request: Request, parts: Parts) -> None:
         """A directory is to be made; a file of its path, or of one above, that is pending comes before it."""
