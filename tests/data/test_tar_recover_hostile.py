@@ -406,6 +406,19 @@ def test_damage_anywhere_ends_and_stays_inside(
     assert outcome.finished.reason in {1, 3, 4}
 
 
+def test_what_was_said_of_a_lost_member_is_not_said_of_the_next(tmp_path: Path) -> None:
+    writer = TarWriter().file(b"first", b"1")
+    writer.pax([(b"path", b"lost"), (b"SCHILY.xattr.user.note", b"lost")])
+    damaged = len(writer.stream)
+    writer.file(b"lost", b"2").file(b"next", b"3")
+    stream = bytearray(writer.end())
+    stream[damaged] ^= 1
+    outcome = recover_here(bytes(stream), [name(tmp_path)], butype="tar")
+    assert outcome.finished.errors
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"first": b"1", "next": b"3"}
+    assert os.listxattr(tmp_path / "next") == []
+
+
 def test_an_archive_within_a_damaged_file_is_not_taken_for_more(places: tuple[Path, Path]) -> None:
     inside, _ = places
     inner = TarWriter().pax([(b"path", b"inner")]).file(b"inner", b"harm").end()
