@@ -20,6 +20,7 @@ from mover.data.recover_stream import RecordReader, is_map
 from mover.data.tree_writer import TreeWriter
 
 NEAR_BYTES: Final = 1 << 20  # nearer than this reading on is as quick as looking
+_GAP_MAX: Final = 32  # inodes that are looked at one by one, which is quicker than a look at the stream
 _RECORDS_BETWEEN_HEADERS: Final = HEADER_RECORDS_MAX + 1
 
 
@@ -45,6 +46,7 @@ class DirectTrees:
         self._plan = plan
         self._writer = writer
         self._report = report
+        self._catalogue = catalogue
         self._first = catalogue.first
         self._low = reader.offset  # a header that lies before everything wanted from here on
         self._end = pieces.end
@@ -98,15 +100,24 @@ class DirectTrees:
         return header
 
     def _runs(self) -> list[tuple[int, int]]:
-        """Entries [first, last) whose inodes follow one another."""
+        """Entries [first, last) with nothing else between them in the stream, as far as its map tells."""
         inumbers = self._plan.inumbers
         runs: list[tuple[int, int]] = []
         first = 0
         for at in range(1, len(inumbers)):
-            if inumbers[at] - inumbers[at - 1] > 1:
+            if self._lies_between(inumbers[at - 1], inumbers[at]):
                 runs.append((first, at))
                 first = at
         return runs  # the sentinel follows nothing
+
+    def _lies_between(self, inumber: int, following: int) -> bool:
+        """Whether there may be an object of another inode between two; directories lie in front of all of them."""
+        if following - inumber > _GAP_MAX:
+            return True
+        catalogue = self._catalogue
+        return any(
+            each not in catalogue.directories and catalogue.contains(each) for each in range(inumber + 1, following)
+        )
 
     def _find(self, inumber: int) -> int:
         """Offset of a header that lies before this inode's or is it, and is not far."""

@@ -3,6 +3,7 @@
 import os
 import stat
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,24 @@ def test_a_directory_comes_with_its_contents(backup: Backup, tmp_path: Path, len
         assert all(want.length != ALL_ONES for want in outcome.wanted)
     else:
         assert outcome.wanted[-1].length == ALL_ONES
+
+
+def test_many_directories_in_one_are_read_in_order(tmp_path: Path) -> None:
+    """Their inodes lie between those of the files and not in this part of the stream: nothing is to be looked for."""
+    root = tmp_path / "source"
+    for number in range(40):
+        directory = root / f"all/{number // 10}/{number}"
+        directory.mkdir(parents=True)
+        for each in range(5):
+            (directory / str(each)).write_bytes(b"%d" % each * 15_000)
+    backup = Backup(root)
+    (tmp_path / "target").mkdir()
+    outcome = backup.recover(tmp_path / "target", b"all")
+    assert (outcome.finished.reason, outcome.finished.errors, outcome.finished.files) == (SUCCESSFUL, 0, 200)
+    starts = [want.offset for want in outcome.wanted]
+    # To the head, behind the directory itself, and to the first of the files.
+    assert sum(behind < at for at, behind in pairwise(starts)) <= 2
+    assert wanted_bytes(outcome) < len(backup.stream) + (64 << 10)
 
 
 def test_a_directory_without_the_offset_map_takes_the_whole_stream(backup: Backup, tmp_path: Path) -> None:
