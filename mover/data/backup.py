@@ -133,7 +133,7 @@ def _not_in_snapshot(message: StartBackup, top: os.stat_result, root: os.stat_re
     if snapshot is None:
         return ""
     if snapshot.kind == "btrfs" and root.st_ino == NO_SUBVOLUME_INODE:
-        return "is a subvolume of its own, which a snapshot of what is above it does not have"
+        return "is a subvolume, which a snapshot of what is above it does not have: it takes a volume of its own"
     if (top.st_dev, top.st_ino) != (snapshot.device, snapshot.inode) or root.st_dev != snapshot.device:
         return "is not in the snapshot that was made: something else is in its place"
     return ""

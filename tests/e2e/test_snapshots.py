@@ -212,7 +212,7 @@ class TestBtrfs:
                 assert warnings[1].startswith(f"{site.volume}/inner: is a subvolume, which a snapshot does not hold")
                 assert dump.tree().keys() == {b"", b"below", b"below/file", b"gone", b"inner", b"mount"}
                 for name, why in (
-                    ("inner", "is a subvolume of its own"),
+                    ("inner", "a snapshot of what is above it does not have: it takes a volume of its own"),
                     ("mount", "mount is another file system than the volume's: it takes a volume of its own"),
                 ):
                     with site.connect(server) as job:
