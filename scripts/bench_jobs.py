@@ -80,8 +80,8 @@ class Bench:
     def keep_memory(self, size: int) -> None:
         """Have so many bytes of memory given to this machine and free, until the place is removed.
 
-        A host takes back what a virtual machine does not use, in blocks of 2 MiB, and who touches it next waits for it:
-        a copy runs at a quarter of its speed then. Of each MiB a page stays in use, so that no such block is free.
+        A host takes back what a virtual machine does not use, in blocks of 2 MiB, and who touches it next waits for it.
+        Of each MiB a page stays in use, so that no such block is free.
         """
         rest = bytes(MIB - 4096)
         given = self.place / "given"

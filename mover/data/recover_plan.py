@@ -193,17 +193,18 @@ def make_plan(
 
 def overlap(requests: list[Request]) -> bool:
     """Whether two entries of a recover list may put different objects at one place."""
-    originals: dict[tuple[bytes, ...], list[bytes]] = {}
+    entries = []
     for request in requests:
-        target, original = request.name.target, components(request.name.original)
-        place = (*target.volume.split(b"/"), *components(target.path))
-        if originals.setdefault(place, original) != original:
+        target = request.name.target
+        place = [*target.volume.split(b"/"), *components(target.path)]
+        entries.append((place, components(request.name.original)))
+    above: list[tuple[list[bytes], list[bytes]]] = []  # entries that the one at hand lies in or at, the nearest last
+    for place, original in sorted(entries):  # what lies in a place comes straight behind it
+        while above and place[: len(above[-1][0])] != above[-1][0]:
+            above.pop()
+        if above and original != above[-1][1] + place[len(above[-1][0]) :]:
             return True
-    for place, original in originals.items():
-        for depth in range(len(place)):
-            above = originals.get(place[:depth])
-            if above is not None and original != [*above, *place[depth:]]:
-                return True
+        above.append((place, original))
     return False
 
 

@@ -114,7 +114,7 @@ class SmallHeads:
             if following > end:
                 self.wanted = following - at
                 return
-            if (front[_OWNER] == self._owner) or self._has_owner(front[_OWNER]):
+            if front[_OWNER] == self._owner or self._has_owner(front[_OWNER]):
                 # Behind a name of full length the mode's field ends with a 0.
                 name = front[: min(front.index(0), NAME_BYTES)]
                 if _SLASH in name or name in _SPECIAL_NAMES:

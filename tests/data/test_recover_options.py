@@ -10,6 +10,8 @@ import pytest
 
 from mover.data.codes import LogType, RecoveryStatus
 from mover.data.recover_options import recover_options
+from mover.data.recover_plan import overlap
+from mover.data.recover_report import Request
 from mover.data.rights import need
 from mover.workers.data_messages import Pairs, StartRecover
 from tests.data.backup_runner import backup_here, request
@@ -338,3 +340,26 @@ def test_a_name_that_one_of_two_places_cannot_take_costs_that_place_no_other(tmp
     assert outcome.finished.errors == 1
     assert (place / "a" / first).samefile(place / "a" / second)
     assert [(place / each).read_text() for each in (f"a/{first}", f"b/{second}")] == ["content"] * 2
+
+
+@pytest.mark.parametrize(
+    ("entries", "wanted"),
+    [
+        ([(b"", b"t")], False),
+        ([(b"a", b"t"), (b"a", b"t")], False),
+        ([(b"a", b"t"), (b"b", b"t")], True),
+        ([(b"a", b"t/a"), (b"b", b"t/b")], False),
+        ([(b"", b"t"), (b"a/b", b"t/a/b")], False),
+        ([(b"a/b", b"t/a/b"), (b"", b"t")], False),
+        ([(b"", b"t"), (b"b", b"t/a")], True),
+        ([(b"b", b"t/a/c"), (b"", b"t")], True),
+        ([(b"", b"t"), (b"a", b"t/a"), (b"x", b"t/a/c")], True),
+        ([(b"", b""), (b"a", b"a"), (b"b", b"b")], False),
+        ([(b"a", b"t/a"), (b"b", b"t/a-b"), (b"a/c", b"t/a/c")], False),
+    ],
+)
+def test_entries_of_a_list_that_may_meet(entries: list[tuple[bytes, bytes]], wanted: bool, tmp_path: Path) -> None:
+    assert overlap([Request(name(tmp_path, original, below=below)) for original, below in entries]) is wanted
+    inside = [Request(name(tmp_path / "in", original, below=below)) for original, below in entries]
+    above = Request(name(tmp_path, b"other", below=b"in"))
+    assert overlap([*inside, above])  # a volume that lies in another
